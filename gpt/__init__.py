@@ -1,0 +1,32 @@
+"""The GPT of *Build a Large Language Model (From Scratch)*, chapter 4, readable in one sitting."""
+
+from gpt.accounting import count_parameters
+from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig
+from gpt.generate import generate, generate_text_simple
+from gpt.model import (
+    GELU,
+    FeedForward,
+    GPTModel,
+    LayerNorm,
+    MultiHeadAttention,
+    TransformerBlock,
+)
+from gpt.sampling import SamplingOptions
+from gpt.tokenizer import Tokenizer
+
+__all__ = [
+    "GELU",
+    "GPT_CONFIG_124M",
+    "PRESETS",
+    "FeedForward",
+    "GPTConfig",
+    "GPTModel",
+    "LayerNorm",
+    "MultiHeadAttention",
+    "SamplingOptions",
+    "Tokenizer",
+    "TransformerBlock",
+    "count_parameters",
+    "generate",
+    "generate_text_simple",
+]

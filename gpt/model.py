@@ -1,0 +1,266 @@
+"""The GPT of the book's chapter 4: token ids in, logits out.
+
+Letters for shapes, here and everywhere in `gpt/`:
+    b batch   t new tokens   s tokens seen so far   d emb_dim   h heads   e head_dim   vocab
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gpt.cache import KVCache, LayerCache
+from gpt.config import GPTConfig, as_config, check_heads
+from gpt.trace import Trace
+
+
+class GELU(nn.Module):
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), element by element.
+
+    Source: Hendrycks and Gimpel 2016, section 2, the form GPT-2 was trained with.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.gelu(x, approximate="tanh")
+
+
+class LayerNorm(nn.Module):
+    """scale (x - mean) / sqrt(var + eps) + shift over the last axis; var is the biased one."""
+
+    def __init__(self, emb_dim: int) -> None:
+        super().__init__()
+        self.eps = 1e-5
+        self.scale = nn.Parameter(torch.ones(emb_dim))
+        self.shift = nn.Parameter(torch.zeros(emb_dim))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x, self.scale.shape, self.scale, self.shift, self.eps)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a GELU between them, four times as wide inside."""
+
+    def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
+        super().__init__()
+        cfg = as_config(cfg)
+        self.layers = nn.Sequential(
+            nn.Linear(cfg.emb_dim, 4 * cfg.emb_dim),
+            GELU(),
+            nn.Linear(4 * cfg.emb_dim, cfg.emb_dim),
+        )
+
+    def forward(self, x: torch.Tensor, trace: Trace | None = None) -> torch.Tensor:
+        for name, layer in zip(("hidden", "activation", "out"), self.layers, strict=True):
+            x = layer(x)  # (b, t, 4d), (b, t, 4d), (b, t, d)
+            if trace is not None:
+                trace.record(name, x)
+        return x
+
+
+class MultiHeadAttention(nn.Module):
+    """Masked multi-head self-attention: each position looks at itself and what came before.
+
+    Source: Vaswani et al. 2017, equation 1 and section 3.2.2; the book's section 3.6.2.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        context_length: int,
+        dropout: float,
+        num_heads: int,
+        qkv_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        check_heads(d_out, num_heads)
+        self.num_heads = num_heads
+        self.context_length = context_length
+        self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
+        self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
+        self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
+        self.out_proj = nn.Linear(d_out, d_out)
+        self.dropout = nn.Dropout(dropout)
+        self.register_load_state_dict_pre_hook(_drop_book_mask)
+
+    def forward(
+        self, x: torch.Tensor, cache: LayerCache | None = None, trace: Trace | None = None
+    ) -> torch.Tensor:
+        """(b, t, d_in) -> (b, t, d_out); with a cache, the t positions follow the cached ones."""
+        b, t, _ = x.shape
+        queries = self._split_heads(self.W_query(x))  # (b, h, t, e)
+        keys = self._split_heads(self.W_key(x))
+        values = self._split_heads(self.W_value(x))
+        if cache is not None:
+            keys, values = cache.append(keys, values)  # (b, h, s, e)
+        if keys.shape[2] > self.context_length:
+            raise ValueError(_too_long(keys.shape[2], self.context_length))
+        if trace is not None or (self.training and self.dropout.p > 0):
+            heads = self._attend_step_by_step(queries, keys, values, trace)
+        else:
+            heads = attend(queries, keys, values)  # the same numbers without the (t, s) matrix
+        return self.out_proj(heads.transpose(1, 2).reshape(b, t, -1))
+
+    def _split_heads(self, x: torch.Tensor) -> torch.Tensor:
+        b, t, d = x.shape
+        return x.view(b, t, self.num_heads, d // self.num_heads).transpose(1, 2)
+
+    def _attend_step_by_step(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, trace: Trace | None
+    ) -> torch.Tensor:
+        scores = queries @ keys.transpose(2, 3)  # (b, h, t, s)
+        hidden = ~causal_mask(*scores.shape[2:], device=scores.device)
+        masked = (scores / keys.shape[-1] ** 0.5).masked_fill(hidden, -torch.inf)
+        attention = torch.softmax(masked, dim=-1)  # each row sums to 1
+        heads = self.dropout(attention) @ values  # (b, h, t, e)
+        if trace is not None:
+            trace.record("queries", queries)
+            trace.record("keys", keys)
+            trace.record("values", values)
+            trace.record("scores", scores)
+            trace.record("masked_scores", masked)
+            trace.record("attention", attention)
+            trace.record("heads", heads)
+        return heads
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(norm1(x)), then x + feed_forward(norm2(x)): the pre-norm block."""
+
+    def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
+        super().__init__()
+        cfg = as_config(cfg)
+        self.att = MultiHeadAttention(
+            d_in=cfg.emb_dim,
+            d_out=cfg.emb_dim,
+            context_length=cfg.context_length,
+            dropout=cfg.drop_rate,
+            num_heads=cfg.n_heads,
+            qkv_bias=cfg.qkv_bias,
+        )
+        self.ff = FeedForward(cfg)
+        self.norm1 = LayerNorm(cfg.emb_dim)
+        self.norm2 = LayerNorm(cfg.emb_dim)
+        self.drop_shortcut = nn.Dropout(cfg.drop_rate)
+
+    def forward(
+        self, x: torch.Tensor, cache: LayerCache | None = None, trace: Trace | None = None
+    ) -> torch.Tensor:
+        """(b, t, d) -> (b, t, d)."""
+        normed1 = self.norm1(x)
+        att_out = self.att(normed1, cache, trace.at("att") if trace is not None else None)
+        resid_mid = x + self.drop_shortcut(att_out)
+        normed2 = self.norm2(resid_mid)
+        ff_out = self.ff(normed2, trace.at("ff") if trace is not None else None)
+        resid_out = resid_mid + self.drop_shortcut(ff_out)
+        if trace is not None:
+            trace.record("resid_in", x)
+            trace.record("norm1", normed1)
+            trace.record("att_out", att_out)
+            trace.record("resid_mid", resid_mid)
+            trace.record("norm2", normed2)
+            trace.record("ff_out", ff_out)
+            trace.record("resid_out", resid_out)
+        return resid_out
+
+
+class GPTModel(nn.Module):
+    """GPT-2's architecture as the book builds it: 163,009,536 parameters by default.
+
+    Names, construction order and initialisation are the book's, so `torch.manual_seed(123)`
+    before the constructor gives the book's weights and its state dicts load by name.
+    """
+
+    def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
+        super().__init__()
+        self.cfg = cfg = as_config(cfg)
+        self.tok_emb = nn.Embedding(cfg.vocab_size, cfg.emb_dim)
+        self.pos_emb = nn.Embedding(cfg.context_length, cfg.emb_dim)
+        self.drop_emb = nn.Dropout(cfg.drop_rate)
+        self.trf_blocks = nn.Sequential(*[TransformerBlock(cfg) for _ in range(cfg.n_layers)])
+        self.final_norm = LayerNorm(cfg.emb_dim)
+        self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
+        if cfg.tie_weights:
+            # The head's draw is the one to keep: the embedding's N(0, 1) saturates the softmax.
+            self.tok_emb.weight = self.out_head.weight
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        cache: KVCache | None = None,
+        trace: Trace | None = None,
+        last_only: bool = False,
+    ) -> torch.Tensor:
+        """Logits (b, t, vocab) for token ids (b, t); (b, 1, vocab) with `last_only`.
+
+        With a cache, `ids` follow the tokens it holds. `trace` records every intermediate tensor.
+        Raises ValueError if ids are empty, out of the vocabulary or beyond the context.
+        """
+        start = cache.length if cache is not None else 0
+        self._check(ids, start)
+        positions = torch.arange(start, start + ids.shape[1], device=ids.device)
+        tok_emb = self.tok_emb(ids)  # (b, t, d)
+        pos_emb = self.pos_emb(positions)  # (t, d)
+        x = self.drop_emb(tok_emb + pos_emb)
+        if trace is not None:
+            trace.record("tok_emb", tok_emb)
+            trace.record("pos_emb", pos_emb)
+        for i, block in enumerate(self.trf_blocks):
+            layer_cache = cache.layers[i] if cache is not None else None
+            x = block(x, layer_cache, trace.at(f"trf_blocks.{i}") if trace is not None else None)
+        if last_only:
+            x = x[:, -1:]  # (b, 1, d): the head is a quarter of the work on a long prompt
+        final_norm = self.final_norm(x)
+        logits = self.out_head(final_norm)  # (b, t, vocab)
+        if trace is not None:
+            trace.record("final_norm", final_norm)
+            trace.record("logits", logits)
+        return logits
+
+    def _check(self, ids: torch.Tensor, start: int) -> None:
+        if ids.dim() != 2 or ids.numel() == 0:
+            raise ValueError(f"ids have shape {tuple(ids.shape)}: use (batch, tokens), not empty.")
+        if start + ids.shape[1] > self.cfg.context_length:
+            raise ValueError(_too_long(start + ids.shape[1], self.cfg.context_length))
+        if ids.is_meta:
+            return  # shapes without values: nothing to look at
+        low, high = (int(end) for end in ids.aminmax())
+        if low < 0 or high >= self.cfg.vocab_size:
+            raise ValueError(
+                f"token id {low if low < 0 else high} is outside the vocabulary: "
+                f"use 0 to {self.cfg.vocab_size - 1:,}."
+            )
+
+
+def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """softmax(Q K^T / sqrt(e)) V by torch's fused kernel; (b, h, t, e) over (b, h, s, e).
+
+    Query i of the t sees keys 0 .. s - t + i. torch's `is_causal` aligns top left instead, so
+    it serves only t = s; one query sees every key and needs no mask.
+    """
+    t, s = queries.shape[2], keys.shape[2]
+    mask = causal_mask(t, s, device=queries.device) if 1 < t < s else None
+    return F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask, is_causal=1 < t == s
+    )
+
+
+def causal_mask(t: int, s: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """(t, s), True where the query may look: the last query sees every key."""
+    return torch.ones(t, s, dtype=torch.bool, device=device).tril(diagonal=s - t)
+
+
+def _too_long(tokens: int, context_length: int) -> str:
+    limit = f"{context_length:,}"
+    return f"{tokens:,} tokens exceed the context of {limit}: use at most the newest {limit}."
+
+
+def _drop_book_mask(
+    module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *_: Any
+) -> None:
+    """The book keeps its causal mask as a buffer; here it is computed, so the entry is dropped."""
+    state_dict.pop(prefix + "mask", None)

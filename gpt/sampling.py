@@ -1,0 +1,115 @@
+"""From logits to the next token: pure functions of logits, options and one uniform number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How the next token is chosen; each filter is off by default.
+
+    temperature 0 is greedy; `top_k=None` and `top_p=1.0` keep every token; `seed=None` means
+    that a run draws a seed and reports it. Raises ValueError if a value is impossible.
+    """
+
+    max_new_tokens: int = 50
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_whole("max_new_tokens", self.max_new_tokens, low=1)
+        _check_real("temperature", self.temperature)
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}: use 0 (greedy) or more.")
+        if self.top_k is not None:
+            _check_whole("top_k", self.top_k, low=1, off="None to keep every token")
+        _check_real("top_p", self.top_p)
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}: use more than 0 and at most 1 (off).")
+        if self.seed is not None:
+            _check_whole("seed", self.seed, low=0, off="None to draw one")
+            if self.seed > MAX_SEED:
+                raise ValueError(f"seed is {self.seed:,}: use at most {MAX_SEED:,}.")
+
+    def with_seed(self) -> SamplingOptions:
+        """These options with a seed: the one given, or one drawn from the system's entropy."""
+        if self.seed is not None:
+            return self
+        return replace(self, seed=torch.Generator().seed() % 2**31)
+
+
+def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tensor:
+    """The distribution that is sampled from, float32, same shape as `logits` (..., vocab).
+
+    Temperature, then top-k, then top-p on what top-k left, renormalised; rejected tokens are 0.
+    At temperature 0 the best token has it all. Among equal logits the lower id comes first.
+    Raises ValueError if the logits are not finite at their maximum.
+    """
+    logits = logits.float()
+    best = logits.amax(dim=-1, keepdim=True)
+    if not torch.isfinite(best).all():
+        raise ValueError("the model's logits are not finite: its weights are damaged.")
+    if options.temperature == 0:
+        winner = logits.argmax(dim=-1, keepdim=True)  # the first of equals
+        return torch.zeros_like(logits).scatter_(-1, winner, 1.0)
+    kept = logits if options.top_k is None else _keep_top_k(logits, options.top_k)
+    # Shifting by the maximum first keeps any temperature, however small, from overflowing.
+    distribution = torch.softmax((kept - best) / options.temperature, dim=-1)
+    if options.top_p < 1:
+        distribution = _keep_top_p(distribution, options.top_p)
+    return distribution
+
+
+def uniforms(generator: torch.Generator, rows: int = 1) -> torch.Tensor:
+    """One number in [0, 1) for each row, float64, from the run's own CPU generator."""
+    return torch.rand(rows, dtype=torch.float64, generator=generator)
+
+
+def draw(distribution: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Token ids (b,) by inverting the cumulative distribution, in id order, at `uniform` (b,).
+
+    The token is the first whose cumulative probability exceeds the uniform number, so a token
+    of probability 0 is never drawn. Source: Devroye 1986, section III.2.1 (inversion).
+    """
+    cumulative = distribution.double().cumsum(dim=-1)  # (b, vocab)
+    target = uniform.to(cumulative.device)[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, target, right=True)[:, 0]
+
+
+def _keep_top_k(logits: torch.Tensor, top_k: int) -> torch.Tensor:
+    """`logits` with -inf outside the k largest; of equals at the border the lower ids stay."""
+    if top_k >= logits.shape[-1]:
+        return logits
+    border = logits.topk(top_k, dim=-1).values[..., -1:]
+    above = logits > border
+    at_border = logits == border
+    room = top_k - above.sum(dim=-1, keepdim=True)
+    kept = above | (at_border & (at_border.cumsum(dim=-1) <= room))
+    return logits.masked_fill(~kept, -torch.inf)
+
+
+def _keep_top_p(distribution: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The smallest set of most probable tokens that reaches `top_p`, renormalised."""
+    ordered, ids = distribution.sort(dim=-1, descending=True, stable=True)
+    before = ordered.double().cumsum(dim=-1) - ordered  # mass of the better tokens
+    ordered = ordered.masked_fill(before >= top_p, 0.0)
+    kept = torch.zeros_like(distribution).scatter_(-1, ids, ordered)
+    return kept / kept.sum(dim=-1, keepdim=True)
+
+
+def _check_whole(name: str, value: object, low: int, off: str = "") -> None:
+    hint = f", or {off}" if off else ""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{name} is {value!r}: use a whole number of at least {low}{hint}.")
+
+
+def _check_real(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name} is {value!r}: use a number.")

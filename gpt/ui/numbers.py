@@ -1,0 +1,49 @@
+"""Numbers as a visitor reads them: three significant figures, separators, units that are named."""
+
+from __future__ import annotations
+
+import math
+
+MB = 10**6
+MIB = 2**20
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`value` to so many significant figures with thousands separators: 1,230, 0.0123, 4.50."""
+    if not math.isfinite(value):
+        return "not finite" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    if not -5 <= exponent < 15:
+        return f"{value:.{digits - 1}e}".replace("-", "−")
+    rounded = round(value, digits - 1 - exponent)
+    return f"{rounded:,.{max(0, digits - 1 - exponent)}f}".replace("-", "−")
+
+
+def percent(probability: float) -> str:
+    """A probability in per cent: `41.2 %`, `0.03 %`, and below 0.01 % as `1 in 12,400`."""
+    if probability <= 0:
+        return "0 %"
+    if probability < 0.0001:
+        odds = 1 / probability
+        return f"1 in {significant(odds)}" if math.isfinite(odds) else "<0.01 %"
+    if probability < 0.01:
+        return f"{100 * probability:.2f} %"
+    if probability < 1 and probability > 0.9995:
+        return "99.9 %" if probability < 0.9999 else ">99.99 %"
+    return f"{significant(100 * probability)} %"
+
+
+def mib_and_mb(n_bytes: float) -> str:
+    """Both units, since 621.83 MiB is often called MB: `621.8 MiB (652.0 MB)`."""
+    return f"{n_bytes / MIB:,.1f} MiB ({n_bytes / MB:,.1f} MB)"
+
+
+def seconds(value: float) -> str:
+    """A duration with a unit that fits: `3.2 ms`, `1.24 s`, `2 min 5 s`."""
+    if value < 1:
+        return f"{significant(1000 * value)} ms"
+    if value < 100:
+        return f"{significant(value)} s"
+    return f"{int(value // 60)} min {round(value % 60)} s"
