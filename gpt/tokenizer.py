@@ -80,7 +80,7 @@ class Tokenizer:
         return Piece(token_id, raw, _display(raw))
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """Each token as shown: `·` a space, `⏎` a newline, `→` a tab, hex for part of a character."""
+        """Each token as shown: `·` space, `⏎` newline, `→` tab, hex for part of a character."""
         return [self.piece(i).display for i in ids]
 
     def stream(self) -> StreamDecoder:

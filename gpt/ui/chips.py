@@ -34,9 +34,11 @@ def chips_html(
         classes = "chip" + (" special" if chip.special else "")
         classes += " selected" if position == selected else ""
         shade = "" if chip.shade is None else f' style="--shade:{min(max(chip.shade, 0), 1):.3f}"'
-        pressed = f' type="button" aria-pressed="{str(position == selected).lower()}"'
+        focus = ' tabindex="0"'
+        if clickable:
+            focus = f' type="button" aria-pressed="{str(position == selected).lower()}"'
         boxes.append(
             f'<{tag} class="{classes}" data-position="{position}" title="{escape(chip.title)}"'
-            f"{shade}{pressed if clickable else ' tabindex=0'}><bdi>{escape(chip.label)}</bdi></{tag}>"
+            f"{shade}{focus}><bdi>{escape(chip.label)}</bdi></{tag}>"
         )
     return f'<div class="chips" role="group" aria-label="{escape(label)}">{"".join(boxes)}</div>'
