@@ -1,0 +1,101 @@
+"""Computed parameters against the real module, which is built on torch's meta device."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpt.accounting import book_steps, count_parameters
+from gpt.accounting.formula import Formula
+from gpt.config import PRESETS, GPTConfig
+from gpt.model import GPTModel
+
+BOOK = json.loads((Path(__file__).parent / "golden" / "book.json").read_text())
+
+
+def on_meta(cfg: GPTConfig) -> GPTModel:
+    with torch.device("meta"):
+        return GPTModel(cfg)
+
+
+def random_config(seed: int) -> GPTConfig:
+    draw = random.Random(seed)
+    heads = draw.randint(1, 9)
+    return GPTConfig(
+        vocab_size=draw.randint(1, 70_000),
+        context_length=draw.randint(1, 3_000),
+        emb_dim=heads * draw.randint(1, 90),
+        n_heads=heads,
+        n_layers=draw.randint(1, 5),
+        drop_rate=draw.random(),
+        qkv_bias=draw.random() < 0.5,
+        tie_weights=draw.random() < 0.5,
+    )
+
+
+def rows_of_module(model: GPTModel) -> dict[str, int]:
+    """Parameters by row name: the path of the module without the block's number."""
+    counts: dict[str, int] = {}
+    for path, tensor in model.named_parameters():  # a shared tensor appears once
+        name = re.sub(r"^trf_blocks\.\d+", "trf_blocks.*", path.rpartition(".")[0])
+        counts[name] = counts.get(name, 0) + tensor.numel()
+    return counts
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_every_row_equals_the_module_on_the_meta_device(seed: int) -> None:
+    cfg = random_config(seed)
+    model = on_meta(cfg)
+    counted = count_parameters(cfg)
+    assert counted.total == sum(p.numel() for p in model.parameters())
+    assert {row.name: row.count for row in counted.rows if row.count} == rows_of_module(model)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_are_the_book_s_totals_in_all_four_forms(name: str) -> None:
+    sizes, book = PRESETS[name], BOOK["presets"][name]
+    forms = {
+        "total": {},
+        "tied": {"tie_weights": True},
+        "total_qkv_bias": {"qkv_bias": True},
+        "tied_qkv_bias": {"tie_weights": True, "qkv_bias": True},
+    }
+    for key, options in forms.items():
+        assert count_parameters({**sizes, **options}).total == book[key]
+
+
+def test_small_adds_up_step_by_step_as_in_the_book() -> None:
+    steps, book = book_steps(GPTConfig()), BOOK["parameters"]
+    assert {name: book[name] for name in steps} == steps
+    each = {row.name: row.each for row in count_parameters(GPTConfig()).rows}
+    assert each["tok_emb"] == book["token_embedding"]
+    assert each["pos_emb"] == book["position_embedding"]
+    assert each["trf_blocks.*.att.W_query"] == book["w_query_key_value_each"]
+    assert each["trf_blocks.*.att.out_proj"] == book["out_proj"]
+    assert each["trf_blocks.*.ff.layers.0"] == book["ff_first"]
+    assert each["trf_blocks.*.ff.layers.2"] == book["ff_second"]
+
+
+def test_a_formula_with_numbers_evaluates_to_the_count_of_its_row() -> None:
+    for row in count_parameters(GPTConfig(qkv_bias=True)).rows:
+        plain = row.numbers.replace(",", "").replace("×", "*")
+        assert Formula(plain).value({}) == row.count
+
+
+def test_shapes_are_those_of_the_module() -> None:
+    cfg = GPTConfig(97, 32, 24, 4, 2, qkv_bias=True)
+    model = on_meta(cfg)
+    for row in count_parameters(cfg).rows:
+        module = model.get_submodule(row.name.replace("*", "0"))
+        shapes = [" × ".join(f"{size:,}" for size in p.shape) for p in module.parameters()]
+        assert row.shape == " + ".join(f"({shape})" for shape in shapes)
+
+
+def test_a_trillion_parameters_count_at_once_and_exactly() -> None:
+    cfg = GPTConfig(51200, 2048, 25600, 160, 128)
+    assert count_parameters(cfg).total == sum(p.numel() for p in on_meta(cfg).parameters())
