@@ -1,0 +1,39 @@
+"""Held-out loss of a model, defined so that anybody gets the same number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from gpt.model import GPTModel
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean negative log-likelihood of held-out text."""
+
+    nats_per_token: float
+    n_targets: int
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.nats_per_token)
+
+
+@torch.inference_mode()
+def evaluate(model: GPTModel, ids: torch.Tensor) -> Evaluation:
+    """Loss on `ids` (n,) cut into windows of context_length targets, each target counted once.
+
+    Windows do not overlap and the last may be short; the model's own precision, eval mode.
+    """
+    assert not model.training
+    t = model.cfg.context_length
+    total = 0.0
+    for start in range(0, len(ids) - 1, t):
+        window = ids[start : start + t + 1].to(model.pos_emb.weight.device)
+        logits = model(window[None, :-1])[0]  # (t, vocab)
+        total += float(F.cross_entropy(logits.float(), window[1:], reduction="sum"))
+    return Evaluation(total / (len(ids) - 1), len(ids) - 1)

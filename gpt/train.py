@@ -1,0 +1,284 @@
+"""The training run that made the bundled model: plain text in, a GPTModel out.
+
+One process: `python -m gpt train --text FILE ...`; several: `torchrun --nproc-per-node 2
+-m gpt train ...`, which reads the same windows in each step and so gives the same loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from gpt.checkpoints import save_model
+from gpt.config import GPTConfig
+from gpt.corpus import Vocabulary, WindowOrder, Windows, read_ids
+from gpt.evaluate import evaluate
+from gpt.generate import generate
+from gpt.model import GPTModel
+from gpt.sampling import SamplingOptions
+from gpt.tokenizer import Tokenizer
+from gpt.train_options import TrainOptions, add_arguments
+
+__all__ = ["TrainOptions", "add_arguments", "run", "train"]
+
+
+def initialise_like_gpt2(model: GPTModel) -> None:
+    """Normal weights of 0.02, residual projections of 0.02 / sqrt(2 n_layers), zero biases.
+
+    Source: Radford et al. 2019, section 2.3; the 0.02 is that of Radford et al. 2018, 4.1.
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif parameter.dim() == 2:
+            residual = name.endswith(("att.out_proj.weight", "ff.layers.2.weight"))
+            scale = math.sqrt(2 * model.cfg.n_layers) if residual else 1.0
+            nn.init.normal_(parameter, std=0.02 / scale)
+
+
+def learning_rate(step: int, options: TrainOptions) -> float:
+    """Linear warm-up to the peak, then half a cosine down to 0 at the last step."""
+    if step < options.warmup_steps:
+        return options.peak_rate * (step + 1) / options.warmup_steps
+    done = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
+    return options.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
+    """AdamW that decays matrices and leaves biases and norms alone."""
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    vectors = [p for p in model.parameters() if p.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": options.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=options.peak_rate, betas=(0.9, options.beta2), fused=True)
+
+
+def mean_loss(
+    logits: torch.Tensor, targets: torch.Tensor, log_counts: torch.Tensor
+) -> torch.Tensor:
+    """Mean cross-entropy of (b, t, compact) logits; a few rows at a time stay in the cache."""
+    rows = zip(logits.flatten(0, 1).split(256), targets.flatten().split(256), strict=True)
+    total = sum(F.cross_entropy(x + log_counts, y, reduction="sum") for x, y in rows)
+    return total / targets.numel()
+
+
+class Run:
+    """One training run of one process: its model, its data and the state that is checkpointed."""
+
+    def __init__(self, cfg: GPTConfig, options: TrainOptions, tokenizer: Tokenizer) -> None:
+        self.cfg, self.options, self.tokenizer = cfg, options, tokenizer
+        self.rank, self.world = (
+            (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        )
+        if options.batch_size % self.world:
+            raise ValueError(
+                f"batch_size {options.batch_size} is not divisible by {self.world} processes."
+            )
+        ids = read_ids(options.text, tokenizer)
+        self.vocabulary = Vocabulary(ids, cfg.vocab_size)
+        self.ids = self.vocabulary.to_compact[ids]
+        self.log_counts = self.vocabulary.log_counts.to(options.device)
+        torch.manual_seed(options.seed)
+        self.model = GPTModel({**cfg, "vocab_size": self.vocabulary.size})
+        if options.initialisation == "gpt2":
+            initialise_like_gpt2(self.model)
+        if not options.attention_dropout:
+            for block in self.model.trf_blocks:
+                block.att.dropout.p = 0.0
+        self.model.to(options.device)
+        self.optimizer = make_optimizer(self.model, options)
+        self.step = 0
+        self.seconds = 0.0
+        self.out = Path(options.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.validation = read_ids([options.validation], tokenizer) if options.validation else None
+
+    def batches(self) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """For each step from the present one on, this process's micro-batches (b, t)."""
+        order = WindowOrder(
+            len(self.ids),
+            self.cfg.context_length,
+            self.options.seed,
+            skip=self.step * self.options.batch_size,
+            rank=self.rank,
+            world=self.world,
+        )
+        share = self.options.batch_size // self.world
+        loader = DataLoader(Windows(self.ids, self.cfg.context_length), share, sampler=order)
+        for inputs, targets in loader:
+            n = self.options.micro_batch
+            yield list(zip(inputs.split(n), targets.split(n), strict=True))
+
+    def update(self, parallel: nn.Module, batch: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+        """One step of the optimizer; the mean loss over all processes."""
+        # Dropout of a step depends on the step alone, so that a resumed run repeats it.
+        torch.manual_seed(self.options.seed + 1_000_003 * (self.step * self.world + self.rank))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.options)
+        n_windows = sum(len(inputs) for inputs, _ in batch)
+        loss_sum = torch.zeros(())
+        for i, (inputs, targets) in enumerate(batch):
+            last = i == len(batch) - 1
+            wait = contextlib.nullcontext() if last or self.world == 1 else parallel.no_sync()
+            device = self.options.device
+            half = torch.autocast(
+                device.split(":")[0], torch.bfloat16, enabled=self.options.precision == "bfloat16"
+            )
+            with wait:
+                with half:
+                    logits = parallel(inputs.to(device))
+                    loss = mean_loss(logits, targets.to(device), self.log_counts)
+                loss = loss * len(inputs) / n_windows
+                loss.backward()
+            loss_sum += loss.detach().cpu()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.world > 1:
+            dist.all_reduce(loss_sum)
+        return float(loss_sum) / self.world
+
+    def save(self) -> None:
+        """Everything that a killed run needs, by a temporary file and a rename."""
+        state = {
+            "cfg": dict(self.cfg),
+            "options": asdict(self.options),
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        temporary = self.out / "checkpoint.tmp"
+        torch.save(state, temporary)
+        os.replace(temporary, self.out / "checkpoint.pt")
+
+    def resume(self) -> None:
+        """Continue from the folder's checkpoint, if it has one.
+
+        Raises ValueError if that run had another configuration or other options.
+        """
+        path = self.out / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.options.device, weights_only=True)
+        mine = {**asdict(self.options), **self.cfg}
+        theirs = {**state["options"], **state["cfg"]}
+        for name in set(mine) - {"text", "validation", "out", "device"}:
+            if mine[name] != theirs.get(name):
+                raise ValueError(
+                    f"{path} was made with {name} {theirs.get(name)}, not {mine[name]}: "
+                    "use the same or another --out."
+                )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def whole_model(self) -> GPTModel:
+        """The model so far over the whole vocabulary, float32, on the CPU."""
+        return self.vocabulary.expand(self.model, self.cfg)
+
+    def log(self, **measured: Any) -> None:
+        """One more line of metrics.jsonl."""
+        with (self.out / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(measured) + "\n")
+
+
+def train(cfg: GPTConfig, options: TrainOptions) -> Run:
+    """A finished run; process 0 writes its checkpoints, metrics and model under `options.out`.
+
+    Continues a killed run from its last checkpoint with the same order of data.
+    """
+    run = Run(cfg, options, Tokenizer())
+    run.resume()
+    run.model.train()
+    parallel = DistributedDataParallel(run.model) if run.world > 1 else run.model
+    progress = tqdm(
+        total=options.steps, initial=run.step, disable=run.rank > 0, unit="step", smoothing=0.1
+    )
+    tokens_a_step = options.batch_size * cfg.context_length
+    average = None
+    for batch in run.batches():
+        if run.step >= options.steps:
+            break
+        started = time.perf_counter()
+        loss = run.update(parallel, batch)
+        took = time.perf_counter() - started
+        run.seconds += took
+        average = loss if average is None else 0.98 * average + 0.02 * loss
+        progress.update()
+        progress.set_postfix_str(f"loss {average:.3f}, {tokens_a_step / took:,.0f} tokens/s")
+        if run.rank == 0:
+            _after_step(run, average)
+    progress.close()
+    if run.rank == 0:
+        save_model(run.whole_model(), run.out / "model", precision="float16")
+    return run
+
+
+def _after_step(run: Run, average: float) -> None:
+    done = run.step == run.options.steps
+    if run.step % 50 == 0 or done:
+        tokens = run.step * run.options.batch_size * run.cfg.context_length
+        run.log(step=run.step, tokens=tokens, seconds=round(run.seconds, 1), loss=round(average, 4))
+    if run.validation is not None and (run.step % run.options.validate_every == 0 or done):
+        model = run.whole_model()
+        held_out = evaluate(model, run.validation if done else run.validation[:16_385])
+        run.log(step=run.step, validation=held_out.nats_per_token, targets=held_out.n_targets)
+        tqdm.write(f"step {run.step:,}: held-out {held_out.nats_per_token:.4f} nats a token")
+        tqdm.write(_sample(model, run.tokenizer))
+    if run.step % run.options.checkpoint_every == 0 or done:
+        run.save()
+
+
+def _sample(model: GPTModel, tokenizer: Tokenizer) -> str:
+    prompt = "Once upon a time"
+    options = SamplingOptions(max_new_tokens=60, temperature=0.8, seed=1)
+    steps = generate(model, tokenizer.encode(prompt), options, tokenizer.end_of_text_id)
+    return prompt + tokenizer.decode(step.token_id for step in steps)
+
+
+def run(args: argparse.Namespace) -> str:
+    """Train or evaluate as the flags say; a closing sentence with the numbers.
+
+    Raises ValueError for impossible flags and unreadable files.
+    """
+    given = vars(args)
+    if args.evaluate:
+        from gpt.models import load_model
+
+        model = load_model(args.evaluate)
+        result = evaluate(model, read_ids(args.text, Tokenizer()))
+        return (
+            f"{result.nats_per_token:.4f} nats a token, perplexity {result.perplexity:.2f}, "
+            f"over {result.n_targets:,} targets"
+        )
+    options = {item.name: given[item.name] for item in fields(TrainOptions)}
+    cfg = GPTConfig(**{item.name: given[item.name] for item in fields(GPTConfig)})
+    parallel = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if parallel:
+        dist.init_process_group("nccl" if args.device.startswith("cuda") else "gloo")
+    try:
+        finished = train(cfg, TrainOptions(**{**options, "text": tuple(options["text"])}))
+    finally:
+        if parallel:
+            dist.destroy_process_group()
+    return f"{finished.step:,} steps done; the model is in {finished.out / 'model'}"
