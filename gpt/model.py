@@ -15,7 +15,7 @@ from torch import nn
 
 from gpt.cache import KVCache, LayerCache
 from gpt.config import GPTConfig, as_config, check_heads
-from gpt.trace import Trace
+from gpt.trace import Trace, inside, record
 
 
 class GELU(nn.Module):
@@ -54,11 +54,10 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: torch.Tensor, trace: Trace | None = None) -> torch.Tensor:
-        for name, layer in zip(("hidden", "activation", "out"), self.layers, strict=True):
-            x = layer(x)  # (b, t, 4d), (b, t, 4d), (b, t, d)
-            if trace is not None:
-                trace.record(name, x)
-        return x
+        expand, gelu, contract = self.layers
+        hidden = record(trace, "hidden", expand(x))  # (b, t, 4d)
+        activation = record(trace, "activation", gelu(hidden))
+        return contract(activation)  # (b, t, d)
 
 
 class MultiHeadAttention(nn.Module):
@@ -92,9 +91,9 @@ class MultiHeadAttention(nn.Module):
     ) -> torch.Tensor:
         """(b, t, d_in) -> (b, t, d_out); with a cache, the t positions follow the cached ones."""
         b, t, _ = x.shape
-        queries = self._split_heads(self.W_query(x))  # (b, h, t, e)
-        keys = self._split_heads(self.W_key(x))
-        values = self._split_heads(self.W_value(x))
+        queries = record(trace, "queries", self._split_heads(self.W_query(x)))  # (b, h, t, e)
+        keys = record(trace, "keys", self._split_heads(self.W_key(x)))
+        values = record(trace, "values", self._split_heads(self.W_value(x)))
         if cache is not None:
             keys, values = cache.append(keys, values)  # (b, h, s, e)
         if keys.shape[2] > self.context_length:
@@ -112,20 +111,12 @@ class MultiHeadAttention(nn.Module):
     def _attend_step_by_step(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, trace: Trace | None
     ) -> torch.Tensor:
-        scores = queries @ keys.transpose(2, 3)  # (b, h, t, s)
+        scores = record(trace, "scores", queries @ keys.transpose(2, 3))  # (b, h, t, s)
         hidden = ~causal_mask(*scores.shape[2:], device=scores.device)
-        masked = (scores / keys.shape[-1] ** 0.5).masked_fill(hidden, -torch.inf)
-        attention = torch.softmax(masked, dim=-1)  # each row sums to 1
-        heads = self.dropout(attention) @ values  # (b, h, t, e)
-        if trace is not None:
-            trace.record("queries", queries)
-            trace.record("keys", keys)
-            trace.record("values", values)
-            trace.record("scores", scores)
-            trace.record("masked_scores", masked)
-            trace.record("attention", attention)
-            trace.record("heads", heads)
-        return heads
+        scaled = scores / keys.shape[-1] ** 0.5
+        masked = record(trace, "masked_scores", scaled.masked_fill(hidden, -torch.inf))
+        attention = record(trace, "attention", torch.softmax(masked, dim=-1))  # rows sum to 1
+        return record(trace, "heads", self.dropout(attention) @ values)  # (b, h, t, e)
 
 
 class TransformerBlock(nn.Module):
@@ -151,21 +142,13 @@ class TransformerBlock(nn.Module):
         self, x: torch.Tensor, cache: LayerCache | None = None, trace: Trace | None = None
     ) -> torch.Tensor:
         """(b, t, d) -> (b, t, d)."""
-        normed1 = self.norm1(x)
-        att_out = self.att(normed1, cache, trace.at("att") if trace is not None else None)
-        resid_mid = x + self.drop_shortcut(att_out)
-        normed2 = self.norm2(resid_mid)
-        ff_out = self.ff(normed2, trace.at("ff") if trace is not None else None)
-        resid_out = resid_mid + self.drop_shortcut(ff_out)
-        if trace is not None:
-            trace.record("resid_in", x)
-            trace.record("norm1", normed1)
-            trace.record("att_out", att_out)
-            trace.record("resid_mid", resid_mid)
-            trace.record("norm2", normed2)
-            trace.record("ff_out", ff_out)
-            trace.record("resid_out", resid_out)
-        return resid_out
+        x = record(trace, "resid_in", x)
+        normed1 = record(trace, "norm1", self.norm1(x))
+        att_out = record(trace, "att_out", self.att(normed1, cache, inside(trace, "att")))
+        resid_mid = record(trace, "resid_mid", x + self.drop_shortcut(att_out))
+        normed2 = record(trace, "norm2", self.norm2(resid_mid))
+        ff_out = record(trace, "ff_out", self.ff(normed2, inside(trace, "ff")))
+        return record(trace, "resid_out", resid_mid + self.drop_shortcut(ff_out))
 
 
 class GPTModel(nn.Module):
@@ -203,23 +186,16 @@ class GPTModel(nn.Module):
         start = cache.length if cache is not None else 0
         self._check(ids, start)
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
-        tok_emb = self.tok_emb(ids)  # (b, t, d)
-        pos_emb = self.pos_emb(positions)  # (t, d)
-        x = self.drop_emb(tok_emb + pos_emb)
-        if trace is not None:
-            trace.record("tok_emb", tok_emb)
-            trace.record("pos_emb", pos_emb)
+        tok_emb = record(trace, "tok_emb", self.tok_emb(ids))  # (b, t, d)
+        pos_emb = record(trace, "pos_emb", self.pos_emb(positions))  # (t, d)
+        x = record(trace, "embedded", self.drop_emb(tok_emb + pos_emb))
         for i, block in enumerate(self.trf_blocks):
             layer_cache = cache.layers[i] if cache is not None else None
-            x = block(x, layer_cache, trace.at(f"trf_blocks.{i}") if trace is not None else None)
+            x = block(x, layer_cache, inside(trace, f"trf_blocks.{i}"))
         if last_only:
             x = x[:, -1:]  # (b, 1, d): the head is a quarter of the work on a long prompt
-        final_norm = self.final_norm(x)
-        logits = self.out_head(final_norm)  # (b, t, vocab)
-        if trace is not None:
-            trace.record("final_norm", final_norm)
-            trace.record("logits", logits)
-        return logits
+        final_norm = record(trace, "final_norm", self.final_norm(x))
+        return record(trace, "logits", self.out_head(final_norm))  # (b, t, vocab)
 
     def _check(self, ids: torch.Tensor, start: int) -> None:
         if ids.dim() != 2 or ids.numel() == 0:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+Edit = Callable[[torch.Tensor], torch.Tensor]
 _PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 
 
@@ -27,26 +29,36 @@ class Trace:
     Passed to `GPTModel.forward(ids, trace=Trace())`; nothing is kept on the model, so passes
     of different visitors through one shared model cannot mix. Names are dotted paths such as
     `trf_blocks.0.att.attention`; `trace["trf_blocks.0.att.attention"]` is the tensor.
+
+    `edits` asks "what if": the pass goes on with `edits[name](value)` in place of the value.
+    With `keep=False` nothing is recorded and only the edits act.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, edits: Mapping[str, Edit] | None = None, keep: bool = True) -> None:
         self.entries: dict[str, Entry] = {}
+        self.edits = dict(edits or {})
+        self.keep = keep
         self._prefix = ""
 
     def at(self, part: str) -> Trace:
         """The same record seen from inside `part`: names get `part.` in front."""
-        inner = Trace()
-        inner.entries = self.entries
+        inner = Trace(keep=self.keep)
+        inner.entries, inner.edits = self.entries, self.edits
         inner._prefix = f"{self._prefix}{part}."
         return inner
 
-    def record(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        """`value` itself, detached and kept under `name` with the caller's file and line."""
-        frame = sys._getframe(1)
-        path = Path(frame.f_code.co_filename).resolve()
-        file = path.relative_to(_PACKAGE_PARENT) if path.is_relative_to(_PACKAGE_PARENT) else path
+    def record(self, name: str, value: torch.Tensor, depth: int = 1) -> torch.Tensor:
+        """The value to go on with: `value`, or what an edit makes of it.
+
+        It is kept detached under `name`, with the file and line of the caller `depth` frames up.
+        """
         full = self._prefix + name
-        self.entries[full] = Entry(full, value.detach(), str(file), frame.f_lineno)
+        if full in self.edits:
+            value = self.edits[full](value)
+        if self.keep:
+            frame = sys._getframe(depth)
+            file = _relative(frame.f_code.co_filename)
+            self.entries[full] = Entry(full, value.detach(), file, frame.f_lineno)
         return value
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -54,3 +66,20 @@ class Trace:
 
     def __contains__(self, name: str) -> bool:
         return self._prefix + name in self.entries
+
+
+def record(trace: Trace | None, name: str, value: torch.Tensor) -> torch.Tensor:
+    """`value`, noted in `trace` if there is one; the forward pass goes on with the result."""
+    return value if trace is None else trace.record(name, value, depth=2)
+
+
+def inside(trace: Trace | None, part: str) -> Trace | None:
+    """The record as `part` of the model sees it, or None where nothing is recorded."""
+    return None if trace is None else trace.at(part)
+
+
+def _relative(filename: str) -> str:
+    path = Path(filename).resolve()
+    if path.is_relative_to(_PACKAGE_PARENT):
+        path = path.relative_to(_PACKAGE_PARENT)
+    return path.as_posix()

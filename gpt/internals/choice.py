@@ -1,0 +1,156 @@
+"""How one token is chosen: the ranked distribution, its spread, and draws against the theory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class ChoiceRow:
+    """One token: its place among all, its logit, and its probability before and after filters."""
+
+    rank: int  # 1 is the best; equal logits are ranked by the lower id
+    token_id: int
+    logit: float
+    scaled: float | None  # logit / temperature; None at temperature 0
+    softmax: float  # of the logits as they are, temperature 1, no filter
+    probability: float  # of being drawn
+
+    @property
+    def kept(self) -> bool:
+        return self.probability > 0
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Every token without a row of its own."""
+
+    tokens: int
+    mean_logit: float
+    softmax: float
+    probability: float
+    kept: int  # how many of them can be drawn
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How wide a distribution is."""
+
+    entropy_nats: float
+    tokens_for_90: int  # the fewest tokens that hold 90 % together
+
+    @property
+    def entropy_bits(self) -> float:
+        return self.entropy_nats / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """e^H: the number of equally likely tokens that would be as uncertain."""
+        return math.exp(self.entropy_nats)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best rows and the tail; together they hold the whole vocabulary."""
+
+    rows: tuple[ChoiceRow, ...]
+    tail: Tail
+    softmax_spread: Spread
+    spread: Spread
+
+
+def ranking(logits: torch.Tensor) -> torch.Tensor:
+    """Token ids (vocab,) from the highest logit (vocab,) down, the lower id first of equals."""
+    return logits.sort(descending=True, stable=True).indices
+
+
+def spread(distribution: torch.Tensor) -> Spread:
+    """Entropy, -sum p ln p in nats, and the size of the 90 % set of a distribution (vocab,)."""
+    p = distribution.double()
+    entropy = -torch.special.xlogy(p, p).sum().item()
+    mass = p.sort(descending=True).values.cumsum(0)
+    # Rounding may leave a sum a hair short of 0.9 where the true one reaches it.
+    return Spread(max(entropy, 0.0), int((mass < 0.9 - 1e-9).sum()) + 1)
+
+
+def choose(
+    logits: torch.Tensor, distribution: torch.Tensor, temperature: float, n_rows: int
+) -> Choice:
+    """The `n_rows` best tokens of `logits` (vocab,) and the rest as a tail.
+
+    `distribution` (vocab,) is what is sampled from: `sampling.probabilities` of these logits.
+    """
+    logits = logits.float()
+    softmax = torch.softmax(logits.double(), dim=-1)
+    order = ranking(logits)
+    best, rest = order[:n_rows], order[n_rows:]
+    rows = tuple(
+        choice_row(logits, softmax, distribution, temperature, token_id, rank)
+        for rank, token_id in enumerate(best.tolist(), start=1)
+    )
+    tail = Tail(
+        tokens=len(rest),
+        mean_logit=logits[rest].double().mean().item() if len(rest) else 0.0,
+        softmax=softmax[rest].sum().item(),
+        probability=distribution[rest].double().sum().item(),
+        kept=int((distribution[rest] > 0).sum()),
+    )
+    return Choice(rows, tail, spread(softmax), spread(distribution))
+
+
+def choice_row(
+    logits: torch.Tensor,
+    softmax: torch.Tensor,
+    distribution: torch.Tensor,
+    temperature: float,
+    token_id: int,
+    rank: int | None = None,
+) -> ChoiceRow:
+    """One token's row; its rank is counted if not given."""
+    logit = logits[token_id].item()
+    return ChoiceRow(
+        rank=rank_of(logits, token_id) if rank is None else rank,
+        token_id=token_id,
+        logit=logit,
+        scaled=logit / temperature if temperature > 0 else None,
+        softmax=softmax[token_id].item(),
+        probability=distribution[token_id].item(),
+    )
+
+
+def rank_of(logits: torch.Tensor, token_id: int) -> int:
+    """The token's place, 1 for the best, in logits (vocab,); equals go by the lower id."""
+    better = (logits > logits[token_id]).sum() + (logits[:token_id] == logits[token_id]).sum()
+    return int(better) + 1
+
+
+def uniform_interval(distribution: torch.Tensor, token_id: int) -> tuple[float, float]:
+    """The part [low, high) of [0, 1) in which a uniform number draws this token, in id order."""
+    p = distribution.double()
+    cumulative = p.cumsum(0)
+    total = cumulative[-1]
+    high = (cumulative[token_id] / total).item()
+    return high - (p[token_id] / total).item(), high
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How often a token came in many draws, beside how often it should."""
+
+    token_id: int
+    count: int
+    expected: float
+
+
+def tally(drawn: torch.Tensor, distribution: torch.Tensor, n_rows: int) -> list[Tally]:
+    """The `n_rows` most probable tokens of a distribution (vocab,) with counts of `drawn` (n,)."""
+    counts = torch.bincount(drawn, minlength=len(distribution))
+    order = distribution.sort(descending=True, stable=True).indices[:n_rows].tolist()
+    return [
+        Tally(i, int(counts[i]), len(drawn) * distribution[i].item())
+        for i in order
+        if distribution[i] > 0
+    ]

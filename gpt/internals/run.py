@@ -1,0 +1,66 @@
+"""One traced pass over a prompt, from which every other reading is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from gpt.config import GPTConfig
+from gpt.trace import Trace
+
+if TYPE_CHECKING:
+    from gpt.model import GPTModel
+
+
+@dataclass(frozen=True)
+class Run:
+    """A prompt's ids and what the model computed over them; read by all, changed by nobody."""
+
+    cfg: GPTConfig
+    ids: tuple[int, ...]
+    trace: Trace
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """(t, vocab), float32."""
+        return self.trace["logits"][0]
+
+    def layer(self, layer: int, name: str) -> torch.Tensor:
+        """One recorded tensor of a block without its batch axis, e.g. `layer(0, "att_out")`."""
+        return self.trace[f"trf_blocks.{layer}.{name}"][0]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the distinct tensors held."""
+        storages = [entry.value.untyped_storage() for entry in self.trace.entries.values()]
+        return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+
+
+@torch.no_grad()
+def read_prompt(model: GPTModel, ids: Sequence[int]) -> Run:
+    """The traced pass over `ids`, in eval mode.
+
+    Raises ValueError if the model is in training mode with dropout, and what `forward` raises.
+    """
+    if model.training and model.cfg.drop_rate > 0:
+        raise ValueError("the model is in training mode, so dropout is on: call model.eval().")
+    trace = Trace()
+    device = model.pos_emb.weight.device
+    model(torch.tensor([list(ids)], dtype=torch.long, device=device), trace=trace)
+    return Run(model.cfg, tuple(ids), trace)
+
+
+def resolve_position(position: int, tokens: int) -> int:
+    """An index from 0 to tokens - 1; negative positions count from the end, -1 is the last.
+
+    Raises ValueError if there is no such position.
+    """
+    if not -tokens <= position < tokens:
+        raise ValueError(
+            f"position {position} is outside the prompt of {tokens} "
+            f"{'token' if tokens == 1 else 'tokens'}: use 0 to {tokens - 1}, or -1 for the last."
+        )
+    return position % tokens
