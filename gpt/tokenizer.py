@@ -14,7 +14,7 @@ import tiktoken
 
 END_OF_TEXT = "<|endoftext|>"
 _TABLE = Path(__file__).resolve().parent.parent / "assets" / "gpt2.tiktoken"
-# The value that tiktoken 0.12 states for r50k_base, the same vocabulary as gpt2's.
+# The value that tiktoken's openai_public.py states for r50k_base, the same vocabulary as gpt2's.
 _TABLE_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
 # How GPT-2 cuts text into words before merging. Source: tiktoken, openai_public.py, r50k_pat_str.
 _WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"

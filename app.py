@@ -1,0 +1,100 @@
+"""A GPT, seen from outside and inside: compose the three tabs, read the command line, launch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+try:
+    import spaces  # before CUDA is touched; only Hugging Face's ZeroGPU machines have it
+except ImportError:
+    spaces = None
+
+import gradio as gr
+import torch
+
+from gpt import Tokenizer
+from gpt.devices import usable_cores, usable_device
+from gpt.models import Registry
+from gpt.ui import architecture, generation, internals
+
+TITLE = "A GPT, from scratch"
+INTRODUCTION = (
+    "# A GPT, from scratch\n"
+    "The model of *Build a Large Language Model (From Scratch)*, chapter 4: watch it write, "
+    "take it apart, look inside. Every number on this page is computed by the code in `gpt/`."
+)
+STYLE = Path(__file__).parent / "assets" / "style.css"
+GPU_SECONDS = 120  # the longest that one visitor may hold a borrowed GPU
+
+
+def on_gpu(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """`handler`, run on a borrowed GPU where there is one to borrow."""
+    return handler if spaces is None else spaces.GPU(duration=GPU_SECONDS)(handler)
+
+
+def build_demo(default_source: str | None = None, default_device: str = "cpu") -> gr.Blocks:
+    """The page; models load at first need. Raises ValueError if `default_source` is unknown."""
+    registry = Registry()
+    tokenizer = Tokenizer()
+    source = registry.sources()[0].name if default_source is None else default_source
+    registry.config_of(source)
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
+        gr.Markdown(INTRODUCTION)
+        with gr.Tabs():
+            with gr.Tab("Generation", id="generation"):
+                writing = generation.build(registry, tokenizer, source, default_device, on_gpu)
+            with gr.Tab("Architecture", id="architecture"):
+                calculator = architecture.build(registry)
+            with gr.Tab("Internals", id="internals"):
+                inside = internals.build(registry, tokenizer, source)
+        calculator.offer_to([writing.model, inside])
+    # Direct calls that pass by the queue are refused, so one visitor cannot starve the others.
+    return demo.queue(api_open=False, max_size=16, default_concurrency_limit=1)
+
+
+def launch(demo: gr.Blocks, **where: Any) -> Any:
+    """Serve `demo`, quiet and with limits; `where` is host, port and share as gradio names them."""
+    return demo.launch(
+        theme=gr.themes.Soft(),
+        css_paths=[STYLE],
+        ssr_mode=False,
+        show_error=False,
+        enable_monitoring=False,
+        run_history=False,
+        max_file_size="100kb",
+        state_session_capacity=128,
+        max_threads=8,
+        footer_links=["api"],
+        **where,
+    )
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line as a namespace."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default=None, help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=None, help="port (default: 7860 or the next)")
+    parser.add_argument("--share", action="store_true", help="also open a public link for 72 hours")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps: what is chosen at first")
+    parser.add_argument("--model", default=None, help="the model chosen at first: name or folder")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    args = parse_arguments()
+    torch.set_num_threads(usable_cores())
+    device, missing = usable_device(args.device)
+    if missing:
+        print(missing)
+    try:
+        demo = build_demo(args.model, device)
+    except ValueError as error:
+        raise SystemExit(f"app.py: {error}") from error
+    launch(demo, server_name=args.host, server_port=args.port, share=args.share)
+
+
+if __name__ == "__main__":
+    main()

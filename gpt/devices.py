@@ -1,0 +1,45 @@
+"""What this machine can compute with: its devices, and the cores that are really ours."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import torch
+
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def available_devices() -> list[str]:
+    """Names that `torch.device` takes here, the CPU first."""
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        devices.append("cuda")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return devices
+
+
+def usable_device(wanted: str) -> tuple[str, str]:
+    """The device to use for `wanted`, and one sentence if that is another one, else ''."""
+    if wanted in available_devices():
+        return wanted, ""
+    return "cpu", f"This machine has no {wanted} device: the CPU is used instead."
+
+
+def usable_cores() -> int:
+    """Cores this process may use: the smallest of affinity, container quota and CPU_CORES.
+
+    A container sees all cores of its host, and as many threads on a share of them are slow.
+    """
+    limits = [os.cpu_count() or 1]
+    if hasattr(os, "sched_getaffinity"):
+        limits.append(len(os.sched_getaffinity(0)))
+    if _CGROUP_QUOTA.exists():
+        quota, period = _CGROUP_QUOTA.read_text().split()
+        if quota != "max":
+            limits.append(math.ceil(int(quota) / int(period)))
+    if os.environ.get("CPU_CORES", "").isdigit():  # set on Spaces
+        limits.append(int(os.environ["CPU_CORES"]))
+    return max(1, min(limits))

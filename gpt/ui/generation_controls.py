@@ -1,0 +1,178 @@
+"""The components of the Generation tab and their texts; no computation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from gpt.devices import available_devices
+from gpt.models import Registry
+
+MAX_NEW_TOKENS = 500
+INTRO = (
+    "Type the beginning of a text; the model continues it token by token. "
+    "Everything is computed here, by the code in `gpt/`, while you watch."
+)
+UNTRAINED_NOTE = (
+    "These weights are random: nothing has been learned yet, so every token is about as likely "
+    "as any other and the text is nonsense. This is where the book's chapter 4 ends."
+)
+STORYTELLER_NOTE = (
+    "A small model trained from scratch on public-domain fairy tales. It knows their manner, "
+    "not the world: the sentences are real, the facts are not."
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt with settings, one click away."""
+
+    label: str
+    prompt: str
+    source: str
+    max_new_tokens: int = 120
+    temperature: float = 0.8
+    seed: int | None = 7
+
+
+BOOK_EXAMPLE = Example(
+    "The book's untrained model: “Hello, I am”", "Hello, I am", "book-124M", 6, 0.0, None
+)
+STORY_EXAMPLES = (
+    Example("Once upon a time", "Once upon a time there was a king who", "storyteller"),
+    Example("The wolf", "The wolf looked at the little girl and said,", "storyteller"),
+    Example("A dragon, greedy", "The dragon", "storyteller", 60, 0.0, None),
+)
+
+
+def model_note(source: str) -> str:
+    """One honest line about a model, before anything is generated with it."""
+    if source == "storyteller":
+        return STORYTELLER_NOTE
+    if source == "book-124M" or source.startswith("random"):
+        return UNTRAINED_NOTE
+    return ""
+
+
+class GenerationControls:
+    """The components of the tab, laid out in the order in which a phone shows them."""
+
+    def __init__(self, registry: Registry, default_source: str, default_device: str) -> None:
+        gr.Markdown(INTRO)
+        with gr.Row():
+            with gr.Column(scale=3):
+                self.model = gr.Dropdown(
+                    [(source.label, source.name) for source in registry.sources()],
+                    value=default_source,
+                    label="Model",
+                    elem_id="gen-model",
+                    info="What continues the text.",
+                )
+                self.note = gr.Markdown(model_note(default_source), elem_id="gen-model-note")
+                self.prompt = gr.Textbox(
+                    STORY_EXAMPLES[0].prompt,
+                    lines=3,
+                    label="Prompt",
+                    elem_id="gen-prompt",
+                    info="The beginning of the text; Shift + Enter generates.",
+                )
+                self.run = gr.Button("Generate", variant="primary", elem_id="gen-run")
+                self.stop = gr.Button("Stop", variant="stop", visible="hidden", elem_id="gen-stop")
+                self.output = gr.Textbox(
+                    label="Continuation",
+                    lines=6,
+                    max_lines=20,
+                    elem_id="gen-output",
+                    placeholder="Press Generate, or one of the examples.",
+                    buttons=["copy"],
+                )
+                self.stats = gr.HTML(elem_id="gen-stats")
+                self.tokens = gr.HTML(elem_id="gen-tokens")
+                self.untrained_output = gr.Textbox(
+                    label="The same prompt and seed, the same model untrained",
+                    lines=4,
+                    max_lines=20,
+                    visible=False,
+                    elem_id="gen-untrained-output",
+                )
+                self.untrained_stats = gr.HTML(visible=False)
+                gr.Markdown("Examples: each fills in its settings and runs.", elem_classes="hint")
+                with gr.Row(elem_id="gen-examples"):
+                    self.examples = [
+                        (example, gr.Button(example.label, size="sm"))
+                        for example in (*STORY_EXAMPLES, BOOK_EXAMPLE)
+                    ]
+            with gr.Column(scale=2, min_width=280):
+                self._settings(default_device)
+
+    def _settings(self, default_device: str) -> None:
+        self.max_new_tokens = gr.Slider(
+            1,
+            MAX_NEW_TOKENS,
+            120,
+            step=1,
+            label="max_new_tokens",
+            elem_id="gen-max-new-tokens",
+            info="How many tokens to add at most; a token is about three quarters of a word.",
+        )
+        self.temperature = gr.Slider(
+            0,
+            2,
+            0.8,
+            step=0.05,
+            label="temperature",
+            elem_id="gen-temperature",
+            info="0 always takes the best token; 1 follows the model; above 1 is wilder.",
+        )
+        self.top_k = gr.Number(
+            0,
+            minimum=0,
+            precision=0,
+            label="top-k",
+            elem_id="gen-top-k",
+            info="Choose among the k best tokens only; 0 is off.",
+        )
+        self.top_p = gr.Slider(
+            0.05,
+            1,
+            1,
+            step=0.01,
+            label="top-p",
+            elem_id="gen-top-p",
+            info="Choose among the best tokens that together reach p; 1 is off.",
+        )
+        self.seed = gr.Number(
+            None,
+            minimum=0,
+            precision=0,
+            label="seed",
+            elem_id="gen-seed",
+            info="The same seed gives the same text; empty draws one and reports it.",
+        )
+        self.device = gr.Dropdown(
+            available_devices(),
+            value=default_device,
+            label="device",
+            elem_id="gen-device",
+            info="Where the arithmetic is done; only what this machine has is offered.",
+        )
+        self.beside_untrained = gr.Checkbox(
+            False,
+            label="Beside it, the same model untrained",
+            elem_id="gen-untrained",
+            info="Runs the same prompt and seed on random weights (seed 123).",
+        )
+        self.reset = gr.Button("Reset to defaults", size="sm", elem_id="gen-reset")
+
+    def sampling(self) -> list[gr.components.Component]:
+        return [
+            self.prompt,
+            self.max_new_tokens,
+            self.device,
+            self.temperature,
+            self.top_k,
+            self.top_p,
+            self.seed,
+            self.model,
+        ]
