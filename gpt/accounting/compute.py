@@ -1,0 +1,141 @@
+"""Operations of a GPT per part, and the times that follow from a device's peaks.
+
+A multiplication and an addition are two operations (FLOPs). Counted are the matrix products,
+as `torch.utils.flop_counter` counts them; norms, softmax, GELU and sums are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpt.accounting.devices import Device
+from gpt.accounting.memory import Amount, amount, kv_cache, read_per_pass
+from gpt.accounting.parameters import count_parameters, letters_of
+from gpt.config import GPTConfig
+
+_PARTS: tuple[tuple[str, str, str], ...] = (
+    ("queries, keys, values", "layers*3*2*b*t*d*d", "three d × d matrices"),
+    ("scores Q Kᵀ", "layers*2*b*h*t*s*e", "every new token with every token seen"),
+    ("attention × V", "layers*2*b*h*t*s*e", "the mixture of the values"),
+    ("output projection", "layers*2*b*t*d*d", "one d × d matrix"),
+    ("feed-forward", "layers*2*2*b*t*d*4*d", "d to 4 d and back"),
+    ("output head", "2*b*n*d*vocab", "n positions scored against the vocabulary"),
+)
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Operations:
+    """A row a part, in FLOPs."""
+
+    parts: tuple[Amount, ...]
+
+    @property
+    def total(self) -> int:
+        return sum(int(part.value) for part in self.parts)
+
+
+def forward(
+    cfg: GPTConfig, batch: int, new_tokens: int, past_tokens: int = 0, last_only: bool = False
+) -> Operations:
+    """FLOPs of one forward pass over `new_tokens`, after `past_tokens` that a cache holds.
+
+    `last_only` applies the head to the last position only. The causal half of the scores is
+    counted too: it is computed and masked. Exact for the matrix products.
+    """
+    letters = letters_of(cfg)
+    letters |= {"b": batch, "t": new_tokens, "s": past_tokens + new_tokens}
+    letters["n"] = 1 if last_only else new_tokens
+    return Operations(tuple(amount(name, source, letters, note) for name, source, note in _PARTS))
+
+
+def backward_flops(cfg: GPTConfig, batch: int, tokens: int) -> int:
+    """FLOPs of the backward pass: each product has two gradients of the same cost."""
+    return 2 * forward(cfg, batch, tokens).total
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of thumb beside the count: `ratio` is rule / counted."""
+
+    name: str
+    rule: float
+    counted: float
+
+    @property
+    def ratio(self) -> float:
+        return self.rule / self.counted
+
+
+def rules_of_thumb(cfg: GPTConfig, batch: int, tokens: int) -> tuple[Rule, ...]:
+    """2 N forward and 6 N for training, per token, with N all parameters and N in matrices.
+
+    Source: Kaplan et al. 2020, section 2.1, whose N leaves the embeddings out.
+    """
+    count = count_parameters(cfg)
+    n_all = count.total
+    n_blocks = n_all - count.subtotal("embeddings") - count.subtotal("head")
+    counted = forward(cfg, batch, tokens).total
+    positions = batch * tokens
+    return (
+        Rule("forward, 2 N (all parameters)", 2 * n_all * positions, counted),
+        Rule("forward, 2 N (without embeddings and head)", 2 * n_blocks * positions, counted),
+        Rule("training, 6 N (all parameters)", 6 * n_all * positions, 3 * counted),
+        Rule("training, 6 N (without embeddings and head)", 6 * n_blocks * positions, 3 * counted),
+    )
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The least time a pass can take: the larger of its arithmetic and its traffic, in seconds."""
+
+    flops: float
+    traffic_bytes: float
+    arithmetic_seconds: float
+    traffic_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self.arithmetic_seconds, self.traffic_seconds)
+
+    @property
+    def bound(self) -> str:
+        return "arithmetic" if self.arithmetic_seconds >= self.traffic_seconds else "bandwidth"
+
+
+def prefill(cfg: GPTConfig, batch: int, tokens: int, precision: str, on: Device) -> Roofline:
+    """The first pass over a prompt: weights read once, keys and values written, one score row."""
+    flops = forward(cfg, batch, tokens, last_only=True).total
+    written = kv_cache(cfg, batch, tokens, precision).value
+    return _roofline(flops, read_per_pass(cfg, precision) + written, precision, on)
+
+
+def decode_step(
+    cfg: GPTConfig, batch: int, seen_tokens: int, precision: str, on: Device
+) -> Roofline:
+    """One new token for each of `batch` rows, `seen_tokens` in all: weights and cache are read."""
+    flops = forward(cfg, batch, 1, past_tokens=seen_tokens - 1).total
+    read = kv_cache(cfg, batch, seen_tokens, precision).value
+    return _roofline(flops, read_per_pass(cfg, precision) + read, precision, on)
+
+
+def training_days(
+    cfg: GPTConfig, tokens: float, utilisation: float, precision: str, on: Device
+) -> float:
+    """Days to train on `tokens` at full context and a share `utilisation` of the device's peak.
+
+    Raises ValueError if `utilisation` is not above 0 and at most 1.
+    """
+    if not 0 < utilisation <= 1:
+        raise ValueError(f"utilisation is {utilisation}: use a share above 0 and at most 1.")
+    per_token = 3 * forward(cfg, 1, cfg.context_length).total / cfg.context_length
+    return per_token * tokens / (on.peak_flops[precision] * utilisation) / DAY_SECONDS
+
+
+def _roofline(flops: float, traffic_bytes: float, precision: str, on: Device) -> Roofline:
+    return Roofline(
+        flops,
+        traffic_bytes,
+        flops / on.peak_flops[precision],
+        traffic_bytes / on.bandwidth_bytes,
+    )

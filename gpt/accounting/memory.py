@@ -1,0 +1,153 @@
+"""Bytes of a GPT: weights, keys and values, activations, training state, each with its formula."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gpt.accounting.formula import Formula, Number
+from gpt.accounting.parameters import count_parameters, letters_of
+from gpt.config import GPTConfig
+
+# The matrices M of attention, feed-forward and head (R rows in all) and the P - M other numbers.
+# int8: a float32 scale a row, the rest in float16. 4-bit: a float16 scale per 32 numbers.
+# Source for 4-bit: ggml's block_q4_0, 18 bytes for 32 numbers; int8 is one scale an output row.
+_WEIGHTS: dict[str, str] = {
+    "float32": "4*P",
+    "float16": "2*P",
+    "bfloat16": "2*P",
+    "int8": "M + 4*R + 2*(P - M)",
+    "4-bit": "M*18/32 + 2*(P - M)",
+}
+PRECISIONS = tuple(_WEIGHTS)
+CACHE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 2, "4-bit": 2}
+
+# Rajbhandari et al. 2020 (ZeRO), section 3.1: weights and gradients in 16 bits, then the
+# float32 copy and Adam's two moments. The others keep everything in float32.
+_TRAINING: dict[str, tuple[str, str, str]] = {
+    "adamw-mixed": (
+        "AdamW, mixed precision",
+        "(2 + 2 + 4 + 4 + 4)*P",
+        "16-bit weights and gradients; a float32 copy and two moments",
+    ),
+    "adamw-float32": (
+        "AdamW, float32 (the book's)",
+        "(4 + 4 + 4 + 4)*P",
+        "weights, gradients and two moments",
+    ),
+    "sgd-float32": ("SGD, float32", "(4 + 4)*P", "weights and gradients, no momentum"),
+}
+TRAINING_STATES = tuple(_TRAINING)
+_PER_LAYER = "34*b*t*d + 5*b*h*t*t"
+_AROUND = "5*b*t*d + 4*b*t*vocab"
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A number of bytes (or operations) with its formula, the same with numbers, and a note."""
+
+    name: str
+    value: float
+    formula: str
+    numbers: str
+    note: str = ""
+    estimate: bool = False
+
+
+def amount(
+    name: str,
+    source: str,
+    letters: Mapping[str, Number],
+    note: str = "",
+    estimate: bool = False,
+) -> Amount:
+    """`source` evaluated for `letters`, with its text."""
+    formula = Formula(source)
+    return Amount(
+        name, formula.value(letters), formula.text(), formula.numbers(letters), note, estimate
+    )
+
+
+def weights(cfg: GPTConfig, precision: str = "float32") -> Amount:
+    """Bytes of all parameters as stored in `precision`, one of PRECISIONS."""
+    _check(precision, PRECISIONS, "precision")
+    notes = {
+        "int8": "matrices in 8 bits with a float32 scale a row; the rest in float16",
+        "4-bit": "matrices in 4 bits with a float16 scale per 32; the rest in float16",
+    }
+    letters = _weight_letters(cfg)
+    return amount(precision, _WEIGHTS[precision], letters, notes.get(precision, ""))
+
+
+def read_per_pass(cfg: GPTConfig, precision: str) -> float:
+    """Bytes of weights that a pass reads: all but the embedding rows that are only looked up."""
+    total = weights(cfg, precision).value
+    looked_up = cfg.context_length * cfg.emb_dim
+    if not cfg.tie_weights:  # a tied table is the head and is read whole
+        looked_up += cfg.vocab_size * cfg.emb_dim
+    return total - looked_up * (4 if precision == "float32" else 2)
+
+
+def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "float32") -> Amount:
+    """Bytes of the keys and values of `seen_tokens` positions in all layers."""
+    _check(precision, PRECISIONS, "precision")
+    letters = {**letters_of(cfg), "b": batch, "s": seen_tokens, "bytes": CACHE_BYTES[precision]}
+    note = "" if precision in ("float32", "float16", "bfloat16") else "kept in float16"
+    return amount("KV cache", "2*layers*b*s*d*bytes", letters, note)
+
+
+def forward_activations(
+    cfg: GPTConfig, batch: int, new_tokens: int, precision: str, last_only: bool = True
+) -> Amount:
+    """Most bytes alive at once in a forward pass without gradients, an estimate.
+
+    Counts the larger of a feed-forward (stream, hidden, activation: 9 d a position) and the
+    head's output; attention is fused, so no t x t matrix. `last_only` scores one position.
+    """
+    letters = letters_of(cfg)
+    letters |= {"b": batch, "t": new_tokens, "n": 1 if last_only else new_tokens}
+    letters["bytes"] = CACHE_BYTES[precision]
+    block, head = Formula("9*b*t*d*bytes"), Formula("b*t*d*bytes + b*n*vocab*bytes")
+    larger = block if block.value(letters) >= head.value(letters) else head
+    where = "feed-forward" if larger is block else "the head"
+    note = f"the peak is in {where}; fused attention; n = {letters['n']:,} positions scored"
+    return amount("activations", larger.source, letters, note, estimate=True)
+
+
+def training_activations(
+    cfg: GPTConfig, batch: int, new_tokens: int, recompute: bool = False
+) -> Amount:
+    """Bytes kept for the backward pass in 16-bit training with dropout, an estimate.
+
+    `recompute` keeps each block's input only and one block's activations at a time.
+    Source: Korthikanti et al. 2022, equation 1, section 4.3 and section 5.
+    """
+    letters = {**letters_of(cfg), "b": batch, "t": new_tokens}
+    if recompute:
+        source = f"layers*2*b*t*d + {_PER_LAYER} + {_AROUND}"
+        note = "each block's input, one block at a time, logits in float32"
+        return amount("activations, recomputed", source, letters, note, estimate=True)
+    note = "16-bit, attention matrices and dropout masks kept, logits in float32"
+    source = f"layers*({_PER_LAYER}) + {_AROUND}"
+    return amount("activations, all kept", source, letters, note, estimate=True)
+
+
+def training_state(cfg: GPTConfig, optimiser: str = "adamw-mixed") -> Amount:
+    """Bytes of weights, gradients and optimiser state; `optimiser` one of TRAINING_STATES."""
+    _check(optimiser, TRAINING_STATES, "optimiser")
+    name, source, note = _TRAINING[optimiser]
+    return amount(name, source, _weight_letters(cfg), note)
+
+
+def _weight_letters(cfg: GPTConfig) -> dict[str, Number]:
+    d, layers, vocab = cfg.emb_dim, cfg.n_layers, cfg.vocab_size
+    return {
+        "P": count_parameters(cfg).total,
+        "M": layers * 12 * d * d + vocab * d,
+        "R": layers * 9 * d + vocab,
+    }
+
+
+def _check(value: str, allowed: tuple[str, ...], name: str) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}: use {', '.join(allowed)}.")

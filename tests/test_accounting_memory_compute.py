@@ -1,0 +1,192 @@
+"""Computed bytes and operations against tensors, the real cache and torch's FLOP counter."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from gpt.accounting import compute, devices, memory
+from gpt.cache import KVCache
+from gpt.config import GPTConfig
+from gpt.model import GPTModel
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SMALL_AS_RELEASED = GPTConfig(qkv_bias=True, tie_weights=True)
+
+
+def random_case(seed: int) -> tuple[GPTConfig, int, int, int]:
+    """A configuration, a batch, and how many tokens are cached and new."""
+    draw = random.Random(seed)
+    heads = draw.randint(1, 6)
+    cfg = GPTConfig(
+        vocab_size=draw.randint(1, 5_000),
+        context_length=draw.randint(2, 64),
+        emb_dim=heads * draw.randint(1, 40),
+        n_heads=heads,
+        n_layers=draw.randint(1, 4),
+        drop_rate=0.1,
+        qkv_bias=draw.random() < 0.5,
+        tie_weights=draw.random() < 0.5,
+    )
+    past = draw.randint(0, cfg.context_length - 1)
+    new = draw.randint(1, cfg.context_length - past)
+    return cfg, draw.randint(1, 4), past, new
+
+
+def on_meta(cfg: GPTConfig, dtype: torch.dtype = torch.float32) -> GPTModel:
+    with torch.device("meta"):
+        return GPTModel(cfg).to(dtype).eval()
+
+
+def counted_flops(model: GPTModel, batch: int, past: int, new: int, last_only: bool) -> int:
+    cache = KVCache(model.cfg.n_layers, model.cfg.context_length)
+    with torch.no_grad(), torch.device("meta"):
+        if past:
+            model(torch.zeros(batch, past, dtype=torch.long), cache)
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(batch, new, dtype=torch.long), cache, last_only=last_only)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_forward_operations_are_exactly_what_the_counter_sees(seed: int) -> None:
+    cfg, batch, past, new = random_case(seed)
+    last_only = seed % 2 == 0
+    counted = counted_flops(on_meta(cfg), batch, past, new, last_only)
+    assert compute.forward(cfg, batch, new, past, last_only).total == counted
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("seed", range(10))
+def test_forward_and_backward_are_exactly_what_the_counter_sees(seed: int, training: bool) -> None:
+    cfg, batch, _, new = random_case(seed)
+    model = on_meta(cfg).train(training)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(batch, new, dtype=torch.long)).sum().backward()
+    computed = compute.forward(cfg, batch, new).total + compute.backward_flops(cfg, batch, new)
+    assert computed == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("precision", list(DTYPES))
+@pytest.mark.parametrize("seed", range(30))
+def test_weight_and_cache_bytes_are_those_of_the_tensors(seed: int, precision: str) -> None:
+    cfg, batch, past, new = random_case(seed)
+    model = on_meta(cfg, DTYPES[precision])
+    assert memory.weights(cfg, precision).value == sum(p.nbytes for p in model.parameters())
+    cache = KVCache(cfg.n_layers, capacity=past + new)
+    with torch.no_grad(), torch.device("meta"):
+        model(torch.zeros(batch, past + new, dtype=torch.long), cache)
+    assert memory.kv_cache(cfg, batch, past + new, precision).value == cache.n_bytes
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_bytes_read_by_a_pass_leave_out_the_rows_that_are_looked_up(tied: bool) -> None:
+    cfg = GPTConfig(97, 32, 24, 4, 2, tie_weights=tied)
+    model = on_meta(cfg)
+    looked_up = {id(model.tok_emb.weight), id(model.pos_emb.weight)} - {id(model.out_head.weight)}
+    read = sum(p.nbytes for p in model.parameters() if id(p) not in looked_up)
+    assert memory.read_per_pass(cfg, "float32") == read
+
+
+def test_quantised_weights_are_the_matrices_with_their_scales() -> None:
+    cfg = GPTConfig(96, 32, 32, 4, 2)
+    model = on_meta(cfg)
+    matrices = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    inside = sum(p.numel() for p in matrices)
+    rest = sum(p.numel() for p in model.parameters()) - inside
+    rows = sum(p.shape[0] for p in matrices)
+    assert memory.weights(cfg, "int8").value == inside + 4 * rows + 2 * rest
+    assert memory.weights(cfg, "4-bit").value == inside / 32 * 18 + 2 * rest
+
+
+def test_small_at_1024_tokens_takes_291_6_gflop_and_36_mib_of_cache() -> None:
+    assert round(compute.forward(SMALL_AS_RELEASED, 1, 1024).total / 1e9, 1) == 291.6
+    assert memory.kv_cache(SMALL_AS_RELEASED, 1, 1024, "float16").value == 36 * 2**20
+
+
+def test_the_book_s_float32_weights_are_621_83_mib() -> None:
+    assert round(memory.weights(GPTConfig(), "float32").value / 2**20, 2) == 621.83
+
+
+def test_inference_activations_bound_what_a_forward_pass_of_the_module_holds() -> None:
+    """The estimate counts the feed-forward of one block: its three tensors are 9 d a position."""
+    cfg = GPTConfig(97, 32, 24, 4, 2)
+    block = memory.forward_activations(cfg, batch=2, new_tokens=8, precision="float32")
+    assert block.value == 9 * 2 * 8 * 24 * 4
+    wide = GPTConfig(9_700, 32, 24, 4, 2)
+    every = memory.forward_activations(wide, 2, 8, "float32", last_only=False)
+    assert every.value == (2 * 8 * 24 + 2 * 8 * 9_700) * 4
+
+
+def test_training_activations_follow_korthikanti_per_layer() -> None:
+    cfg = GPTConfig(97, 64, 24, 4, 3)
+    around = 5 * 2 * 32 * 24 + 4 * 2 * 32 * 97
+    layer = 2 * 32 * 24 * (34 + 5 * 4 * 32 / 24)  # s b h (34 + 5 a s / h), their letters
+    assert memory.training_activations(cfg, 2, 32).value == pytest.approx(3 * layer + around)
+    kept = 3 * 2 * 2 * 32 * 24
+    recomputed = memory.training_activations(cfg, 2, 32, recompute=True).value
+    assert recomputed == pytest.approx(kept + layer + around)
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "each"), [("adamw-mixed", 16), ("adamw-float32", 16), ("sgd-float32", 8)]
+)
+def test_training_state_is_so_many_bytes_a_parameter(optimiser: str, each: int) -> None:
+    assert memory.training_state(GPTConfig(), optimiser).value == each * 163_009_536
+
+
+def test_adamw_in_float32_holds_what_the_real_optimiser_holds() -> None:
+    model = GPTModel(GPTConfig(97, 32, 24, 4, 2))
+    optimiser = torch.optim.AdamW(model.parameters())
+    model(torch.zeros(1, 4, dtype=torch.long)).sum().backward()
+    optimiser.step()
+    held = sum(p.nbytes + p.grad.nbytes for p in model.parameters())
+    for state in optimiser.state.values():
+        held += state["exp_avg"].nbytes + state["exp_avg_sq"].nbytes
+    assert memory.training_state(model.cfg, "adamw-float32").value == held
+
+
+def test_decoding_is_bound_by_bandwidth_and_a_long_prompt_by_arithmetic() -> None:
+    t4 = devices.device("t4")
+    decode = compute.decode_step(SMALL_AS_RELEASED, 1, 1024, "float16", t4)
+    assert decode.bound == "bandwidth"
+    read = 2 * 124_439_808 - 2 * 1024 * 768 + 36 * 2**20
+    assert decode.seconds == pytest.approx(read / 320e9)
+    prompt = compute.prefill(SMALL_AS_RELEASED, 1, 1024, "float16", t4)
+    assert prompt.bound == "arithmetic"
+    assert prompt.seconds == pytest.approx(
+        compute.forward(SMALL_AS_RELEASED, 1, 1024, last_only=True).total / 65e12
+    )
+
+
+def test_training_days_follow_from_three_forward_passes_a_token() -> None:
+    h100 = devices.device("h100")
+    flops = 3 * compute.forward(GPTConfig(), 1, 1024).total / 1024 * 3e9
+    days = compute.training_days(GPTConfig(), 3e9, 0.4, "bfloat16", h100)
+    assert days == pytest.approx(flops / (0.4 * 989.5e12) / 86_400)
+    with pytest.raises(ValueError, match=r"utilisation is 1\.5: use a share above 0"):
+        compute.training_days(GPTConfig(), 3e9, 1.5, "bfloat16", h100)
+
+
+def test_the_rules_of_thumb_are_off_by_what_they_leave_out() -> None:
+    rules = {rule.name: rule for rule in compute.rules_of_thumb(SMALL_AS_RELEASED, 1, 1024)}
+    whole = rules["forward, 2 N (all parameters)"]
+    assert whole.rule == 2 * 124_439_808 * 1024
+    assert whole.ratio == pytest.approx(254_852_726_784 / 291_648_307_200, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: memory.weights(GPTConfig(), "float8"),
+        lambda: memory.kv_cache(GPTConfig(), 1, 1, "float8"),
+        lambda: memory.training_state(GPTConfig(), "lion"),
+        lambda: devices.device("abacus"),
+    ],
+)
+def test_an_unknown_choice_names_the_allowed_ones(call) -> None:
+    with pytest.raises(ValueError, match="use "):
+        call()
