@@ -1,0 +1,161 @@
+"""The configured model built and timed on this machine, to set beside what was computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gpt.accounting import memory
+from gpt.config import GPTConfig
+
+LIMIT_BYTES = 2 * 2**30  # weights, cache and activations in float32, so that all visitors fit
+DECODE_STEPS = 32
+MAX_PROMPT_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured; times in seconds, `decode_seconds` a step each."""
+
+    parameters: int
+    parameter_bytes: int
+    cache_bytes: int
+    resident_growth_bytes: int | None  # None where the system does not tell
+    build_seconds: float
+    prefill_tokens: int
+    prefill_flops: int
+    prefill_seconds: float
+    decode_flops: int  # of the last step
+    decode_seconds: tuple[float, ...]
+
+    @property
+    def decode_median_seconds(self) -> float:
+        return sorted(self.decode_seconds)[len(self.decode_seconds) // 2]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far the measurement is, 0 to 1, what it does now, and at the end what it found."""
+
+    share: float
+    text: str
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many prompt tokens and decode steps fit the context."""
+
+    prompt_tokens: int
+    steps: int
+
+
+def plan(cfg: GPTConfig, context_tokens: int) -> Plan:
+    """A prompt of at most `context_tokens` and up to 32 steps that fit the model's context.
+
+    Raises ValueError if the context has no room for a prompt and a step.
+    """
+    if cfg.context_length < 2:
+        raise ValueError(
+            "context_length 1 has no room for a prompt and a new token: use at least 2."
+        )
+    steps = min(DECODE_STEPS, cfg.context_length // 2)
+    prompt = min(context_tokens, cfg.context_length - steps, MAX_PROMPT_TOKENS)
+    return Plan(max(prompt, 1), steps)
+
+
+def needed_bytes(cfg: GPTConfig, prompt_tokens: int, steps: int = DECODE_STEPS) -> float:
+    """Weights, cache and activations in float32 of one sequence; the last is an estimate."""
+    return (
+        memory.weights(cfg, "float32").value
+        + memory.kv_cache(cfg, 1, prompt_tokens + steps, "float32").value
+        + memory.forward_activations(cfg, 1, prompt_tokens, "float32").value
+    )
+
+
+def measure(
+    build: Callable[[], nn.Module],
+    new_cache: Callable[[int], Any],
+    planned: Plan,
+    resident_bytes: Callable[[], int | None],
+) -> Iterator[Stage]:
+    """Stages of a measurement, the last with its result; close the iterator to cancel.
+
+    `build` makes the model, `new_cache(capacity)` what attention remembers, `resident_bytes`
+    reads this process's memory. Nothing outlives the iterator.
+    """
+    yield Stage(0.02, "counting operations on the meta device")
+    prefill_flops, decode_flops = _counted_flops(build, new_cache, planned)
+    yield Stage(0.05, "building the model: random weights in float32")
+    before, start = resident_bytes(), time.perf_counter()
+    model = build().eval()
+    build_seconds = time.perf_counter() - start
+    vocab_size = model.cfg.vocab_size
+    ids = torch.arange(planned.prompt_tokens).remainder(vocab_size).unsqueeze(0)
+    yield Stage(0.4, f"reading a prompt of {planned.prompt_tokens:,} tokens")
+    _forward(model, ids[:, :1], None)  # the first call sets up threads and kernels
+    cache = new_cache(planned.prompt_tokens + planned.steps)
+    logits, prefill_seconds = _forward(model, ids, cache)
+    decode_seconds: list[float] = []
+    for step in range(planned.steps):
+        share = 0.6 + 0.4 * step / planned.steps
+        yield Stage(share, f"decoding, step {step + 1} of {planned.steps}")
+        logits, seconds = _forward(model, logits[:, -1:].argmax(-1), cache)
+        decode_seconds.append(seconds)
+    after = resident_bytes()
+    result = Measured(
+        parameters=sum(p.numel() for p in model.parameters()),
+        parameter_bytes=sum(p.nbytes for p in model.parameters()),
+        cache_bytes=cache.n_bytes,
+        resident_growth_bytes=None if before is None or after is None else after - before,
+        build_seconds=build_seconds,
+        prefill_tokens=planned.prompt_tokens,
+        prefill_flops=prefill_flops,
+        prefill_seconds=prefill_seconds,
+        decode_flops=decode_flops,
+        decode_seconds=tuple(decode_seconds),
+    )
+    del model, cache, logits
+    yield Stage(1.0, "done", result)
+
+
+def _forward(model: nn.Module, ids: torch.Tensor, cache: Any) -> tuple[torch.Tensor, float]:
+    """Logits of the last position and the seconds they took."""
+    with torch.inference_mode():  # within the step: the server moves generators between threads
+        start = time.perf_counter()
+        logits = model(ids, cache, last_only=True)
+        return logits, time.perf_counter() - start
+
+
+def _counted_flops(
+    build: Callable[[], nn.Module], new_cache: Callable[[int], Any], planned: Plan
+) -> tuple[int, int]:
+    """FLOPs of the prompt and of the last step by torch's counter, without a byte of weights.
+
+    On the meta device, since the counter does not see the fused CPU kernel of attention.
+    """
+    with torch.device("meta"), torch.inference_mode():
+        model = build().eval()
+        cache = new_cache(planned.prompt_tokens + planned.steps)
+        prompt = torch.zeros(1, planned.prompt_tokens, dtype=torch.long)
+        with FlopCounterMode(display=False) as prefill:
+            model(prompt, cache, last_only=True)
+        if planned.steps > 1:
+            model(torch.zeros(1, planned.steps - 1, dtype=torch.long), cache, last_only=True)
+        with FlopCounterMode(display=False) as decode:
+            model(torch.zeros(1, 1, dtype=torch.long), cache, last_only=True)
+    return prefill.get_total_flops(), decode.get_total_flops()
+
+
+def count_on_meta(build: Callable[[], nn.Module]) -> tuple[int, float]:
+    """Parameters of the model that `build` makes on the meta device, and the seconds it took."""
+    start = time.perf_counter()
+    with torch.device("meta"):
+        model = build()
+    return sum(p.numel() for p in model.parameters()), time.perf_counter() - start

@@ -1,0 +1,109 @@
+"""The measurement on tiny models: it agrees with what is computed and leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+
+from gpt.accounting import compute, memory
+from gpt.accounting.measure import Plan, Stage, count_on_meta, measure, needed_bytes, plan
+from gpt.cache import KVCache
+from gpt.config import GPTConfig
+from gpt.model import GPTModel
+
+TINY = GPTConfig(97, 48, 24, 4, 2)
+
+
+def stages_of(cfg: GPTConfig, planned: Plan):
+    readings = iter((1_000, 5_000))
+    return measure(
+        lambda: GPTModel(cfg),
+        lambda capacity: KVCache(cfg.n_layers, capacity),
+        planned,
+        lambda: next(readings),
+    )
+
+
+def models_alive() -> int:
+    gc.collect()
+    return sum(type(thing) is GPTModel for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_measured_bytes_and_operations_equal_the_computed_ones(tied: bool) -> None:
+    cfg = GPTConfig(97, 48, 24, 4, 2, tie_weights=tied)
+    planned = plan(cfg, 12)
+    found = list(stages_of(cfg, planned))[-1].measured
+    assert found.parameter_bytes == memory.weights(cfg, "float32").value
+    assert found.cache_bytes == memory.kv_cache(cfg, 1, 12 + planned.steps, "float32").value
+    assert found.prefill_flops == compute.forward(cfg, 1, 12, last_only=True).total
+    past = 12 + planned.steps - 1
+    assert found.decode_flops == compute.forward(cfg, 1, 1, past, last_only=True).total
+    assert found.resident_growth_bytes == 4_000
+    assert len(found.decode_seconds) == planned.steps
+    assert min(found.decode_seconds) > 0
+    assert found.prefill_seconds > 0
+
+
+def test_progress_grows_to_one_and_only_the_last_stage_has_the_result() -> None:
+    stages: list[Stage] = list(stages_of(TINY, plan(TINY, 8)))
+    shares = [stage.share for stage in stages]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert [stage.measured is not None for stage in stages] == [False] * (len(stages) - 1) + [True]
+
+
+def test_a_cancelled_measurement_leaves_no_model_behind() -> None:
+    before = models_alive()
+    running = stages_of(TINY, plan(TINY, 8))
+    while not next(running).text.startswith("decoding"):
+        pass
+    assert models_alive() == before + 1
+    running.close()
+    del running
+    assert models_alive() == before
+
+
+def test_a_finished_measurement_leaves_no_model_behind() -> None:
+    before = models_alive()
+    running = stages_of(TINY, plan(TINY, 8))
+    for _ in running:
+        pass
+    assert models_alive() == before
+
+
+def test_no_inference_mode_is_held_between_stages() -> None:
+    for _ in stages_of(TINY, plan(TINY, 8)):
+        assert not torch.is_inference_mode_enabled()
+        assert torch.empty(1).device.type == "cpu"
+
+
+@pytest.mark.parametrize("context_length", [2, 3, 31, 64, 65, 5_000])
+def test_the_plan_fits_the_context(context_length: int) -> None:
+    cfg = GPTConfig(97, context_length, 24, 4, 2)
+    planned = plan(cfg, 2_000)
+    assert 1 <= planned.prompt_tokens <= 1024
+    assert 1 <= planned.steps <= 32
+    assert planned.prompt_tokens + planned.steps <= context_length
+
+
+def test_a_context_of_one_token_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="no room for a prompt and a new token: use at least 2"):
+        plan(GPTConfig(97, 1, 24, 4, 2), 1)
+
+
+def test_needed_bytes_are_the_sum_of_weights_cache_and_activations() -> None:
+    parts = [
+        memory.weights(TINY).value,
+        memory.kv_cache(TINY, 1, 8 + 32).value,
+        memory.forward_activations(TINY, 1, 8, "float32").value,
+    ]
+    assert needed_bytes(TINY, 8) == sum(parts)
+
+
+def test_the_meta_device_counts_the_same_parameters_and_allocates_none() -> None:
+    count, seconds = count_on_meta(lambda: GPTModel(TINY))
+    assert count == sum(p.numel() for p in GPTModel(TINY).parameters())
+    assert seconds > 0
