@@ -11,6 +11,7 @@ from gpt.model import (
     MultiHeadAttention,
     TransformerBlock,
 )
+from gpt.models import load_model
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
 
@@ -29,4 +30,5 @@ __all__ = [
     "count_parameters",
     "generate",
     "generate_text_simple",
+    "load_model",
 ]

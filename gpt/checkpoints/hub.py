@@ -1,0 +1,100 @@
+"""GPT-2's weights from the Hugging Face Hub: safetensors at pinned revisions, cached on disk."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILES = ("config.json", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A repository at one commit, so that the weights cannot change under us."""
+
+    repository: str
+    revision: str
+
+
+HUB_MODELS: dict[str, HubModel] = {
+    "gpt2": HubModel("openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e"),
+    "gpt2-medium": HubModel(
+        "openai-community/gpt2-medium", "6dcaa7a952f72f9298047fd5137cd6e4f05f41da"
+    ),
+    "gpt2-large": HubModel(
+        "openai-community/gpt2-large", "32b71b12589c2f8d625668d2335a01cac3249519"
+    ),
+    "gpt2-xl": HubModel("openai-community/gpt2-xl", "15ea56dee5df4983c59b2538573817e1667135e2"),
+}
+
+
+def is_cached(name: str) -> bool:
+    """Whether every file of that Hub model is on this disk already."""
+    from huggingface_hub import try_to_load_from_cache
+
+    model = HUB_MODELS[name]
+    found = (
+        try_to_load_from_cache(model.repository, file, revision=model.revision) for file in FILES
+    )
+    return all(isinstance(path, str) for path in found)
+
+
+def download(name: str, progress: Callable[[float, str], None] | None = None) -> Path:
+    """The folder with config.json and model.safetensors of that Hub model, from cache if there.
+
+    Raises ValueError, in one line, without a network, without the revision or on a full disk.
+    """
+    from huggingface_hub import hf_hub_download
+
+    model = HUB_MODELS[name]
+    paths = []
+    for file in FILES:
+        meter = _meter(progress) if progress is not None and file == FILES[-1] else None
+        try:
+            paths.append(
+                hf_hub_download(model.repository, file, revision=model.revision, tqdm_class=meter)
+            )
+        except Exception as error:
+            raise _explained(error, model) from error
+    return Path(paths[-1]).parent
+
+
+def _meter(progress: Callable[[float, str], None]) -> type[Any]:
+    """A progress bar class that draws nothing and reports the fraction instead."""
+    from huggingface_hub.utils import tqdm
+
+    class Meter(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "disable": True})
+            self._total, self._done = kwargs.get("total") or 0, kwargs.get("initial") or 0
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._done += n or 0
+            progress(min(1.0, self._done / self._total) if self._total else 0.0, "downloading")
+            return super().update(n)
+
+    return Meter
+
+
+def _explained(error: Exception, model: HubModel) -> Exception:
+    """The ValueError that says in one line what went wrong, or `error` itself if unknown."""
+    from huggingface_hub import errors
+
+    repository = model.repository
+    by_hand = f"download {' and '.join(FILES)} into a folder by hand and load that folder"
+    if isinstance(error, errors.RevisionNotFoundError):
+        text = f"{repository} has no revision {model.revision} any more: {by_hand}."
+    elif isinstance(error, (errors.RepositoryNotFoundError, errors.EntryNotFoundError)) and not (
+        isinstance(error, errors.LocalEntryNotFoundError)
+    ):
+        text = f"{repository} or a file of it is not on the Hub any more: {by_hand}."
+    elif getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        text = f"the disk is full: {repository} was not downloaded; make room or set HF_HOME."
+    elif isinstance(error, (OSError, errors.HfHubHTTPError)):
+        text = f"{repository} cannot be reached: is there a network? Or {by_hand}."
+    else:
+        return error
+    return ValueError(text)

@@ -1,0 +1,91 @@
+"""How much memory a model may still take here, and the one-line error when it is too little."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from gpt.devices import available_devices
+
+_PROC = Path("/proc")
+_CGROUP = Path("/sys/fs/cgroup")
+_MIB = 2**20
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """torch's device of that name. Raises ValueError if it is unknown or not in this machine."""
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device {device!r} is unknown: use cpu, cuda or mps.") from error
+    present = available_devices()
+    if found.type not in present:
+        raise ValueError(f"there is no {found.type} device here: use {' or '.join(present)}.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ValueError(f"there is no device {found} here: use cuda:0 to cuda:{last}.")
+    return found
+
+
+def free_bytes(device: str | torch.device = "cpu") -> int | None:
+    """Bytes that can still be allocated on `device`; None where the system does not say.
+
+    On the CPU the smaller of what the machine has available and what the process's control
+    groups (a container's limit) leave. Source: Linux, proc(5) and cgroup-v2.rst.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    known = [*_machine_bytes(), *_group_bytes()]
+    return max(0, min(known)) if known else None
+
+
+def check_memory(n_bytes: int, device: str | torch.device, what: str) -> None:
+    """Raises ValueError, with both sizes, if `device` has not `n_bytes` left for `what`."""
+    free = free_bytes(device)
+    if free is not None and n_bytes > free:
+        raise ValueError(
+            f"{what} needs {n_bytes / _MIB:,.0f} MiB and the {torch.device(device).type} has "
+            f"{free / _MIB:,.0f} MiB free: use a smaller model or precision float16."
+        )
+
+
+def _machine_bytes() -> Iterator[int]:
+    for line in _text(_PROC / "meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            yield int(line.split()[1]) * 1024
+
+
+def _group_bytes() -> Iterator[int]:
+    """What each control group of this process leaves; files in its page cache can be given up."""
+    for line in _text(_PROC / "self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2
+            root, names = _CGROUP, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):  # version 1
+            root = _CGROUP / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        group = root / path.strip("/")
+        while group.is_relative_to(root):
+            yield from _left_in(group, *names)
+            group = group.parent
+
+
+def _left_in(group: Path, limit: str, used: str, cached: str) -> Iterator[int]:
+    ceiling, current = _text(group / limit).strip(), _text(group / used).strip()
+    if ceiling.isdigit() and current.isdigit():  # "max" is no limit
+        stat = dict(line.split() for line in _text(group / "memory.stat").splitlines())
+        yield int(ceiling) - int(current) + int(stat.get(cached, 0))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

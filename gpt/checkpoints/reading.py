@@ -1,0 +1,269 @@
+"""A folder or file on disk -> a GPTModel, memory-mapped and copied once, one tensor at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from gpt.checkpoints.memory import check_device, check_memory
+from gpt.checkpoints.names import config_from_gpt2, from_gpt2, is_gpt2
+from gpt.config import PRESETS, GPTConfig, as_config
+from gpt.model import GPTModel
+from gpt.precision import dtype_of
+
+FORMAT = "gpt-from-scratch/1"
+WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+_PICKLED = (".pth", ".pt")
+_EMBEDDING, _HEAD = "tok_emb.weight", "out_head.weight"
+
+Progress = Callable[[float, str], None]  # how much of a stage is done, 0 to 1, and its name
+
+
+def load_checkpoint(
+    path: str | Path,
+    device: str = "cpu",
+    precision: str = "float32",
+    cfg: GPTConfig | Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> GPTModel:
+    """The model of a folder (ours or Hugging Face's GPT-2) or of a .safetensors or .pth file.
+
+    In eval mode, in `precision`, on `device`. The configuration comes from a JSON file beside
+    the weights, else from `cfg`, else from the shapes where they are a preset's.
+    Raises ValueError, in one line that names file and tensor, for whatever is wrong with it.
+    """
+    dtype, target = dtype_of(precision), check_device(device)
+    weights = _weights_file(Path(path))
+    given = as_config(cfg) if cfg is not None else None
+    _check_sha256(weights)
+    tensors, origin = _read_in_our_names(weights)
+    found = _config_beside(weights)
+    if found and given and found != given:
+        raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
+    found = found or given or _config_from_shapes(tensors, weights)
+    tensors = _tie(tensors, found, weights)
+    with torch.device("meta"):
+        model = GPTModel(found)  # shapes without memory
+    _check_shapes(model, tensors, origin, weights)
+    check_memory(model_bytes(model, dtype), target, f"loading {weights}")
+    state = {}
+    for index, name in enumerate(list(tensors)):
+        source = tensors.pop(name)
+        state[name] = torch.empty(source.shape, dtype=dtype, device=target).copy_(source)
+        if progress is not None:
+            progress((index + 1) / (index + 1 + len(tensors)), "reading")
+    model.load_state_dict(state, assign=True, strict=not found.tie_weights)
+    if found.tie_weights:
+        model.out_head.weight = model.tok_emb.weight
+    return model.eval()
+
+
+def model_bytes(model: torch.nn.Module, dtype: torch.dtype) -> int:
+    """Bytes of the distinct parameters in `dtype`."""
+    return sum(p.numel() for p in model.parameters()) * dtype.itemsize
+
+
+def read_config(path: str | Path) -> GPTConfig:
+    """The configuration of the weights at `path`, without reading their values.
+
+    From the JSON file beside them: ours, the book's dict or GPT-2's; `x.json` or config.json
+    for a file `x.pth`. Else the preset that has their shapes. Raises ValueError if neither.
+    """
+    weights = _weights_file(Path(path))
+    found = _config_beside(weights)
+    return found or _config_from_shapes(_read_in_our_names(weights)[0], weights)
+
+
+def _config_beside(weights: Path) -> GPTConfig | None:
+    data, where = _read_json_beside(weights)
+    if data is None:
+        return None
+    try:
+        if "model_type" in data:
+            return config_from_gpt2(data, str(where))
+        if data.get("format", FORMAT) != FORMAT:
+            raise ValueError(f"format is {data['format']!r}: this version reads {FORMAT}.")
+        return as_config({k: v for k, v in data.items() if k not in ("format", "sha256")})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from error
+
+
+def _weights_file(path: Path) -> Path:
+    """The file that holds (or lists) the weights at `path`, which must exist."""
+    if path.is_file():
+        if path.name == INDEX or path.suffix in (".safetensors", *_PICKLED):
+            return path
+        raise ValueError(f"{path} is no checkpoint: use a folder, a .safetensors or a .pth file.")
+    if not path.is_dir():
+        raise ValueError(f"there is no file or folder {path}.")
+    for name in (WEIGHTS, INDEX):
+        if (path / name).is_file():
+            return path / name
+    alone = [p for p in sorted(path.iterdir()) if p.suffix in (".safetensors", *_PICKLED)]
+    if len(alone) == 1:
+        return alone[0]
+    raise ValueError(f"{path} holds no {WEIGHTS}: name the file to load.")
+
+
+def _read_json_beside(weights: Path) -> tuple[dict[str, Any] | None, Path]:
+    own = weights.with_suffix(".json")
+    where = own if own.is_file() else weights.with_name(CONFIG)
+    if not where.is_file():
+        return None, where
+    return _read_json(where), where
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): it is damaged, fetch it again.") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no JSON object: it is damaged, fetch it again.")
+    return data
+
+
+def _check_sha256(weights: Path) -> None:
+    """Raises ValueError if the config.json beside our weights states another SHA-256."""
+    data, where = _read_json_beside(weights)
+    if weights.name != WEIGHTS or data is None or "sha256" not in data:
+        return
+    if sha256_of(weights) != data["sha256"]:
+        raise ValueError(f"{weights} is damaged (not the SHA-256 in {where.name}): restore it.")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_in_our_names(weights: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The file's tensors as `from_gpt2` gives them, without the book's masks."""
+    stored = _read_tensors(weights)
+    tensors, origin = from_gpt2(stored) if is_gpt2(stored) else (stored, {})
+    return {n: t for n, t in tensors.items() if not n.endswith(".att.mask")}, origin
+
+
+def _read_tensors(weights: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the file by its stored name; the values stay on disk until used."""
+    if weights.name == INDEX:
+        shards = _read_json(weights).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(v, str) for v in shards.values()):
+            raise ValueError(f"{weights} lists no weight_map: it is damaged, fetch it again.")
+        files = [weights.with_name(Path(name).name) for name in sorted(set(shards.values()))]
+        tensors = {n: t for file in files for n, t in _read_tensors(file).items()}
+    elif weights.suffix == ".safetensors":
+        tensors = _read_safetensors(weights)
+    else:
+        tensors = _read_pickled(weights)
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{weights}: {name} is a {type(tensor).__name__}, not a tensor.")
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): fetch it again.") from error
+
+
+def _read_pickled(path: Path) -> dict[str, Any]:
+    try:
+        try:
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # files older than torch 1.6 cannot be memory-mapped
+            data = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors, which could run code, or is damaged: "
+            "save the model's state_dict() alone."
+        ) from error
+    except Exception as error:  # a malformed pickle can raise anything
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read ({reason}): fetch it again.") from error
+    if isinstance(data, Mapping):
+        data = data.get("model_state_dict", data)  # the book keeps the optimizer beside it
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{path} holds a {type(data).__name__}: save the model's state_dict().")
+    return dict(data)
+
+
+def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> GPTConfig:
+    """The preset with exactly these shapes. Raises ValueError, asking for `cfg`, if none has."""
+    table = tensors.get(_EMBEDDING, tensors.get(_HEAD))
+    positions = tensors.get("pos_emb.weight")
+    if table is None or positions is None or table.dim() != 2 or positions.dim() != 2:
+        raise ValueError(f"{weights} holds no GPT: {_EMBEDDING} or pos_emb.weight is missing.")
+    (vocab, width), context = table.shape, positions.shape[0]
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("trf_blocks.")}
+    for preset in PRESETS.values():
+        sizes = (preset.vocab_size, preset.emb_dim, preset.context_length, preset.n_layers)
+        if sizes == (vocab, width, context, len(blocks)):
+            both = _EMBEDDING in tensors and _HEAD in tensors
+            return replace(
+                preset,
+                qkv_bias="trf_blocks.0.att.W_query.bias" in tensors,
+                tie_weights=not both or torch.equal(tensors[_EMBEDDING], tensors[_HEAD]),
+            )
+    raise ValueError(
+        f"{weights} has no configuration beside it and is no preset (vocab_size {vocab:,}, "
+        f"emb_dim {width:,}, context_length {context:,}, n_layers {len(blocks)}): give cfg."
+    )
+
+
+def _tie(
+    tensors: dict[str, torch.Tensor], cfg: GPTConfig, weights: Path
+) -> dict[str, torch.Tensor]:
+    """`tensors` with one of embedding and head if they are tied: under the embedding's name."""
+    if not cfg.tie_weights or _HEAD not in tensors:
+        return tensors
+    head = tensors[_HEAD]
+    if not torch.equal(tensors.get(_EMBEDDING, head), head):
+        raise ValueError(f"{weights}: {_EMBEDDING} and {_HEAD} differ, but tie_weights is True.")
+    return {name: t for name, t in tensors.items() if name != _HEAD} | {_EMBEDDING: head}
+
+
+def _check_shapes(
+    model: GPTModel, tensors: Mapping[str, torch.Tensor], origin: Mapping[str, str], weights: Path
+) -> None:
+    """Raises ValueError that names what is missing, what is extra and what has another shape."""
+    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}  # tied: once
+    wrong = []
+    if missing := [name for name in expected if name not in tensors]:
+        wrong.append(f"missing {_listed(missing)}")
+        if _HEAD in missing:
+            wrong[-1] += " (is the head tied? then tie_weights is True)"
+    if extra := [origin.get(name, name) for name in tensors if name not in expected]:
+        wrong.append(f"not part of the model {_listed(extra)}")
+    both = [name for name in expected if name in tensors]
+    if misshapen := [name for name in both if tuple(tensors[name].shape) != expected[name]]:
+        wrong.append(
+            "of another shape "
+            + _listed([f"{n} {tuple(tensors[n].shape)}, not {expected[n]}" for n in misshapen])
+        )
+    if bad := [name for name in both if not tensors[name].is_floating_point()]:
+        wrong.append("no floating point " + _listed([f"{n} {tensors[n].dtype}" for n in bad]))
+    if wrong:
+        raise ValueError(f"{weights} does not fit its configuration: {'; '.join(wrong)}.")
+
+
+def _listed(names: list[str], limit: int = 4) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,299 @@
+"""Names -> loaded models: one registry that the app and the command line share."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt.accounting import count_parameters
+from gpt.checkpoints import (
+    HUB_MODELS,
+    Progress,
+    check_device,
+    check_memory,
+    download,
+    free_bytes,
+    is_cached,
+    load_checkpoint,
+    read_config,
+)
+from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, as_config
+from gpt.model import GPTModel
+from gpt.precision import dtype_of
+
+STORYTELLER = Path(__file__).resolve().parent.parent / "assets" / "storyteller"
+BOOK_CONFIG = GPTConfig(**GPT_CONFIG_124M)
+BOOK_SEED = 123
+_HUB_PRESETS = {"gpt2": "gpt2-small"}  # the others have the same name in both
+_RANDOM = "random:"
+_MAX_SEED = 2**53 - 1
+_drawing = threading.Lock()  # torch's initialisation draws from one generator for all threads
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that can be asked for: its name, a line for a picker, and what getting it takes."""
+
+    name: str
+    label: str
+    needs_network: bool  # not on this disk yet
+    size_bytes: int  # of the file to download or read; of the float32 weights if drawn
+
+
+def load_model(
+    source: str | Path,
+    device: str = "cpu",
+    precision: str = "float32",
+    cfg: GPTConfig | Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> GPTModel:
+    """A model of one's own, with `.cfg`, in eval mode.
+
+    `source` is "storyteller", "book-124M" (seed 123, untrained), "gpt2", "gpt2-medium",
+    "gpt2-large" or "gpt2-xl" (from the Hub, cached), what `random_source` gives, or a folder
+    or file on disk. `cfg` is for a file that has no configuration beside it.
+    Raises ValueError, in one line, whatever is wrong with the source, the disk or the memory.
+    """
+    name = str(source)
+    if name == "book-124M" or name.startswith(_RANDOM):
+        found, seed = _parse_random(name)
+        _refuse_other(cfg, found, name)
+        return _draw(found, seed, device, precision, progress)
+    if name in HUB_MODELS:
+        _refuse_other(cfg, config_of(name), name)
+        check_memory(_bytes(config_of(name), precision), check_device(device), f"loading {name}")
+        return load_checkpoint(download(name, progress), device, precision, None, progress)
+    if name == "storyteller":
+        return load_checkpoint(STORYTELLER, device, precision, cfg, progress)
+    return load_checkpoint(Path(source).expanduser(), device, precision, cfg, progress)
+
+
+def config_of(source: str | Path) -> GPTConfig:
+    """The configuration of a source, without its weights and without the network.
+
+    Raises ValueError if there is no such source, or its configuration cannot be told.
+    """
+    name = str(source)
+    if name == "book-124M" or name.startswith(_RANDOM):
+        return _parse_random(name)[0]
+    if name in HUB_MODELS:
+        preset = PRESETS[_HUB_PRESETS.get(name, name)]
+        return GPTConfig(**{**preset, "qkv_bias": True, "tie_weights": True})
+    return read_config(STORYTELLER if name == "storyteller" else Path(source).expanduser())
+
+
+def random_source(cfg: GPTConfig | Mapping[str, Any], seed: int = BOOK_SEED) -> str:
+    """The source string of an untrained model: torch's own initialisation after that seed."""
+    cfg = as_config(cfg)
+    _check_seed(seed)
+    return _RANDOM + ",".join(
+        [f"seed={seed}", *(f"{key}={value}" for key, value in asdict(cfg).items())]
+    )
+
+
+def _parse_random(source: str) -> tuple[GPTConfig, int]:
+    """Configuration and seed of "book-124M" or a string that `random_source` made."""
+    if source == "book-124M":
+        return BOOK_CONFIG, BOOK_SEED
+    parse = {"seed": int, "int": int, "float": float, "bool": {"True": True, "False": False}.get}
+    types = {"seed": "seed"} | {field.name: field.type for field in fields(GPTConfig)}
+    values: dict[str, Any] = {}
+    for item in source.removeprefix(_RANDOM).split(","):
+        key, _, text = item.partition("=")
+        if key not in types or len(text) > 20:
+            raise ValueError(f"{item[:40]!r} is no setting of a random model: use random_source().")
+        try:
+            values[key] = parse[types[key]](text)
+        except ValueError as error:
+            raise ValueError(f"{key} is {text!r}: use a number.") from error
+    seed = values.pop("seed", BOOK_SEED)
+    _check_seed(seed)
+    try:
+        return GPTConfig(**values), seed
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_seed(seed: object) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _MAX_SEED:
+        raise ValueError(f"seed is {seed!r}: use a whole number from 0 to {_MAX_SEED:,}.")
+
+
+def _refuse_other(cfg: GPTConfig | Mapping[str, Any] | None, found: GPTConfig, source: str) -> None:
+    if cfg is not None and as_config(cfg) != found:
+        raise ValueError(f"cfg differs from the configuration of {source[:40]}: leave cfg out.")
+
+
+def _bytes(cfg: GPTConfig, precision: str) -> int:
+    """Bytes of the weights in that precision."""
+    return count_parameters(cfg).total * dtype_of(precision).itemsize
+
+
+def _draw(
+    cfg: GPTConfig, seed: int, device: str, precision: str, progress: Progress | None
+) -> GPTModel:
+    """The weights that `torch.manual_seed(seed)` before the constructor gives, on the CPU.
+
+    torch's initialisation knows only its global generator: its state is put back afterwards.
+    """
+    target, dtype = check_device(device), dtype_of(precision)
+    check_memory(_bytes(cfg, "float32"), "cpu", "drawing the weights")
+    if progress is not None:
+        progress(0.0, "building")
+    with _drawing, torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        model = GPTModel(cfg)
+    if progress is not None:
+        progress(1.0, "building")
+    return model.to(target, dtype).eval()
+
+
+@dataclass
+class _Held:
+    """A loaded model and how many borrowers it has now."""
+
+    model: GPTModel
+    n_bytes: int
+    borrowers: int = 0
+
+
+class Registry:
+    """Loaded models, shared by all visitors: bounded in memory, one load at a time.
+
+    The least recently used goes first, and never one that somebody has borrowed. Without
+    `budget_bytes`, half of the memory that is free now. `paths` are folders or files on disk
+    that may be asked for by these strings too; no other path may.
+    """
+
+    def __init__(
+        self,
+        budget_bytes: int | None = None,
+        paths: tuple[str, ...] = (),
+        patience_seconds: float = 60.0,
+    ) -> None:
+        self.budget_bytes = budget_bytes or (free_bytes() or 8 * 2**30) // 2
+        self._paths = paths
+        self._patience_seconds = patience_seconds
+        self._held: OrderedDict[tuple[str, str, str], _Held] = OrderedDict()  # oldest use first
+        self._loading = False
+        self._changed = threading.Condition()
+
+    def sources(self) -> tuple[ModelSource, ...]:
+        """What `borrow` can be asked for by name, best first: the default of a picker is [0]."""
+        found = []
+        if (STORYTELLER / "model.safetensors").exists():
+            found.append(self._on_disk("storyteller", STORYTELLER, "Storyteller"))
+        found += [self._on_disk(path, Path(path).expanduser(), path) for path in self._paths]
+        book = _bytes(BOOK_CONFIG, "float32")
+        label = f"The book's 124M, untrained, seed {BOOK_SEED}"
+        found.append(ModelSource("book-124M", label, False, book))
+        return (*found, *(_hub_source(name) for name in HUB_MODELS))
+
+    def config_of(self, source: str) -> GPTConfig:
+        """The configuration of a source, at once. Raises ValueError if it is unknown."""
+        self._check(source)
+        return config_of(source)
+
+    @contextlib.contextmanager
+    def borrow(
+        self,
+        source: str,
+        device: str = "cpu",
+        precision: str = "float32",
+        progress: Progress | None = None,
+    ) -> Iterator[GPTModel]:
+        """A shared model in eval mode, kept until the `with` block ends: never change it.
+
+        `progress(fraction, stage)` is called while it is fetched, read or drawn.
+        Raises ValueError if it cannot be had; what was loaded before stays.
+        """
+        self._check(source)
+        key = (source, str(check_device(device)), precision)
+        held = self._take(key, progress)
+        try:
+            yield held.model
+        finally:
+            with self._changed:
+                held.borrowers -= 1
+                self._changed.notify_all()
+
+    def _check(self, source: str) -> None:
+        """Raises ValueError for a path that this registry was not given, or an unknown name."""
+        named = {"storyteller", "book-124M", *HUB_MODELS, *self._paths}
+        if source not in named and not str(source).startswith(_RANDOM):
+            known = ", ".join(s.name for s in self.sources())
+            raise ValueError(f"there is no model {str(source)[:60]!r}: use {known}.")
+
+    def _take(self, key: tuple[str, str, str], progress: Progress | None) -> _Held:
+        """The model under `key`, borrowed once more; loaded first if it is not held."""
+        n_bytes = _bytes(config_of(key[0]), key[2])
+        if n_bytes > self.budget_bytes:
+            raise ValueError(
+                f"this model's weights are {n_bytes / 2**20:,.0f} MiB and "
+                f"{self.budget_bytes / 2**20:,.0f} MiB are allowed here: use a smaller one."
+            )
+        with self._changed:
+            held = self._wait_for_turn(key, n_bytes, progress)
+            if held is not None:
+                held.borrowers += 1
+                self._held.move_to_end(key)
+                return held
+            self._loading = True
+        try:
+            model = load_model(key[0], key[1], key[2], progress=progress)
+            with self._changed:
+                held = self._held[key] = _Held(model, n_bytes, borrowers=1)
+            return held
+        finally:
+            with self._changed:
+                self._loading = False
+                self._changed.notify_all()
+
+    def _wait_for_turn(
+        self, key: tuple[str, str, str], n_bytes: int, progress: Progress | None
+    ) -> _Held | None:
+        """The model if it is held, or None once nobody loads and there is room to load it."""
+        deadline = None
+        while True:
+            if key in self._held:
+                return self._held[key]
+            if not self._loading:
+                if self._make_room(n_bytes):
+                    return None
+                deadline = deadline or time.monotonic() + self._patience_seconds
+                if time.monotonic() > deadline:
+                    raise ValueError("all memory for models is in use: try again in a minute.")
+            if progress is not None:
+                progress(0.0, "waiting for another model")
+            self._changed.wait(timeout=0.5)
+
+    def _make_room(self, n_bytes: int) -> bool:
+        """Whether `n_bytes` more fit the budget, after letting go of what nobody uses."""
+        total = n_bytes + sum(held.n_bytes for held in self._held.values())
+        for key in [key for key, held in self._held.items() if held.borrowers == 0]:
+            if total <= self.budget_bytes:
+                break
+            total -= self._held.pop(key).n_bytes
+        return total <= self.budget_bytes
+
+    def _on_disk(self, name: str, path: Path, label: str) -> ModelSource:
+        files = [path] if path.is_file() else path.glob("*.safetensors")
+        return ModelSource(name, label, False, sum(file.stat().st_size for file in files))
+
+
+def _hub_source(name: str) -> ModelSource:
+    cfg = config_of(name)
+    # The published files keep a float32 causal mask a layer beside the float32 weights.
+    n_bytes = _bytes(cfg, "float32") + 4 * cfg.n_layers * cfg.context_length**2
+    cached = is_cached(name)
+    state = "downloaded" if cached else f"downloads {n_bytes / 10**6:,.0f} MB"
+    label = f"{name.replace('gpt2', 'GPT-2')} by OpenAI, {state}"
+    return ModelSource(name, label, not cached, n_bytes)
