@@ -76,11 +76,13 @@ def draw(distribution: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Token ids (b,) by inverting the cumulative distribution, in id order, at `uniform` (b,).
 
     The token is the first whose cumulative probability exceeds the uniform number, so a token
-    of probability 0 is never drawn. Source: Devroye 1986, section III.2.1 (inversion).
+    of probability 0 is never drawn. Numbers (b, n) draw n times from each row.
+    Source: Devroye 1986, section III.2.1 (inversion).
     """
     cumulative = distribution.double().cumsum(dim=-1)  # (b, vocab)
-    target = uniform.to(cumulative.device)[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, target, right=True)[:, 0]
+    columns = uniform.to(cumulative.device).reshape(len(cumulative), -1)  # (b, n)
+    ids = torch.searchsorted(cumulative, columns * cumulative[:, -1:], right=True)
+    return ids.reshape(uniform.shape)
 
 
 def _keep_top_k(logits: torch.Tensor, top_k: int) -> torch.Tensor:

@@ -56,12 +56,13 @@ def ranked_bars(
             customdata=[escape(label) for label in labels],
         )
     )
-    style(figure, height=60 + 24 * len(labels), left=130)
+    style(figure, height=60 + 24 * len(labels), left=140)
     figure.update_yaxes(
         tickvals=positions,
         ticktext=[escape(label) for label in labels],
         autorange="reversed",
         showgrid=False,
+        zeroline=False,
         tickfont={"family": "monospace"},
     )
     low, high = min([0.0, *values]), max([0.0, *values])

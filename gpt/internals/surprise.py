@@ -1,0 +1,46 @@
+"""How well the model foresaw the prompt itself: probability, rank and surprisal of each token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What the model gave to the token that came, one position before it came."""
+
+    position: int  # of the token that came; its prediction was made at position - 1
+    token_id: int
+    logit: float
+    probability: float
+    rank: int  # 1 if it was the best guess
+
+    @property
+    def surprisal(self) -> float:
+        """-ln p, in nats."""
+        return -math.log(self.probability) if self.probability > 0 else math.inf
+
+
+def foreseen(logits: torch.Tensor, ids: Sequence[int]) -> list[Foreseen]:
+    """One entry for each token after the first, from logits (t, vocab) over ids (t,)."""
+    if len(ids) < 2:
+        return []
+    came = torch.tensor(list(ids[1:]), device=logits.device)[:, None]  # (t-1, 1)
+    before = logits[:-1].double()  # (t-1, vocab)
+    own = before.gather(-1, came)
+    log_p = own - before.logsumexp(-1, keepdim=True)
+    lower_id = torch.arange(before.shape[-1], device=logits.device) < came
+    ranks = 1 + ((before > own) | ((before == own) & lower_id)).sum(-1)
+    rows = zip(ids[1:], own[:, 0].tolist(), log_p.exp()[:, 0].tolist(), ranks.tolist(), strict=True)
+    return [Foreseen(at, *row) for at, row in enumerate(rows, start=1)]
+
+
+def loss(entries: Sequence[Foreseen]) -> float | None:
+    """Mean surprisal in nats, the cross-entropy of the prompt; None for a single token."""
+    if not entries:
+        return None
+    return sum(entry.surprisal for entry in entries) / len(entries)

@@ -1,0 +1,83 @@
+"""The frame of a section: an accordion that computes when it is opened and stays current."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from gpt.ui.errors import one_line_errors
+from gpt.ui.internals.lab import Lab
+
+EMPTY = '<p class="note">Press “Run the pass” above: this fills itself from that one pass.</p>'
+# A click (or Enter, or Space) on anything that carries data-pick reports its value.
+PICK_JS = """
+element.addEventListener('click', (event) => {
+  const picked = event.target.closest('[data-pick]');
+  if (picked) trigger('select', {pick: picked.dataset.pick});
+});
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What every section of the tab shares."""
+
+    lab: Lab
+    state: gr.State  # a lab.State, or None before the first run
+
+
+class Section:
+    """A titled accordion; `with section:` lays out its content, `wire` keeps it current."""
+
+    def __init__(self, page: Page, title: str, elem_id: str, opened: bool = False) -> None:
+        self.page = page
+        self.opened = gr.State(opened)
+        self.accordion = gr.Accordion(title, open=opened, elem_id=elem_id)
+
+    def __enter__(self) -> Section:
+        self.accordion.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.accordion.__exit__(*error)
+        self.accordion.expand(lambda: True, None, self.opened, **quiet())
+        self.accordion.collapse(lambda: False, None, self.opened, **quiet())
+
+    def wire(
+        self,
+        render: Callable[..., Any],
+        controls: Sequence[gr.components.Component],
+        outputs: Sequence[gr.components.Component],
+    ) -> None:
+        """Call `render(state, *control values)` when opened or when anything changes.
+
+        Nothing is computed while the section is closed or before the first run.
+        """
+        page = self.page
+
+        @one_line_errors
+        def refresh(opened: bool, state: Any, *values: Any) -> Any:
+            if not opened or not state:
+                return gr.skip()
+            return render(state, *values)
+
+        gr.on(
+            [self.opened.change, page.state.change, *[control.change for control in controls]],
+            refresh,
+            [self.opened, page.state, *controls],
+            list(outputs),
+            trigger_mode="always_last",
+            **quiet(),
+        )
+
+
+def quiet() -> dict[str, Any]:
+    """Options of an event that only reads what is there: unlimited, unannounced, private."""
+    return {
+        "api_visibility": "private",
+        "concurrency_limit": None,
+        "show_progress": "hidden",
+    }

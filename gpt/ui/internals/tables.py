@@ -1,0 +1,82 @@
+"""Rows of numbers as an HTML table that scrolls inside its own box and downloads as CSV."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Collection, Sequence
+from html import escape
+
+Cell = str | float | int | None
+
+
+def table_html(
+    caption: str,
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    csv_name: str = "",
+    csv_rows: Sequence[Sequence[Cell]] | None = None,
+    struck: Collection[int] = (),
+    text_columns: Collection[int] = (),
+    marked: Collection[int] = (),
+) -> str:
+    """A table with every cell escaped; rows in `struck` are crossed out, `marked` ones stand out.
+
+    Columns are numbers, right-aligned, unless in `text_columns`. With `csv_name`, a link carries
+    `csv_rows` (full precision; the shown cells if None) inside the page itself.
+    """
+    head = "".join(
+        f'<th scope="col"{_left(i, text_columns)}>{escape(h)}</th>' for i, h in enumerate(headers)
+    )
+    body = []
+    for index, row in enumerate(rows):
+        style = " ".join(
+            name for name, where in (("struck", struck), ("marked", marked)) if index in where
+        )
+        cells = "".join(
+            f"<td{_left(i, text_columns)}><bdi>{escape(cell)}</bdi></td>"
+            for i, cell in enumerate(row)
+        )
+        body.append(f'<tr class="{style}">{cells}</tr>' if style else f"<tr>{cells}</tr>")
+    link = csv_link(csv_name, headers, rows if csv_rows is None else csv_rows) if csv_name else ""
+    return (
+        f'<div class="numbers" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
+        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table></div>{link}"
+    )
+
+
+def csv_link(name: str, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """A download link that carries the rows itself, so that no file lies on the server."""
+    data = base64.b64encode(csv_text(headers, rows).encode()).decode()
+    return (
+        f'<a class="csv" download="{escape(name)}.csv" '
+        f'href="data:text/csv;charset=utf-8;base64,{data}">Download CSV</a>'
+    )
+
+
+def csv_text(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """RFC 4180 text: a header line and a line a row, quoted where needed."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(headers)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def say(text: str) -> str:
+    """One sentence under a view, escaped."""
+    return f'<p class="say">{escape(text)}</p>'
+
+
+def formula(general: str, numbers: str) -> str:
+    """A formula, then the same with this run's numbers, escaped."""
+    return (
+        f'<p class="formula"><span>{escape(general)}</span><br><span>{escape(numbers)}</span></p>'
+    )
+
+
+def _left(column: int, text_columns: Collection[int]) -> str:
+    return ' class="text"' if column in text_columns else ""
