@@ -1,6 +1,7 @@
 """The GPT of *Build a Large Language Model (From Scratch)*, chapter 4, readable in one sitting."""
 
 from gpt.accounting import count_parameters
+from gpt.checkpoints import export_model
 from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig
 from gpt.generate import generate, generate_text_simple
 from gpt.model import (
@@ -28,6 +29,7 @@ __all__ = [
     "Tokenizer",
     "TransformerBlock",
     "count_parameters",
+    "export_model",
     "generate",
     "generate_text_simple",
     "load_model",

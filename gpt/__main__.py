@@ -1,0 +1,269 @@
+"""The command line: `python -m gpt generate | params | train | export`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from gpt.accounting import count_parameters
+from gpt.checkpoints import export_model
+from gpt.config import PRESETS, GPTConfig
+from gpt.devices import available_devices
+from gpt.generate import generate, plan
+from gpt.models import config_of, load_model
+from gpt.precision import DTYPES
+from gpt.sampling import SamplingOptions
+from gpt.tokenizer import Tokenizer
+
+_MODELS = """
+models, wherever MODEL is asked for:
+  storyteller     the small model of this repository, trained on public-domain fairy tales
+  book-124M       the book's configuration with the weights of seed 123, untrained
+  gpt2, gpt2-medium, gpt2-large, gpt2-xl
+                  OpenAI's weights, downloaded once (0.5, 1.5, 3.2 and 6.4 GB) and cached
+  PATH            a folder that `train` or `export` wrote, any Hugging Face GPT-2 folder,
+                  or a checkpoint of the book (.safetensors or .pth)
+"""
+_GENERATE = """\
+Continues a text. It goes to the standard output as it is made; notes, the speed and the seed
+go to the standard error. Ctrl-C stops the run and keeps what was written.
+
+examples:
+  python -m gpt generate "Once upon a time"
+  python -m gpt generate "Hello, I am" --model book-124M --max-new-tokens 6 --temperature 0
+  python -m gpt generate --model gpt2 --top-p 0.9 --seed 7 < prompt.txt
+"""
+_PARAMS = f"""\
+Counts the parameters of a configuration, part by part: where each part is, its tensors, how
+many numbers they hold and by which formula. No weights are read or allocated.
+
+examples:
+  python -m gpt params                                the book's 124M configuration
+  python -m gpt params gpt2-xl --context-length 2048  a model's or preset's own, changed
+  python -m gpt params storyteller
+
+presets: {", ".join(PRESETS)}
+"""
+_EXPORT = """\
+Writes a Hugging Face GPT-2 folder: config.json and model.safetensors, and the tokenizer's files
+if the vocabulary is GPT-2's. `AutoModelForCausalLM.from_pretrained(FOLDER)` of transformers, and
+whatever else reads such a folder, then gives the logits that the model gives here.
+
+examples:
+  python -m gpt export storyteller my-gpt2
+  python -m gpt export book.pth my-gpt2 --precision float16
+"""
+_TRAIN = """\
+Trains a GPT on plain text files and writes it as a folder that MODEL can name elsewhere, or
+only measures one on held-out text with --evaluate. A killed run continues where it was.
+
+examples:
+  python -m gpt train --text tales.txt --validation held-out.txt --out runs/tales
+  python -m gpt train --evaluate storyteller --text held-out.txt
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and gives the exit status.
+
+    0, or 2 after a mistake in the request, 130 after Ctrl-C, 141 when the reader has gone.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    args = _parser(given).parse_args(given)
+    try:
+        args.command(args)
+        sys.stdout.flush()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as `head`, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m gpt", description="The GPT of the book, from the command line."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        name: str, summary: str, text: str, command: Callable[[argparse.Namespace], None]
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=text,
+            epilog=_MODELS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(command=command)
+        return sub
+
+    _add_generate(add("generate", "continue a text", _GENERATE, _generate))
+    _add_params(add("params", "count a configuration's parameters", _PARAMS, _params))
+    train = add("train", "train a model on text files, or measure one", _TRAIN, _train)
+    if "train" in given[:1]:  # its code is read only when it is wanted
+        from gpt.train import add_arguments
+
+        add_arguments(train)
+    _add_export(add("export", "write a Hugging Face GPT-2 folder", _EXPORT, _export))
+    return parser
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    options = SamplingOptions()
+    add = parser.add_argument
+    add("prompt", nargs="?", metavar="PROMPT", help="without it, the standard input is read")
+    add("--model", default="storyteller", metavar="MODEL", help="default: %(default)s")
+    add(
+        "--max-new-tokens",
+        type=int,
+        default=options.max_new_tokens,
+        metavar="N",
+        help="stop after so many, if end-of-text does not come first (default: %(default)s)",
+    )
+    add(
+        "--temperature",
+        type=float,
+        default=0.8,
+        metavar="T",
+        help="0 takes the most probable token each time, 1 samples the model's own "
+        "distribution, more evens it out (default: %(default)s)",
+    )
+    add("--top-k", type=int, metavar="K", help="sample among the K most probable (default: all)")
+    add(
+        "--top-p",
+        type=float,
+        default=options.top_p,
+        metavar="P",
+        help="sample among the fewest tokens that hold this probability (default: 1, all)",
+    )
+    add("--seed", type=int, metavar="S", help="same seed, same text (default: drawn, and told)")
+    devices = ", ".join(available_devices())
+    add(
+        "--device",
+        default="cpu",
+        metavar="D",
+        help=f"this machine has {devices} (default: %(default)s)",
+    )
+    _add_precision(parser)
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        metavar="TYPE",
+        help=f"of the weights: {', '.join(DTYPES)} (default: %(default)s)",
+    )
+
+
+def _add_params(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default="gpt2-small",
+        metavar="MODEL",
+        help="a preset, untied and without biases as in the book (OpenAI's own: add "
+        "--tie-weights --qkv-bias), else a model (default: %(default)s)",
+    )
+    for field in fields(GPTConfig):
+        kind: dict[str, Any] = {"type": type(field.default), "metavar": "N"}
+        if isinstance(field.default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        parser.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **kind)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="what to write")
+    parser.add_argument("folder", metavar="FOLDER", help="where; it is made if need be")
+    _add_precision(parser)
+
+
+def _generate(args: argparse.Namespace) -> None:
+    names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
+    options = SamplingOptions(**{name: getattr(args, name) for name in names}).with_seed()
+    prompt = args.prompt if args.prompt is not None else sys.stdin.read()
+    tokenizer = Tokenizer()
+    ids = tokenizer.encode(prompt)
+    if not ids:
+        raise ValueError("the prompt is empty: give at least one character.")
+    with _progress() as progress:
+        model = load_model(args.model, args.device, args.precision, progress=progress)
+    for note in plan(model.cfg, len(ids), options.max_new_tokens).notes():
+        print(note, file=sys.stderr)
+    text, started, n_tokens = tokenizer.stream(), time.perf_counter(), 0
+    sys.stdout.reconfigure(errors="replace")
+    sys.stdout.write(prompt)
+    sys.stdout.flush()
+    try:
+        for step in generate(model, ids, options, tokenizer.end_of_text_id):
+            n_tokens += 1
+            if step.stop != "stop_id":
+                sys.stdout.write(text.push(step.token_id))
+                sys.stdout.flush()
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            print(text.finish(), flush=True)
+        rate = n_tokens / (time.perf_counter() - started)
+        print(f"{n_tokens:,} tokens, {rate:.1f} a second, seed {options.seed}", file=sys.stderr)
+
+
+def _params(args: argparse.Namespace) -> None:
+    found = PRESETS[args.model] if args.model in PRESETS else config_of(args.model)
+    given = {field.name: getattr(args, field.name) for field in fields(GPTConfig)}
+    cfg = replace(found, **{name: value for name, value in given.items() if value is not None})
+    count = count_parameters(cfg)
+    table = [("part", "tensors", "parameters", "share", "formula")]
+    for row in count.rows:
+        share = f"{100 * row.count / count.total:.1f} %"
+        table.append((row.name, row.shape, f"{row.count:,}", share, row.formula))
+    widths = [max(len(line[column]) for line in table) for column in range(5)]
+    for part, shape, number, share, formula in table:
+        print(
+            f"{part:<{widths[0]}}  {shape:<{widths[1]}}  {number:>{widths[2]}}  "
+            f"{share:>{widths[3]}}  {formula}"
+        )
+    n_bytes = 4 * count.total
+    print(f"\n{', '.join(f'{name} {value}' for name, value in dict(cfg).items())}")
+    print(f"{count.total:,} parameters, {n_bytes / 2**20:,.2f} MiB in float32")
+
+
+def _train(args: argparse.Namespace) -> None:
+    from gpt.train import run
+
+    print(run(args))
+
+
+def _export(args: argparse.Namespace) -> None:
+    with _progress() as progress:
+        model = load_model(args.model, precision=args.precision, progress=progress)
+    folder = export_model(model, Path(args.folder).expanduser())
+    for path in sorted(folder.iterdir()):
+        print(f"{path.stat().st_size:>13,} bytes  {path}")
+
+
+@contextlib.contextmanager
+def _progress() -> Any:
+    """A callback that keeps one line of the terminal up to date; silent if it is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    yield lambda done, stage: print(f"\r\033[K{stage} {done:.0%}", end="", file=sys.stderr)
+    print("\r\033[K", end="", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
