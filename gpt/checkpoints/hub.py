@@ -67,14 +67,17 @@ def _meter(progress: Callable[[float, str], None]) -> type[Any]:
     from huggingface_hub.utils import tqdm
 
     class Meter(tqdm):
+        furthest = 0.0  # a download may have two bars, of the network and of the disk
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **{**kwargs, "disable": True})
-            self._total, self._done = kwargs.get("total") or 0, kwargs.get("initial") or 0
 
         def update(self, n: float | None = 1) -> bool | None:
-            self._done += n or 0
-            progress(min(1.0, self._done / self._total) if self._total else 0.0, "downloading")
-            return super().update(n)
+            self.n += n or 0
+            if self.total:
+                Meter.furthest = max(Meter.furthest, min(1.0, self.n / self.total))
+                progress(Meter.furthest, "downloading")
+            return None
 
     return Meter
 
@@ -93,8 +96,8 @@ def _explained(error: Exception, model: HubModel) -> Exception:
         text = f"{repository} or a file of it is not on the Hub any more: {by_hand}."
     elif getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         text = f"the disk is full: {repository} was not downloaded; make room or set HF_HOME."
-    elif isinstance(error, (OSError, errors.HfHubHTTPError)):
-        text = f"{repository} cannot be reached: is there a network? Or {by_hand}."
+    elif isinstance(error, (OSError, errors.HTTPError)):
+        text = f"{repository} cannot be downloaded: is there a network? Or {by_hand}."
     else:
         return error
     return ValueError(text)
