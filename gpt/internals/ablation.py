@@ -1,0 +1,106 @@
+"""What if a part had said nothing: one head, feed-forward or layer replaced, and the effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from gpt.internals.run import Run
+from gpt.trace import Edit, Trace
+
+if TYPE_CHECKING:
+    from gpt.model import GPTModel
+
+MODES = ("zero", "mean")  # a vector of zeros, or the mean over this prompt's positions
+
+
+@dataclass(frozen=True)
+class Part:
+    """A head of a layer, its feed-forward ("ff"), or both its updates ("layer")."""
+
+    kind: str  # "head", "ff" or "layer"
+    layer: int
+    head: int = 0
+
+
+def edits_for(run: Run, part: Part, mode: str) -> dict[str, Edit]:
+    """Edits of a traced pass that replace what `part` writes at every position.
+
+    Raises ValueError if there is no such part or mode.
+    """
+    cfg = run.cfg
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}: use {' or '.join(MODES)}.")
+    if not 0 <= part.layer < cfg.n_layers:
+        raise ValueError(f"layer {part.layer} does not exist: use 0 to {cfg.n_layers - 1}.")
+    if part.kind == "head":
+        if not 0 <= part.head < cfg.n_heads:
+            raise ValueError(f"head {part.head} does not exist: use 0 to {cfg.n_heads - 1}.")
+        return {f"trf_blocks.{part.layer}.att.heads": _head_edit(run, part, mode)}
+    names = {"ff": ["ff_out"], "layer": ["att_out", "ff_out"]}.get(part.kind)
+    if names is None:
+        raise ValueError(f"part is {part.kind!r}: use head, ff or layer.")
+    return {
+        f"trf_blocks.{part.layer}.{name}": _replace_by(_stand_in(run.layer(part.layer, name), mode))
+        for name in names
+    }
+
+
+@torch.no_grad()
+def ablate(model: GPTModel, run: Run, position: int, part: Part, mode: str) -> torch.Tensor:
+    """Logits (vocab,) at a position of a pass without `part`."""
+    ids = torch.tensor([run.ids], device=run.logits.device)
+    trace = Trace(edits=edits_for(run, part, mode), keep=False)
+    return model(ids, trace=trace)[0, position]
+
+
+def sweep_heads(
+    model: GPTModel, run: Run, position: int, token_id: int, mode: str
+) -> Iterator[tuple[int, list[float]]]:
+    """(layer, change of the token's logit without each of its heads), a layer at a time."""
+    for layer in range(run.cfg.n_layers):
+        yield layer, _layer_sweep(model, run, position, token_id, mode, layer)
+
+
+@torch.no_grad()
+def _layer_sweep(
+    model: GPTModel, run: Run, position: int, token_id: int, mode: str, layer: int
+) -> list[float]:
+    """All heads of a layer in one batch: row i goes without head i, the last row with all."""
+    h = run.cfg.n_heads
+    stand_ins = _stand_in(run.layer(layer, "att.heads"), mode)  # (h, 1, e)
+
+    def edit(heads: torch.Tensor) -> torch.Tensor:  # (h + 1, h, t, e)
+        heads = heads.clone()
+        for i in range(h):
+            heads[i, i] = stand_ins[i]
+        return heads
+
+    ids = torch.tensor([run.ids[: position + 1]], device=run.logits.device).expand(h + 1, -1)
+    trace = Trace(edits={f"trf_blocks.{layer}.att.heads": edit}, keep=False)
+    logits = model(ids, trace=trace, last_only=True)[:, -1, token_id]
+    return (logits[:-1] - logits[-1]).tolist()
+
+
+def _head_edit(run: Run, part: Part, mode: str) -> Edit:
+    stand_in = _stand_in(run.layer(part.layer, "att.heads"), mode)[part.head]
+
+    def edit(heads: torch.Tensor) -> torch.Tensor:  # (b, h, t, e)
+        heads = heads.clone()
+        heads[:, part.head] = stand_in
+        return heads
+
+    return edit
+
+
+def _replace_by(stand_in: torch.Tensor) -> Edit:
+    return lambda value: stand_in.expand_as(value)
+
+
+def _stand_in(values: torch.Tensor, mode: str) -> torch.Tensor:
+    """Zeros or the mean over positions of (..., t, n), as (..., 1, n)."""
+    mean = values.mean(dim=-2, keepdim=True)
+    return torch.zeros_like(mean) if mode == "zero" else mean

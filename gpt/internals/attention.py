@@ -1,0 +1,65 @@
+"""One layer's attention: all heads small, one head in its stages, and what its rows say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from gpt.internals.run import Run
+
+
+@dataclass(frozen=True)
+class HeadStages:
+    """One head from dot products to shares; each (t, t), a row a query, a column a key."""
+
+    scores: torch.Tensor  # q . k
+    masked: torch.Tensor  # q . k / sqrt(e), -inf where the key comes later
+    attention: torch.Tensor  # softmax of each row; rows sum to 1
+    head_dim: int
+
+
+@dataclass(frozen=True)
+class AttentionRow:
+    """Where one query looks."""
+
+    position: int
+    entropy: float  # nats; ln(position + 1) if spread evenly
+    most_attended: int
+    share: float  # of the most attended
+    first_share: float  # of the first token, often a resting place
+
+
+def layer_attention(run: Run, layer: int) -> torch.Tensor:
+    """(h, t, t) shares of every head of a layer."""
+    return run.layer(layer, "att.attention")
+
+
+def head_stages(run: Run, layer: int, head: int) -> HeadStages:
+    """The stages of one head."""
+    return HeadStages(
+        scores=run.layer(layer, "att.scores")[head],
+        masked=run.layer(layer, "att.masked_scores")[head],
+        attention=run.layer(layer, "att.attention")[head],
+        head_dim=run.cfg.head_dim,
+    )
+
+
+def attention_rows(attention: torch.Tensor, skip_first: bool = False) -> list[AttentionRow]:
+    """A line a query of one head's shares (t, t).
+
+    With `skip_first` the first token does not count as the most attended where there is another;
+    entropy and shares stay those of the whole row.
+    """
+    entropies = -torch.special.xlogy(attention.double(), attention.double()).sum(-1)
+    rows = []
+    for position, row in enumerate(attention):
+        seen = row[: position + 1]
+        start = 1 if skip_first and position > 0 else 0
+        most = start + int(seen[start:].argmax())
+        rows.append(
+            AttentionRow(
+                position, entropies[position].item(), most, row[most].item(), row[0].item()
+            )
+        )
+    return rows

@@ -1,0 +1,79 @@
+"""What mattered: each prompt token's effect on one logit, by gradient and by leaving it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from gpt.internals.run import Run
+from gpt.trace import Trace
+
+if TYPE_CHECKING:
+    from gpt.model import GPTModel
+
+ROWS_AT_ONCE = 8  # variants of the prompt in one batch
+
+
+def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) -> torch.Tensor:
+    """(position + 1,): the logit's gradient by each token embedding, times that embedding.
+
+    Position embeddings are left out of the product, as they are kept by `occlusion`.
+    Source: Shrikumar et al. 2016, "Not Just a Black Box".
+    """
+    embedded = run.trace["tok_emb"][:, : position + 1].clone()
+    with torch.enable_grad():
+        embedded.requires_grad_()
+        what_if = Trace(edits={"tok_emb": lambda _: embedded}, keep=False)
+        logits = model(_ids(run, position), trace=what_if, last_only=True)
+        (gradient,) = torch.autograd.grad(logits[0, -1, token_id], embedded)
+    return (gradient * embedded).sum(-1)[0].detach()
+
+
+@dataclass(frozen=True)
+class Occluded:
+    """The logit and probability of the token with some prompt tokens' embeddings zeroed."""
+
+    logit: float
+    probability: float
+
+
+def occlusion(
+    model: GPTModel, run: Run, position: int, token_id: int
+) -> Iterator[tuple[int | None, Occluded]]:
+    """(None, nothing occluded) first, then (i, token i occluded) for i from 0 to `position`.
+
+    An occluded token's embedding is a vector of zeros; its position embedding stays.
+    """
+    variants: list[int | None] = [None, *range(position + 1)]
+    for start in range(0, len(variants), ROWS_AT_ONCE):
+        chunk = variants[start : start + ROWS_AT_ONCE]
+        logits = _occluded_logits(model, run, position, chunk)
+        probabilities = logits.softmax(-1)[:, token_id].tolist()
+        for i, logit, p in zip(chunk, logits[:, token_id].tolist(), probabilities, strict=True):
+            yield i, Occluded(logit, p)
+
+
+@torch.no_grad()
+def _occluded_logits(
+    model: GPTModel, run: Run, position: int, variants: list[int | None]
+) -> torch.Tensor:
+    """(variants, vocab): a row of the batch for each variant."""
+
+    def zero(embedded: torch.Tensor) -> torch.Tensor:
+        embedded = embedded.clone()
+        for row, i in enumerate(variants):
+            if i is not None:
+                embedded[row, i] = 0
+        return embedded
+
+    ids = _ids(run, position).expand(len(variants), -1)
+    return model(ids, trace=Trace(edits={"tok_emb": zero}, keep=False), last_only=True)[:, -1]
+
+
+def _ids(run: Run, position: int) -> torch.Tensor:
+    """(1, position + 1): what comes later cannot matter to a prediction made at `position`."""
+    device = run.trace["tok_emb"].device
+    return torch.tensor([run.ids[: position + 1]], device=device)

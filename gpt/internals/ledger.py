@@ -1,0 +1,102 @@
+"""The logit ledger: one logit as the sum of what every part of the model wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from gpt.internals.run import Run
+
+if TYPE_CHECKING:
+    from gpt.model import GPTModel
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part's share of the logit, in the order in which the model adds them."""
+
+    name: str
+    kind: str  # "embedding", "head", "feed-forward", "bias" or "norm"
+    value: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Terms that add up to `logit`, the model's own number, but for rounding."""
+
+    terms: tuple[Term, ...]
+    logit: float
+
+    @property
+    def total(self) -> float:
+        return sum(term.value for term in self.terms)
+
+    @property
+    def difference(self) -> float:
+        """What the sum misses: rounding of the float32 pass."""
+        return self.total - self.logit
+
+
+@torch.no_grad()
+def read_ledger(
+    model: GPTModel, run: Run, position: int, token_id: int, minus: int | None = None
+) -> Ledger:
+    """The ledger of a token's logit at a position, or of its lead over the token `minus`.
+
+    The final norm is scale (x - mean) / sqrt(var + eps) + shift. With var as it was in this pass
+    that is linear in x, and x is a sum of everything written to the residual stream; each
+    written vector is projected on the head's row. Source: Elhage et al. 2021, "A Mathematical
+    Framework for Transformer Circuits", for the sum; the norm is taken as it was.
+    """
+    row = model.out_head.weight[token_id].double()  # (d,)
+    logit = run.logits[position, token_id].double()
+    if minus is not None:
+        row = row - model.out_head.weight[minus].double()
+        logit = logit - run.logits[position, minus].double()
+    x = run.layer(run.cfg.n_layers - 1, "resid_out")[position].double()
+    norm = model.final_norm
+    deviation = (x.var(correction=0) + norm.eps).sqrt()
+    direction = row * norm.scale.double() / deviation
+    direction = direction - direction.mean()  # the norm takes the mean out of whatever it reads
+
+    names, kinds, vectors = zip(*_written(model, run, position), strict=True)
+    values = (torch.stack(vectors) @ direction).tolist()
+    terms = [Term(n, k, v) for n, k, v in zip(names, kinds, values, strict=True)]
+    terms.append(Term("final norm's shift", "norm", (row @ norm.shift.double()).item()))
+    return Ledger(tuple(terms), logit.item())
+
+
+def _written(model: GPTModel, run: Run, position: int) -> list[tuple[str, str, torch.Tensor]]:
+    """Every vector (d,) that the pass added to the residual stream at a position, float64."""
+    parts = [
+        ("token embedding", "embedding", run.trace["tok_emb"][0, position].double()),
+        ("position embedding", "embedding", run.trace["pos_emb"][position].double()),
+    ]
+    for layer, block in enumerate(model.trf_blocks):
+        for head, vector in enumerate(head_outputs(model, run, layer, position)):
+            parts.append((f"layer {layer} head {head}", "head", vector))
+        out = block.att.out_proj
+        if block.att.W_value.bias is not None:
+            through = out.weight.double() @ block.att.W_value.bias.double()
+            parts.append((f"layer {layer} value bias", "bias", through))
+        parts.append((f"layer {layer} attention bias", "bias", out.bias.double()))
+        ff_bias = block.ff.layers[2].bias.double()
+        written = run.layer(layer, "ff_out")[position].double()
+        parts.append((f"layer {layer} feed-forward", "feed-forward", written - ff_bias))
+        parts.append((f"layer {layer} feed-forward bias", "bias", ff_bias))
+    return parts
+
+
+def head_outputs(model: GPTModel, run: Run, layer: int, position: int) -> torch.Tensor:
+    """What each head of a layer adds to the stream at a position, (h, d), biases left out.
+
+    Attention rows sum to 1, so a value bias passes every head unchanged and is subtracted here.
+    """
+    att = model.trf_blocks[layer].att
+    heads = run.layer(layer, "att.heads")[:, position].double()  # (h, e)
+    if att.W_value.bias is not None:
+        heads = heads - att.W_value.bias.double().view_as(heads)
+    weight = att.out_proj.weight.double().view(-1, *heads.shape)  # (d, h, e)
+    return torch.einsum("he,dhe->hd", heads, weight)

@@ -1,0 +1,81 @@
+"""The logit lens: what each layer would predict if the model ended there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from gpt.internals.run import Run
+
+if TYPE_CHECKING:
+    from gpt.model import GPTModel
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A row a stage (the embedding, then each attention and each block), a column a position.
+
+    Every field but `stages` is (stages, t); the token's fields are None if none was asked for.
+    """
+
+    stages: tuple[str, ...]
+    best_ids: torch.Tensor
+    best_probability: torch.Tensor
+    entropy: torch.Tensor  # nats
+    divergence: torch.Tensor  # KL(final || stage) in nats: 0 in the last row
+    token_rank: torch.Tensor | None = None  # 1 is the best
+    token_probability: torch.Tensor | None = None
+
+
+def stage_names(n_layers: int) -> tuple[str, ...]:
+    """The stages from bottom to top: 2 n_layers + 1 names."""
+    names = ["embedding"]
+    for layer in range(n_layers):
+        names += [f"attention {layer}", f"block {layer}"]
+    return tuple(names)
+
+
+def stage_stream(run: Run, stage: int) -> torch.Tensor:
+    """The residual stream (t, d) at a stage of `stage_names`."""
+    if stage == 0:
+        return run.layer(0, "resid_in")
+    layer, after_block = divmod(stage - 1, 2)
+    return run.layer(layer, "resid_out" if after_block else "resid_mid")
+
+
+@torch.no_grad()
+def stage_logits(model: GPTModel, run: Run, stage: int) -> torch.Tensor:
+    """Logits (t, vocab) if the model ended at this stage: its own final norm and head.
+
+    Without the final norm the inner layers would be read on another scale.
+    Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
+    """
+    return model.out_head(model.final_norm(stage_stream(run, stage)))
+
+
+@torch.no_grad()
+def read_lens(model: GPTModel, run: Run, token_id: int | None = None) -> Lens:
+    """The lens over all stages and positions, one stage in memory at a time."""
+    stages = stage_names(run.cfg.n_layers)
+    final = torch.log_softmax(run.logits, dim=-1)  # (t, vocab)
+    columns: dict[str, list[torch.Tensor]] = {}
+    for stage in range(len(stages)):
+        logits = stage_logits(model, run, stage)
+        log_p = torch.log_softmax(logits, dim=-1)
+        p = log_p.exp()
+        best = p.max(dim=-1)
+        row = {
+            "best_ids": best.indices,
+            "best_probability": best.values,
+            "entropy": -(p * log_p).sum(-1),
+            "divergence": (final.exp() * (final - log_p)).sum(-1).clamp(min=0),
+        }
+        if token_id is not None:
+            own = logits[:, token_id : token_id + 1]
+            before = (logits > own).sum(-1) + (logits[:, :token_id] == own).sum(-1)
+            row |= {"token_rank": before + 1, "token_probability": p[:, token_id]}
+        for name, values in row.items():
+            columns.setdefault(name, []).append(values.cpu())
+    return Lens(stages, **{name: torch.stack(values) for name, values in columns.items()})

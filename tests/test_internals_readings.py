@@ -1,0 +1,297 @@
+"""Every closed sum and invariant of the readings, on tiny random models in all variants."""
+
+from __future__ import annotations
+
+import linecache
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_models import IDS, TINY, VARIANTS, tiny_model
+
+from gpt.internals.ablation import Part, ablate, edits_for, sweep_heads
+from gpt.internals.attention import attention_rows, head_stages, layer_attention
+from gpt.internals.attribution import ROWS_AT_ONCE, gradient_x_input, occlusion
+from gpt.internals.compare import compare
+from gpt.internals.ledger import read_ledger
+from gpt.internals.lens import read_lens, stage_logits, stage_names
+from gpt.internals.residual import VECTORS, read_norm, read_stream, token_vector
+from gpt.internals.run import read_prompt
+from gpt.internals.shapes import shape_rows
+
+variants = pytest.mark.parametrize("cfg", VARIANTS)
+
+
+def read(cfg=TINY, ids=IDS, seed=0):
+    model = tiny_model(cfg, seed)
+    return model, read_prompt(model, ids)
+
+
+@variants
+def test_the_last_row_of_the_lens_is_the_models_own_output(cfg):
+    model, run = read(cfg)
+    last = len(stage_names(cfg.n_layers)) - 1
+    assert (stage_logits(model, run, last) - run.logits).abs().max() < 1e-5
+    lens = read_lens(model, run, token_id=7)
+    p = run.logits.softmax(-1)
+    assert torch.equal(lens.best_ids[-1], run.logits.argmax(-1))
+    assert torch.allclose(lens.best_probability[-1], p.amax(-1), atol=1e-5)
+    assert torch.allclose(lens.token_probability[-1], p[:, 7], atol=1e-5)
+    assert lens.divergence[-1].abs().max() < 1e-5
+    assert (lens.divergence[0] > 0.01).all()
+
+
+def test_the_lens_has_a_row_for_the_embedding_each_attention_and_each_block():
+    model, run = read()
+    lens = read_lens(model, run)
+    assert lens.stages == ("embedding", "attention 0", "block 0", "attention 1", "block 1")
+    assert lens.entropy.shape == (5, len(IDS))
+    assert lens.token_rank is None
+    assert (lens.entropy <= math.log(97) + 1e-5).all()
+
+
+def test_a_rank_of_one_in_the_lens_is_the_best_token():
+    model, run = read()
+    best = int(run.logits[-1].argmax())
+    lens = read_lens(model, run, best)
+    assert lens.token_rank[-1, -1] == 1
+    assert torch.equal(lens.token_rank == 1, lens.best_ids == best)
+
+
+@variants
+@pytest.mark.parametrize("minus", [None, 11])
+def test_the_ledger_closes(cfg, minus):
+    model, run = read(cfg)
+    for position in (0, 3, len(IDS) - 1):
+        ledger = read_ledger(model, run, position, 42, minus)
+        assert abs(ledger.difference) < 1e-3
+        own = run.logits[position, 42] - (0 if minus is None else run.logits[position, minus])
+        assert ledger.logit == pytest.approx(own.item(), abs=1e-5)
+
+
+@variants
+def test_the_ledger_names_every_part_once(cfg):
+    model, run = read(cfg)
+    names = [term.name for term in read_ledger(model, run, 2, 1).terms]
+    per_layer = cfg.n_heads + 3 + cfg.qkv_bias  # heads, two biases, feed-forward, value bias
+    assert len(names) == 2 + cfg.n_layers * per_layer + 1
+    assert len(set(names)) == len(names)
+
+
+def test_a_ledger_without_one_part_does_not_close():
+    model, run = read()
+    ledger = read_ledger(model, run, 3, 42)
+    for term in ledger.terms:
+        assert abs(ledger.total - term.value - ledger.logit) > 1e-3, term
+
+
+def test_the_stages_of_a_head_lead_from_one_to_the_next():
+    _, run = read()
+    stages = head_stages(run, 1, 2)
+    queries, keys = run.layer(1, "att.queries")[2], run.layer(1, "att.keys")[2]
+    assert torch.allclose(stages.scores, queries @ keys.T, atol=1e-5)
+    seen = torch.ones(len(IDS), len(IDS)).tril().bool()
+    assert torch.allclose(stages.masked[seen], stages.scores[seen] / stages.head_dim**0.5)
+    assert stages.masked[~seen].eq(-math.inf).all()
+    assert torch.allclose(stages.attention, stages.masked.softmax(-1))
+    assert torch.equal(layer_attention(run, 1)[2], stages.attention)
+
+
+def test_attention_rows_say_where_a_query_looks():
+    attention = torch.tensor([[1.0, 0, 0], [0.75, 0.25, 0], [0.5, 0.25, 0.25]])
+    rows = attention_rows(attention)
+    assert [row.most_attended for row in rows] == [0, 0, 0]
+    assert [row.share for row in rows] == [1.0, 0.75, 0.5]
+    assert rows[0].entropy == 0
+    assert rows[2].entropy == pytest.approx(1.5 * math.log(2))
+    skipped = attention_rows(attention, skip_first=True)
+    assert [row.most_attended for row in skipped] == [0, 1, 1]
+    assert skipped[2].entropy == rows[2].entropy
+
+
+def test_the_stream_has_the_norms_and_turns_of_its_vectors():
+    _, run = read()
+    stream = read_stream(run)
+    first, second = run.layer(0, "resid_in"), run.layer(0, "resid_mid")
+    assert torch.allclose(stream.norms[0], first.pow(2).sum(-1).sqrt(), atol=1e-5)
+    cosine = (first * second).sum(-1) / (stream.norms[0] * stream.norms[1])
+    assert torch.allclose(stream.cosines[0], cosine, atol=1e-5)
+    assert torch.allclose(
+        stream.attention_norms[1], run.layer(1, "att_out").pow(2).sum(-1).sqrt(), atol=1e-5
+    )
+    assert stream.norms.shape == (5, len(IDS))
+    assert stream.cosines.shape == (4, len(IDS))
+
+
+def test_each_vector_of_a_token_has_its_size():
+    _, run = read()
+    sizes = {name: tuple(token_vector(run, 0, name, 3).shape) for name in VECTORS}
+    assert sizes == {
+        "queries": (3, 8),
+        "keys": (3, 8),
+        "values": (3, 8),
+        "heads": (3, 8),
+        "hidden": (1, 96),
+        "activation": (1, 96),
+        "resid_out": (1, 24),
+    }
+
+
+@pytest.mark.parametrize("name", ["norm1", "norm2"])
+def test_a_normed_row_is_its_formula(name):
+    model, run = read()
+    row = read_norm(model, run, 1, name, 4)
+    by_hand = (row.before - row.mean) / (row.variance + row.eps) ** 0.5
+    assert torch.allclose(row.after, by_hand * row.scale + row.shift, atol=1e-5)
+
+
+@variants
+def test_occlusion_of_nothing_changes_nothing(cfg):
+    model, run = read(cfg)
+    variant, nothing = next(occlusion(model, run, len(IDS) - 1, 42))
+    assert variant is None
+    assert nothing.logit == pytest.approx(run.logits[-1, 42].item(), abs=1e-5)
+    assert nothing.probability == pytest.approx(run.logits[-1].softmax(-1)[42].item(), abs=1e-6)
+
+
+def test_occlusion_is_the_pass_with_that_embedding_zeroed():
+    model, run = read(ids=IDS * 2)  # more variants than one batch holds
+    assert len(run.ids) > ROWS_AT_ONCE
+    found = dict(occlusion(model, run, 12, 42))
+    zeroed = tiny_model()
+    for i in (0, 5, 12):
+        with torch.no_grad():
+            hook = zeroed.tok_emb.register_forward_hook(
+                lambda _, __, out, i=i: out.index_fill(1, torch.tensor([i]), 0)
+            )
+            logits = zeroed(torch.tensor([run.ids[:13]]))[0, -1]
+            hook.remove()
+        assert found[i].logit == pytest.approx(logits[42].item(), abs=1e-5)
+    assert list(found) == [None, *range(13)]
+
+
+def test_gradient_times_input_is_the_slope_towards_no_embedding():
+    """Scaling one token's embedding by 1 + h moves the logit by h times the attribution."""
+    model, run = read()
+    shares = gradient_x_input(model, run, 4, 42)
+    assert shares.shape == (5,)
+    weights = model.double()
+    embedded = run.trace["tok_emb"][:, :5].double()
+    from gpt.trace import Trace
+
+    def logit(i, factor):
+        scaled = embedded.clone()
+        scaled[0, i] *= factor
+        trace = Trace(edits={"tok_emb": lambda _: scaled}, keep=False)
+        with torch.no_grad():
+            return weights(torch.tensor([run.ids[:5]]), trace=trace)[0, -1, 42].item()
+
+    for i in range(5):
+        slope = (logit(i, 1 + 1e-5) - logit(i, 1 - 1e-5)) / 2e-5
+        assert shares[i].item() == pytest.approx(slope, abs=1e-4)
+
+
+def test_attribution_leaves_no_gradient_on_the_shared_model():
+    model, run = read()
+    gradient_x_input(model, run, 4, 42)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not run.trace["tok_emb"].requires_grad
+
+
+@pytest.mark.parametrize("part", [Part("head", 0, 1), Part("ff", 1), Part("layer", 0)])
+def test_ablation_changes_the_logits_and_not_the_model(part):
+    model, run = read()
+    for mode in ("zero", "mean"):
+        assert not torch.allclose(ablate(model, run, -1, part, mode), run.logits[-1])
+    assert torch.equal(read_prompt(model, IDS).logits, run.logits)
+
+
+def test_without_every_layer_only_the_embedding_is_left():
+    cfg = replace(TINY, n_layers=1)
+    model, run = read(cfg)
+    bare = ablate(model, run, 3, Part("layer", 0), "zero")
+    assert torch.allclose(bare, stage_logits(model, run, 0)[3], atol=1e-5)
+
+
+def test_a_zeroed_head_takes_out_what_it_wrote():
+    from gpt.internals.ledger import head_outputs
+    from gpt.trace import Trace
+
+    model, run = read(VARIANTS[0])
+    trace = Trace(edits=edits_for(run, Part("head", 1, 2), "zero"))
+    with torch.no_grad():
+        model(torch.tensor([IDS]), trace=trace)
+    change = run.layer(1, "att_out")[3] - trace["trf_blocks.1.att_out"][0, 3]
+    assert torch.allclose(change.double(), head_outputs(model, run, 1, 3)[2], atol=1e-5)
+
+
+def test_a_mean_ablation_of_one_position_changes_nothing():
+    model, run = read(ids=[9])
+    for part in (Part("head", 0, 1), Part("ff", 1), Part("layer", 0)):
+        assert torch.allclose(ablate(model, run, 0, part, "mean"), run.logits[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["zero", "mean"])
+def test_a_sweep_is_every_single_ablation(mode):
+    model, run = read()
+    position = len(IDS) - 1
+    swept = dict(sweep_heads(model, run, position, 42, mode))
+    assert list(swept) == [0, 1]
+    for layer, changes in swept.items():
+        for head, change in enumerate(changes):
+            alone = ablate(model, run, position, Part("head", layer, head), mode)[42]
+            assert change == pytest.approx((alone - run.logits[-1, 42]).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "mode", "message"),
+    [
+        (Part("head", 2), "zero", "layer 2 does not exist: use 0 to 1"),
+        (Part("head", 0, 3), "zero", "head 3 does not exist: use 0 to 2"),
+        (Part("mind", 0), "zero", "use head, ff or layer"),
+        (Part("ff", 0), "half", "use zero or mean"),
+    ],
+)
+def test_an_impossible_ablation_says_what_is_possible(part, mode, message):
+    _, run = read()
+    with pytest.raises(ValueError, match=message):
+        edits_for(run, part, mode)
+
+
+def test_the_shapes_table_names_lines_that_record_that_step():
+    _, run = read()
+    rows = shape_rows(run)
+    assert [row.name for row in rows] == list(run.trace.entries)
+    for row in rows:
+        assert f'"{row.name.rsplit(".", 1)[-1]}"' in linecache.getline(row.file, row.line)
+        assert row.n_bytes == 4 * math.prod(row.shape)
+    by_name = {row.name: row for row in rows}
+    assert by_name["trf_blocks.0.att.attention"].shape == (1, 3, 7, 7)
+    assert by_name["trf_blocks.1.resid_in"].same_as == "trf_blocks.0.resid_out"
+    assert by_name["trf_blocks.0.att_out"].same_as is None
+
+
+def test_a_prediction_compared_with_itself_is_equal():
+    _, run = read()
+    same = compare(run.logits[-1], run.logits[-1], 5)
+    assert (same.divergence, same.same_best) == (0, True)
+    assert same.overlap == pytest.approx(1)
+    assert len(same.pairs) == 5
+
+
+def test_two_predictions_are_compared_token_by_token():
+    first, second = torch.tensor([3.0, 1, 0, 0]), torch.tensor([0.0, 0, 1, 3])
+    result = compare(first, second, 2)
+    p, q = first.softmax(-1), second.softmax(-1)
+    assert {pair.token_id for pair in result.pairs} == {0, 1, 2, 3}
+    assert result.pairs[0].token_id == 0
+    assert (result.pairs[0].first_rank, result.pairs[0].second_rank) == (1, 3)
+    assert result.divergence == pytest.approx((p * (p / q).log()).sum().item(), rel=1e-5)
+    assert result.overlap == pytest.approx(torch.minimum(p, q).sum().item(), rel=1e-5)
+    assert not result.same_best
+
+
+def test_models_of_different_vocabularies_are_not_compared():
+    with pytest.raises(ValueError, match="vocabularies have 3 and 4 tokens"):
+        compare(torch.zeros(3), torch.zeros(4), 2)
