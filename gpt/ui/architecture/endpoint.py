@@ -1,0 +1,59 @@
+"""The endpoint /architecture: the configuration's eight fields in, the count and table out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from gpt.accounting import count_parameters
+from gpt.accounting.memory import weights
+from gpt.config import GPTConfig
+from gpt.ui.architecture.controls import configuration
+from gpt.ui.errors import one_line_errors
+
+
+@one_line_errors
+def architecture(
+    vocab_size: int = 50257,
+    context_length: int = 1024,
+    emb_dim: int = 768,
+    n_heads: int = 12,
+    n_layers: int = 12,
+    drop_rate: float = 0.1,
+    qkv_bias: bool = False,
+    tie_weights: bool = False,
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """A sentence with the total, the table (headers, data), and the numbers as JSON.
+
+    Every parameter defaults to the book's 124M configuration.
+    """
+    cfg = configuration(
+        {
+            "vocab_size": vocab_size,
+            "context_length": context_length,
+            "emb_dim": emb_dim,
+            "n_heads": n_heads,
+            "n_layers": n_layers,
+            "drop_rate": drop_rate,
+            "qkv_bias": qkv_bias,
+            "tie_weights": tie_weights,
+        }
+    )
+    return answer(cfg)
+
+
+def answer(cfg: GPTConfig) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """What the endpoint returns for `cfg`."""
+    count = count_parameters(cfg)
+    headers = ["part", "shape", "formula", "with these numbers", "parameters", "what for"]
+    data = [
+        [row.name, row.shape, row.formula, row.numbers, row.count, row.purpose]
+        for row in count.rows
+    ]
+    numbers = {
+        "total": count.total,
+        "block": count.block,
+        "float32_bytes": int(weights(cfg).value),
+        "config": asdict(cfg),
+    }
+    return f"{count.total:,} parameters", {"headers": headers, "data": data}, numbers

@@ -1,0 +1,95 @@
+"""A configuration as text for elsewhere, and back: JSON, Python, CSV; Hugging Face's JSON too."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict
+from typing import Any
+
+from gpt.accounting import count_parameters
+from gpt.checkpoints.names import config_from_gpt2
+from gpt.config import GPTConfig, as_config
+
+LONGEST_JSON = 100_000
+FORMATS = {"JSON": "json", "Python": "python", "CSV of the table": None}  # gr.Code's languages
+_GPT2_KEYS = ("n_embd", "n_head", "n_layer")
+
+
+def export(cfg: GPTConfig, form: str) -> str:
+    """`cfg` in one of FORMATS. Raises ValueError if there is no such format."""
+    writers = dict(zip(FORMATS, (to_json, to_python, to_csv), strict=True))
+    if form not in writers:
+        raise ValueError(f"format is {form!r}: use {', '.join(FORMATS)}.")
+    return writers[form](cfg)
+
+
+def to_json(cfg: GPTConfig) -> str:
+    """The eight fields as a JSON object, which `from_json` reads back."""
+    return json.dumps(asdict(cfg), indent=2) + "\n"
+
+
+def to_python(cfg: GPTConfig) -> str:
+    """A program that builds the model with `gpt` and says how many parameters it has."""
+    fields = "".join(f"    {name}={value!r},\n" for name, value in asdict(cfg).items())
+    return (
+        "import torch\n\n"
+        "from gpt import GPTConfig, GPTModel\n\n"
+        f"cfg = GPTConfig(\n{fields})\n"
+        "torch.manual_seed(123)\n"
+        "model = GPTModel(cfg).eval()\n"
+        f"assert sum(p.numel() for p in model.parameters()) == {count_parameters(cfg).total}\n"
+    )
+
+
+def to_csv(cfg: GPTConfig) -> str:
+    """The per-part table, a line a part, with a header; counts are plain digits."""
+    count = count_parameters(cfg)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["part", "group", "copies", "shape", "formula", "parameters", "purpose"])
+    for row in count.rows:
+        writer.writerow(
+            [row.name, row.group, row.copies, row.shape, row.formula, row.count, row.purpose]
+        )
+    writer.writerow(["total", "", "", "", "", count.total, ""])
+    return text.getvalue()
+
+
+def from_json(text: str) -> tuple[GPTConfig, str]:
+    """The configuration in a JSON text, ours or a GPT-2 `config.json`, and what was read.
+
+    Raises ValueError, in one line, if it is no JSON object or no model that `gpt` can build.
+    """
+    data = _object(text)
+    if "model_type" in data or any(key in data for key in _GPT2_KEYS):
+        cfg = config_from_gpt2({"model_type": "gpt2", **data}, "the JSON")
+        return cfg, "Read a Hugging Face GPT-2 configuration" + _dropouts(data) + "."
+    try:
+        cfg = as_config(data)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    missing = [name for name in asdict(cfg) if name not in data]
+    filled = f"; the book's value for {', '.join(missing)}" if missing else ""
+    return cfg, f"Read a configuration of this app{filled}."
+
+
+def _object(text: str) -> dict[str, Any]:
+    if not text or not text.strip():
+        raise ValueError("there is nothing to read: paste a JSON object such as the one exported.")
+    if len(text) > LONGEST_JSON:
+        raise ValueError(f"the text has {len(text):,} characters: use at most {LONGEST_JSON:,}.")
+    try:
+        data = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its depth"
+        raise ValueError(f"this is no valid JSON ({where}): paste a JSON object.") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"the JSON is a {type(data).__name__}: use an object with named sizes.")
+    return data
+
+
+def _dropouts(data: dict[str, Any]) -> str:
+    rates = {data.get(name, 0.1) for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop")}
+    return "; its three dropout rates differ, resid_pdrop is kept" if len(rates) > 1 else ""

@@ -1,0 +1,108 @@
+"""The job that memory, operations and drawing are computed for: batch, tokens, numbers, machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from gpt.accounting.devices import DEVICES, Device, device
+from gpt.accounting.memory import PRECISIONS
+from gpt.config import GPTConfig
+
+LARGEST_BATCH = 65_536
+NAMES = ("batch", "tokens", "precision", "device", "train_tokens", "utilisation")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A validated job; `tokens` is at most the context of the model."""
+
+    batch: int
+    tokens: int
+    precision: str
+    device: Device
+    train_tokens: float
+    utilisation: float
+    cut: str = ""  # told when `tokens` had to be cut
+
+
+def job_of(values: Mapping[str, Any], cfg: GPTConfig) -> Job:
+    """The job of plain values by NAMES, for a model of `cfg`.
+
+    Raises ValueError, in one line, if one is missing or out of range.
+    """
+    batch = _whole("batch", values["batch"], LARGEST_BATCH)
+    tokens = _whole("tokens", values["tokens"], 10**9)
+    precision = values["precision"]
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}: use {', '.join(PRECISIONS)}.")
+    cut = ""
+    if tokens > cfg.context_length:
+        limit = f"{cfg.context_length:,}"
+        cut = f"{tokens:,} tokens exceed the context of {limit}: computed for {limit}."
+    return Job(
+        batch,
+        min(tokens, cfg.context_length),
+        precision,
+        device(values["device"]),
+        _above_zero("training tokens", values["train_tokens"], 1e15),
+        _above_zero("utilisation", values["utilisation"], 1),
+        cut,
+    )
+
+
+class JobControls:
+    """The components of a job. `training` lays out the two that only training needs."""
+
+    def __init__(self) -> None:
+        with gr.Row():
+            self.batch = gr.Number(
+                1, precision=0, minimum=1, maximum=LARGEST_BATCH, label="batch",
+                info="Sequences at once: 1 to 65,536.", elem_id="arch-batch", min_width=140,
+            )  # fmt: skip
+            self.tokens = gr.Number(
+                1024, precision=0, minimum=1, maximum=10**9, label="tokens",
+                info="Per sequence, up to the context.", elem_id="arch-tokens", min_width=140,
+            )  # fmt: skip
+            self.precision = gr.Dropdown(
+                list(PRECISIONS), value="float16", label="numbers kept as",
+                info="How weights and cache are stored.", elem_id="arch-precision", min_width=140,
+            )  # fmt: skip
+            self.device = gr.Dropdown(
+                [(each.label, each.key) for each in DEVICES], value="laptop", label="machine",
+                info="For times; all four are compared.", elem_id="arch-device", min_width=200,
+            )  # fmt: skip
+
+    def training(self) -> None:
+        with gr.Row():
+            self.train_tokens = gr.Number(
+                2.5e9, minimum=1, maximum=1e15, label="training tokens D", min_width=160,
+                info="2.5 billion is about 20 a parameter for 124M.", elem_id="arch-train-tokens",
+            )  # fmt: skip
+            self.utilisation = gr.Slider(
+                0.01, 1, 0.4, step=0.01, label="utilisation", min_width=160,
+                info="The share of the peak that training reaches.", elem_id="arch-utilisation",
+            )  # fmt: skip
+
+    @property
+    def components(self) -> list[Any]:
+        """The components of NAMES, in that order."""
+        return [getattr(self, name) for name in NAMES]
+
+
+def _whole(name: str, value: Any, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
+        raise ValueError(f"{name} is {value!r}: use a whole number from 1 to {most:,}.")
+    if not 1 <= value <= most:
+        raise ValueError(f"{name} is {value:,.0f}: use a whole number from 1 to {most:,}.")
+    return int(value)
+
+
+def _above_zero(name: str, value: Any, most: float) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value <= most:
+        raise ValueError(f"{name} is {value!r}: use a number above 0, at most {most:,.0f}.")
+    return float(value)

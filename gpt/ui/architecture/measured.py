@@ -1,0 +1,142 @@
+"""“Measured here”: the configured model on this machine, beside what was computed."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
+
+from gpt.accounting import compute, memory
+from gpt.accounting.measure import LIMIT_BYTES, Measured, measure, needed_bytes, plan
+from gpt.cache import KVCache
+from gpt.checkpoints import free_bytes
+from gpt.config import GPTConfig
+from gpt.model import GPTModel
+from gpt.ui.architecture.compute import flop_text
+from gpt.ui.architecture.job import Job
+from gpt.ui.architecture.tables import Cell, Row, note_html, table_html
+from gpt.ui.numbers import mib_and_mb, seconds, significant
+
+PROMPT_TOKENS = 256
+ABOUT = (
+    "Builds this configuration on the machine that serves this page, in float32 with random "
+    f"weights, reads a prompt of up to {PROMPT_TOKENS} tokens, decodes 32 more, and puts what was "
+    f"measured beside what was computed. Limit: {mib_and_mb(LIMIT_BYTES)} in all. Cancel stops "
+    "before the next step; nothing is kept."
+)
+_STATM = Path("/proc/self/statm")
+
+
+def refusal(cfg: GPTConfig) -> str:
+    """Why `cfg` is not built here, in one line, or an empty text if it fits."""
+    planned = plan(cfg, PROMPT_TOKENS)
+    needed = needed_bytes(cfg, planned.prompt_tokens, planned.steps)
+    if needed > LIMIT_BYTES:
+        return (
+            f"this model needs {mib_and_mb(needed)} and {mib_and_mb(LIMIT_BYTES)} are allowed "
+            "here: make it smaller to measure it."
+        )
+    free = free_bytes()
+    if free is not None and needed > free:
+        return (
+            f"this model needs {mib_and_mb(needed)} and {mib_and_mb(free)} are free on this "
+            "machine now: make it smaller, or try again later."
+        )
+    return ""
+
+
+def measured_html(cfg: GPTConfig, job: Job) -> Iterator[str]:
+    """HTML of each stage, the table at the end; close the iterator to cancel.
+
+    Raises ValueError if the configuration does not fit this machine.
+    """
+    why_not = refusal(cfg)
+    if why_not:
+        raise ValueError(why_not)
+    running = measure(
+        lambda: GPTModel(cfg),
+        lambda capacity: KVCache(cfg.n_layers, capacity),
+        plan(cfg, PROMPT_TOKENS),
+        resident_bytes,
+    )
+    try:
+        for stage in running:
+            if stage.measured is not None:
+                yield result_html(cfg, stage.measured, job)
+            else:
+                yield (
+                    f'<p role="status"><progress max="1" value="{stage.share:.3f}"></progress> '
+                    f"{escape(stage.text)} …</p>"
+                )
+    finally:
+        running.close()
+        gc.collect()  # the module's own references are cyclic
+
+
+def result_html(cfg: GPTConfig, found: Measured, job: Job) -> str:
+    """Computed, measured and their ratio, a row each."""
+    tokens, steps = found.prefill_tokens, len(found.decode_seconds)
+    whole = tokens + steps
+    weights = memory.weights(cfg).value
+    cache = memory.kv_cache(cfg, 1, whole).value
+    prefill = compute.prefill(cfg, 1, tokens, "float32", job.device)
+    step = compute.decode_step(cfg, 1, whole, "float32", job.device)
+    rows = [
+        _row("parameters", compute_total(cfg), found.parameters, lambda n: f"{n:,.0f}"),
+        _row("bytes of the parameters", weights, found.parameter_bytes, mib_and_mb),
+        _row(f"KV cache, {whole:,} tokens", cache, found.cache_bytes, mib_and_mb),
+        _row(f"operations, prompt of {tokens:,}", prefill.flops, found.prefill_flops, flop_text),
+        _row(f"operations, token {whole:,}", step.flops, found.decode_flops, flop_text),
+    ]
+    if found.resident_growth_bytes is not None:
+        name = "resident memory (weights + cache)"
+        rows.append(_row(name, weights + cache, found.resident_growth_bytes, mib_and_mb))
+    rows.append(
+        _row(f"prompt of {tokens:,} tokens", prefill.seconds, found.prefill_seconds, seconds)
+    )
+    rows.append(_row("a decoding step", step.seconds, found.decode_median_seconds, seconds))
+    table = table_html(
+        ("what", "computed", "measured here", "measured / computed"),
+        rows,
+        f"Times are computed for: {job.device.label}, at best, float32; measured on this machine",
+    )
+    return note_html(_sentence(found, step.traffic_bytes), "note") + table
+
+
+def compute_total(cfg: GPTConfig) -> int:
+    """Parameters by the formulas."""
+    return int(memory.weights(cfg).value) // 4
+
+
+def resident_bytes() -> int | None:
+    """Resident memory of this process; None where the system does not tell (Linux does)."""
+    try:
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _sentence(found: Measured, traffic_bytes: float) -> str:
+    rate = 1 / found.decode_median_seconds
+    flops = found.prefill_flops / found.prefill_seconds
+    read = significant(traffic_bytes * rate / 1e9)
+    return (
+        f"Here: built in {seconds(found.build_seconds)}; the prompt ran at "
+        f"{flop_text(flops)}/s; then {significant(rate)} tokens a second (median of "
+        f"{len(found.decode_seconds)} steps), reading {read} GB/s."
+    )
+
+
+def _row(name: str, computed: float, measured: float, show: Callable[[float], str]) -> Row:
+    ratio = measured / computed
+    equal = "equal ✓" if measured == computed else f"{significant(ratio)} ×"
+    return Row(
+        (
+            Cell(name),
+            Cell(show(computed), "number"),
+            Cell(show(measured), "number"),
+            Cell(equal, "number"),
+        )
+    )

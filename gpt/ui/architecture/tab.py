@@ -1,0 +1,206 @@
+"""The Architecture tab wired: figures that follow the controls, sections, one endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gradio as gr
+
+from gpt.ui.architecture import measured, parameters
+from gpt.ui.architecture.controls import (
+    FIELDS,
+    REACHES,
+    SIZES,
+    configuration,
+    reach_for,
+    reached,
+    slider_updates,
+    suggestions,
+)
+from gpt.ui.architecture.endpoint import architecture
+from gpt.ui.architecture.exchange import FORMATS, from_json
+from gpt.ui.architecture.exercises import EXERCISES, Exercise
+from gpt.ui.architecture.job import NAMES, job_of
+from gpt.ui.architecture.layout import MOST_SUGGESTIONS, Layout
+from gpt.ui.architecture.offer import Offer
+from gpt.ui.architecture.presets import Preset, name_of, presets
+from gpt.ui.architecture.views import PINNED, figures, problem_html
+from gpt.ui.errors import one_line_errors
+
+LIVE: dict[str, Any] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "queue": False,  # a few milliseconds each: never behind somebody's model run
+    "trigger_mode": "always_last",
+}
+
+
+def build(registry: Any) -> Offer:
+    """Lay out the tab and wire it; the result's `offer_to(pickers)` connects other tabs."""
+    named = presets(registry)
+    page = Layout(named)
+    fields = page.controls.components
+    _follow_controls(page, named)
+    _set_controls(page, named)
+    _measure(page)
+    gr.api(architecture, api_name="architecture", concurrency_limit=None)
+    page.format.change(
+        lambda form: gr.update(language=FORMATS[form]), page.format, page.views["export"], **LIVE
+    )
+    page.pin.click(
+        lambda *values: (
+            dict(zip(FIELDS, values, strict=True)),
+            gr.update(choices=[*_choices(named), ("the pinned one", PINNED)], value=PINNED),
+        ),
+        fields,
+        [page.pinned, page.compare],
+        **LIVE,
+    )
+    return page.offer
+
+
+def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
+    """Every change of a control recomputes the figures; the module check runs beside it."""
+    names: dict[Any, str] = dict(zip(page.controls.components, FIELDS, strict=True))
+    names |= dict(zip(page.job.components, NAMES, strict=True))
+    names |= {page.compare: "compare", page.pinned: "pinned", page.format: "format"}
+
+    def refresh(given: dict[Any, Any]) -> dict[Any, Any]:
+        values = {names[component]: value for component, value in given.items()}
+        buttons = suggestions(values["emb_dim"], values["n_heads"])
+        updates = dict(zip(page.suggestions, _suggestion_updates(buttons), strict=True))
+        updates[page.suggestion_row] = gr.update(visible=bool(buttons))
+        try:
+            found = figures(values, named)
+        except ValueError as error:
+            return {**updates, page.problem: problem_html(error, values)}
+        preset = name_of(configuration(values), named)
+        shown = {page.views[name]: text for name, text in found.items()}
+        return {**updates, page.problem: "", page.controls.preset: preset, **shown}
+
+    gr.on(
+        [component.change for component in names],
+        refresh,
+        set(names),
+        [
+            page.problem,
+            page.suggestion_row,
+            *page.suggestions,
+            page.controls.preset,
+            *page.views.values(),
+        ],
+        **LIVE,
+    )
+    gr.on(None, _check, page.controls.components, page.check, **LIVE)  # at load and on change
+
+
+def _check(*values: Any) -> Any:
+    try:
+        return parameters.check_html(configuration(dict(zip(FIELDS, values, strict=True))))
+    except ValueError:
+        return gr.skip()  # said beside the controls
+
+
+def _suggestion_updates(found: tuple[Any, ...]) -> list[Any]:
+    shown = [gr.update(value=each.text, visible=True) for each in found]
+    return shown + [gr.update(visible=False)] * (MOST_SUGGESTIONS - len(found))
+
+
+def _set_controls(page: Layout, named: tuple[Preset, ...]) -> None:
+    """Presets, reset, reach, suggestions, exercises and imports all move the same controls."""
+    fields, controls = page.controls.components, page.controls
+    by_key = {preset.key: preset.cfg for preset in named}
+
+    def choose(key: str) -> list[Any]:
+        if key not in by_key:
+            return [gr.skip()] * (len(FIELDS) + 1)
+        return [*slider_updates(by_key[key]), REACHES[reach_for(by_key[key])]]
+
+    shown = [*fields, controls.reach]
+    controls.preset.input(choose, controls.preset, shown, **LIVE)
+    controls.reset.click(lambda: choose(named[0].key), None, shown, **LIVE)
+    controls.reach.input(_reach, [controls.reach, *fields[: len(SIZES)]], fields[:5], **LIVE)
+    pair = [controls.fields["emb_dim"], controls.fields["n_heads"]]
+    for index, button in enumerate(page.suggestions):
+        button.click(
+            lambda width, heads, index=index: _take(suggestions(width, heads), index),
+            pair,
+            pair,
+            **LIVE,
+        )
+    for exercise, button in zip(EXERCISES, page.exercises, strict=True):
+        button.click(
+            lambda exercise=exercise: [*choose(exercise.preset), _answer(exercise, by_key)],
+            None,
+            [*shown, page.answer],
+            **LIVE,
+        )
+    read = one_line_errors(_read)
+    page.read.click(read, page.pasted, [*shown, page.imported], **LIVE)
+    page.upload.upload(read, page.upload, [*shown, page.imported], **LIVE)
+
+
+def _answer(exercise: Exercise, by_key: Mapping[str, Any]) -> str:
+    return exercise.answer(by_key[exercise.preset])
+
+
+def _read(text: str | bytes) -> list[Any]:
+    """The controls set to an imported configuration, and what was read."""
+    try:
+        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+    except UnicodeDecodeError as error:
+        raise ValueError("this file is no text: use a JSON file.") from error
+    cfg, said = from_json(decoded)
+    return [*slider_updates(cfg), REACHES[reach_for(cfg)], said]
+
+
+def _reach(reach: str, *sizes: float) -> list[Any]:
+    """Longer or shorter sliders, never shorter than what they show now."""
+    index = REACHES.index(reach)
+    return [reached(name, index, size) for name, size in zip(SIZES, sizes, strict=True)]
+
+
+def _take(found: tuple[Any, ...], index: int) -> list[Any]:
+    """Updates of width and heads that take suggestion `index`."""
+    if index >= len(found):
+        return [gr.skip(), gr.skip()]
+    chosen = found[index]
+    return [chosen.value if chosen.field == name else gr.skip() for name in ("emb_dim", "n_heads")]
+
+
+def _measure(page: Layout) -> None:
+    """The button becomes Cancel while it runs; the model is gone when it ends, however it ends."""
+    buttons = [page.measure, page.cancel]
+
+    @one_line_errors
+    def run(*values: Any) -> Iterator[str]:
+        cfg = configuration(dict(zip(FIELDS, values, strict=False)))
+        job = job_of(dict(zip(NAMES, values[len(FIELDS) :], strict=True)), cfg)
+        yield from measured.measured_html(cfg, job)
+
+    busy = [gr.update(visible="hidden"), gr.update(visible=True)]
+    idle = [gr.update(visible=True), gr.update(visible="hidden")]
+    quiet: dict[str, Any] = {"api_visibility": "private", "queue": False}
+    started = page.measure.click(lambda: busy, None, buttons, **quiet)
+    running = started.then(
+        run,
+        [*page.controls.components, *page.job.components],
+        page.measured,
+        api_visibility="private",
+        concurrency_id="model",
+        concurrency_limit=1,
+        show_progress="minimal",
+    )
+    running.then(lambda: idle, None, buttons, **quiet)
+    page.cancel.click(
+        lambda: [*idle, '<p class="hint">Cancelled; nothing was kept.</p>'],
+        None,
+        [*buttons, page.measured],
+        cancels=[running],
+        **quiet,
+    )
+
+
+def _choices(named: tuple[Preset, ...]) -> list[tuple[str, str]]:
+    return [(preset.label, preset.key) for preset in named]

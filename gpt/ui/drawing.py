@@ -1,0 +1,212 @@
+"""The model as an SVG from its configuration: the stream, the block, shapes and sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from gpt.accounting import ParameterRow, count_parameters
+from gpt.accounting.compute import forward
+from gpt.accounting.memory import Amount
+from gpt.config import GPTConfig
+
+WIDTH = 324
+STREAM = 18  # x of the residual stream
+LEFT, BOX, HEIGHT = 50, 150, 30
+BAR, BAR_WIDTH = 210, 104
+PITCH, TOP, TIP = 56, 66, 58
+GAP = 24  # more room before and after the block
+LONGEST_LINE = 54  # characters of a tip before they are squeezed
+
+
+@dataclass(frozen=True)
+class Part:
+    """A box: its label, the lines that hover or focus shows, and its parameters."""
+
+    label: str
+    lines: tuple[str, str, str]
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Level:
+    """Boxes side by side, the shape that leaves them, and what they do to the stream."""
+
+    parts: tuple[Part, ...]
+    shape: str
+    leaves_stream: bool = False  # reads a copy of the stream
+    joins_stream: bool = False  # is added back
+    in_block: bool = False
+
+
+def drawing_svg(cfg: GPTConfig, batch: int, tokens: int) -> str:
+    """An inline SVG, 324 units wide; hover or focus on a part shows its formula.
+
+    The bar beside a part is as long as its parameters over all blocks. Colours are the
+    theme's (see assets/style.css).
+    """
+    levels = _levels(cfg, batch, tokens)
+    largest = max(sum(part.count for part in level.parts) for level in levels)
+    tops = _tops(levels)
+    body = [_stream(levels, tops), _frame(levels, tops, cfg.n_layers)]
+    body += [_level(level, top, largest) for level, top in zip(levels, tops, strict=True)]
+    label = (
+        f"The model as a drawing: {cfg.n_layers:,} blocks of width {cfg.emb_dim:,} with "
+        f"{cfg.n_heads:,} heads, for {batch:,} × {tokens:,} tokens"
+    )
+    return (
+        f'<svg class="arch-drawing" viewBox="0 0 {WIDTH} {tops[-1] + PITCH + 8}" role="group" '
+        f'aria-label="{escape(label)}">'
+        f'<defs><marker id="arch-arrow" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" '
+        f'markerHeight="7" orient="auto"><path d="M0 0 L8 4 L0 8 z"/></marker></defs>'
+        f'<text class="soft" x="8" y="18">Point at a part, or press Tab: its formula.'
+        f'</text><text class="soft" x="8" y="36">Bars: parameters, over all {cfg.n_layers:,} '
+        f"blocks.</text>"
+        f'<text class="soft" x="8" y="54">Grey numbers: the shape on each arrow.</text>'
+        f"{''.join(body)}</svg>"
+    )
+
+
+def _levels(cfg: GPTConfig, batch: int, tokens: int) -> list[Level]:
+    rows = {row.name.replace("trf_blocks.*.", ""): row for row in count_parameters(cfg).rows}
+    flops = {part.name: part for part in forward(cfg, batch, tokens).parts}
+    stream = _shape(batch, tokens, cfg.emb_dim)
+    wide = _shape(batch, tokens, 4 * cfg.emb_dim)
+    heads = _shape(batch, cfg.n_heads, tokens, cfg.head_dim)
+    square = _shape(batch, cfg.n_heads, tokens, tokens)
+    ids = Part("token ids", ("token ids", "what the tokenizer made of the text", ""))
+    logits = _shape(batch, tokens, cfg.vocab_size)
+    gelu = Part("GELU", ("GELU", "0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))", "no parameters"))
+    qkv = tuple(_weights(rows[f"att.W_{name}"]) for name in ("query", "key", "value"))
+    return [
+        Level((ids,), _shape(batch, tokens)),
+        Level((_weights(rows["tok_emb"]),), stream),
+        Level((_weights(rows["pos_emb"], "+ pos_emb"),), stream, joins_stream=True),
+        Level((_weights(rows["norm1"]),), stream, leaves_stream=True, in_block=True),
+        Level(qkv, f"3 of {heads}", in_block=True),
+        Level((_product(flops["scores Q Kᵀ"], "softmax(Q Kᵀ / √e)"),), square, in_block=True),
+        Level((_product(flops["attention × V"], "attention × V"),), stream, in_block=True),
+        Level((_weights(rows["att.out_proj"]),), stream, joins_stream=True, in_block=True),
+        Level((_weights(rows["norm2"]),), stream, leaves_stream=True, in_block=True),
+        Level((_weights(rows["ff.layers.0"]),), wide, in_block=True),
+        Level((gelu,), wide, in_block=True),
+        Level((_weights(rows["ff.layers.2"]),), stream, joins_stream=True, in_block=True),
+        Level((_weights(rows["final_norm"]),), stream, leaves_stream=True),
+        Level((_weights(rows["out_head"]),), f"{logits}  logits"),
+    ]
+
+
+def _weights(row: ParameterRow, label: str = "") -> Part:
+    name = row.name.replace("trf_blocks.*.", "").removeprefix("att.")
+    numbers = f"{row.numbers} = {row.count:,} parameters"
+    if row.formula == "0":
+        numbers = "no numbers of its own: it is tied to tok_emb"
+    return Part(label or name, (f"{name}: {row.purpose}", row.formula, numbers), row.count)
+
+
+def _product(part: Amount, label: str) -> Part:
+    numbers = f"{part.numbers} = {int(part.value):,} FLOP"
+    return Part(label, (f"{label}: no parameters; {part.note}", part.formula, numbers))
+
+
+def _shape(*sizes: int) -> str:
+    return " × ".join(f"{size:,}" for size in sizes)
+
+
+def _level(level: Level, y: int, largest: int) -> str:
+    middle = LEFT + BOX / 2
+    pieces = []
+    if level.leaves_stream:
+        pieces.append(_path(f"M{STREAM} {y + HEIGHT / 2} H{LEFT - 6}", arrow=True))
+    below = y + HEIGHT
+    if level.joins_stream:
+        into = below + 13
+        pieces.append(_path(f"M{middle} {below} V{into} H{STREAM + 9}", arrow=True))
+        pieces.append(
+            f'<circle class="plus" cx="{STREAM}" cy="{into}" r="8"/>'
+            f'<text class="middle" x="{STREAM}" y="{into + 4}">+</text>'
+        )
+    else:
+        pieces.append(_path(f"M{middle} {below} V{y + PITCH - 6}", arrow=True))
+    x = middle + 6
+    y_text = below + 17
+    pieces.append(f'<text class="shape" x="{x}" y="{y_text}">{escape(level.shape)}</text>')
+    total = sum(part.count for part in level.parts)
+    if total:
+        pieces.append(_bar(total, y, largest))
+    width = (BOX - 4 * (len(level.parts) - 1)) / len(level.parts)
+    for index, part in enumerate(level.parts):
+        pieces.append(_box(part, LEFT + index * (width + 4), y, width))
+    return "".join(pieces)
+
+
+def _box(part: Part, x: float, y: int, width: float) -> str:
+    """A part that can be focused; its tip lies above it, over what is drawn before."""
+    said = escape(". ".join(line for line in part.lines if line))
+    top = y - TIP - 4
+    lines = []
+    for index, line in enumerate(part.lines):
+        squeeze = (
+            ' textLength="304" lengthAdjust="spacingAndGlyphs"' if len(line) > LONGEST_LINE else ""
+        )
+        kind = ' class="strong"' if index == 0 else ""
+        lines.append(
+            f'<text{kind} x="10" y="{top + 17 + 16 * index}"{squeeze}>{escape(line)}</text>'
+        )
+    kind = "part" if part.count else "part bare"
+    return (
+        f'<g class="{kind}" tabindex="0" role="img" aria-label="{said}">'
+        f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{HEIGHT}" rx="5"/>'
+        f'<text class="middle{" small" if width < 100 else ""}" x="{x + width / 2:.1f}" '
+        f'y="{y + 19}">{escape(part.label)}</text>'
+        f'<g class="tip" aria-hidden="true"><rect x="2" y="{top}" width="{WIDTH - 4}" '
+        f'height="{TIP}" rx="5"/>{"".join(lines)}</g></g>'
+    )
+
+
+def _bar(count: int, y: int, largest: int) -> str:
+    width = max(1.0, BAR_WIDTH * count / largest)
+    return (
+        f'<rect class="size" x="{BAR}" y="{y + 15}" width="{width:.2f}" height="{HEIGHT - 15}"/>'
+        f'<text class="count" x="{BAR}" y="{y + 10}">{count:,}</text>'
+    )
+
+
+def _tops(levels: list[Level]) -> list[int]:
+    """The y of each level, with more room where the block begins and ends."""
+    tops, y, inside = [], TOP, False
+    for level in levels:
+        if level.in_block != inside:
+            y, inside = y + GAP, level.in_block
+        tops.append(y)
+        y += PITCH
+    return tops
+
+
+def _stream(levels: list[Level], tops: list[int]) -> str:
+    """The residual stream from the embeddings' sum to the final norm."""
+    joins = [top for level, top in zip(levels, tops, strict=True) if level.joins_stream]
+    start, end = joins[0] + HEIGHT + 21, tops[-2] + HEIGHT // 2
+    middle = (joins[0] + joins[1]) // 2 + 20
+    return (
+        f'<path class="stream" d="M{STREAM} {start} V{end}"/>'
+        f'<text class="soft" transform="translate({STREAM - 7} {middle}) rotate(-90)" '
+        f'text-anchor="middle">residual stream</text>'
+    )
+
+
+def _frame(levels: list[Level], tops: list[int], n_layers: int) -> str:
+    inside = [top for level, top in zip(levels, tops, strict=True) if level.in_block]
+    top, left = inside[0] - 22, STREAM + 16
+    height = inside[-1] + PITCH - top - 2
+    return (
+        f'<rect class="frame" x="{left}" y="{top}" width="{WIDTH - left - 2}" '
+        f'height="{height}" rx="9"/>'
+        f'<text class="strong" x="{WIDTH - 10}" y="{top + 15}" text-anchor="end">'
+        f"TransformerBlock × {n_layers:,}</text>"
+    )
+
+
+def _path(d: str, arrow: bool = False) -> str:
+    end = ' marker-end="url(#arch-arrow)"' if arrow else ""
+    return f'<path class="arrow" d="{d}"{end}/>'
