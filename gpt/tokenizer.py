@@ -77,7 +77,7 @@ class Tokenizer:
         raw = self.token_bytes(token_id)
         if token_id == self.end_of_text_id:
             return Piece(token_id, raw, END_OF_TEXT)
-        return Piece(token_id, raw, _display(raw))
+        return Piece(token_id, raw, display_form(raw))
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Each token as shown: `·` space, `⏎` newline, `→` tab, hex for part of a character."""
@@ -121,14 +121,12 @@ def _read_table(path: Path) -> dict[bytes, int]:
     return {base64.b64decode(token): int(rank) for token, rank in lines}
 
 
-def _display(raw: bytes) -> str:
+def display_form(raw: bytes) -> str:
+    """Bytes of one token as shown: nothing invisible, each space counted, hex where no text."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         return _hex(raw)
-    if len(text) > 1 and not text.strip(" "):
-        return f"·×{len(text)}"
-    # A space inside a token is shown too: GPT-2 has tokens such as " \n" and runs of spaces.
     text = re.sub(" {2,}", lambda run: f"·×{len(run[0])}", text).replace(" ", "·")
     text = text.replace("\n", "⏎").replace("\t", "→")
     return "".join(c if c.isprintable() else _hex(c.encode()) for c in text)

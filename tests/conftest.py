@@ -1,0 +1,33 @@
+"""The book's numbers and its model, shared by all tests."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gpt import GPT_CONFIG_124M, GPTModel, Tokenizer
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+@pytest.fixture(scope="session")
+def book() -> dict[str, Any]:
+    """Numbers computed with the book's own modules, torch 2.13, seed 123."""
+    return json.loads((Path(__file__).parent / "golden" / "book.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def book_model() -> GPTModel:
+    """The book's 124M model at seed 123, in eval mode; shared, so never changed."""
+    torch.manual_seed(123)
+    return GPTModel(GPT_CONFIG_124M).eval()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return Tokenizer()

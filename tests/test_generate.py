@@ -1,0 +1,164 @@
+"""The decoding loop: the book's ids, seeds, stops, two runs at once."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_models import TINY, tiny_model
+
+from gpt import GPTModel, SamplingOptions, generate, generate_text_simple
+from gpt.generate import plan
+
+GREEDY = SamplingOptions(max_new_tokens=20, temperature=0)
+
+
+def ids_of(steps):
+    return [step.token_id for step in steps]
+
+
+def test_the_books_greedy_continuation_comes_out(book, book_model, tokenizer):
+    golden = book["greedy"]
+    ids = tokenizer.encode(golden["prompt"])
+    assert ids == golden["prompt_ids"]
+    simple = generate_text_simple(book_model, torch.tensor([ids]), 10, context_size=1024)
+    assert simple[0].tolist() == golden["ids_after_10"]
+    assert tokenizer.decode(simple[0, :10].tolist()) == golden["text_after_6"]
+    steps = list(generate(book_model, ids, SamplingOptions(max_new_tokens=10, temperature=0)))
+    assert ids + ids_of(steps) == golden["ids_after_10"]
+
+
+def test_the_last_position_is_the_books(book, book_model):
+    golden = book["last_position"]
+    ids = book["greedy"]["prompt_ids"]
+    step = next(generate(book_model, ids, SamplingOptions(max_new_tokens=1, temperature=0)))
+    assert [c.token_id for c in step.candidates[:5]] == golden["top5_ids"]
+    assert [c.probability for c in step.candidates[:5]] == pytest.approx(
+        golden["top5_probabilities"], rel=1e-4
+    )
+    with torch.no_grad():
+        logits = book_model(torch.tensor([ids]))[0, -1]
+    assert logits.topk(5).values.tolist() == pytest.approx(golden["top5_logits"], abs=1e-4)
+    entropy = torch.distributions.Categorical(logits=logits).entropy().item()
+    assert entropy == pytest.approx(golden["entropy_nats"], abs=1e-3)
+
+
+@pytest.mark.parametrize("prompt_length", [1, 5, 31, 32, 33, 70])
+def test_greedy_equals_the_books_loop_within_at_and_past_the_context(prompt_length):
+    model = tiny_model()
+    prompt = torch.randint(97, (1, prompt_length))
+    simple = generate_text_simple(model, prompt, 20, context_size=TINY.context_length)
+    assert ids_of(generate(model, prompt, GREEDY)) == simple[0, prompt_length:].tolist()
+
+
+def test_the_books_loop_is_right_for_any_batch():
+    model = tiny_model()
+    prompts = torch.randint(97, (4, 30))
+    together = generate_text_simple(model, prompts, 6, context_size=32)
+    alone = [generate_text_simple(model, row[None], 6, context_size=32)[0] for row in prompts]
+    assert together.tolist() == [row.tolist() for row in alone]
+    assert not together.requires_grad
+
+
+def test_a_list_a_vector_and_a_row_are_the_same_prompt():
+    model = tiny_model()
+    forms = [[1, 2, 3], torch.tensor([1, 2, 3]), torch.tensor([[1, 2, 3]])]
+    assert len({tuple(ids_of(generate(model, form, GREEDY))) for form in forms}) == 1
+
+
+def test_the_same_seed_gives_the_same_ids_and_another_gives_others():
+    model = tiny_model()
+    options = SamplingOptions(max_new_tokens=20, temperature=1.5, seed=11)
+    first = list(generate(model, [1, 2], options))
+    assert ids_of(first) == ids_of(generate(model, [1, 2], options))
+    assert ids_of(first) != ids_of(generate(model, [1, 2], replace(options, seed=12)))
+    assert {step.seed for step in first} == {11}
+
+
+def test_a_run_without_a_seed_reports_one_that_repeats_it():
+    model = tiny_model()
+    first = list(generate(model, [1, 2], SamplingOptions(max_new_tokens=10)))
+    again = SamplingOptions(max_new_tokens=10, seed=first[0].seed)
+    assert ids_of(first) == ids_of(generate(model, [1, 2], again))
+
+
+def test_a_stop_token_is_the_last_step():
+    model = tiny_model()
+    steps = list(generate(model, [1, 2], GREEDY))
+    assert [step.stop for step in steps] == [None] * 19 + ["max_new_tokens"]
+    stop_id = steps[4].token_id
+    first = ids_of(steps).index(stop_id)
+    stopped = list(generate(model, [1, 2], GREEDY, stop_id=stop_id))
+    assert ids_of(stopped) == ids_of(steps)[: first + 1]
+    assert stopped[-1].stop == "stop_id"
+
+
+def test_the_probability_of_a_step_is_that_of_its_token():
+    model = tiny_model()
+    options = SamplingOptions(max_new_tokens=5, temperature=0.7, top_k=3, seed=1)
+    for step in generate(model, [1, 2], options):
+        assert step.uniform is not None
+        chances = {c.token_id: c.probability for c in step.candidates}
+        assert chances[step.token_id] == step.probability
+        assert sum(p > 0 for p in chances.values()) <= 3
+
+
+def test_two_generations_interleaved_on_one_model_do_not_touch_each_other():
+    model = tiny_model()
+    options = SamplingOptions(max_new_tokens=20, seed=5)
+    alone = [ids_of(generate(model, prompt, options)) for prompt in ([1, 2, 3], [9])]
+    runs = [generate(model, prompt, options) for prompt in ([1, 2, 3], [9])]
+    together = list(zip(*runs, strict=True))
+    assert [ids_of(steps) for steps in zip(*together, strict=True)] == alone
+    assert list(model.buffers()) == []
+
+
+def test_no_forward_pass_is_made_whose_result_is_not_used():
+    class Counting(GPTModel):
+        passes = 0
+
+        def forward(self, *args, **kwargs):
+            Counting.passes += 1
+            return super().forward(*args, **kwargs)
+
+    model = Counting(TINY).eval()
+    list(generate(model, [1, 2], GREEDY))
+    assert Counting.passes == 20
+    run = generate(model, [1, 2], GREEDY)
+    next(run)
+    run.close()
+    assert Counting.passes == 21
+
+
+def test_a_long_prompt_is_told_before_the_run():
+    assert plan(TINY, 10, 5).notes() == []
+    assert plan(TINY, 28, 5).notes() == []
+    assert "outgrow the context of 32" in plan(TINY, 28, 6).notes()[0]
+    cut = plan(TINY, 40, 1)
+    assert cut.dropped_tokens == 8
+    assert "the first 8 are left out" in cut.notes()[0]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([], "no tokens to continue"),
+        ([1, 97], "token id 97 is outside the vocabulary: use 0 to 96."),
+        ([-1], "token id -1 is outside the vocabulary"),
+        (torch.zeros(2, 3, dtype=torch.long), r"use \(tokens,\) or \(1, tokens\)"),
+    ],
+)
+def test_an_impossible_prompt_is_refused_at_the_call(ids, message):
+    with pytest.raises(ValueError, match=message):
+        generate(tiny_model(), ids, GREEDY)
+
+
+def test_active_dropout_is_refused_rather_than_called_greedy():
+    with pytest.raises(ValueError, match=r"call model.eval\(\)"):
+        generate(tiny_model().train(), [1], GREEDY)
+
+
+def test_the_books_loop_refuses_nothing_to_continue():
+    with pytest.raises(ValueError, match="not empty"):
+        generate_text_simple(tiny_model(), torch.zeros(1, 0, dtype=torch.long), 3, 16)
+    with pytest.raises(ValueError, match="context_size is 0"):
+        generate_text_simple(tiny_model(), torch.tensor([[1]]), 3, 0)

@@ -1,0 +1,141 @@
+"""From logits to a token: the filters, the ties, the draw."""
+
+import math
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+
+from gpt import SamplingOptions
+from gpt.sampling import draw, probabilities, uniforms
+
+
+def rows(n=40, vocab=23, seed=0):
+    """Random logits (n, vocab), rounded so that many are equal."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(n, vocab, generator=generator) * 3).round() / 2
+
+
+def reference(logits, options):
+    """The same distribution by sorting one row of floats, in plain Python."""
+    order = sorted(range(len(logits)), key=lambda i: (-logits[i], i))
+    if options.temperature == 0:
+        return [float(i == order[0]) for i in range(len(logits))]
+    kept = order[: options.top_k or len(order)]
+    best = logits[order[0]]
+    weight = {i: math.exp((logits[i] - best) / options.temperature) for i in kept}
+    total = sum(weight.values())
+    mass, chosen = 0.0, []
+    for i in kept:
+        if chosen and mass >= options.top_p:
+            break
+        chosen.append(i)
+        mass += weight[i] / total
+    left = sum(weight[i] for i in chosen)
+    return [weight[i] / left if i in chosen else 0.0 for i in range(len(logits))]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        SamplingOptions(),
+        SamplingOptions(temperature=0.3),
+        SamplingOptions(temperature=0),
+        SamplingOptions(top_k=1),
+        SamplingOptions(top_k=5),
+        SamplingOptions(top_k=1000),
+        SamplingOptions(top_p=0.37),
+        SamplingOptions(top_p=1e-9),
+        SamplingOptions(temperature=1.7, top_k=9, top_p=0.71),
+    ],
+)
+def test_probabilities_are_those_of_a_plain_python_reference(options):
+    logits = rows()
+    expected = torch.tensor([reference(row, options) for row in logits.tolist()])
+    torch.testing.assert_close(probabilities(logits, options), expected, atol=1e-6, rtol=0)
+
+
+def test_equal_logits_leave_the_lower_ids():
+    flat = torch.zeros(1, 8)
+    assert probabilities(flat, SamplingOptions(top_k=3))[0].nonzero().flatten().tolist() == [
+        0,
+        1,
+        2,
+    ]
+    assert probabilities(flat, SamplingOptions(top_p=0.3))[0].nonzero().flatten().tolist() == [
+        0,
+        1,
+        2,
+    ]
+    assert probabilities(flat, SamplingOptions(temperature=0))[0].argmax() == 0
+
+
+def test_a_tiny_temperature_neither_overflows_nor_divides_by_zero():
+    distribution = probabilities(
+        torch.tensor([[1.0, 3.0, 2.0]]), SamplingOptions(temperature=1e-38)
+    )
+    assert distribution.tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_half_precision_logits_give_float32_probabilities():
+    distribution = probabilities(rows().half(), SamplingOptions())
+    assert distribution.dtype == torch.float32
+    torch.testing.assert_close(distribution.sum(-1), torch.ones(40))
+
+
+def test_damaged_logits_are_named():
+    with pytest.raises(ValueError, match="logits are not finite"):
+        probabilities(torch.tensor([[1.0, float("nan")]]), SamplingOptions())
+
+
+def test_the_draw_inverts_the_cumulative_distribution_in_id_order():
+    distribution = torch.tensor([[0.0, 0.25, 0.0, 0.5, 0.25, 0.0]]).expand(5, -1)
+    uniform = torch.tensor([0.0, 0.2499, 0.25, 0.7499, 0.999999999999], dtype=torch.float64)
+    assert draw(distribution, uniform).tolist() == [1, 1, 3, 3, 4]
+
+
+def test_draws_follow_the_distribution():
+    """A chi-squared test at a fixed seed: 20,000 draws, 6 degrees of freedom, p > 0.001."""
+    distribution = probabilities(rows(1, vocab=7), SamplingOptions())
+    uniform = uniforms(torch.Generator().manual_seed(3), rows=20_000)
+    counts = draw(distribution.expand(20_000, -1), uniform).bincount(minlength=7)
+    expected = 20_000 * distribution[0]
+    assert float(((counts - expected) ** 2 / expected).sum()) < 22.46
+
+
+def test_the_draw_does_not_touch_the_global_generator():
+    before = torch.random.get_rng_state()
+    uniforms(torch.Generator().manual_seed(1), rows=4)
+    SamplingOptions().with_seed()
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_missing_seed_is_drawn_and_a_given_one_is_kept():
+    drawn = {SamplingOptions().with_seed().seed for _ in range(5)}
+    assert len(drawn) > 1
+    assert SamplingOptions(seed=4).with_seed().seed == 4
+
+
+def test_options_are_frozen():
+    with pytest.raises(FrozenInstanceError):
+        SamplingOptions().temperature = 2.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0: use a whole number of at least 1"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5"),
+        ({"temperature": -1}, r"temperature is -1: use 0 \(greedy\) or more"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"top_k": 0}, "top_k is 0: use a whole number of at least 1, or None"),
+        ({"top_p": 0}, r"top_p is 0: use more than 0 and at most 1 \(off\)"),
+        ({"top_p": 1.1}, "top_p is 1.1"),
+        ({"seed": -1}, "seed is -1: use a whole number of at least 0, or None"),
+        ({"seed": 2**60}, "seed is 1,152,921,504,606,846,976: use at most"),
+    ],
+)
+def test_impossible_options_are_refused_in_one_line(changes, message):
+    with pytest.raises(ValueError, match=message):
+        SamplingOptions(**changes)
