@@ -9,7 +9,8 @@ import gradio as gr
 from gpt.internals.run import resolve_position
 from gpt.tokenizer import Tokenizer
 from gpt.ui.errors import one_line_errors
-from gpt.ui.internals import logits
+from gpt.ui.internals import attention, choice, logits
+from gpt.ui.internals import position as position_section
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, State
 from gpt.ui.internals.prompt import CHIP_JS, prompt_chips, prompt_message
 from gpt.ui.internals.sections import EMPTY, Page, quiet
@@ -54,7 +55,11 @@ def build(registry: Any, tokenizer: Tokenizer, source: str | None = None) -> gr.
         elem_id="int-position",
     )
     state = gr.State(None)
-    bars, views = logits.build(Page(lab, state))
+    shared = Page(lab, state)
+    position_section.build(shared)
+    attention.build(shared)
+    bars, views = logits.build(shared)
+    choice.build(shared)
     result = gr.JSON(visible=False)
 
     @one_line_errors

@@ -159,8 +159,8 @@ def build(page: Page) -> tuple[gr.Slider, list[gr.components.Component]]:
         message = gr.HTML(EMPTY)
         bars = gr.Slider(1, MAX_BARS, 20, step=1, label="Tokens shown", elem_id="int-top-k")
         with gr.Row():
-            logit_plot = gr.Plot(label="Logits", elem_id="int-logits")
-            softmax_plot = gr.Plot(label="Softmax", elem_id="int-softmax")
+            logit_plot = gr.Plot(label="Logits", elem_id="int-logits", min_width=420)
+            softmax_plot = gr.Plot(label="Softmax", elem_id="int-softmax", min_width=420)
         table = gr.HTML(elem_id="int-table")
     outputs = [logit_plot, softmax_plot, table, message]
     section.wire(lambda state, k: views(read_logits(page.lab, state, k)), [bars], outputs)

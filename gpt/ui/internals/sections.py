@@ -59,15 +59,15 @@ class Section:
         page = self.page
 
         @one_line_errors
-        def refresh(opened: bool, state: Any, *values: Any) -> Any:
-            if not opened or not state:
+        def refresh(values: dict[Any, Any]) -> Any:
+            if not values[self.opened] or not values[page.state]:
                 return gr.skip()
-            return render(state, *values)
+            return render(values[page.state], *[values[control] for control in controls])
 
         gr.on(
             [self.opened.change, page.state.change, *[control.change for control in controls]],
             refresh,
-            [self.opened, page.state, *controls],
+            {self.opened, page.state, *controls},
             list(outputs),
             trigger_mode="always_last",
             **quiet(),
