@@ -37,9 +37,11 @@ def on_gpu(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 def build_demo(default_source: str | None = None, default_device: str = "cpu") -> gr.Blocks:
     """The page; models load at first need. Raises ValueError if `default_source` is unknown."""
-    registry = Registry()
+    # A folder or file named on the command line is offered; visitors can name no other.
+    on_disk = (default_source,) if default_source and Path(default_source).exists() else ()
+    registry = Registry(paths=on_disk)
     tokenizer = Tokenizer()
-    source = registry.sources()[0].name if default_source is None else default_source
+    source = default_source or registry.sources()[0].name
     registry.config_of(source)
     with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
         gr.Markdown(INTRODUCTION)
