@@ -13,6 +13,7 @@ from gpt.internals.run import Run
 if TYPE_CHECKING:
     from gpt.model import GPTModel
 
+EMBEDDINGS = ("tok_emb", "pos_emb", "embedded")
 VECTORS = ("queries", "keys", "values", "heads", "hidden", "activation", "resid_out")
 
 
@@ -48,6 +49,12 @@ def token_vector(run: Run, layer: int, name: str, position: int) -> torch.Tensor
     if name in ("hidden", "activation"):
         return run.layer(layer, f"ff.{name}")[position][None]  # (1, 4d)
     return run.layer(layer, name)[position][None]  # (1, d)
+
+
+def embeddings(run: Run, position: int) -> torch.Tensor:
+    """The token's vector, the position's vector and their sum, (3, d)."""
+    rows = [run.trace[name].reshape(-1, run.cfg.emb_dim)[position] for name in EMBEDDINGS]
+    return torch.stack(rows)
 
 
 @dataclass(frozen=True)

@@ -224,3 +224,60 @@ def activation_curve(
     figure.update_xaxes(title="before the activation")
     figure.update_yaxes(title="after")
     return figure
+
+
+def strip(values: np.ndarray, rows: Sequence[str]) -> go.Figure:
+    """Rows of numbers as a signed heat strip; NaN cells stay empty."""
+    values = np.asarray(values, dtype=np.float32)
+    high = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            zmin=-high,
+            zmax=high,
+            colorscale=SIGNED_SCALE,
+            hovertemplate="%{y}, number %{x}: %{z:.4g}<extra></extra>",
+            hoverongaps=False,
+            colorbar={"thickness": 10},
+        )
+    )
+    style(figure, height=max(200, min(560, 110 + 18 * len(rows))), left=110)
+    every = -(-len(rows) // 24)
+    at = list(range(0, len(rows), every))
+    figure.update_yaxes(
+        tickvals=at,
+        ticktext=[escape(rows[i]) for i in at],
+        autorange="reversed",
+        showgrid=False,
+        zeroline=False,
+        tickfont={"family": "monospace", "size": 11},
+    )
+    return figure.update_xaxes(title="number", showgrid=False, zeroline=False)
+
+
+def histogram_pair(
+    first: np.ndarray, second: np.ndarray, names: tuple[str, str], bins: int = 40
+) -> go.Figure:
+    """How the numbers of two rows are spread, over the same bins."""
+    edges = np.histogram_bin_edges(np.concatenate([first, second]), bins)
+    middle = ((edges[:-1] + edges[1:]) / 2).tolist()
+    figure = go.Figure()
+    for name, values, colour in ((names[0], first, PARTS[1]), (names[1], second, HUE)):
+        counts = np.histogram(values, edges)[0]
+        figure.add_bar(
+            x=middle,
+            y=counts.tolist(),
+            name=escape(name),
+            marker={"color": colour},
+            opacity=0.65,
+            hovertemplate="about %{x:.3g}: %{y} numbers<extra>%{fullData.name}</extra>",
+        )
+    style(figure, height=300)
+    figure.update_layout(
+        barmode="overlay",
+        showlegend=True,
+        margin={"t": 40},
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+    )
+    figure.update_xaxes(title="value")
+    return figure.update_yaxes(title="how many of the row's numbers")

@@ -9,7 +9,7 @@ import gradio as gr
 from gpt.internals.run import resolve_position
 from gpt.tokenizer import Tokenizer
 from gpt.ui.errors import one_line_errors
-from gpt.ui.internals import attention, choice, logits
+from gpt.ui.internals import attention, choice, ledger, lens, logits, residual, shapes
 from gpt.ui.internals import position as position_section
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, State
 from gpt.ui.internals.prompt import CHIP_JS, prompt_chips, prompt_message
@@ -57,9 +57,14 @@ def build(registry: Any, tokenizer: Tokenizer, source: str | None = None) -> gr.
     state = gr.State(None)
     shared = Page(lab, state)
     position_section.build(shared)
+    residual.build_embeddings(shared)
     attention.build(shared)
+    residual.build(shared)
+    lens.build(shared)
     bars, views = logits.build(shared)
+    ledger.build(shared)
     choice.build(shared)
+    shapes.build(shared)
     result = gr.JSON(visible=False)
 
     @one_line_errors

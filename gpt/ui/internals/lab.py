@@ -13,6 +13,7 @@ from gpt.tokenizer import Tokenizer
 
 MAX_TOKENS = 128  # an attention view has tokens x tokens cells a head
 KEPT_BYTES = 384 * 2**20  # a trace of 128 tokens of GPT-2 small takes about 140 MiB
+KEPT_MEMOS = 64
 
 # {"source": str, "ids": [int, ...], "position": int}: plain, so a visitor's state stays small.
 State = dict[str, Any]
@@ -67,6 +68,8 @@ class Lab:
         self.registry = registry
         self.tokenizer = tokenizer
         self.store = store or RunStore()
+        self._memos: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._memos_lock = threading.Lock()
 
     def read(
         self, source: str, prompt: str, position: int = -1, progress: Progress | None = None
@@ -115,6 +118,39 @@ class Lab:
                     run = read_prompt(model, state["ids"])
                 self.store.put(key, run)
         return run
+
+    def memo(self, state: State, name: str, compute: Callable[[], Any], *settings: Any) -> Any:
+        """`compute()` of this state and these settings, remembered; for small results only."""
+        key = (state["source"], tuple(state["ids"]), name, *settings)
+        with self._memos_lock:
+            if key in self._memos:
+                self._memos.move_to_end(key)
+                return self._memos[key]
+        result = compute()
+        with self._memos_lock:
+            self._memos[key] = result
+            while len(self._memos) > KEPT_MEMOS:
+                self._memos.popitem(last=False)
+        return result
+
+    def token_id(self, state: State, query: str, default: int) -> int:
+        """The id that a box names by text or number; `default` if the box is empty.
+
+        Raises ValueError if the text is several tokens or the id is outside the vocabulary.
+        """
+        vocab = self.registry.config_of(state["source"]).vocab_size
+        if not query:
+            return default
+        if query.strip().isdecimal():
+            ids = [int(query.strip()[:12])]
+        else:
+            ids = self.tokenizer.encode(query)
+        if len(ids) != 1:
+            pieces = " ".join(self.pieces(ids[:6]))
+            raise ValueError(f"that text is {len(ids)} tokens ({pieces}): type one token or an id.")
+        if ids[0] >= vocab:
+            raise ValueError(f"token id {ids[0]:,} does not exist: use 0 to {vocab - 1:,}.")
+        return ids[0]
 
     def borrow(self, state: State, progress: Progress | None = None) -> Any:
         """The state's model in float32 and eval mode, for the length of a `with`."""

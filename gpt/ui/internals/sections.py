@@ -12,13 +12,6 @@ from gpt.ui.errors import one_line_errors
 from gpt.ui.internals.lab import Lab
 
 EMPTY = '<p class="note">Press “Run the pass” above: this fills itself from that one pass.</p>'
-# A click (or Enter, or Space) on anything that carries data-pick reports its value.
-PICK_JS = """
-element.addEventListener('click', (event) => {
-  const picked = event.target.closest('[data-pick]');
-  if (picked) trigger('select', {pick: picked.dataset.pick});
-});
-"""
 
 
 @dataclass(frozen=True)
@@ -51,10 +44,12 @@ class Section:
         render: Callable[..., Any],
         controls: Sequence[gr.components.Component],
         outputs: Sequence[gr.components.Component],
+        with_model: bool = False,
     ) -> None:
         """Call `render(state, *control values)` when opened or when anything changes.
 
-        Nothing is computed while the section is closed or before the first run.
+        Nothing is computed while the section is closed or before the first run. `with_model`
+        marks a reading that computes with the weights: it takes its turn among model events.
         """
         page = self.page
 
@@ -70,7 +65,7 @@ class Section:
             {self.opened, page.state, *controls},
             list(outputs),
             trigger_mode="always_last",
-            **quiet(),
+            **(modelled() if with_model else quiet()),
         )
 
 
@@ -81,3 +76,8 @@ def quiet() -> dict[str, Any]:
         "concurrency_limit": None,
         "show_progress": "hidden",
     }
+
+
+def modelled() -> dict[str, Any]:
+    """Options of an event that computes with a model: one at a time, and it says it is busy."""
+    return {"api_visibility": "private", "concurrency_id": "model", "show_progress": "minimal"}

@@ -17,6 +17,7 @@ def table_html(
     rows: Sequence[Sequence[str]],
     *,
     csv_name: str = "",
+    csv_headers: Sequence[str] | None = None,
     csv_rows: Sequence[Sequence[Cell]] | None = None,
     struck: Collection[int] = (),
     text_columns: Collection[int] = (),
@@ -40,7 +41,9 @@ def table_html(
             for i, cell in enumerate(row)
         )
         body.append(f'<tr class="{style}">{cells}</tr>' if style else f"<tr>{cells}</tr>")
-    link = csv_link(csv_name, headers, rows if csv_rows is None else csv_rows) if csv_name else ""
+    link = ""
+    if csv_name:
+        link = csv_link(csv_name, csv_headers or headers, rows if csv_rows is None else csv_rows)
     return (
         f'<div class="numbers" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
