@@ -16,10 +16,16 @@ from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
 from gpt.ui.continuation import checked_prompt, continue_text, stats_html, token_chips
 from gpt.ui.errors import one_line_errors
-from gpt.ui.generation_controls import MAX_NEW_TOKENS, Example, GenerationControls, model_note
+from gpt.ui.generation_controls import (
+    DRAW_A_SEED,
+    MAX_NEW_TOKENS,
+    Example,
+    GenerationControls,
+    model_note,
+)
 
 UNTRAINED_SEED = 123  # the book's
-DEFAULTS = (120, 0.8, 0, 1, None)  # max_new_tokens, temperature, top-k, top-p, seed
+DEFAULTS = (120, 0.8, 0, 1, DRAW_A_SEED)  # max_new_tokens, temperature, top-k, top-p, seed
 UPDATE_SECONDS = 0.04  # the browser needs no more than 25 updates a second
 
 
@@ -59,7 +65,7 @@ def stream(
 def sampling_options(
     max_new_tokens: float, temperature: float, top_k: float | None, top_p: float, seed: float | None
 ) -> SamplingOptions:
-    """The options that the controls mean: top-k 0 or empty is off, an empty seed draws one.
+    """The options that the controls mean: top-k 0 or empty is off, seed -1 or empty draws one.
 
     Raises ValueError if a number is impossible; the browser's limits are not trusted.
     """
@@ -70,7 +76,7 @@ def sampling_options(
         temperature=float(temperature),
         top_k=int(top_k) if top_k else None,
         top_p=float(top_p),
-        seed=None if seed is None else int(seed),
+        seed=None if seed is None or seed == DRAW_A_SEED else int(seed),
     )
 
 
@@ -105,7 +111,7 @@ def build(
         temperature: float = 0.8,
         top_k: float | None = 0,
         top_p: float = 1.0,
-        seed: float | None = None,
+        seed: float | None = DRAW_A_SEED,
         model: str = default_source,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[tuple[str, str, str, int]]:

@@ -10,6 +10,7 @@ from gpt.devices import available_devices
 from gpt.models import Registry
 
 MAX_NEW_TOKENS = 500
+DRAW_A_SEED = -1
 INTRO = (
     "Type the beginning of a text; the model continues it token by token. "
     "Everything is computed here, by the code in `gpt/`, while you watch."
@@ -33,16 +34,16 @@ class Example:
     source: str
     max_new_tokens: int = 120
     temperature: float = 0.8
-    seed: int | None = 7
+    seed: int = 7
 
 
 BOOK_EXAMPLE = Example(
-    "The book's untrained model: “Hello, I am”", "Hello, I am", "book-124M", 6, 0.0, None
+    "The book's untrained model: “Hello, I am”", "Hello, I am", "book-124M", 6, 0.0
 )
 STORY_EXAMPLES = (
     Example("Once upon a time", "Once upon a time there was a king who", "storyteller"),
     Example("The wolf", "The wolf looked at the little girl and said,", "storyteller"),
-    Example("A dragon, greedy", "The dragon", "storyteller", 60, 0.0, None),
+    Example("A dragon, greedy", "The dragon", "storyteller", 60, 0.0),
 )
 
 
@@ -77,6 +78,12 @@ class GenerationControls:
                     elem_id="gen-prompt",
                     info="The beginning of the text; Shift + Enter generates.",
                 )
+                gr.Markdown("Or run one of these with its settings:", elem_classes="hint")
+                with gr.Row(elem_id="gen-examples"):
+                    self.examples = [
+                        (example, gr.Button(example.label, size="sm"))
+                        for example in (*STORY_EXAMPLES, BOOK_EXAMPLE)
+                    ]
                 self.run = gr.Button("Generate", variant="primary", elem_id="gen-run")
                 self.stop = gr.Button("Stop", variant="stop", visible="hidden", elem_id="gen-stop")
                 self.output = gr.Textbox(
@@ -87,8 +94,8 @@ class GenerationControls:
                     placeholder="Press Generate, or one of the examples.",
                     buttons=["copy"],
                 )
-                self.stats = gr.HTML(elem_id="gen-stats")
-                self.tokens = gr.HTML(elem_id="gen-tokens")
+                self.stats = gr.HTML(elem_id="gen-stats", padding=False)
+                self.tokens = gr.HTML(elem_id="gen-tokens", padding=False)
                 self.untrained_output = gr.Textbox(
                     label="The same prompt and seed, the same model untrained",
                     lines=4,
@@ -96,13 +103,7 @@ class GenerationControls:
                     visible=False,
                     elem_id="gen-untrained-output",
                 )
-                self.untrained_stats = gr.HTML(visible=False)
-                gr.Markdown("Examples: each fills in its settings and runs.", elem_classes="hint")
-                with gr.Row(elem_id="gen-examples"):
-                    self.examples = [
-                        (example, gr.Button(example.label, size="sm"))
-                        for example in (*STORY_EXAMPLES, BOOK_EXAMPLE)
-                    ]
+                self.untrained_stats = gr.HTML(visible=False, padding=False)
             with gr.Column(scale=2, min_width=280):
                 self._settings(default_device)
 
@@ -142,13 +143,14 @@ class GenerationControls:
             elem_id="gen-top-p",
             info="Choose among the best tokens that together reach p; 1 is off.",
         )
+        # Not empty: gradio shows an empty number as 0 and makes it required of API callers.
         self.seed = gr.Number(
-            None,
-            minimum=0,
+            DRAW_A_SEED,
+            minimum=DRAW_A_SEED,
             precision=0,
             label="seed",
             elem_id="gen-seed",
-            info="The same seed gives the same text; empty draws one and reports it.",
+            info="The same seed gives the same text; -1 draws one and reports it.",
         )
         self.device = gr.Dropdown(
             available_devices(),

@@ -1,0 +1,159 @@
+"""The Generation tab without a browser: its functions, its endpoint, Stop, two visitors."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from itertools import pairwise
+
+import gradio as gr
+import pytest
+import torch
+from gradio_client import Client
+from tiny_models import TINY, TinyRegistry, tiny_model
+
+from gpt import SamplingOptions
+from gpt.ui import generation
+from gpt.ui.continuation import continue_text, stats_html, token_chips
+from gpt.ui.generation_controls import BOOK_EXAMPLE
+
+WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
+OPTIONS = SamplingOptions(max_new_tokens=12, seed=3)
+
+
+class SlowRegistry(TinyRegistry):
+    """Models named as the page names them; `config_of` serves any name."""
+
+    def config_of(self, source):
+        return WIDE
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return SlowRegistry({"storyteller": tiny_model(WIDE), "book-124M": tiny_model(WIDE, seed=1)})
+
+
+@pytest.fixture(scope="module")
+def url(registry, tokenizer):
+    with gr.Blocks() as demo:
+        generation.build(registry, tokenizer, "storyteller")
+    demo.queue(api_open=False, max_size=16, default_concurrency_limit=1)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    yield address
+    demo.close()
+
+
+def test_text_grows_by_whole_characters_and_ends_as_the_ids_decode(registry, tokenizer):
+    model = registry.models["storyteller"]
+    texts = []
+    for run in continue_text(model, tokenizer, "Hello", OPTIONS, "cpu"):
+        texts.append(run.text)
+    assert texts[0] == ""
+    assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
+    assert texts[-1] == tokenizer.decode(step.token_id for step in run.steps)
+
+
+def test_statistics_say_what_was_measured(registry, tokenizer):
+    *_, run = continue_text(registry.models["storyteller"], tokenizer, "Hello", OPTIONS, "cpu")
+    html = stats_html(run, 12)
+    assert "12 of 12 tokens" in html
+    assert "tokens/s" in html
+    assert "first token after" in html
+    assert "12 tokens of context" in html
+    assert "seed 3" in html
+    assert "on cpu" in html
+    assert "reached the number of tokens asked for" in html
+    assert run.first_token_seconds < run.engine_seconds
+
+
+def test_a_long_prompt_is_told_before_the_first_token(registry, tokenizer):
+    options = SamplingOptions(max_new_tokens=1, seed=3)
+    run = next(continue_text(registry.models["storyteller"], tokenizer, "a " * 700, options, "cpu"))
+    assert not run.steps
+    assert "the context holds 600" in stats_html(run, 1)
+
+
+def test_every_token_is_escaped(registry, tokenizer):
+    """A token such as `<img` must never reach the page as markup."""
+    *_, run = continue_text(registry.models["storyteller"], tokenizer, "x", OPTIONS, "cpu")
+    markup = tokenizer.encode("<b>&\"'")
+    run.steps = [replace(run.steps[0], token_id=i) for i in markup]
+    html = token_chips(run, tokenizer)
+    assert "<b>" not in html.replace("<bdi>", "")
+    assert "&lt;" in html
+
+
+def test_a_model_of_a_larger_vocabulary_shows_ids_that_stand_for_no_text(tokenizer):
+    torch.manual_seed(0)
+    model = tiny_model(replace(WIDE, vocab_size=50300))
+    *_, run = continue_text(model, tokenizer, "x", OPTIONS, "cpu")
+    run.steps[0] = replace(run.steps[0], token_id=50299)
+    assert "⟨50299⟩" in token_chips(run, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [("", "The prompt is empty"), ("a" * 50_001, "50,001 characters: use at most 50,000")],
+)
+def test_an_impossible_prompt_is_one_line_before_any_model_loads(
+    registry, tokenizer, prompt, message
+):
+    before = registry.borrowed
+    with pytest.raises(ValueError, match=message):
+        next(generation.stream(registry, tokenizer, prompt, OPTIONS, "cpu", "storyteller"))
+    assert registry.borrowed == before
+
+
+def test_a_missing_device_is_told_with_what_is_used_instead(registry, tokenizer):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    *_, (_, stats, _, _) = generation.stream(
+        registry, tokenizer, "Hello", OPTIONS, "cuda", "storyteller"
+    )
+    assert "no cuda device: the CPU is used instead" in stats
+    assert "on cpu" in stats
+
+
+def test_the_controls_mean_what_their_help_says():
+    assert generation.sampling_options(5, 0.8, 0, 1, -1) == SamplingOptions(5, 0.8)
+    assert generation.sampling_options(5, 0, 3.0, 0.5, 7.0) == SamplingOptions(5, 0, 3, 0.5, 7)
+    with pytest.raises(ValueError, match="use at most 500"):
+        generation.sampling_options(1e9, 0.8, 0, 1, -1)
+
+
+def test_the_endpoint_streams_by_keyword_and_ends_with_the_text(url, registry, tokenizer):
+    client = Client(url, verbose=False)
+    job = client.submit(
+        prompt="Hello", max_new_tokens=12, temperature=1.0, seed=3, api_name="/generate"
+    )
+    text = job.result()[0]
+    *_, run = continue_text(registry.models["storyteller"], tokenizer, "Hello", OPTIONS, "cpu")
+    assert text == run.text
+    assert not text.startswith("Hello")
+    assert len(job.outputs()) > 1
+
+
+def test_the_endpoint_needs_only_a_prompt(url):
+    result = Client(url, verbose=False).predict(prompt="Hello", api_name="/generate")
+    assert "seed" in result[1]
+
+
+def test_the_endpoint_shows_a_callers_mistake_as_one_line(url):
+    with pytest.raises(Exception, match="The prompt is empty: write at least one character"):
+        Client(url, verbose=False).predict(prompt="", api_name="/generate")
+
+
+def test_a_cancelled_run_ends_and_the_next_is_clean(url):
+    client = Client(url, verbose=False)
+    job = client.submit(prompt="Hello", max_new_tokens=500, seed=1, api_name="/generate")
+    deadline = time.monotonic() + 60
+    while not job.outputs() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    job.cancel()
+    again = client.predict(prompt="Hello", max_new_tokens=3, seed=1, api_name="/generate")
+    assert "3 of 3 tokens" in again[1]
+
+
+def test_the_books_example_is_greedy_with_six_tokens():
+    assert (BOOK_EXAMPLE.prompt, BOOK_EXAMPLE.max_new_tokens) == ("Hello, I am", 6)
+    assert (BOOK_EXAMPLE.temperature, BOOK_EXAMPLE.source) == (0.0, "book-124M")
