@@ -147,8 +147,11 @@ def _rules_table(cfg: GPTConfig, job: Job) -> str:
         rows.append(
             _plain(rule.name, flop_text(rule.rule), flop_text(rule.counted), f"{sign}{off} %")
         )
-    headers = ("rule of thumb, a token", "rule", "counted", "off by")
-    caption = "2 N and 6 N miss attention's two products, and count tables that are only looked up"
+    headers = ("rule of thumb", "rule", "counted", "off by")
+    caption = (
+        f"For {job.batch:,} × {job.tokens:,} tokens: 2 N and 6 N miss attention's two products, "
+        "and N counts tables that are only looked up"
+    )
     return table_html(headers, rows, caption)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,22 @@ def allowed(name: str, reach: int) -> str:
     """The help of a size: what it is and what the slider allows."""
     limits = RANGES[name]
     return f"{limits.about} {limits.minimum:,} to {limits.maxima[reach]:,}."
+
+
+def within_reach_js(components: list[Any]) -> str:
+    """JavaScript that clips what sliders send to their ends, as the page does on leaving them.
+
+    While somebody types, a number can be too large or absent, which the server would refuse
+    before any function of ours could answer. `components` in the order of the event's inputs.
+    """
+    ids = json.dumps([getattr(component, "elem_id", None) or "" for component in components])
+    return f"""(...values) => values.map((value, i) => {{
+        const id = {ids}[i];
+        const range = id && document.querySelector(`#${{id}} input[type=range]`);
+        if (!range) return value;
+        const given = typeof value === "number" ? value : Number(range.value);
+        return Math.min(Math.max(given, Number(range.min)), Number(range.max));
+    }})"""
 
 
 def reached(name: str, reach: int, value: float) -> Any:

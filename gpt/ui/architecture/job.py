@@ -60,11 +60,11 @@ class JobControls:
     def __init__(self) -> None:
         with gr.Row():
             self.batch = gr.Number(
-                1, precision=0, minimum=1, maximum=LARGEST_BATCH, label="batch",
+                1, label="batch",
                 info="Sequences at once: 1 to 65,536.", elem_id="arch-batch", min_width=140,
             )  # fmt: skip
             self.tokens = gr.Number(
-                1024, precision=0, minimum=1, maximum=10**9, label="tokens",
+                1024, label="tokens",
                 info="Per sequence, up to the context.", elem_id="arch-tokens", min_width=140,
             )  # fmt: skip
             self.precision = gr.Dropdown(
@@ -79,7 +79,7 @@ class JobControls:
     def training(self) -> None:
         with gr.Row():
             self.train_tokens = gr.Number(
-                2.5e9, minimum=1, maximum=1e15, label="training tokens D", min_width=160,
+                2.5e9, label="training tokens D", min_width=160,
                 info="2.5 billion is about 20 a parameter for 124M.", elem_id="arch-train-tokens",
             )  # fmt: skip
             self.utilisation = gr.Slider(

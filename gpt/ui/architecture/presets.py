@@ -68,12 +68,12 @@ def presets(registry: Any) -> tuple[Preset, ...]:
     """All presets, the book's first; the storyteller only where `registry` can read it."""
     found = []
     for key, cfg in PRESETS.items():
-        name = f"{key}, the book's 124M" if key == "gpt2-small" else f"{key}, the book's form"
-        found.append(Preset(key, f"{name}: no biases, own head", cfg))
+        form = "the book's 124M" if key == "gpt2-small" else "no biases, own head"
+        found.append(Preset(key, f"{key}: {form}", cfg))
     found += _storyteller(registry)
     for key, cfg in PRESETS.items():
         released = replace(cfg, qkv_bias=True, tie_weights=True)
-        label = f"{key}, as released: biases, tied head"
+        label = f"{key}, released: biases, tied head"
         found.append(Preset(f"{key}-released", label, released))
     for size in GPT3_SIZES:
         if not size.refusal():

@@ -17,6 +17,7 @@ from gpt.ui.architecture.controls import (
     reached,
     slider_updates,
     suggestions,
+    within_reach_js,
 )
 from gpt.ui.architecture.endpoint import architecture
 from gpt.ui.architecture.exchange import FORMATS, from_json
@@ -79,6 +80,7 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
         shown = {page.views[name]: text for name, text in found.items()}
         return {**updates, page.problem: "", page.controls.preset: preset, **shown}
 
+    by_id = sorted(names, key=lambda component: component._id)  # the order of a set of inputs
     gr.on(
         [component.change for component in names],
         refresh,
@@ -90,9 +92,12 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
             page.controls.preset,
             *page.views.values(),
         ],
+        js=within_reach_js(by_id),
         **LIVE,
     )
-    gr.on(None, _check, page.controls.components, page.check, **LIVE)  # at load and on change
+    fields = page.controls.components
+    clip = within_reach_js(fields)
+    gr.on(None, _check, fields, page.check, js=clip, **LIVE)  # at load and on change
 
 
 def _check(*values: Any) -> Any:
@@ -137,8 +142,9 @@ def _set_controls(page: Layout, named: tuple[Preset, ...]) -> None:
             **LIVE,
         )
     read = one_line_errors(_read)
-    page.read.click(read, page.pasted, [*shown, page.imported], **LIVE)
-    page.upload.upload(read, page.upload, [*shown, page.imported], **LIVE)
+    queued = {**LIVE, "queue": True, "concurrency_limit": None}  # errors show in the queue only
+    page.read.click(read, page.pasted, [*shown, page.imported], **queued)
+    page.upload.upload(read, page.upload, [*shown, page.imported], **queued)
 
 
 def _answer(exercise: Exercise, by_key: Mapping[str, Any]) -> str:
@@ -192,7 +198,8 @@ def _measure(page: Layout) -> None:
         concurrency_limit=1,
         show_progress="minimal",
     )
-    running.then(lambda: idle, None, buttons, **quiet)
+    running.success(lambda: idle, None, buttons, **quiet)
+    running.failure(lambda: idle, None, buttons, **quiet)
     page.cancel.click(
         lambda: [*idle, '<p class="hint">Cancelled; nothing was kept.</p>'],
         None,

@@ -1,0 +1,241 @@
+"""The Architecture tab in a real browser: mouse, keyboard, bad sizes, every section."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def tab(page: Page) -> Page:
+    page.get_by_role("tab", name="Architecture").click()
+    expect(page.locator("#arch-total")).to_contain_text("163,009,536")
+    return page
+
+
+def number(tab: Page, field: str):
+    return tab.locator(f"#arch-{field} input[type=number]")
+
+
+def fill(tab: Page, field: str, value: int) -> None:
+    number(tab, field).fill(str(value))
+    number(tab, field).press("Tab")
+    expect(number(tab, field)).to_have_value(str(value))
+
+
+def choose(tab: Page, element: str, text: str) -> None:
+    tab.locator(f"#{element} input").click()
+    tab.get_by_role("option", name=text).first.click()
+
+
+def open_section(tab: Page, element: str) -> None:
+    tab.locator(f"#{element} button").first.click()
+
+
+def test_the_first_screen_has_total_table_bar_and_a_passed_check(tab: Page) -> None:
+    expect(tab.locator("#arch-table tr.total")).to_contain_text("163,009,536")
+    expect(tab.locator("#arch-plot rect")).to_have_count(6)
+    expect(tab.locator("#arch-check")).to_contain_text("163,009,536 parameters — equal ✓")
+
+
+def test_a_slider_dragged_by_mouse_moves_total_table_and_check(tab: Page) -> None:
+    slider = tab.locator("#arch-n_layers input[type=range]")
+    box = slider.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] * 11 / 63, box["y"] + box["height"] / 2)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2, steps=8)
+    tab.mouse.up()
+    expect(tab.locator("#arch-total")).not_to_contain_text("163,009,536")
+    layers = int(number(tab, "n_layers").input_value())
+    assert 25 < layers < 40
+    total = 163_009_536 + (layers - 12) * 7_085_568
+    expect(tab.locator("#arch-total")).to_contain_text(f"{total:,}")
+    expect(tab.locator("#arch-table tr.total")).to_contain_text(f"{total:,}")
+    expect(tab.locator("#arch-check")).to_contain_text(f"{total:,} parameters — equal ✓")
+
+
+def test_a_slider_moved_by_arrow_keys_moves_the_total(tab: Page) -> None:
+    slider = tab.locator("#arch-n_layers input[type=range]")
+    slider.focus()
+    for _ in range(3):
+        slider.press("ArrowRight")
+    expect(number(tab, "n_layers")).to_have_value("15")
+    expect(tab.locator("#arch-total")).to_contain_text(f"{163_009_536 + 3 * 7_085_568:,}")
+
+
+def test_checkboxes_give_openai_s_124_million(tab: Page) -> None:
+    tab.locator("#arch-qkv_bias input").check()
+    tab.locator("#arch-tie_weights input").check()
+    expect(tab.locator("#arch-total")).to_contain_text("124,439,808")
+    expect(tab.locator("#arch-preset input")).to_have_value(re.compile("gpt2-small, released"))
+
+
+def test_a_preset_sets_every_control(tab: Page) -> None:
+    choose(tab, "arch-preset", "gpt2-xl: no biases")
+    expect(tab.locator("#arch-total")).to_contain_text("1,637,792,000")
+    expect(number(tab, "emb_dim")).to_have_value("1600")
+    expect(number(tab, "n_heads")).to_have_value("25")
+    expect(number(tab, "n_layers")).to_have_value("48")
+    tab.locator("#arch-reset").click()
+    expect(tab.locator("#arch-total")).to_contain_text("163,009,536")
+
+
+def test_a_pair_that_does_not_divide_offers_the_nearest_values_as_buttons(tab: Page) -> None:
+    fill(tab, "emb_dim", 770)
+    problem = tab.locator("#arch-problem")
+    expect(problem).to_contain_text("emb_dim 770 is not divisible by 12 heads: use 768 or 780.")
+    expect(tab.locator("#arch-total")).to_contain_text("163,009,536")
+    buttons = tab.locator("#arch-suggestions button")
+    expect(buttons).to_have_text(["emb_dim = 768", "emb_dim = 780", "n_heads = 11", "n_heads = 14"])
+    buttons.nth(3).click()
+    expect(number(tab, "n_heads")).to_have_value("14")
+    expect(problem).to_be_empty()
+    expect(tab.locator("#arch-total")).not_to_contain_text("163,009,536")
+
+
+def test_a_trillion_parameters_compute_at_once_and_are_refused_to_be_built(tab: Page) -> None:
+    choose(tab, "arch-preset", "A trillion parameters")
+    expect(tab.locator("#arch-total")).to_contain_text("1.01 trillion")
+    open_section(tab, "arch-measured-section")
+    tab.locator("#arch-measure").click()
+    expect(tab.locator(".toast-body")).to_contain_text("are allowed here: make it smaller")
+    expect(tab.locator("#arch-measure")).to_be_visible()
+    tab.locator(".toast-close").click()
+    open_section(tab, "arch-work")
+    tab.locator("#arch-use").click()
+    expect(tab.locator(".toast-body")).to_contain_text("make it smaller to use it")
+
+
+def test_memory_and_operations_follow_the_job(tab: Page) -> None:
+    open_section(tab, "arch-memory-section")
+    memory = tab.locator("#arch-memory")
+    expect(memory).to_contain_text("2 × 12 × 1 × 1,024 × 768 × 2")
+    fill(tab, "batch", 4)
+    expect(memory).to_contain_text("2 × 12 × 4 × 1,024 × 768 × 2")
+    fill(tab, "tokens", 2000)
+    expect(memory).to_contain_text("2,000 tokens exceed the context of 1,024")
+    open_section(tab, "arch-compute-section")
+    fill(tab, "batch", 1)
+    expect(tab.locator("#arch-compute")).to_contain_text("291.6 GFLOP")
+    expect(tab.locator("#arch-times")).to_contain_text("bandwidth")
+
+
+def test_a_small_model_is_measured_and_equals_what_was_computed(tab: Page) -> None:
+    for field, value in (("n_layers", 2), ("n_heads", 3), ("emb_dim", 24), ("vocab_size", 97)):
+        fill(tab, field, value)
+    expect(tab.locator("#arch-check")).to_contain_text("equal ✓")
+    open_section(tab, "arch-measured-section")
+    tab.locator("#arch-measure").click()
+    table = tab.locator("#arch-measured table")
+    expect(table).to_be_visible(timeout=30_000)
+    for row in ("parameters", "bytes of the parameters", "KV cache", "operations, prompt"):
+        expect(table.locator("tr", has_text=row).first).to_contain_text("equal ✓")
+    expect(tab.locator("#arch-measure")).to_be_visible()
+
+
+def test_a_measurement_can_be_cancelled_and_the_next_one_is_clean(tab: Page) -> None:
+    open_section(tab, "arch-measured-section")
+    tab.locator("#arch-measure").click()
+    expect(tab.locator("#arch-measured progress")).to_be_visible()
+    tab.locator("#arch-cancel").click()
+    expect(tab.locator("#arch-measured")).to_contain_text("Cancelled; nothing was kept.")
+    for field, value in (("n_layers", 1), ("n_heads", 3), ("emb_dim", 24), ("vocab_size", 97)):
+        fill(tab, field, value)
+    expect(tab.locator("#arch-measure")).to_be_visible()
+    tab.locator("#arch-measure").click()
+    expect(tab.locator("#arch-measured table")).to_be_visible(timeout=60_000)
+
+
+def test_the_drawing_tells_the_formula_on_hover_and_on_focus(tab: Page) -> None:
+    open_section(tab, "arch-drawing-section")
+    part = tab.locator(".arch-drawing .part", has_text="out_head").last
+    tip = part.locator(".tip")
+    expect(tip).to_be_hidden()
+    part.focus()
+    expect(tip).to_be_visible()
+    expect(tip).to_contain_text("50,257 × 768 = 38,597,376 parameters")
+    other = tab.locator(".arch-drawing .part", has_text="GELU")
+    other.locator("> text").hover()
+    expect(other.locator(".tip")).to_be_visible()
+
+
+def test_two_configurations_side_by_side_mark_what_differs(tab: Page) -> None:
+    open_section(tab, "arch-compare-section")
+    tab.locator("#arch-pin").click()
+    compare = tab.locator("#arch-compare")
+    expect(compare).to_contain_text("The settings are the same.")
+    fill(tab, "n_layers", 24)
+    expect(compare).to_contain_text("1 of 8 settings differ.")
+    expect(compare.locator("tr.differs").first).to_contain_text("n_layers")
+
+
+def test_exercises_answer_themselves(tab: Page) -> None:
+    fill(tab, "n_layers", 3)
+    open_section(tab, "arch-exercises")
+    tab.locator("#arch-exercise-4-1").click()
+    expect(tab.locator("#arch-answer")).to_contain_text("2.00 times the parameters of attention")
+    expect(tab.locator("#arch-total")).to_contain_text("163,009,536")
+    tab.locator("#arch-exercise-4-2-xl").click()
+    expect(tab.locator("#arch-answer")).to_contain_text("1,637,792,000")
+    expect(tab.locator("#arch-total")).to_contain_text("1,637,792,000")
+
+
+def test_export_as_python_and_import_of_a_hugging_face_file(tab: Page) -> None:
+    open_section(tab, "arch-work")
+    export = tab.locator("#arch-export")
+    expect(export).to_contain_text('"emb_dim": 768')
+    tab.locator("#arch-format").get_by_label("Python").check()
+    expect(export).to_contain_text("from gpt import GPTConfig, GPTModel")
+    foreign = {"model_type": "gpt2", "n_embd": 1024, "n_head": 16, "n_layer": 24}
+    tab.locator("#arch-import textarea").fill(json.dumps(foreign))
+    tab.locator("#arch-read").click()
+    expect(tab.locator("#arch-imported")).to_contain_text("Hugging Face")
+    expect(tab.locator("#arch-total")).to_contain_text("354,823,168")
+    with tab.expect_file_chooser() as chooser:
+        tab.locator("#arch-upload").click()
+    file = {"name": "c.json", "mimeType": "application/json", "buffer": b'{"n_layers": 2}'}
+    chooser.value.set_files([file])
+    expect(number(tab, "n_layers")).to_have_value("2")
+    tab.locator("#arch-import textarea").fill("{")
+    tab.locator("#arch-read").click()
+    expect(tab.locator(".toast-body")).to_contain_text("this is no valid JSON")
+
+
+def test_use_this_model_puts_it_into_the_pickers_of_this_visitor(tab: Page) -> None:
+    fill(tab, "n_layers", 2)
+    expect(tab.locator("#arch-total")).not_to_contain_text("163,009,536")
+    open_section(tab, "arch-work")
+    tab.locator("#arch-use").click()
+    expect(tab.locator("#arch-use-message")).to_contain_text("is now chosen")
+    tab.get_by_role("tab", name="Generation").click()
+    expect(tab.locator("#gen-model input")).to_have_value(re.compile("Yours, untrained"))
+
+
+def test_at_390_pixels_nothing_scrolls_sideways(tab: Page) -> None:
+    tab.set_viewport_size({"width": 390, "height": 800})
+    for section in ("memory-section", "compute-section", "drawing-section", "compare-section"):
+        open_section(tab, f"arch-{section}")
+    expect(tab.locator("#arch-compare table")).to_be_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_numbers_typed_beyond_a_slider_are_clipped_without_an_error(tab: Page) -> None:
+    """An emptied or too large field was an internal error before any handler could answer."""
+    number(tab, "n_layers").fill("99999")
+    expect(tab.locator("#arch-total")).to_contain_text(f"{163_009_536 + 52 * 7_085_568:,}")
+    number(tab, "n_layers").fill("")
+    number(tab, "n_layers").press("Tab")
+    expect(number(tab, "n_layers")).to_have_value("1")
+    expect(tab.locator("#arch-total")).to_contain_text(f"{163_009_536 - 11 * 7_085_568:,}")
+
+
+def test_an_impossible_job_says_what_is_allowed(tab: Page) -> None:
+    fill(tab, "batch", 0)
+    expect(tab.locator("#arch-problem")).to_contain_text("batch is 0: use a whole number from 1")
+    fill(tab, "batch", 2)
+    expect(tab.locator("#arch-problem")).to_be_empty()
