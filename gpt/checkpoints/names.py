@@ -68,15 +68,12 @@ def is_gpt2(tensors: Mapping[str, Any]) -> bool:
     return any(name.removeprefix(_PREFIX).split(".")[0] in ("wte", "wpe", "h") for name in tensors)
 
 
-def from_gpt2(
-    tensors: Mapping[str, torch.Tensor],
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The same tensors as views under our names and shapes, and where each one came from.
+def from_gpt2(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors as views under our names and shapes.
 
     Mask buffers are dropped; a name outside the table is kept as it is.
     """
     ours: dict[str, torch.Tensor] = {}
-    origin: dict[str, str] = {}
     for stored, tensor in tensors.items():
         theirs = stored.removeprefix(_PREFIX)
         if theirs.endswith(_BUFFERS):
@@ -92,8 +89,15 @@ def from_gpt2(
         parts = tensor.tensor_split(len(name.ours)) if len(name.ours) > 1 else (tensor,)
         for target, part in zip(name.ours, parts, strict=True):
             ours[target.format(i=index)] = part
-            origin[target.format(i=index)] = stored
-    return ours, origin
+    return ours
+
+
+def their_name(ours: str) -> str:
+    """GPT-2's name of the tensor that holds the one we call `ours`."""
+    index = re.search(r"\d+", ours)
+    pattern = re.sub(r"^trf_blocks\.\d+\.", _BLOCK, ours)
+    name = next(name for name in GPT2_NAMES if pattern in name.ours)
+    return name.theirs.format(i=index[0] if index else "")
 
 
 def to_gpt2(

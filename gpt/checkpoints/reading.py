@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch.overrides import TorchFunctionMode
 
 from gpt.checkpoints.memory import check_device, check_memory
-from gpt.checkpoints.names import config_from_gpt2, from_gpt2, is_gpt2
+from gpt.checkpoints.names import config_from_gpt2, from_gpt2, is_gpt2, their_name
 from gpt.config import PRESETS, GPTConfig, as_config
 from gpt.model import GPTModel
 from gpt.precision import dtype_of
@@ -44,16 +45,18 @@ def load_checkpoint(
     weights = _weights_file(Path(path))
     given = as_config(cfg) if cfg is not None else None
     _check_sha256(weights)
-    tensors, origin = _read_in_our_names(weights)
+    stored = _read_tensors(weights)
+    tensors = _in_our_names(stored)
     found = _config_beside(weights)
     if found and given and found != given:
         raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
     found = found or given or _config_from_shapes(tensors, weights)
     tensors = _tie(tensors, found, weights)
-    with torch.device("meta"):
+    with torch.device("meta"), _NothingDrawn():
         model = GPTModel(found)  # shapes without memory
-    _check_shapes(model, tensors, origin, weights)
+    _check_shapes(model, tensors, weights, _both_names if is_gpt2(stored) else str)
     check_memory(model_bytes(model, dtype), target, f"loading {weights}")
+    del stored  # so that a file which could not be memory-mapped is let go tensor by tensor
     state = {}
     for index, name in enumerate(list(tensors)):
         source = tensors.pop(name)
@@ -64,6 +67,19 @@ def load_checkpoint(
     if found.tie_weights:
         model.out_head.weight = model.tok_emb.weight
     return model.eval()
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Inside it, torch's initialisation leaves tensors as they are.
+
+    The meta device has no numbers to draw, and drawing them imports torch's compiler: a second
+    and 67 MiB.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def model_bytes(model: torch.nn.Module, dtype: torch.dtype) -> int:
@@ -79,7 +95,7 @@ def read_config(path: str | Path) -> GPTConfig:
     """
     weights = _weights_file(Path(path))
     found = _config_beside(weights)
-    return found or _config_from_shapes(_read_in_our_names(weights)[0], weights)
+    return found or _config_from_shapes(_in_our_names(_read_tensors(weights)), weights)
 
 
 def _config_beside(weights: Path) -> GPTConfig | None:
@@ -115,7 +131,7 @@ def _weights_file(path: Path) -> Path:
 
 def _read_json_beside(weights: Path) -> tuple[dict[str, Any] | None, Path]:
     own = weights.with_suffix(".json")
-    where = own if own.is_file() else weights.with_name(CONFIG)
+    where = own if own.is_file() and weights.name != INDEX else weights.with_name(CONFIG)
     if not where.is_file():
         return None, where
     return _read_json(where), where
@@ -151,11 +167,10 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_in_our_names(weights: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The file's tensors as `from_gpt2` gives them, without the book's masks."""
-    stored = _read_tensors(weights)
-    tensors, origin = from_gpt2(stored) if is_gpt2(stored) else (stored, {})
-    return {n: t for n, t in tensors.items() if not n.endswith(".att.mask")}, origin
+def _in_our_names(stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The file's tensors under our names, without the book's masks."""
+    tensors = from_gpt2(stored) if is_gpt2(stored) else stored
+    return {n: t for n, t in tensors.items() if not n.endswith(".att.mask")}
 
 
 def _read_tensors(weights: Path) -> dict[str, torch.Tensor]:
@@ -241,27 +256,34 @@ def _tie(
 
 
 def _check_shapes(
-    model: GPTModel, tensors: Mapping[str, torch.Tensor], origin: Mapping[str, str], weights: Path
+    model: GPTModel,
+    tensors: Mapping[str, torch.Tensor],
+    weights: Path,
+    named: Callable[[str], str],
 ) -> None:
     """Raises ValueError that names what is missing, what is extra and what has another shape."""
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}  # tied: once
     wrong = []
     if missing := [name for name in expected if name not in tensors]:
-        wrong.append(f"missing {_listed(missing)}")
+        wrong.append(f"missing {_listed([named(name) for name in missing])}")
         if _HEAD in missing:
             wrong[-1] += " (is the head tied? then tie_weights is True)"
-    if extra := [origin.get(name, name) for name in tensors if name not in expected]:
+    if extra := [name for name in tensors if name not in expected]:
         wrong.append(f"not part of the model {_listed(extra)}")
-    both = [name for name in expected if name in tensors]
-    if misshapen := [name for name in both if tuple(tensors[name].shape) != expected[name]]:
-        wrong.append(
-            "of another shape "
-            + _listed([f"{n} {tuple(tensors[n].shape)}, not {expected[n]}" for n in misshapen])
-        )
-    if bad := [name for name in both if not tensors[name].is_floating_point()]:
-        wrong.append("no floating point " + _listed([f"{n} {tensors[n].dtype}" for n in bad]))
+    both = {name: tensors[name] for name in expected if name in tensors}
+    shapes = {name: tuple(tensor.shape) for name, tensor in both.items()}
+    if other := [name for name, shape in shapes.items() if shape != expected[name]]:
+        texts = [f"{named(name)} {shapes[name]}, not {expected[name]}" for name in other]
+        wrong.append(f"of another shape {_listed(texts)}")
+    if whole := [name for name, tensor in both.items() if not tensor.is_floating_point()]:
+        texts = [f"{named(name)} {both[name].dtype}" for name in whole]
+        wrong.append(f"no floating point {_listed(texts)}")
     if wrong:
         raise ValueError(f"{weights} does not fit its configuration: {'; '.join(wrong)}.")
+
+
+def _both_names(ours: str) -> str:
+    return f"{their_name(ours)} (here {ours})"
 
 
 def _listed(names: list[str], limit: int = 4) -> str:
