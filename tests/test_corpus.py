@@ -1,0 +1,91 @@
+"""Training text: what is read, how it is cut, in which order, over which vocabulary."""
+
+from itertools import islice, pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_models import TINY
+
+from gpt import GPTConfig, GPTModel
+from gpt.corpus import Vocabulary, WindowOrder, Windows, read_ids
+
+
+def starts(n_ids=203, context_length=10, count=200, **where):
+    return list(islice(WindowOrder(n_ids, context_length, seed=1, **where), count))
+
+
+def test_each_text_of_a_file_ends_with_the_end_of_text_id(tmp_path, tokenizer):
+    file = tmp_path / "two.txt"
+    file.write_text("One.\n<|endoftext|>\nTwo <|endoftext|> inside a line.\n")
+    ids = read_ids([file], tokenizer).tolist()
+    first, second = tokenizer.encode("One."), tokenizer.encode("Two <|endoftext|> inside a line.\n")
+    assert ids == [*first, 50256, *second, 50256]
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path, tokenizer):
+    with pytest.raises(ValueError, match=r"missing.txt cannot be read as UTF-8 text"):
+        read_ids([tmp_path / "missing.txt"], tokenizer)
+    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin.txt cannot be read as UTF-8 text"):
+        read_ids([tmp_path / "latin.txt"], tokenizer)
+    with pytest.raises(ValueError, match="no text to read"):
+        read_ids([], tokenizer)
+
+
+def test_a_target_is_the_token_after_its_input():
+    inputs, targets = Windows(torch.arange(30), 10)[4]
+    assert inputs.tolist() == list(range(4, 14))
+    assert targets.tolist() == list(range(5, 15))
+
+
+def test_an_epoch_covers_the_text_once_without_overlap():
+    epoch = sorted(starts(count=19))
+    assert all(later - earlier == 10 for earlier, later in pairwise(epoch))
+    assert 0 <= epoch[0] < 10
+    assert epoch[-1] + 10 < 203
+
+
+def test_the_order_is_the_seeds_and_every_epoch_has_its_own():
+    assert starts() == starts()
+    assert sorted(starts(count=19)) != starts(count=19)
+    assert starts(count=19) != starts(count=38)[19:]
+
+
+def test_a_resumed_order_goes_on_where_it_stopped():
+    assert starts(skip=48, count=100) == starts(count=148)[48:]
+
+
+def test_two_processes_share_the_windows_of_each_step():
+    both = [starts(rank=rank, world=2, count=40) for rank in (0, 1)]
+    together = starts(count=80)
+    assert both[0] == together[0::2]
+    assert both[1] == together[1::2]
+
+
+def test_a_text_shorter_than_a_window_is_refused():
+    with pytest.raises(ValueError, match="the text has 15 tokens: use at least 21"):
+        starts(n_ids=15)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_compact_loss_is_the_loss_of_the_whole_model(tied):
+    """The model over the used tokens and one common row stands for the one over all 97."""
+    ids = torch.tensor([5, 9, 5, 40, 80, 9, 9, 5, 40, 80])
+    vocabulary = Vocabulary(ids, 97)
+    assert vocabulary.size == 5
+    torch.manual_seed(0)
+    cfg = GPTConfig(**{**TINY, "tie_weights": tied})
+    compact = GPTModel({**cfg, "vocab_size": 5}).eval()
+    whole = vocabulary.expand(compact, cfg)
+    x, y = vocabulary.to_compact[ids[None, :-1]], vocabulary.to_compact[ids[1:]]
+    with torch.no_grad():
+        mine = F.cross_entropy(compact(x)[0] + vocabulary.log_counts, y)
+        theirs = F.cross_entropy(whole(ids[None, :-1])[0], ids[1:])
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_a_corpus_that_uses_every_token_needs_no_common_row():
+    vocabulary = Vocabulary(torch.arange(97), 97)
+    assert vocabulary.size == 97
+    assert vocabulary.log_counts.tolist() == [0.0] * 97
