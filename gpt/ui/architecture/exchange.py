@@ -63,12 +63,12 @@ def from_json(text: str) -> tuple[GPTConfig, str]:
     Raises ValueError, in one line, if it is no JSON object or no model that `gpt` can build.
     """
     data = _object(text)
-    if "model_type" in data or any(key in data for key in _GPT2_KEYS):
-        cfg = config_from_gpt2({"model_type": "gpt2", **data}, "the JSON")
-        return cfg, "Read a Hugging Face GPT-2 configuration" + _dropouts(data) + "."
     try:
+        if "model_type" in data or any(key in data for key in _GPT2_KEYS):
+            cfg = config_from_gpt2({"model_type": "gpt2", **data}, "the JSON")
+            return cfg, "Read a Hugging Face GPT-2 configuration" + _dropouts(data) + "."
         cfg = as_config(data)
-    except TypeError as error:
+    except TypeError as error:  # a field of the wrong type: here the visitor's mistake
         raise ValueError(str(error)) from error
     missing = [name for name in asdict(cfg) if name not in data]
     filled = f"; the book's value for {', '.join(missing)}" if missing else ""
@@ -91,5 +91,6 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _dropouts(data: dict[str, Any]) -> str:
-    rates = {data.get(name, 0.1) for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop")}
-    return "; its three dropout rates differ, resid_pdrop is kept" if len(rates) > 1 else ""
+    first, *others = [data.get(name, 0.1) for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop")]
+    differ = any(rate != first for rate in others)
+    return "; its three dropout rates differ, resid_pdrop is kept" if differ else ""

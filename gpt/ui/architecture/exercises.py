@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpt.accounting import book_steps, count_parameters
+from gpt.accounting import count_parameters, letters_of
+from gpt.accounting.formula import Formula
 from gpt.accounting.memory import weights
 from gpt.config import PRESETS, GPTConfig
 from gpt.ui.architecture.tables import Cell, Row, note_html, table_html
@@ -24,19 +25,28 @@ class Exercise:
 
 def feed_forward_or_attention(cfg: GPTConfig) -> str:
     """Exercise 4.1: parameters of a block's feed-forward and attention, compared."""
-    steps = book_steps(cfg)
-    ratio = steps["feed_forward"] / steps["attention"]
+    feed_forward = Formula("4*d*d + 4*d + 4*d*d + d")
+    attention = Formula("3*(d*d + d) + d*d + d" if cfg.qkv_bias else "3*d*d + d*d + d")
+    letters = letters_of(cfg)
+    ratio = feed_forward.value(letters) / attention.value(letters)
     rows = [
-        _row("feed-forward", "4·d·d + 4·d + 4·d·d + d", steps["feed_forward"]),
-        _row("attention", "3·d·d (+ 3·d with qkv_bias) + d·d + d", steps["attention"]),
+        Row(
+            (
+                Cell(name),
+                Cell(formula.text(), "code"),
+                Cell(formula.numbers(letters), "code"),
+                Cell(f"{formula.value(letters):,}", "number"),
+            )
+        )
+        for name, formula in (("feed-forward", feed_forward), ("attention", attention))
     ]
     sentence = (
         f"Exercise 4.1: in one block of this configuration the feed-forward has "
         f"{significant(ratio)} times the parameters of attention."
     )
-    return note_html(sentence, "note") + table_html(
-        ("module", "formula", "parameters"), rows, f"One TransformerBlock, d = {cfg.emb_dim:,}"
-    )
+    headers = ("module", "formula", "with these numbers", "parameters")
+    caption = f"One TransformerBlock, d = {cfg.emb_dim:,}"
+    return note_html(sentence, "note") + table_html(headers, rows, caption)
 
 
 def larger_models(cfg: GPTConfig) -> str:
@@ -71,7 +81,3 @@ EXERCISES = (
     Exercise("4-2-large", "4.2 GPT-2 large", "gpt2-large", larger_models),
     Exercise("4-2-xl", "4.2 GPT-2 XL", "gpt2-xl", larger_models),
 )
-
-
-def _row(name: str, formula: str, count: int) -> Row:
-    return Row((Cell(name), Cell(formula, "code"), Cell(f"{count:,}", "number")))

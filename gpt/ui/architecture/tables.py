@@ -43,7 +43,10 @@ def row(*texts: str, kind: str = "", numbers: Sequence[int] = ()) -> Row:
 
 def table_html(headers: Sequence[str], rows: Sequence[Row], caption: str) -> str:
     """A table whose rows become cards on a narrow page, with its caption."""
-    head = "".join(f'<th scope="col">{escape(header)}</th>' for header in headers)
+    head = "".join(
+        f'<th scope="col"{_heading_class(rows, index)}>{escape(header)}</th>'
+        for index, header in enumerate(headers)
+    )
     body = []
     for line in rows:
         cells = []
@@ -112,3 +115,9 @@ def meter_html(shares: Sequence[Share], capacity: float, label: str, text: str) 
 def note_html(text: str, kind: str = "hint") -> str:
     """One line of explanation; `kind` is a class of assets/style.css."""
     return f'<p class="{kind}">{escape(text)}</p>'
+
+
+def _heading_class(rows: Sequence[Row], column: int) -> str:
+    """Headings of columns of numbers stand to the right, as the numbers do."""
+    numeric = any("number" in line.cells[column].kind for line in rows)
+    return ' class="number"' if numeric else ""

@@ -1,0 +1,373 @@
+"""The Architecture tab without a page: what it shows, what it refuses, what it takes along."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import re
+import statistics
+import time
+from dataclasses import asdict
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gpt import GPTConfig, count_parameters
+from gpt.accounting.measure import LIMIT_BYTES
+from gpt.model import GPTModel
+from gpt.models import Registry
+from gpt.trace import Trace
+from gpt.ui.architecture import exchange, measured
+from gpt.ui.architecture.controls import configuration, reach_for, suggestions
+from gpt.ui.architecture.exercises import EXERCISES
+from gpt.ui.architecture.job import job_of
+from gpt.ui.architecture.offer import MOST_OFFERED, offered, remembered
+from gpt.ui.architecture.parameters import check_html, readable
+from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, not_expressible, presets
+from gpt.ui.architecture.views import PINNED, figures
+from gpt.ui.drawing import drawing_svg
+
+JOB = {
+    "batch": 1,
+    "tokens": 1024,
+    "precision": "float16",
+    "device": "laptop",
+    "train_tokens": 2.5e9,
+    "utilisation": 0.4,
+    "compare": None,
+    "pinned": None,
+    "format": "JSON",
+}
+TINY = GPTConfig(97, 48, 24, 3, 2)
+
+
+class NoRegistry:
+    """A project without the storyteller."""
+
+    def config_of(self, source: str) -> GPTConfig:
+        raise ValueError(f"there is no {source}")
+
+
+NAMED = presets(NoRegistry())
+
+
+def values_of(cfg: GPTConfig, **changes: Any) -> dict[str, Any]:
+    return {**asdict(cfg), **JOB, **changes}
+
+
+def random_config(seed: int) -> GPTConfig:
+    draw = random.Random(seed)
+    heads = draw.randint(1, 40)
+    return GPTConfig(
+        vocab_size=draw.randint(1, 300_000),
+        context_length=draw.randint(1, 100_000),
+        emb_dim=heads * draw.randint(1, 600),
+        n_heads=heads,
+        n_layers=draw.randint(1, 300),
+        drop_rate=draw.random(),
+        qkv_bias=draw.random() < 0.5,
+        tie_weights=draw.random() < 0.5,
+    )
+
+
+class NothingAllocated(TorchDispatchMode):
+    """Fails on any tensor operation, so also on any allocation of weights."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        raise AssertionError(f"{func} was called")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_figure_follows_from_any_configuration_without_a_tensor(seed: int) -> None:
+    cfg = random_config(seed)
+    with NothingAllocated():
+        found = figures(values_of(cfg, compare=NAMED[seed % len(NAMED)].key), NAMED)
+    total = f"{count_parameters(cfg).total:,}"
+    assert total in found["total"]
+    assert total in found["table"]
+    assert total in found["compare"]
+    assert not re.search(r"\bnan\b|not finite", " ".join(found.values()))
+
+
+def test_a_slider_step_costs_less_than_50_ms_of_handler_time() -> None:
+    taken = []
+    for layers in range(1, 12):
+        start = time.perf_counter()
+        figures(values_of(GPTConfig(n_layers=layers), compare="gpt2-xl"), NAMED)
+        taken.append(time.perf_counter() - start)
+    assert statistics.median(taken) < 0.05
+
+
+def test_the_check_builds_the_real_module_and_says_equal() -> None:
+    assert f"{count_parameters(TINY).total:,} parameters — equal ✓" in check_html(TINY)
+    assert "left out" in check_html(GPTConfig(n_layers=500))
+
+
+def test_presets_name_themselves_and_one_changed_field_is_custom() -> None:
+    assert len({preset.key for preset in NAMED}) == len(NAMED)
+    for preset in NAMED:
+        assert name_of(preset.cfg, NAMED) == preset.key
+    assert name_of(GPTConfig(n_layers=11), NAMED) == CUSTOM
+
+
+def test_the_storyteller_is_a_preset_where_it_exists_only() -> None:
+    class WithStoryteller:
+        def config_of(self, source: str) -> GPTConfig:
+            assert source == "storyteller"
+            return TINY
+
+    assert "storyteller" not in [preset.key for preset in NAMED]
+    found = {preset.key: preset.cfg for preset in presets(WithStoryteller())}
+    assert found["storyteller"] == TINY
+
+
+def test_gpt3_sizes_whose_heads_do_not_divide_the_width_are_listed_with_the_reason() -> None:
+    refused = dict(not_expressible())
+    assert list(refused) == ["XL, 1.3B", "13B"]
+    assert refused["XL, 1.3B"] == "24 heads of 128 make 3,072, the width is 2,048"
+    assert refused["13B"] == "40 heads of 128 make 5,120, the width is 5,140"
+    totals = {p.key: readable(count_parameters(p.cfg).total) for p in NAMED if "gpt3" in p.key}
+    assert totals == {
+        "gpt3-125m": "125 million",
+        "gpt3-350m": "356 million",
+        "gpt3-760m": "760 million",
+        "gpt3-2.7b": "2.65 billion",
+        "gpt3-6.7b": "6.66 billion",
+        "gpt3-175b": "175 billion",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"emb_dim": 770}, "emb_dim 770 is not divisible by 12 heads: use 768 or 780."),
+        ({"n_layers": 0}, "n_layers is 0: use a whole number of at least 1."),
+        ({"n_layers": 1.5}, "n_layers is 1.5: use a whole number of at least 1."),
+        ({"vocab_size": None}, "vocab_size is None: use a whole number of at least 1."),
+        ({"vocab_size": float("nan")}, "vocab_size is nan: use a whole number of at least 1."),
+        ({"emb_dim": True}, "emb_dim is True: use a whole number of at least 1."),
+        ({"emb_dim": 10**12}, "emb_dim is 1,000,000,000,000: use at most 1,000,000,000."),
+        ({"drop_rate": "x"}, "drop_rate is 'x': use a number from 0 to 1."),
+        ({"drop_rate": 2}, "drop_rate is 2.0: use a number from 0 to 1."),
+        ({"qkv_bias": 1}, "qkv_bias is 1: use true or false."),
+        ({"batch": 0}, "batch is 0: use a whole number from 1 to 65,536."),
+        ({"batch": 1.5}, "batch is 1.5: use a whole number from 1 to 65,536."),
+        ({"tokens": None}, "tokens is None: use a whole number from 1 to 1,000,000,000."),
+        ({"precision": "int3"}, "precision is 'int3': use float32"),
+        ({"device": "abacus"}, "no device is called 'abacus': use laptop"),
+        ({"utilisation": 0}, "utilisation is 0: use a number above 0, at most 1."),
+        ({"format": "XML"}, "format is 'XML': use JSON"),
+    ],
+)
+def test_an_impossible_value_is_refused_in_one_line(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        figures(values_of(GPTConfig(), **changes), NAMED)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_suggestions_are_possible_and_the_nearest(seed: int) -> None:
+    draw = random.Random(seed)
+    width, heads = draw.randint(1, 3_000), draw.randint(1, 60)
+    found = suggestions(width, heads)
+    if width % heads == 0:
+        assert found == ()
+        return
+    for each in found:
+        changed = {"emb_dim": width, "n_heads": heads, each.field: each.value}
+        assert changed["emb_dim"] % changed["n_heads"] == 0
+    widths = [w for w in range(1, width + heads + 1) if w % heads == 0]
+    divisors = [h for h in range(1, width + 1) if width % h == 0]
+    nearest_width = min(widths, key=lambda w: abs(w - width))
+    nearest_heads = min(divisors, key=lambda h: abs(h - heads))
+    values = {(each.field, each.value) for each in found}
+    assert ("emb_dim", nearest_width) in values
+    assert any(
+        field == "n_heads" and abs(value - heads) == abs(nearest_heads - heads)
+        for field, value in values
+    )
+
+
+def test_tokens_beyond_the_context_are_cut_and_that_is_told() -> None:
+    job = job_of(values_of(TINY), TINY)
+    assert job.tokens == 48
+    assert job.cut == "1,024 tokens exceed the context of 48: computed for 48."
+
+
+def test_sliders_reach_as_far_as_a_configuration_needs() -> None:
+    assert reach_for(GPTConfig()) == 0
+    assert reach_for(GPTConfig(emb_dim=12_288, n_heads=96, n_layers=96)) == 1
+    assert reach_for(TRILLION) == 2
+
+
+def test_the_pinned_configuration_is_what_is_compared_with() -> None:
+    pinned = asdict(GPTConfig(n_layers=6))
+    found = figures(values_of(GPTConfig(), compare=PINNED, pinned=pinned), NAMED)["compare"]
+    assert "1 of 8 settings differ." in found
+    assert "2.00 ×" in found
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_exported_json_comes_back_the_same(seed: int) -> None:
+    cfg = random_config(seed)
+    assert exchange.from_json(exchange.to_json(cfg)) == (cfg, "Read a configuration of this app.")
+
+
+def test_exported_python_builds_the_model_it_describes() -> None:
+    scope: dict[str, Any] = {}
+    exec(exchange.to_python(TINY), scope)
+    assert scope["model"].cfg == TINY
+    torch.manual_seed(123)
+    first = next(iter(scope["model"].parameters()))
+    assert torch.equal(first, torch.randn(97, 24))
+
+
+def test_exported_csv_adds_up() -> None:
+    rows = list(csv.DictReader(io.StringIO(exchange.to_csv(GPTConfig(qkv_bias=True)))))
+    assert rows[-1]["part"] == "total"
+    assert sum(int(row["parameters"]) for row in rows[:-1]) == int(rows[-1]["parameters"])
+
+
+def test_a_hugging_face_gpt2_configuration_is_read() -> None:
+    foreign = {"n_embd": 1600, "n_head": 25, "n_layer": 48, "n_positions": 1024}
+    cfg, said = exchange.from_json(json.dumps(foreign))
+    assert count_parameters(cfg).total == 1_557_611_200
+    assert said == "Read a Hugging Face GPT-2 configuration."
+    _, said = exchange.from_json(json.dumps({**foreign, "attn_pdrop": 0.0}))
+    assert said.endswith("its three dropout rates differ, resid_pdrop is kept.")
+
+
+def test_missing_fields_of_our_json_are_the_book_s_and_that_is_told() -> None:
+    cfg, said = exchange.from_json('{"n_layers": 2}')
+    assert cfg == GPTConfig(n_layers=2)
+    assert "the book's value for vocab_size, context_length" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "there is nothing to read"),
+        ("{", "this is no valid JSON (line 1)"),
+        ("[" * 50_000, "this is no valid JSON"),
+        ("[]", "the JSON is a list: use an object with named sizes."),
+        ('{"width": 3}', "unknown configuration key 'width'"),
+        ('{"n_layers": "12"}', "n_layers is '12': use a whole number"),
+        ('{"emb_dim": 770}', "emb_dim 770 is not divisible by 12 heads"),
+        ('{"model_type": "llama"}', "model_type is 'llama': only gpt2 is read"),
+        ('{"model_type": "gpt2", "n_inner": 5}', "n_inner is 5"),
+        ('{"n_embd": "wide"}', "emb_dim is 'wide': use a whole number"),
+        ('{"n_embd": 12, "resid_pdrop": []}', "drop_rate is []: use a number from 0 to 1."),
+        (" " * 100_001 + "{}", "use at most 100,000"),
+    ],
+)
+def test_what_is_no_configuration_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        exchange.from_json(text)
+
+
+def test_exercises_answer_with_the_book_s_numbers(book: dict[str, Any]) -> None:
+    by_key = {preset.key: preset.cfg for preset in NAMED}
+    answers = {each.key: each.answer(by_key[each.preset]) for each in EXERCISES}
+    assert f"{book['parameters']['feed_forward']:,}" in answers["4-1"]
+    assert f"{book['parameters']['attention']:,}" in answers["4-1"]
+    for name in ("gpt2-medium", "gpt2-large", "gpt2-xl"):
+        assert f"{book['presets'][name]['total']:,}" in answers["4-2-xl"]
+        assert f"{book['presets'][name]['float32_MiB']:,.2f}" in answers["4-2-xl"]
+
+
+def test_an_offered_model_is_a_source_the_registry_builds_again() -> None:
+    label, source = offered(TINY, 7.0)
+    assert "seed 7" in label
+    registry = Registry()
+    assert registry.config_of(source) == TINY
+    with registry.borrow(source) as model:
+        assert sum(p.numel() for p in model.parameters()) == count_parameters(TINY).total
+
+
+@pytest.mark.parametrize(
+    ("cfg", "seed", "message"),
+    [
+        (TRILLION, 1, "make it smaller to use it"),
+        (TINY, None, "seed is None: use a whole number"),
+        (TINY, 1.5, "seed is 1.5: use a whole number"),
+        (TINY, -1, "seed is -1: use a whole number"),
+    ],
+)
+def test_what_cannot_be_offered_is_refused_in_one_line(cfg, seed, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        offered(cfg, seed)
+
+
+def test_the_newest_offers_are_remembered_once_each() -> None:
+    added: list[tuple[str, str]] = []
+    for seed in [*range(12), 11]:
+        added = remembered(added, offered(TINY, seed))
+    assert len(added) == MOST_OFFERED
+    assert added[-1] == offered(TINY, 11)
+    assert len(set(added)) == MOST_OFFERED
+
+
+def test_a_trillion_is_refused_to_be_built_and_small_fits() -> None:
+    assert "are allowed here" in measured.refusal(TRILLION)
+    assert measured.refusal(TINY) == ""
+    with pytest.raises(ValueError, match="are allowed here"):
+        next(measured.measured_html(TRILLION, job_of(values_of(TRILLION), TRILLION)))
+
+
+def test_too_little_free_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "free_bytes", lambda: 1_000)
+    assert "are free on this machine now" in measured.refusal(TINY)
+
+
+def test_gpt2_medium_is_within_the_stated_limit_and_large_is_not() -> None:
+    by_key = {preset.key: preset.cfg for preset in NAMED}
+    assert 4 * count_parameters(by_key["gpt2-medium"]).total < LIMIT_BYTES
+    assert "are allowed here" in measured.refusal(by_key["gpt2-large"])
+
+
+def test_the_measurement_ends_in_a_table_whose_counts_are_equal() -> None:
+    pages = list(measured.measured_html(TINY, job_of(values_of(TINY), TINY)))
+    assert all("<progress" in page for page in pages[:-1])
+    assert pages[-1].count("equal ✓") == 5
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_the_drawing_is_well_formed_and_its_bars_are_in_proportion(seed: int) -> None:
+    cfg = random_config(seed)
+    drawing = ElementTree.fromstring(drawing_svg(cfg, 2, 5))
+    counts = {
+        row.name.replace("trf_blocks.*.", ""): row.count for row in count_parameters(cfg).rows
+    }
+    qkv = sum(counts.pop(f"att.W_{name}") for name in ("query", "key", "value"))
+    bars = [float(bar.get("width")) for bar in drawing.iter("rect") if bar.get("class") == "size"]
+    order = ["tok_emb", "pos_emb", "norm1", None, "att.out_proj", "norm2", "ff.layers.0"]
+    order += ["ff.layers.2", "final_norm", *([] if cfg.tie_weights else ["out_head"])]
+    sizes = [qkv if name is None else counts[name] for name in order]
+    assert bars == pytest.approx([max(1, 104 * size / max(sizes)) for size in sizes], abs=0.01)
+
+
+def test_the_drawing_shows_the_shape_on_each_arrow_as_the_trace_records_it() -> None:
+    trace = Trace()
+    torch.manual_seed(0)
+    GPTModel(TINY).eval()(torch.zeros(2, 5, dtype=torch.long), trace=trace)
+    drawing = ElementTree.fromstring(drawing_svg(TINY, 2, 5))
+    shown = [text.text for text in drawing.iter("text") if text.get("class") == "shape"]
+    names = ["tok_emb", None, "norm1", "att.queries", "att.scores", None, "att_out", "norm2"]
+    names += ["ff.hidden", "ff.activation", "ff_out"]
+    for text, name in zip(shown[1:], names, strict=False):
+        if name is None:
+            continue
+        value = trace[name if name == "tok_emb" else f"trf_blocks.0.{name}"]
+        assert text.removeprefix("3 of ") == " × ".join(f"{size:,}" for size in value.shape)
+    assert shown[-1] == "2 × 5 × 97  logits"
+
+
+def test_configuration_reads_whole_numbers_that_arrive_as_floats() -> None:
+    assert configuration({**asdict(TINY), "emb_dim": 24.0, "drop_rate": 0}) == GPTConfig(
+        97, 48, 24, 3, 2, 0.0
+    )

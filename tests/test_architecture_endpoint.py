@@ -1,0 +1,102 @@
+"""The endpoint /architecture from gradio_client, by keyword, and the wiring of the tab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gradio as gr
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from gpt.models import Registry
+from gpt.ui import architecture
+
+FIELDS = (
+    *("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"),
+    *("drop_rate", "qkv_bias", "tie_weights"),
+)
+IDS = [f"arch-{name}" for name in ("preset", *FIELDS, "total", "table", "plot")]
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[gr.Blocks]:
+    with gr.Blocks(analytics_enabled=False) as built:
+        offer = architecture.build(Registry())
+        picker = gr.Dropdown([("the book's", "book-124M")], value="book-124M", elem_id="picker")
+        offer.offer_to([picker])
+    built.queue(api_open=False)
+    built.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, show_error=False)
+    yield built
+    built.close()
+
+
+@pytest.fixture(scope="module")
+def client(demo: gr.Blocks) -> Client:
+    return Client(demo.local_url, verbose=False)
+
+
+def test_without_arguments_it_is_the_book_s_model(client: Client) -> None:
+    said, table, numbers = client.predict(api_name="/architecture")
+    assert said == "163,009,536 parameters"
+    assert numbers["total"] == 163_009_536
+    column = table["headers"].index("parameters")
+    assert sum(row[column] for row in table["data"]) == 163_009_536
+
+
+def test_every_field_can_be_given_by_keyword(client: Client) -> None:
+    _, _, numbers = client.predict(
+        vocab_size=50257,
+        context_length=1024,
+        emb_dim=1600,
+        n_heads=25,
+        n_layers=48,
+        drop_rate=0.0,
+        qkv_bias=True,
+        tie_weights=True,
+        api_name="/architecture",
+    )
+    assert numbers["total"] == 1_557_611_200
+    assert numbers["config"]["n_heads"] == 25
+
+
+def test_a_trillion_parameters_are_counted_at_once(client: Client) -> None:
+    _, _, numbers = client.predict(
+        emb_dim=25_600, n_heads=160, n_layers=128, api_name="/architecture"
+    )
+    assert numbers["total"] > 10**12
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"emb_dim": 770}, "emb_dim 770 is not divisible by 12 heads: use 768 or 780."),
+        ({"n_layers": -1}, "n_layers is -1: use a whole number of at least 1."),
+        ({"n_layers": "many"}, "n_layers is 'many': use a whole number of at least 1."),
+        ({"vocab_size": 10**30}, "use at most 1,000,000,000."),
+    ],
+)
+def test_an_impossible_configuration_is_refused_in_one_line(
+    client: Client, changes: dict, message: str
+) -> None:
+    with pytest.raises(AppError, match=message):
+        client.predict(**changes, api_name="/architecture")
+
+
+def test_the_endpoint_is_the_only_public_event(demo: gr.Blocks) -> None:
+    events = demo.get_config_file()["dependencies"]
+    public = [event["api_name"] for event in events if event["api_visibility"] == "public"]
+    assert public == ["architecture"]
+
+
+def test_the_components_have_the_ids_that_scripts_use(demo: gr.Blocks) -> None:
+    ids = [part["props"].get("elem_id") for part in demo.get_config_file()["components"]]
+    assert [name for name in IDS if ids.count(name) != 1] == []
+
+
+def test_model_events_share_one_queue_and_live_ones_wait_for_none(demo: gr.Blocks) -> None:
+    functions = [fn for fn in demo.fns.values() if fn.fn is not None]
+    model_events = [fn for fn in functions if fn.concurrency_id == "model"]
+    assert len(model_events) == 1
+    waiting = [fn.name for fn in functions if fn.queue and fn.concurrency_limit is not None]
+    assert waiting == [model_events[0].name]
