@@ -28,26 +28,6 @@ SMALL = GPTConfig(
 )
 SENTENCE = "the king and the fox went to the old house by the sea and said to the queen come"
 WORDS = SENTENCE.split()
-    "the",
-    "king",
-    "and",
-    "the",
-    "fox",
-    "went",
-    "to",
-    "the",
-    "old",
-    "house",
-    "by",
-    "the",
-    "sea",
-    "and",
-    "said",
-    "to",
-    "the",
-    "queen",
-    "come",
-]
 
 
 @pytest.fixture
