@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ from gpt.precision import dtype_of
 STORYTELLER = Path(__file__).resolve().parent.parent / "assets" / "storyteller"
 BOOK_CONFIG = GPTConfig(**GPT_CONFIG_124M)
 BOOK_SEED = 123
-_HUB_PRESETS = {"gpt2": "gpt2-small"}  # the others have the same name in both
 _RANDOM = "random:"
 _MAX_SEED = 2**53 - 1
 _drawing = threading.Lock()  # torch's initialisation draws from one generator for all threads
@@ -70,54 +70,48 @@ def load_model(
     if name in HUB_MODELS:
         _refuse_other(cfg, config_of(name), name)
         check_memory(_bytes(config_of(name), precision), check_device(device), f"loading {name}")
-        return load_checkpoint(download(name, progress), device, precision, None, progress)
-    if name == "storyteller":
-        return load_checkpoint(STORYTELLER, device, precision, cfg, progress)
-    return load_checkpoint(Path(source).expanduser(), device, precision, cfg, progress)
+        return load_checkpoint(download(name, progress), device, precision, progress=progress)
+    return load_checkpoint(_path(name), device, precision, cfg, progress)
 
 
 def config_of(source: str | Path) -> GPTConfig:
     """The configuration of a source, without its weights and without the network.
 
-    Raises ValueError if there is no such source, or its configuration cannot be told.
+    Raises ValueError if there is none.
     """
     name = str(source)
     if name == "book-124M" or name.startswith(_RANDOM):
         return _parse_random(name)[0]
     if name in HUB_MODELS:
-        preset = PRESETS[_HUB_PRESETS.get(name, name)]
+        preset = PRESETS["gpt2-small" if name == "gpt2" else name]
         return GPTConfig(**{**preset, "qkv_bias": True, "tie_weights": True})
-    return read_config(STORYTELLER if name == "storyteller" else Path(source).expanduser())
+    return read_config(_path(name))
+
+
+def _path(name: str) -> Path:
+    return STORYTELLER if name == "storyteller" else Path(name).expanduser()
 
 
 def random_source(cfg: GPTConfig | Mapping[str, Any], seed: int = BOOK_SEED) -> str:
     """The source string of an untrained model: torch's own initialisation after that seed."""
-    cfg = as_config(cfg)
     _check_seed(seed)
-    return _RANDOM + ",".join(
-        [f"seed={seed}", *(f"{key}={value}" for key, value in asdict(cfg).items())]
-    )
+    values = {"seed": seed, **as_config(cfg)}
+    return _RANDOM + ",".join(f"{key}={value}" for key, value in values.items())
 
 
 def _parse_random(source: str) -> tuple[GPTConfig, int]:
     """Configuration and seed of "book-124M" or a string that `random_source` made."""
     if source == "book-124M":
         return BOOK_CONFIG, BOOK_SEED
-    parse = {"seed": int, "int": int, "float": float, "bool": {"True": True, "False": False}.get}
-    types = {"seed": "seed"} | {field.name: field.type for field in fields(GPTConfig)}
-    values: dict[str, Any] = {}
-    for item in source.removeprefix(_RANDOM).split(","):
-        key, _, text = item.partition("=")
-        if key not in types or len(text) > 20:
-            raise ValueError(f"{item[:40]!r} is no setting of a random model: use random_source().")
-        try:
-            values[key] = parse[types[key]](text)
-        except ValueError as error:
-            raise ValueError(f"{key} is {text!r}: use a number.") from error
-    seed = values.pop("seed", BOOK_SEED)
-    _check_seed(seed)
+    settings = source.removeprefix(_RANDOM)[:500].split(",")
+    pairs = (setting.partition("=") for setting in settings)
     try:
-        return GPTConfig(**values), seed
+        values = {key: json.loads(text.lower()) for key, _, text in pairs}
+        seed = values.pop("seed", BOOK_SEED)
+        _check_seed(seed)
+        return as_config(values), seed
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source[:60]!r} is no random model: use random_source().") from error
     except TypeError as error:
         raise ValueError(str(error)) from error
 
@@ -151,8 +145,6 @@ def _draw(
     with _drawing, torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         model = GPTModel(cfg)
-    if progress is not None:
-        progress(1.0, "building")
     return model.to(target, dtype).eval()
 
 
@@ -176,11 +168,11 @@ class Registry:
     def __init__(
         self,
         budget_bytes: int | None = None,
-        paths: tuple[str, ...] = (),
+        paths: Sequence[str] = (),
         patience_seconds: float = 60.0,
     ) -> None:
         self.budget_bytes = budget_bytes or (free_bytes() or 8 * 2**30) // 2
-        self._paths = paths
+        self._paths = tuple(paths)
         self._patience_seconds = patience_seconds
         self._held: OrderedDict[tuple[str, str, str], _Held] = OrderedDict()  # oldest use first
         self._loading = False
@@ -188,13 +180,12 @@ class Registry:
 
     def sources(self) -> tuple[ModelSource, ...]:
         """What `borrow` can be asked for by name, best first: the default of a picker is [0]."""
-        found = []
+        found: list[ModelSource] = []
         if (STORYTELLER / "model.safetensors").exists():
-            found.append(self._on_disk("storyteller", STORYTELLER, "Storyteller"))
-        found += [self._on_disk(path, Path(path).expanduser(), path) for path in self._paths]
-        book = _bytes(BOOK_CONFIG, "float32")
-        label = f"The book's 124M, untrained, seed {BOOK_SEED}"
-        found.append(ModelSource("book-124M", label, False, book))
+            found.append(_on_disk("storyteller", "Storyteller · small, trained on fairy tales"))
+        found += [_on_disk(path, path) for path in self._paths]
+        label = f"The book's 124M · untrained, seed {BOOK_SEED}"
+        found.append(ModelSource("book-124M", label, False, _bytes(BOOK_CONFIG, "float32")))
         return (*found, *(_hub_source(name) for name in HUB_MODELS))
 
     def config_of(self, source: str) -> GPTConfig:
@@ -240,15 +231,16 @@ class Registry:
                 f"this model's weights are {n_bytes / 2**20:,.0f} MiB and "
                 f"{self.budget_bytes / 2**20:,.0f} MiB are allowed here: use a smaller one."
             )
+        if key[0] in HUB_MODELS and key not in self._held:
+            download(key[0], progress)  # others may load meanwhile, and nothing is let go for it
         with self._changed:
-            held = self._wait_for_turn(key, n_bytes, progress)
-            if held is not None:
-                held.borrowers += 1
-                self._held.move_to_end(key)
-                return held
-            self._loading = True
+            held = self._held_or_turn(key, progress)
+        if held is not None:
+            return held
         try:
-            model = load_model(key[0], key[1], key[2], progress=progress)
+            with self._changed:
+                self._wait_for_room(n_bytes, progress)
+            model = load_model(*key, progress=progress)
             with self._changed:
                 held = self._held[key] = _Held(model, n_bytes, borrowers=1)
             return held
@@ -257,43 +249,52 @@ class Registry:
                 self._loading = False
                 self._changed.notify_all()
 
-    def _wait_for_turn(
-        self, key: tuple[str, str, str], n_bytes: int, progress: Progress | None
-    ) -> _Held | None:
-        """The model if it is held, or None once nobody loads and there is room to load it."""
-        deadline = None
-        while True:
-            if key in self._held:
-                return self._held[key]
+    def _held_or_turn(self, key: tuple[str, str, str], progress: Progress | None) -> _Held | None:
+        """The model, borrowed once more, if it is held; else None, once it is our turn to load."""
+        while key not in self._held:
             if not self._loading:
-                if self._make_room(n_bytes):
-                    return None
-                deadline = deadline or time.monotonic() + self._patience_seconds
-                if time.monotonic() > deadline:
-                    raise ValueError("all memory for models is in use: try again in a minute.")
-            if progress is not None:
-                progress(0.0, "waiting for another model")
-            self._changed.wait(timeout=0.5)
+                self._loading = True
+                return None
+            self._wait(progress, "waiting for another model to load")
+        held = self._held[key]
+        held.borrowers += 1
+        self._held.move_to_end(key)
+        return held
 
-    def _make_room(self, n_bytes: int) -> bool:
-        """Whether `n_bytes` more fit the budget, after letting go of what nobody uses."""
-        total = n_bytes + sum(held.n_bytes for held in self._held.values())
-        for key in [key for key, held in self._held.items() if held.borrowers == 0]:
-            if total <= self.budget_bytes:
-                break
-            total -= self._held.pop(key).n_bytes
-        return total <= self.budget_bytes
+    def _wait_for_room(self, n_bytes: int, progress: Progress | None) -> None:
+        """Lets go of what nobody uses until `n_bytes` fit; waits for borrowers if it must."""
+        deadline = time.monotonic() + self._patience_seconds
+        while True:
+            in_all = n_bytes + sum(held.n_bytes for held in self._held.values())
+            excess = in_all - self.budget_bytes
+            for key in [key for key, held in self._held.items() if held.borrowers == 0]:
+                if excess > 0:
+                    excess -= self._held.pop(key).n_bytes
+            if excess <= 0:
+                return
+            if time.monotonic() > deadline:
+                raise ValueError("all memory for models is in use: try again in a minute.")
+            self._wait(progress, "waiting for memory")
 
-    def _on_disk(self, name: str, path: Path, label: str) -> ModelSource:
-        files = [path] if path.is_file() else path.glob("*.safetensors")
-        return ModelSource(name, label, False, sum(file.stat().st_size for file in files))
+    def _wait(self, progress: Progress | None, stage: str) -> None:
+        if progress is not None:
+            progress(0.0, stage)
+        self._changed.wait(timeout=0.5)
+
+
+def _on_disk(name: str, label: str) -> ModelSource:
+    path = _path(name)
+    files = [path] if path.is_file() else path.glob("*.safetensors")
+    return ModelSource(name, label, False, sum(file.stat().st_size for file in files))
 
 
 def _hub_source(name: str) -> ModelSource:
     cfg = config_of(name)
+    parameters = count_parameters(cfg).total
     # The published files keep a float32 causal mask a layer beside the float32 weights.
-    n_bytes = _bytes(cfg, "float32") + 4 * cfg.n_layers * cfg.context_length**2
+    n_bytes = 4 * (parameters + cfg.n_layers * cfg.context_length**2)
     cached = is_cached(name)
-    state = "downloaded" if cached else f"downloads {n_bytes / 10**6:,.0f} MB"
-    label = f"{name.replace('gpt2', 'GPT-2')} by OpenAI, {state}"
+    size = "downloaded" if cached else f"{n_bytes / 10**9:.2f} GB to download"
+    called = "GPT-2 " + (name.removeprefix("gpt2-") if "-" in name else "small")
+    label = f"{called} · {parameters / 10**6:,.0f} M, by OpenAI, {size}"
     return ModelSource(name, label, not cached, n_bytes)

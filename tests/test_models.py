@@ -1,0 +1,396 @@
+"""The registry: every name gives its model, many visitors share them, and memory is bounded."""
+
+import functools
+import http.server
+import threading
+import time
+from dataclasses import replace
+
+import huggingface_hub
+import pytest
+import torch
+from test_export import their_model
+from tiny_models import TINY, tiny_model
+
+from gpt import GPT_CONFIG_124M, GPTConfig, GPTModel, count_parameters, load_model, models
+from gpt.checkpoints import HUB_MODELS, hub, memory, save_model
+from gpt.models import Registry, config_of, random_source
+
+A, B, C = (random_source(TINY, seed) for seed in (1, 2, 3))
+ONE = 4 * count_parameters(TINY).total  # bytes of a tiny model in float32
+
+
+def equal(one, other):
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+# Names
+
+
+def test_book_124m_is_the_books_model_and_leaves_the_global_generator_alone(book_model):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    model = load_model("book-124M")
+    assert torch.equal(torch.rand(3), expected)
+    assert equal(model, book_model)
+    assert model.cfg == GPTConfig(**GPT_CONFIG_124M)
+    assert not model.training
+
+
+def test_a_random_source_is_drawn_as_after_manual_seed():
+    for cfg in (TINY, replace(TINY, tie_weights=True, qkv_bias=True)):
+        torch.manual_seed(42)
+        assert equal(load_model(random_source(cfg, 42)), GPTModel(cfg))
+        assert config_of(random_source(cfg, 42)) == cfg
+
+
+def test_models_drawn_in_many_threads_do_not_mix_their_numbers():
+    expected = {source: load_model(source) for source in (A, B, C)}
+    wrong = []
+
+    def draw(source):
+        wrong.extend(source for _ in range(5) if not equal(load_model(source), expected[source]))
+
+    threads = [threading.Thread(target=draw, args=(source,)) for source in (A, B, C) * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("random:", "no random model"),
+        ("random:seed=x", "no random model"),
+        ("random:seed=-1", "seed is -1"),
+        ("random:seed=1.5", "seed is 1.5"),
+        ("random:colour=3", "colour"),
+        ("random:emb_dim=770", "use 768 or 780"),
+        ("random:n_layers=true", "n_layers"),
+        ("random:vocab_size=[[[[", "no random model"),
+        ("nowhere/at/all", "there is no file or folder"),
+    ],
+)
+def test_a_source_that_cannot_be_is_one_clear_line(source, reason):
+    for ask in (load_model, config_of):
+        with pytest.raises(ValueError, match=reason) as caught:
+            ask(source)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_beside_a_name_must_be_its_own():
+    assert load_model(A, cfg=TINY).cfg == TINY
+    with pytest.raises(ValueError, match="leave cfg out"):
+        load_model(A, cfg=replace(TINY, n_layers=3))
+
+
+def test_hub_models_have_openais_shapes():
+    counted = [count_parameters(config_of(name)).total for name in HUB_MODELS]
+    # Radford et al. 2019 count otherwise; these are the tensors of the published files.
+    assert counted == [124_439_808, 354_823_168, 774_030_080, 1_557_611_200]
+
+
+# The registry
+
+
+def test_the_sources_say_what_needs_the_network_and_how_much(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "STORYTELLER", save_model(tiny_model(), tmp_path / "tales"))
+    monkeypatch.setattr(models, "is_cached", lambda name: name == "gpt2-medium")
+    found = {source.name: source for source in Registry(paths=[str(tmp_path / "tales")]).sources()}
+    assert list(found) == ["storyteller", str(tmp_path / "tales"), "book-124M", *HUB_MODELS]
+    assert found["storyteller"].size_bytes == (tmp_path / "tales/model.safetensors").stat().st_size
+    assert found["book-124M"].size_bytes == 652_038_144
+    network = [name for name, source in found.items() if source.needs_network]
+    assert network == ["gpt2", "gpt2-large", "gpt2-xl"]
+    assert found["gpt2"].label == "GPT-2 small · 124 M, by OpenAI, 0.55 GB to download"
+
+
+def test_the_storyteller_is_offered_only_where_it_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "STORYTELLER", tmp_path)
+    assert Registry().sources()[0].name == "book-124M"
+
+
+def test_a_path_that_was_not_given_is_no_model(tmp_path):
+    path = str(save_model(tiny_model(), tmp_path / "mine", "float32"))
+    with pytest.raises(ValueError, match="there is no model"), Registry().borrow(path):
+        pytest.fail("a visitor read a path of the machine")
+    with Registry(paths=[path]).borrow(path) as model:
+        assert equal(model, tiny_model())
+
+
+def test_a_model_is_loaded_once_and_shared():
+    registry = Registry(budget_bytes=ONE)
+    with registry.borrow(A) as one, registry.borrow(A) as other:
+        assert one is other
+    with registry.borrow(A) as again:
+        assert again is one
+        assert not again.training
+
+
+def test_the_least_recently_used_goes_first(monkeypatch):
+    loads = []
+    monkeypatch.setattr(
+        models, "load_model", lambda source, *_, **__: (loads.append(source), tiny_model())[1]
+    )
+    registry = Registry(budget_bytes=2 * ONE)
+    for source in (A, B, A, C, A, B):
+        with registry.borrow(source):
+            pass
+    assert loads == [A, B, C, B]  # C took B's place, then B took C's: A was used in between
+
+
+def test_a_model_in_use_never_goes_and_who_needs_its_room_waits():
+    registry = Registry(budget_bytes=ONE)
+    got, stages = threading.Event(), []
+
+    def other():
+        with registry.borrow(B, progress=lambda _, stage: stages.append(stage)) as model:
+            assert equal(model, load_model(B))
+            got.set()
+
+    with registry.borrow(A) as model:
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert not got.wait(0.3)
+        assert equal(model, load_model(A))
+    assert got.wait(10)
+    thread.join()
+    assert "waiting for memory" in stages
+    assert len(registry._held) == 1
+
+
+def test_waiting_for_room_ends_with_a_line():
+    registry = Registry(budget_bytes=ONE, patience_seconds=0.1)
+    with (
+        registry.borrow(A),
+        pytest.raises(ValueError, match="all memory for models is in use"),
+        registry.borrow(B),
+    ):
+        pytest.fail("there was no room")
+    with registry.borrow(B) as model:
+        assert equal(model, load_model(B))
+
+
+def test_a_model_over_the_budget_is_refused_before_anything_is_allocated(monkeypatch):
+    monkeypatch.setattr(models, "GPTModel", lambda cfg: pytest.fail("was allocated"))
+    huge = random_source(replace(TINY, n_layers=10**12), 0)
+    with pytest.raises(ValueError, match="MiB are allowed here: use a smaller one"):
+        Registry(budget_bytes=10**9).borrow(huge).__enter__()
+
+
+def test_two_visitors_asking_for_two_models_at_once_both_get_theirs(monkeypatch):
+    real, inside, most = models.load_model, [], []
+
+    def slow(*args, **options):
+        inside.append(args)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.remove(args)
+        return real(*args, **options)
+
+    monkeypatch.setattr(models, "load_model", slow)
+    registry, start, right = Registry(budget_bytes=2 * ONE), threading.Barrier(8), []
+
+    def visit(source):
+        start.wait()
+        with registry.borrow(source) as model:
+            right.append(equal(model, real(source)))
+
+    threads = [threading.Thread(target=visit, args=(source,)) for source in (A, B) * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert right == [True] * 8
+    assert most == [1, 1]  # each was loaded once, and one at a time
+
+
+def test_a_failed_load_leaves_the_others_and_can_be_tried_again(tmp_path):
+    path = tmp_path / "mine"
+    registry = Registry(budget_bytes=10 * ONE, paths=[str(path)])
+    with registry.borrow(A) as before:
+        pass
+    save_model(tiny_model(), path, "float32")
+    whole = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match="SHA-256"), registry.borrow(str(path)):
+        pytest.fail("was loaded")
+    with registry.borrow(A) as after:
+        assert after is before
+    (path / "model.safetensors").write_bytes(whole)
+    with registry.borrow(str(path)) as model:
+        assert equal(model, tiny_model())
+
+
+def test_a_visitor_who_leaves_gives_the_model_back():
+    registry = Registry(budget_bytes=ONE)
+
+    def handler():
+        with registry.borrow(A):
+            yield 1
+            yield 2
+
+    running = handler()
+    next(running)
+    running.close()  # what the web server does when Stop is pressed
+    assert [held.borrowers for held in registry._held.values()] == [0]
+
+
+def test_the_same_name_in_two_precisions_is_two_models():
+    registry = Registry(budget_bytes=2 * ONE)
+    with registry.borrow(A) as whole, registry.borrow(A, precision="float16") as half:
+        assert half.pos_emb.weight.dtype == torch.float16
+        assert torch.equal(whole.pos_emb.weight.half(), half.pos_emb.weight)
+
+
+def test_the_budget_is_half_of_what_is_free(monkeypatch):
+    monkeypatch.setattr(models, "free_bytes", lambda: 1000)
+    assert Registry().budget_bytes == 500
+
+
+def test_too_little_memory_to_draw_a_model_is_one_line(monkeypatch):
+    monkeypatch.setattr(memory, "_machine_bytes", lambda: iter([ONE - 1]))
+    with pytest.raises(ValueError, match="MiB free"):
+        load_model(A)
+
+
+# The Hub, as a server on this machine that answers as the Hub does
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Serves `files` of one revision; breaks off after `cut` bytes of a body if that is set."""
+
+    files: dict = {}  # noqa: RUF012
+    revision = HUB_MODELS["gpt2"].revision
+    cut = None
+    asked: list = []  # noqa: RUF012
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body):
+        parts = self.path.strip("/").split("/")
+        Hub.asked.append(self.path)
+        if parts[:2] != ["openai-community", "gpt2"] or parts[3] != self.revision:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RevisionNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        content = self.files[parts[-1]]
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", self.revision)
+        self.send_header("ETag", f'"{parts[-1]}"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            self.wfile.write(content[: self.cut])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def local_hub(tmp_path, monkeypatch):
+    """The registry's downloads go to a local server that has a tiny GPT-2 as openai's."""
+    their_model().save_pretrained(tmp_path / "published")
+    published = {path.name: path.read_bytes() for path in (tmp_path / "published").iterdir()}
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(Hub, "files", published)
+    monkeypatch.setattr(Hub, "asked", [])
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    real = huggingface_hub.hf_hub_download
+    monkeypatch.setattr(
+        huggingface_hub,
+        "hf_hub_download",
+        functools.partial(
+            real, endpoint=f"http://127.0.0.1:{server.server_port}", cache_dir=tmp_path / "cache"
+        ),
+    )
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # the client waits between its attempts
+    yield Hub
+    server.shutdown()
+    server.server_close()
+
+
+def test_gpt2_comes_from_the_hub_at_its_pinned_revision_and_is_cached(local_hub):
+    progress = []
+    model = load_model("gpt2", progress=lambda *step: progress.append(step))
+    theirs = their_model()
+    assert torch.equal(model.tok_emb.weight, theirs.transformer.wte.weight)
+    assert all(f"/resolve/{HUB_MODELS['gpt2'].revision}/" in path for path in local_hub.asked)
+    assert {path.rsplit("/", 1)[1] for path in local_hub.asked} == set(hub.FILES)
+    downloading = [fraction for fraction, stage in progress if stage == "downloading"]
+    assert downloading == sorted(downloading)
+    assert downloading[-1] == 1
+    asked = len(local_hub.asked)
+    load_model("gpt2")
+    assert len(local_hub.asked) == asked  # the second time nobody is asked
+
+
+def test_the_revisions_are_the_ones_that_public_code_quotes():
+    assert {name: model.revision for name, model in HUB_MODELS.items()} == {
+        "gpt2": "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+        "gpt2-medium": "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
+        "gpt2-large": "32b71b12589c2f8d625668d2335a01cac3249519",
+        "gpt2-xl": "15ea56dee5df4983c59b2538573817e1667135e2",
+    }
+
+
+def test_a_revision_that_is_gone_names_the_way_around(local_hub, monkeypatch):
+    monkeypatch.setattr(Hub, "revision", "another")
+    with pytest.raises(ValueError, match=r"no revision 607a30.* any more: download config.json"):
+        load_model("gpt2")
+
+
+def test_a_connection_that_breaks_off_is_one_line_and_the_registry_goes_on(local_hub, monkeypatch):
+    monkeypatch.setattr(Hub, "cut", 1000)
+    registry = Registry(budget_bytes=10**9)
+    with registry.borrow(A) as before:
+        pass
+    with pytest.raises(ValueError, match="cannot be downloaded: is there a network") as caught:
+        registry.borrow("gpt2").__enter__()
+    assert "\n" not in str(caught.value)
+    with registry.borrow(A) as after:
+        assert after is before
+    monkeypatch.setattr(Hub, "cut", None)
+    with registry.borrow("gpt2") as model:
+        assert model.cfg.qkv_bias
+
+
+@pytest.mark.parametrize("how", ["offline", "unreachable"])
+def test_no_network_is_one_line_that_names_the_way_around(how, local_hub, monkeypatch):
+    if how == "offline":
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    else:
+        nobody = functools.partial(huggingface_hub.hf_hub_download, endpoint="http://127.0.0.1:9")
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", nobody)
+    with pytest.raises(ValueError, match=r"is there a network\? Or download config.json") as caught:
+        load_model("gpt2")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_while_downloading_is_one_line(local_hub, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", full)
+    with pytest.raises(ValueError, match="the disk is full"):
+        load_model("gpt2")
+
+
+def test_a_bug_in_the_client_is_not_passed_off_as_the_networks_fault(monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", broken)
+    with pytest.raises(ZeroDivisionError):
+        load_model("gpt2")
