@@ -157,3 +157,22 @@ def test_a_cancelled_run_ends_and_the_next_is_clean(url):
 def test_the_books_example_is_greedy_with_six_tokens():
     assert (BOOK_EXAMPLE.prompt, BOOK_EXAMPLE.max_new_tokens) == ("Hello, I am", 6)
     assert (BOOK_EXAMPLE.temperature, BOOK_EXAMPLE.source) == (0.0, "book-124M")
+
+
+def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could():
+    """A failed download must leave the visitor with the model that worked."""
+    failed = generation.RunMemory(1, loading="gpt2", loaded="storyteller")
+    assert generation._after_failure(failed, "gpt2")[-1] == "storyteller"
+    mistake = generation.RunMemory(1, loaded="storyteller")
+    assert generation._after_failure(mistake, "book-124M")[-1] == "book-124M"
+
+
+def test_the_memory_says_what_is_loading_and_then_what_is_loaded(registry, tokenizer):
+    updates = [
+        memory
+        for *_, memory in generation.stream(
+            registry, tokenizer, "Hello", OPTIONS, "cpu", "storyteller"
+        )
+    ]
+    assert updates[0] == (3, "storyteller", "")
+    assert set(updates[1:]) == {(3, "", "storyteller")}

@@ -107,7 +107,10 @@ def token_chips(run: Continuation, tokenizer: Tokenizer) -> str:
                 special=step.token_id == tokenizer.end_of_text_id,
             )
         )
-    return chips_html(chips, label="New tokens")
+    if not chips:
+        return ""
+    hint = "Each new token, darker the more probable it was; hover or focus one for the others."
+    return f'<p class="hint">{hint}</p>{chips_html(chips, label="New tokens")}'
 
 
 def _display(tokenizer: Tokenizer, token_id: int) -> str:

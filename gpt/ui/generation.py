@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -29,6 +29,17 @@ DEFAULTS = (120, 0.8, 0, 1, DRAW_A_SEED)  # max_new_tokens, temperature, top-k, 
 UPDATE_SECONDS = 0.04  # the browser needs no more than 25 updates a second
 
 
+class RunMemory(NamedTuple):
+    """What this visitor's page remembers of its last run; plain values only."""
+
+    seed: int = 0
+    loading: str = ""  # the model being fetched; stays set if fetching failed
+    loaded: str = ""  # the last model that was there
+
+
+Update = tuple[str, str, str, RunMemory]  # text, statistics, chips, memory
+
+
 def stream(
     registry: Registry,
     tokenizer: Tokenizer,
@@ -37,8 +48,8 @@ def stream(
     device: str,
     source: str,
     on_stage: Callable[[float, str], None] | None = None,
-) -> Iterator[tuple[str, str, str, int]]:
-    """Text, statistics, chips and seed so far: the first token at once, then every 40 ms.
+) -> Iterator[Update]:
+    """What the page shows so far: the first token at once, then an update every 40 ms.
 
     Closing the iterator, as Stop and a closed browser tab do, ends this run and no other.
     """
@@ -46,20 +57,22 @@ def stream(
     device, missing = usable_device(device)
     options = options.with_seed()
     assert options.seed is not None
-    yield "", f'<p class="stats">{escape(f"Loading {source} …")}</p>', "", options.seed
+    memory = RunMemory(options.seed, loading=source)
+    yield "", f'<p class="stats">{escape(f"Loading {source} …")}</p>', "", memory
     with registry.borrow(source, device=device, progress=on_stage) as model:
         sent = 0.0
         run = None
+        memory = RunMemory(options.seed, loaded=source)
         for run in continue_text(model, tokenizer, prompt, options, device):
             if missing and not run.steps:
                 run.plan_notes.append(missing)
             now = time.perf_counter()
             if len(run.steps) <= 1 or now - sent >= UPDATE_SECONDS:
                 sent = now
-                yield run.text, stats_html(run, options.max_new_tokens), "", options.seed
+                yield run.text, stats_html(run, options.max_new_tokens), "", memory
     assert run is not None
     stats = stats_html(run, options.max_new_tokens)
-    yield run.text, stats, token_chips(run, tokenizer), options.seed
+    yield run.text, stats, token_chips(run, tokenizer), memory
 
 
 def sampling_options(
@@ -114,7 +127,7 @@ def build(
         seed: float | None = DRAW_A_SEED,
         model: str = default_source,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Iterator[tuple[str, str, str, int]]:
+    ) -> Iterator[Update]:
         options = sampling_options(max_new_tokens, temperature, top_k, top_p, seed)
         on_cuda = device.startswith("cuda")
         run = run_on_gpu if on_cuda else run_here
@@ -128,13 +141,13 @@ def build(
         temperature: float,
         top_k: float | None,
         top_p: float,
-        seed: int,
+        memory: RunMemory,
         device: str,
         model: str,
     ) -> Iterator[tuple[Any, Any]]:
         if not wanted:
             return
-        options = sampling_options(max_new_tokens, temperature, top_k, top_p, seed)
+        options = sampling_options(max_new_tokens, temperature, top_k, top_p, memory[0])
         source = random_source(registry.config_of(model), UNTRAINED_SEED)
         for text, stats, _, _ in stream(registry, tokenizer, prompt, options, device, source):
             yield text, stats
@@ -144,10 +157,10 @@ def build(
 
 
 def _wire(controls: GenerationControls, generate_text: Any, generate_untrained: Any) -> None:
-    used_seed = gr.State(0)
+    memory = gr.State(RunMemory())
     c = controls
     buttons = [c.run, c.stop]
-    outputs = [c.output, c.stats, c.tokens, used_seed]
+    outputs = [c.output, c.stats, c.tokens, memory]
     beside = [c.untrained_output, c.untrained_stats]
     running: list[Any] = []
 
@@ -171,7 +184,7 @@ def _wire(controls: GenerationControls, generate_text: Any, generate_untrained: 
                 c.temperature,
                 c.top_k,
                 c.top_p,
-                used_seed,
+                memory,
                 c.device,
                 c.model,
             ],
@@ -179,7 +192,13 @@ def _wire(controls: GenerationControls, generate_text: Any, generate_untrained: 
             api_visibility="private",
             concurrency_id="model",
         )
-        first.failure(_idle, None, buttons, api_visibility="private", queue=False)
+        first.failure(
+            _after_failure,
+            [memory, c.model],
+            [*buttons, c.model],
+            api_visibility="private",
+            queue=False,
+        )
         second.then(_idle, None, buttons, api_visibility="private", queue=False)
         running.extend([first, second])
 
@@ -198,7 +217,14 @@ def _wire(controls: GenerationControls, generate_text: Any, generate_untrained: 
         )
         chain(filled)
     # Stop restores the buttons itself: after a cancel the rest of the chain does not run.
-    c.stop.click(_idle, None, buttons, cancels=running, api_visibility="private", queue=False)
+    c.stop.click(
+        _stopped,
+        c.stats,
+        [*buttons, c.stats],
+        cancels=running,
+        api_visibility="private",
+        queue=False,
+    )
     c.model.change(model_note, c.model, c.note, api_visibility="private", queue=False)
     c.beside_untrained.change(
         lambda shown: [gr.update(visible=shown)] * 2,
@@ -216,6 +242,16 @@ def _busy() -> list[Any]:
 
 def _idle() -> list[Any]:
     return [gr.update(visible=True), gr.update(visible="hidden")]
+
+
+def _stopped(stats: str) -> list[Any]:
+    return [*_idle(), stats + '<p class="stats">Stopped: what was written stays.</p>']
+
+
+def _after_failure(memory: RunMemory, model: str) -> list[Any]:
+    """A model that could not be loaded gives way to the last one that could."""
+    _, loading, loaded = memory
+    return [*_idle(), loaded if loading and loaded else model]
 
 
 def _fill(example: Example) -> list[Any]:
