@@ -204,12 +204,13 @@ def _generate(args: argparse.Namespace) -> None:
         model = load_model(args.model, args.device, args.precision, progress=progress)
     for note in plan(model.cfg, len(ids), options.max_new_tokens).notes():
         print(note, file=sys.stderr)
+    steps = generate(model, ids, options, tokenizer.end_of_text_id)
     text, started, n_tokens = tokenizer.stream(), time.perf_counter(), 0
     sys.stdout.reconfigure(errors="replace")
     sys.stdout.write(prompt)
     sys.stdout.flush()
     try:
-        for step in generate(model, ids, options, tokenizer.end_of_text_id):
+        for step in steps:
             n_tokens += 1
             if step.stop != "stop_id":
                 sys.stdout.write(text.push(step.token_id))
