@@ -202,9 +202,9 @@ def _generate(args: argparse.Namespace) -> None:
         raise ValueError("the prompt is empty: give at least one character.")
     with _progress() as progress:
         model = load_model(args.model, args.device, args.precision, progress=progress)
+    steps = generate(model, ids, options, tokenizer.end_of_text_id)  # refuses here, if at all
     for note in plan(model.cfg, len(ids), options.max_new_tokens).notes():
         print(note, file=sys.stderr)
-    steps = generate(model, ids, options, tokenizer.end_of_text_id)
     text, started, n_tokens = tokenizer.stream(), time.perf_counter(), 0
     sys.stdout.reconfigure(errors="replace")
     sys.stdout.write(prompt)
