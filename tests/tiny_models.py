@@ -11,6 +11,7 @@ import torch
 
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
+from gpt.models import config_of, load_model
 
 TINY = GPTConfig(vocab_size=97, context_length=32, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.1)
 VARIANTS = [
@@ -51,9 +52,9 @@ class TinyRegistry:
         return tuple(TinySource(name, name.title()) for name in self.models)
 
     def config_of(self, source: str) -> GPTConfig:
-        return self.models[source].cfg
+        return config_of(source) if source.startswith("random:") else self.models[source].cfg
 
     @contextmanager
     def borrow(self, source: str, *_: Any, **__: Any) -> Iterator[GPTModel]:
         self.borrowed += 1
-        yield self.models[source]
+        yield load_model(source) if source.startswith("random:") else self.models[source]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -126,13 +125,47 @@ def paired_bars(
             hovertemplate="%{customdata}: %{x:.4g}<extra>%{fullData.name}</extra>",
         )
     _horizontal(figure, labels, [*first, *second], axis, row_height=34)
-    figure.update_layout(
+    return with_legend(figure).update_layout(bargap=0.25)
+
+
+def paired_dots(
+    labels: Sequence[str], first: Sequence[float], second: Sequence[float], names: tuple[str, str]
+) -> go.Figure:
+    """Two probabilities a label as dots on a log axis, for distributions of unlike sizes."""
+    figure = go.Figure()
+    for name, values, colour, symbol in (
+        (names[0], first, HUE, "circle"),
+        (names[1], second, PARTS[1], "diamond"),
+    ):
+        figure.add_scatter(
+            x=[max(value, 1e-12) for value in values],
+            y=list(range(len(labels))),
+            mode="markers",
+            name=escape(name),
+            marker={"color": colour, "symbol": symbol, "size": 11},
+            customdata=[escape(label) for label in labels],
+            hovertemplate="%{customdata}: %{x:.3g}<extra>%{fullData.name}</extra>",
+        )
+    _horizontal(figure, labels, [], "probability, log scale")
+    powers = list(range(-12, 1))
+    ticks = ["1", "10 %", "1 %", "0.1 %", "0.01 %"]
+    figure.update_xaxes(
+        type="log",
+        autorange=True,
+        range=None,
+        tickvals=[10.0**power for power in powers],
+        ticktext=[ticks[-p] if -p < len(ticks) else f"1 in 10<sup>{-p}</sup>" for p in powers],
+    )
+    return with_legend(figure)
+
+
+def with_legend(figure: go.Figure) -> go.Figure:
+    """`figure` with its names in a row above the plot."""
+    return figure.update_layout(
         showlegend=True,
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
         margin={"t": 40},
-        bargap=0.25,
     )
-    return figure
 
 
 def _horizontal(
@@ -193,91 +226,3 @@ def cumulative_bar(segments: Sequence[tuple[str, float, bool]], uniform: float |
             font={"color": PARTS[5], "size": 13},
         )
     return figure
-
-
-def activation_curve(
-    curves: dict[str, tuple[Sequence[float], Sequence[float]]],
-    points: tuple[Sequence[float], Sequence[float]],
-    points_name: str,
-) -> go.Figure:
-    """Named curves over one axis and this run's points on them."""
-    figure = go.Figure()
-    dashes: list[Any] = ["solid", "dash"]
-    for (name, (x, y)), dash, colour in zip(curves.items(), dashes, (HUE, PARTS[1]), strict=False):
-        figure.add_scatter(
-            x=list(x), y=list(y), mode="lines", name=name, line={"dash": dash, "color": colour}
-        )
-    figure.add_scatter(
-        x=list(points[0]),
-        y=list(points[1]),
-        mode="markers",
-        name=points_name,
-        marker={"color": PARTS[5], "size": 5, "opacity": 0.45},
-        hovertemplate="in %{x:.3g}, out %{y:.3g}<extra></extra>",
-    )
-    style(figure, height=340)
-    figure.update_layout(
-        showlegend=True,
-        margin={"t": 40},
-        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
-    )
-    figure.update_xaxes(title="before the activation")
-    figure.update_yaxes(title="after")
-    return figure
-
-
-def strip(values: np.ndarray, rows: Sequence[str]) -> go.Figure:
-    """Rows of numbers as a signed heat strip; NaN cells stay empty."""
-    values = np.asarray(values, dtype=np.float32)
-    high = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
-    figure = go.Figure(
-        go.Heatmap(
-            z=values,
-            zmin=-high,
-            zmax=high,
-            colorscale=SIGNED_SCALE,
-            hovertemplate="%{y}, number %{x}: %{z:.4g}<extra></extra>",
-            hoverongaps=False,
-            colorbar={"thickness": 10},
-        )
-    )
-    style(figure, height=max(200, min(560, 110 + 18 * len(rows))), left=110)
-    every = -(-len(rows) // 24)
-    at = list(range(0, len(rows), every))
-    figure.update_yaxes(
-        tickvals=at,
-        ticktext=[escape(rows[i]) for i in at],
-        autorange="reversed",
-        showgrid=False,
-        zeroline=False,
-        tickfont={"family": "monospace", "size": 11},
-    )
-    return figure.update_xaxes(title="number", showgrid=False, zeroline=False)
-
-
-def histogram_pair(
-    first: np.ndarray, second: np.ndarray, names: tuple[str, str], bins: int = 40
-) -> go.Figure:
-    """How the numbers of two rows are spread, over the same bins."""
-    edges = np.histogram_bin_edges(np.concatenate([first, second]), bins)
-    middle = ((edges[:-1] + edges[1:]) / 2).tolist()
-    figure = go.Figure()
-    for name, values, colour in ((names[0], first, PARTS[1]), (names[1], second, HUE)):
-        counts = np.histogram(values, edges)[0]
-        figure.add_bar(
-            x=middle,
-            y=counts.tolist(),
-            name=escape(name),
-            marker={"color": colour},
-            opacity=0.65,
-            hovertemplate="about %{x:.3g}: %{y} numbers<extra>%{fullData.name}</extra>",
-        )
-    style(figure, height=300)
-    figure.update_layout(
-        barmode="overlay",
-        showlegend=True,
-        margin={"t": 40},
-        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
-    )
-    figure.update_xaxes(title="value")
-    return figure.update_yaxes(title="how many of the row's numbers")

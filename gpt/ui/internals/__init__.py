@@ -9,7 +9,18 @@ import gradio as gr
 from gpt.internals.run import resolve_position
 from gpt.tokenizer import Tokenizer
 from gpt.ui.errors import one_line_errors
-from gpt.ui.internals import attention, choice, ledger, lens, logits, residual, shapes
+from gpt.ui.internals import (
+    ablation,
+    attention,
+    choice,
+    compare,
+    ledger,
+    lens,
+    logits,
+    mattered,
+    residual,
+    shapes,
+)
 from gpt.ui.internals import position as position_section
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, State
 from gpt.ui.internals.prompt import CHIP_JS, prompt_chips, prompt_message
@@ -64,6 +75,9 @@ def build(registry: Any, tokenizer: Tokenizer, source: str | None = None) -> gr.
     bars, views = logits.build(shared)
     ledger.build(shared)
     choice.build(shared)
+    mattered.build(shared)
+    ablation.build(shared)
+    compare.build(shared)
     shapes.build(shared)
     result = gr.JSON(visible=False)
 

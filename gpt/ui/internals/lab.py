@@ -122,16 +122,25 @@ class Lab:
     def memo(self, state: State, name: str, compute: Callable[[], Any], *settings: Any) -> Any:
         """`compute()` of this state and these settings, remembered; for small results only."""
         key = (state["source"], tuple(state["ids"]), name, *settings)
+        result = self.recall(key)
+        if result is None:
+            result = compute()
+            self.remember(key, result)
+        return result
+
+    def recall(self, key: tuple[Any, ...]) -> Any:
+        """What was remembered under `key`, or None."""
         with self._memos_lock:
             if key in self._memos:
                 self._memos.move_to_end(key)
-                return self._memos[key]
-        result = compute()
+            return self._memos.get(key)
+
+    def remember(self, key: tuple[Any, ...], result: Any) -> None:
+        """Keep a small result; the least recently used of `KEPT_MEMOS` goes."""
         with self._memos_lock:
             self._memos[key] = result
             while len(self._memos) > KEPT_MEMOS:
                 self._memos.popitem(last=False)
-        return result
 
     def token_id(self, state: State, query: str, default: int) -> int:
         """The id that a box names by text or number; `default` if the box is empty.

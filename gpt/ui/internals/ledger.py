@@ -57,13 +57,13 @@ def _sum(ledger: Ledger, what: str, position: int) -> str:
     for term in ledger.terms:
         by_kind[term.kind] = by_kind.get(term.kind, 0.0) + term.value
     numbers = " + ".join(f"({kind} {significant(v, 4)})" for kind, v in by_kind.items())
+    logit, total = _minus(f"{ledger.logit:.4f}"), _minus(f"{ledger.total:.4f}")
     return say(
-        f"The {what} at position {position} is {ledger.logit:.4f}. {len(ledger.terms)} terms add "
-        f"up to {ledger.total:.4f}; the difference of {ledger.difference:.1e} is rounding in "
-        "float32."
+        f"The {what} at position {position} is {logit}. {len(ledger.terms)} terms add up to "
+        f"{total}; the difference of {_minus(f'{ledger.difference:.1e}')} is rounding in float32."
     ) + formula(
         "logit = Σ (term − its mean) · (norm scale × head row) ÷ √(var + eps) + shift · head row",
-        f"{ledger.total:.4f} = {numbers}",
+        f"{total} = {numbers}",
     )
 
 
@@ -81,6 +81,10 @@ def _table(ledger: Ledger, position: int) -> str:
         csv_rows=exact,
         text_columns=(0, 1),
     )
+
+
+def _minus(number: str) -> str:
+    return number.replace("-", "−")
 
 
 def _short(name: str) -> str:

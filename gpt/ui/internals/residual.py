@@ -10,12 +10,14 @@ import plotly.graph_objects as go
 import torch
 
 from gpt.internals.residual import VECTORS, embeddings, read_norm, read_stream, token_vector
+from gpt.internals.run import Run
 from gpt.ui.internals.heat import heat_table
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section
 from gpt.ui.internals.tables import csv_link, formula, say, table_html
-from gpt.ui.internals_figures import activation_curve, histogram_pair, paired_bars, strip
+from gpt.ui.internals_figures import paired_bars
 from gpt.ui.numbers import significant
+from gpt.ui.vector_figures import activation_curve, histogram_pair, strip
 
 EMBEDDING_INTRO = (
     "Each token id picks a row of the token table, each position a row of the position table; "
@@ -89,11 +91,14 @@ def stream_views(lab: Lab, state: State, measure: str) -> tuple[str, go.Figure, 
         f"{significant(last)}; over all layers the {more} wrote the longer vectors."
     ) + formula(
         "resid_out = resid_in + att_out + ff_out",
-        f"layer 0, lengths: {significant(first)} plus {significant(att[0])} plus "
-        f"{significant(ff[0])} gives {significant(stream.norms[2, at].item())}, "
-        "since vectors may cancel",
+        f"number 0 in layer 0: {_first(run, 'resid_out', at)} = {_first(run, 'resid_in', at)} + "
+        f"{_first(run, 'att_out', at)} + {_first(run, 'ff_out', at)}",
     )
     return words + heat, figure, table
+
+
+def _first(run: Run, name: str, position: int) -> str:
+    return significant(run.layer(0, name)[position, 0].item(), 4)
 
 
 def vector_views(
@@ -150,13 +155,19 @@ def _vector_words(name: str, layer: int, vector: np.ndarray) -> str:
 
 def _norm_words(row: Any, before: torch.Tensor, after: torch.Tensor) -> str:
     scale, shift = row.scale[0].item(), row.shift[0].item()
+    deviation = (row.variance + row.eps) ** 0.5
     table = table_html(
         "LayerNorm",
         ["row", "mean", "variance"],
         [
             ["before", significant(row.mean, 4), significant(row.variance, 4)],
             [
-                "after, with scale and shift",
+                "before scale and shift",
+                significant((before - row.mean).mean().item() / deviation, 4),
+                significant(row.variance / deviation**2, 4),
+            ],
+            [
+                "after",
                 significant(after.mean().item(), 4),
                 significant(after.var(correction=0).item(), 4),
             ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,23 +46,29 @@ class Section:
         controls: Sequence[gr.components.Component],
         outputs: Sequence[gr.components.Component],
         with_model: bool = False,
-    ) -> None:
+    ) -> gr.events.Dependency:
         """Call `render(state, *control values)` when opened or when anything changes.
 
         Nothing is computed while the section is closed or before the first run. `with_model`
         marks a reading that computes with the weights: it takes its turn among model events.
+        A generator function streams. The result is the event, to be cancelled by name.
         """
         page = self.page
 
-        @one_line_errors
         def refresh(values: dict[Any, Any]) -> Any:
             if not values[self.opened] or not values[page.state]:
                 return gr.skip()
             return render(values[page.state], *[values[control] for control in controls])
 
-        gr.on(
+        def stream(values: dict[Any, Any]) -> Any:
+            if not values[self.opened] or not values[page.state]:
+                yield gr.skip()
+            else:
+                yield from render(values[page.state], *[values[control] for control in controls])
+
+        return gr.on(
             [self.opened.change, page.state.change, *[control.change for control in controls]],
-            refresh,
+            one_line_errors(stream if inspect.isgeneratorfunction(render) else refresh),
             {self.opened, page.state, *controls},
             list(outputs),
             trigger_mode="always_last",

@@ -1,0 +1,92 @@
+"""Figures of single vectors: strips, histograms, and the activation with points on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from gpt.ui.figures import HUE, PARTS, style
+from gpt.ui.internals_figures import SIGNED_SCALE, with_legend
+
+
+def activation_curve(
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]],
+    points: tuple[Sequence[float], Sequence[float]],
+    points_name: str,
+) -> go.Figure:
+    """Named curves over one axis and this run's points on them."""
+    figure = go.Figure()
+    dashes: list[Any] = ["solid", "dash"]
+    for (name, (x, y)), dash, colour in zip(curves.items(), dashes, (HUE, PARTS[1]), strict=False):
+        figure.add_scatter(
+            x=list(x), y=list(y), mode="lines", name=name, line={"dash": dash, "color": colour}
+        )
+    figure.add_scatter(
+        x=list(points[0]),
+        y=list(points[1]),
+        mode="markers",
+        name=points_name,
+        marker={"color": PARTS[5], "size": 5, "opacity": 0.45},
+        hovertemplate="in %{x:.3g}, out %{y:.3g}<extra></extra>",
+    )
+    style(figure, height=340)
+    figure.update_xaxes(title="before the activation")
+    figure.update_yaxes(title="after")
+    return with_legend(figure)
+
+
+def strip(values: np.ndarray, rows: Sequence[str]) -> go.Figure:
+    """Rows of numbers as a signed heat strip; NaN cells stay empty."""
+    values = np.asarray(values, dtype=np.float32)
+    high = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            zmin=-high,
+            zmax=high,
+            colorscale=SIGNED_SCALE,
+            hovertemplate="%{y}, number %{x}: %{z:.4g}<extra></extra>",
+            hoverongaps=False,
+            colorbar={"thickness": 10},
+        )
+    )
+    style(figure, height=max(200, min(560, 110 + 18 * len(rows))), left=110)
+    every = -(-len(rows) // 24)
+    at = list(range(0, len(rows), every))
+    figure.update_yaxes(
+        tickvals=at,
+        ticktext=[escape(rows[i]) for i in at],
+        autorange="reversed",
+        showgrid=False,
+        zeroline=False,
+        tickfont={"family": "monospace", "size": 11},
+    )
+    return figure.update_xaxes(title="number", showgrid=False, zeroline=False)
+
+
+def histogram_pair(
+    first: np.ndarray, second: np.ndarray, names: tuple[str, str], bins: int = 40
+) -> go.Figure:
+    """How the numbers of two rows are spread, over the same bins."""
+    edges = np.histogram_bin_edges(np.concatenate([first, second]), bins)
+    middle = ((edges[:-1] + edges[1:]) / 2).tolist()
+    figure = go.Figure()
+    for name, values, colour in ((names[0], first, PARTS[1]), (names[1], second, HUE)):
+        counts = np.histogram(values, edges)[0]
+        figure.add_bar(
+            x=middle,
+            y=counts.tolist(),
+            name=escape(name),
+            marker={"color": colour},
+            opacity=0.65,
+            hovertemplate="about %{x:.3g}: %{y} numbers<extra>%{fullData.name}</extra>",
+        )
+    style(figure, height=300)
+    figure.update_layout(barmode="overlay")
+    figure.update_xaxes(title="value")
+    figure.update_yaxes(title="how many of the row's numbers")
+    return with_legend(figure)
