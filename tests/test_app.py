@@ -1,0 +1,106 @@
+"""The page as a whole: its three endpoints, its ids, its limits, its command line."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from gradio_client import Client
+
+import app
+
+ROOT = Path(__file__).resolve().parent.parent
+ELEMENTS = """
+gen-prompt gen-max-new-tokens gen-device gen-temperature gen-top-k gen-top-p gen-seed gen-run
+gen-stop gen-output gen-stats gen-model
+arch-preset arch-vocab_size arch-context_length arch-emb_dim arch-n_heads arch-n_layers
+arch-drop_rate arch-qkv_bias arch-tie_weights arch-total arch-table arch-plot
+int-prompt int-position int-run int-logits int-softmax int-table int-model
+"""
+IDS = ELEMENTS.split()
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return app.build_demo()
+
+
+@pytest.fixture(scope="module")
+def url(demo):
+    _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
+    yield address
+    demo.close()
+
+
+def test_every_promised_element_is_there_once(demo):
+    found = [
+        component["props"].get("elem_id") for component in demo.get_config_file()["components"]
+    ]
+    assert {name: found.count(name) for name in IDS} == dict.fromkeys(IDS, 1)
+
+
+def test_only_the_three_named_endpoints_are_public(url):
+    endpoints = Client(url, verbose=False).view_api(return_format="dict")["named_endpoints"]
+    assert sorted(endpoints) == ["/architecture", "/generate", "/internals"]
+    for endpoint in endpoints.values():
+        required = [p for p in endpoint["parameters"] if not p["parameter_has_default"]]
+        assert len(required) <= 1, "all but the prompt have defaults"
+
+
+def test_the_endpoint_writes_the_books_nonsense(url):
+    result = Client(url, verbose=False).predict(
+        prompt="Hello, I am", max_new_tokens=6, temperature=0, model="book-124M",
+        api_name="/generate",
+    )  # fmt: skip
+    assert result[0] == " Featureiman Byeswickattribute argue"
+
+
+def test_direct_calls_that_pass_by_the_queue_are_refused(url):
+    """POST /gradio_api/run/<name> would let one visitor starve all others."""
+    request = urllib.request.Request(
+        f"{url}gradio_api/run/generate",
+        data=json.dumps({"data": ["Hello", 1, "cpu", 0, 0, 1, 1, "book-124M"]}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code in (401, 403, 404)
+
+
+def test_the_page_is_launched_quiet_and_limited(demo, url):
+    config = demo.get_config_file()
+    assert demo.analytics_enabled is False
+    assert demo.api_open is False
+    assert demo.max_file_size == 100 * 1024
+    assert demo.state_session_capacity == 128
+    assert config["enable_queue"]
+
+
+def test_an_unknown_model_on_the_command_line_is_one_line():
+    done = subprocess.run(
+        [sys.executable, "app.py", "--model", "gpt5"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert re.match(r"app.py: there is no model 'gpt5': use .*book-124M", done.stderr)
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_command_line_has_the_promised_flags():
+    args = app.parse_arguments(["--host", "0.0.0.0", "--port", "1", "--share", "--device", "cuda"])
+    assert (args.host, args.port, args.share, args.device) == ("0.0.0.0", 1, True, "cuda")
+
+
+def test_the_readme_names_every_file_of_the_package():
+    tree = (ROOT / "README.md").read_text().split("## Read it")[1].split("## Host it")[0]
+    missing = [
+        path.name
+        for path in (ROOT / "gpt").rglob("*.py")
+        if path.name not in tree and path.name != "__init__.py"
+    ]
+    assert missing == []
