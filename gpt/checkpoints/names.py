@@ -86,8 +86,8 @@ def from_gpt2(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             continue
         if name.transposed and tensor.dim() == 2:
             tensor = tensor.t()  # (in, out) -> (out, in)
-        parts = tensor.tensor_split(len(name.ours)) if len(name.ours) > 1 else (tensor,)
-        for target, part in zip(name.ours, parts, strict=True):
+        parts = tensor.tensor_split(len(name.ours)) if tensor.dim() else (tensor,) * 3
+        for target, part in zip(name.ours, parts, strict=False):
             ours[target.format(i=index)] = part
     return ours
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch.overrides import TorchFunctionMode
 
 from gpt.checkpoints.memory import check_device, check_memory
 from gpt.checkpoints.names import config_from_gpt2, from_gpt2, is_gpt2, their_name
+from gpt.checkpoints.tensors import INDEX, SUFFIXES, read_json, read_tensors, sha256_of
 from gpt.config import PRESETS, GPTConfig, as_config
 from gpt.model import GPTModel
 from gpt.precision import dtype_of
 
 FORMAT = "gpt-from-scratch/1"
-WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-_PICKLED = (".pth", ".pt")
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _EMBEDDING, _HEAD = "tok_emb.weight", "out_head.weight"
 
 Progress = Callable[[float, str], None]  # how much of a stage is done, 0 to 1, and its name
@@ -45,12 +41,13 @@ def load_checkpoint(
     weights = _weights_file(Path(path))
     given = as_config(cfg) if cfg is not None else None
     _check_sha256(weights)
-    stored = _read_tensors(weights)
+    stored = read_tensors(weights)
     tensors = _in_our_names(stored)
     found = _config_beside(weights)
     if found and given and found != given:
         raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
     found = found or given or _config_from_shapes(tensors, weights)
+    _check_sizes(found, tensors, weights)
     tensors = _tie(tensors, found, weights)
     with torch.device("meta"), _NothingDrawn():
         model = GPTModel(found)  # shapes without memory
@@ -95,7 +92,7 @@ def read_config(path: str | Path) -> GPTConfig:
     """
     weights = _weights_file(Path(path))
     found = _config_beside(weights)
-    return found or _config_from_shapes(_in_our_names(_read_tensors(weights)), weights)
+    return found or _config_from_shapes(_in_our_names(read_tensors(weights)), weights)
 
 
 def _config_beside(weights: Path) -> GPTConfig | None:
@@ -115,7 +112,7 @@ def _config_beside(weights: Path) -> GPTConfig | None:
 def _weights_file(path: Path) -> Path:
     """The file that holds (or lists) the weights at `path`, which must exist."""
     if path.is_file():
-        if path.name == INDEX or path.suffix in (".safetensors", *_PICKLED):
+        if path.name == INDEX or path.suffix in SUFFIXES:
             return path
         raise ValueError(f"{path} is no checkpoint: use a folder, a .safetensors or a .pth file.")
     if not path.is_dir():
@@ -123,7 +120,7 @@ def _weights_file(path: Path) -> Path:
     for name in (WEIGHTS, INDEX):
         if (path / name).is_file():
             return path / name
-    alone = [p for p in sorted(path.iterdir()) if p.suffix in (".safetensors", *_PICKLED)]
+    alone = [p for p in sorted(path.iterdir()) if p.suffix in SUFFIXES]
     if len(alone) == 1:
         return alone[0]
     raise ValueError(f"{path} holds no {WEIGHTS}: name the file to load.")
@@ -134,19 +131,7 @@ def _read_json_beside(weights: Path) -> tuple[dict[str, Any] | None, Path]:
     where = own if own.is_file() and weights.name != INDEX else weights.with_name(CONFIG)
     if not where.is_file():
         return None, where
-    return _read_json(where), where
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): it is damaged, fetch it again.") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"{path} holds no JSON object: it is damaged, fetch it again.")
-    return data
+    return read_json(where), where
 
 
 def _check_sha256(weights: Path) -> None:
@@ -158,66 +143,10 @@ def _check_sha256(weights: Path) -> None:
         raise ValueError(f"{weights} is damaged (not the SHA-256 in {where.name}): restore it.")
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _in_our_names(stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The file's tensors under our names, without the book's masks."""
     tensors = from_gpt2(stored) if is_gpt2(stored) else stored
     return {n: t for n, t in tensors.items() if not n.endswith(".att.mask")}
-
-
-def _read_tensors(weights: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of the file by its stored name; the values stay on disk until used."""
-    if weights.name == INDEX:
-        shards = _read_json(weights).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(v, str) for v in shards.values()):
-            raise ValueError(f"{weights} lists no weight_map: it is damaged, fetch it again.")
-        files = [weights.with_name(Path(name).name) for name in sorted(set(shards.values()))]
-        tensors = {n: t for file in files for n, t in _read_tensors(file).items()}
-    elif weights.suffix == ".safetensors":
-        tensors = _read_safetensors(weights)
-    else:
-        tensors = _read_pickled(weights)
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, torch.Tensor):
-            raise ValueError(f"{weights}: {name} is a {type(tensor).__name__}, not a tensor.")
-    return tensors
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): fetch it again.") from error
-
-
-def _read_pickled(path: Path) -> dict[str, Any]:
-    try:
-        try:
-            data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # files older than torch 1.6 cannot be memory-mapped
-            data = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors, which could run code, or is damaged: "
-            "save the model's state_dict() alone."
-        ) from error
-    except Exception as error:  # a malformed pickle can raise anything
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read ({reason}): fetch it again.") from error
-    if isinstance(data, Mapping):
-        data = data.get("model_state_dict", data)  # the book keeps the optimizer beside it
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{path} holds a {type(data).__name__}: save the model's state_dict().")
-    return dict(data)
 
 
 def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> GPTConfig:
@@ -241,6 +170,14 @@ def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> G
         f"{weights} has no configuration beside it and is no preset (vocab_size {vocab:,}, "
         f"emb_dim {width:,}, context_length {context:,}, n_layers {len(blocks)}): give cfg."
     )
+
+
+def _check_sizes(cfg: GPTConfig, tensors: Mapping[str, torch.Tensor], weights: Path) -> None:
+    """Raises ValueError for a size that no tensor has, before a model of it is even described."""
+    largest = max([len(tensors), *(size for tensor in tensors.values() for size in tensor.shape)])
+    for name in ("vocab_size", "context_length", "emb_dim", "n_layers"):
+        if cfg[name] > largest:
+            raise ValueError(f"{weights} is smaller than its configuration: {name} {cfg[name]:,}.")
 
 
 def _tie(

@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from gpt.checkpoints.reading import CONFIG, FORMAT, WEIGHTS, sha256_of
+from gpt.checkpoints.reading import CONFIG, FORMAT, WEIGHTS
+from gpt.checkpoints.tensors import sha256_of
 from gpt.model import GPTModel
 from gpt.precision import dtype_of
 

@@ -1,0 +1,90 @@
+"""A file -> named tensors, and whatever is wrong with it in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+INDEX = "model.safetensors.index.json"  # lists the files of a model that is in several
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the file by its stored name, memory-mapped: on disk until it is used.
+
+    Raises ValueError if the file cannot be read, or holds something else.
+    """
+    if weights.name == INDEX:
+        shards = read_json(weights).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(v, str) for v in shards.values()):
+            raise ValueError(f"{weights} lists no weight_map: it is damaged, fetch it again.")
+        files = [weights.with_name(Path(name).name) for name in sorted(set(shards.values()))]
+        tensors = {n: t for file in files for n, t in _read_safetensors(file).items()}
+    elif weights.suffix == ".safetensors":
+        tensors = _read_safetensors(weights)
+    else:
+        tensors = _read_pickled(weights)
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise ValueError(
+                f"{weights}: {name!r} is a {type(tensor).__name__}, not a tensor with a name."
+            )
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): fetch it again.") from error
+
+
+def _read_pickled(path: Path) -> dict[str, Any]:
+    try:
+        try:
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # files older than torch 1.6 cannot be memory-mapped
+            data = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors, which could run code, or is damaged: "
+            "save the model's state_dict() alone."
+        ) from error
+    except Exception as error:  # a malformed pickle can raise anything
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read ({reason}): fetch it again.") from error
+    if isinstance(data, Mapping):
+        data = data.get("model_state_dict", data)  # the book keeps the optimizer beside it
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{path} holds a {type(data).__name__}: save the model's state_dict().")
+    return dict(data)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ValueError if it cannot be read or holds none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON ({error}): it is damaged, fetch it again.") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no JSON object: it is damaged, fetch it again.")
+    return data
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
