@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import weakref
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from gpt.accounting import compute, devices, memory
@@ -111,14 +114,54 @@ def test_the_book_s_float32_weights_are_621_83_mib() -> None:
     assert round(memory.weights(GPTConfig(), "float32").value / 2**20, 2) == 621.83
 
 
-def test_inference_activations_bound_what_a_forward_pass_of_the_module_holds() -> None:
-    """The estimate counts the feed-forward of one block: its three tensors are 9 d a position."""
-    cfg = GPTConfig(97, 32, 24, 4, 2)
-    block = memory.forward_activations(cfg, batch=2, new_tokens=8, precision="float32")
-    assert block.value == 9 * 2 * 8 * 24 * 4
-    wide = GPTConfig(9_700, 32, 24, 4, 2)
-    every = memory.forward_activations(wide, 2, 8, "float32", last_only=False)
-    assert every.value == (2 * 8 * 24 + 2 * 8 * 9_700) * 4
+class LiveBytes(TorchDispatchMode):
+    """The most bytes of tensors that were alive at once, each storage counted once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[int, list[int]] = {}  # storage -> tensors on it, bytes
+        self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        before = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if _is_tensor(leaf)}
+        result = func(*args, **(kwargs or {}))
+        for tensor in filter(_is_tensor, tree_leaves(result)):
+            key = _storage(tensor)
+            if key in before and key not in self.held:
+                continue  # a view of a weight or of the input
+            self.held.setdefault(key, [0, tensor.untyped_storage().nbytes()])[0] += 1
+            weakref.finalize(tensor, self._drop, key)
+        self.peak = max(self.peak, sum(n_bytes for _, n_bytes in self.held.values()))
+        return result
+
+    def _drop(self, key: int) -> None:
+        self.held[key][0] -= 1
+        if self.held[key][0] == 0:
+            del self.held[key]
+
+
+def _is_tensor(leaf: object) -> bool:
+    return isinstance(leaf, torch.Tensor)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("vocab_size", [97, 5_000])
+@pytest.mark.parametrize(("batch", "tokens", "width"), [(2, 32, 24), (1, 64, 96), (3, 2, 24)])
+def test_inference_activations_are_the_tensors_that_a_forward_pass_holds_at_its_peak(
+    batch: int, tokens: int, width: int, vocab_size: int, last_only: bool
+) -> None:
+    """The first formula forgot the tensors of the block that wait during the feed-forward."""
+    cfg = GPTConfig(vocab_size, 64, width, 4, 2)
+    model = GPTModel(cfg).eval()
+    ids = torch.zeros(batch, tokens, dtype=torch.long)
+    with torch.no_grad(), LiveBytes() as live:
+        model(ids, last_only=last_only)
+    computed = memory.forward_activations(cfg, batch, tokens, "float32", last_only)
+    assert computed.value == live.peak
 
 
 def test_training_activations_follow_korthikanti_per_layer() -> None:

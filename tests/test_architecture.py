@@ -23,7 +23,7 @@ from gpt.model import GPTModel
 from gpt.models import Registry
 from gpt.trace import Trace
 from gpt.ui.architecture import exchange, measured
-from gpt.ui.architecture.controls import configuration, reach_for, suggestions
+from gpt.ui.architecture.controls import configuration, reach_for, suggestions, width_steps
 from gpt.ui.architecture.exercises import EXERCISES
 from gpt.ui.architecture.job import job_of
 from gpt.ui.architecture.offer import MOST_OFFERED, offered, remembered
@@ -203,6 +203,17 @@ def test_sliders_reach_as_far_as_a_configuration_needs() -> None:
     assert reach_for(GPTConfig()) == 0
     assert reach_for(GPTConfig(emb_dim=12_288, n_heads=96, n_layers=96)) == 1
     assert reach_for(TRILLION) == 2
+
+
+@pytest.mark.parametrize(("width", "heads"), [(768, 12), (770, 12), (24, 3), (5, 9), (1, 1)])
+def test_the_width_s_slider_steps_over_possible_widths_and_reaches_the_present_one(
+    width: int, heads: int
+) -> None:
+    steps = width_steps(width, heads)
+    assert steps["minimum"] <= width
+    assert steps["step"] == steps["minimum"]
+    assert steps["step"] in (1, heads)
+    assert width_steps(None, heads) == {}
 
 
 def test_the_pinned_configuration_is_what_is_compared_with() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from gpt.accounting import memory
@@ -153,9 +154,24 @@ def _counted_flops(
     return prefill.get_total_flops(), decode.get_total_flops()
 
 
+class _NothingToFill(TorchFunctionMode):
+    """Leaves initial values out: meta tensors have none, and filling them loads 800 modules."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _FILLS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+_FILLS = (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_, torch.Tensor.normal_)
+
+
 def count_on_meta(build: Callable[[], nn.Module]) -> tuple[int, float]:
     """Parameters of the model that `build` makes on the meta device, and the seconds it took."""
     start = time.perf_counter()
-    with torch.device("meta"):
+    with torch.device("meta"), _NothingToFill():
         model = build()
     return sum(p.numel() for p in model.parameters()), time.perf_counter() - start

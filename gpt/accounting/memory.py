@@ -99,18 +99,20 @@ def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "flo
 def forward_activations(
     cfg: GPTConfig, batch: int, new_tokens: int, precision: str, last_only: bool = True
 ) -> Amount:
-    """Most bytes alive at once in a forward pass without gradients, an estimate.
+    """Most bytes of tensors alive at once in a forward pass without gradients, an estimate.
 
-    Counts the larger of a feed-forward (stream, hidden, activation: 9 d a position) and the
-    head's output; attention is fused, so no t x t matrix. `last_only` scores one position.
+    The larger of a feed-forward (hidden, activation and result are 9 d a position, six of the
+    stream's tensors wait) and the head's scores. Exact for the tensors of `gpt/model.py` in
+    float32; what a kernel needs for itself comes on top. `last_only` scores one position.
     """
     letters = letters_of(cfg)
     letters |= {"b": batch, "t": new_tokens, "n": 1 if last_only else new_tokens}
     letters["bytes"] = CACHE_BYTES[precision]
-    block, head = Formula("9*b*t*d*bytes"), Formula("b*t*d*bytes + b*n*vocab*bytes")
+    block = Formula("bytes*(15*b*t*d + t*d) + 8*t")
+    head = Formula("bytes*(2*b*t*d + t*d + b*n*d + b*n*vocab) + 8*t")
     larger = block if block.value(letters) >= head.value(letters) else head
-    where = "feed-forward" if larger is block else "the head"
-    note = f"the peak is in {where}; fused attention; n = {letters['n']:,} positions scored"
+    where = "in a feed-forward" if larger is block else f"at the head, n = {letters['n']:,} scored"
+    note = f"the peak is {where}; attention is fused, its t × t matrix never stored"
     return amount("activations", larger.source, letters, note, estimate=True)
 
 

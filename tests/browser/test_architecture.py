@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=15_000)  # two cores, shared with the server under test
 
 
 @pytest.fixture
@@ -66,6 +67,19 @@ def test_a_slider_moved_by_arrow_keys_moves_the_total(tab: Page) -> None:
         slider.press("ArrowRight")
     expect(number(tab, "n_layers")).to_have_value("15")
     expect(tab.locator("#arch-total")).to_contain_text(f"{163_009_536 + 3 * 7_085_568:,}")
+
+
+def test_arrow_keys_on_the_width_step_by_the_heads_so_that_every_step_is_possible(
+    tab: Page,
+) -> None:
+    fill(tab, "n_heads", 16)
+    slider = tab.locator("#arch-emb_dim input[type=range]")
+    expect(slider).to_have_attribute("step", "16")
+    slider.focus()
+    slider.press("ArrowRight")
+    expect(number(tab, "emb_dim")).to_have_value("784")
+    expect(tab.locator("#arch-problem")).to_be_empty()
+    expect(tab.locator("#arch-table tr.total")).to_contain_text("168,211,904")
 
 
 def test_checkboxes_give_openai_s_124_million(tab: Page) -> None:

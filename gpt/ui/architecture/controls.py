@@ -123,20 +123,27 @@ def within_reach_js(components: list[Any]) -> str:
 
 
 def reached(name: str, reach: int, value: float) -> Any:
-    """An update of a slider's ends and help: as long as `reach` says, and as `value` needs."""
+    """An update of a slider's end and help: as long as `reach` says, and as `value` needs."""
     limits = RANGES[name]
-    return gr.update(
-        minimum=min(limits.minimum, int(value)),
-        maximum=max(limits.maxima[reach], int(value)),
-        info=allowed(name, reach),
-    )
+    return gr.update(maximum=max(limits.maxima[reach], int(value)), info=allowed(name, reach))
+
+
+def width_steps(emb_dim: Any, n_heads: Any) -> dict[str, int]:
+    """Least value and step of the width's slider, so that it meets multiples of `n_heads` only."""
+    try:
+        width, heads = _whole("emb_dim", emb_dim), _whole("n_heads", n_heads)
+    except ValueError:
+        return {}
+    step = heads if 1 <= heads <= width else 1
+    return {"minimum": step, "step": step}
 
 
 def slider_updates(cfg: GPTConfig) -> list[Any]:
     """Updates of all FIELDS that show `cfg`, with sliders long enough for it."""
     reach = reach_for(cfg)
-    sizes = [{**reached(name, reach, cfg[name]), "value": cfg[name]} for name in SIZES]
-    return [*sizes, cfg.drop_rate, cfg.qkv_bias, cfg.tie_weights]
+    sizes = {name: {**reached(name, reach, cfg[name]), "value": cfg[name]} for name in SIZES}
+    sizes["emb_dim"] |= width_steps(cfg.emb_dim, cfg.n_heads)
+    return [*sizes.values(), cfg.drop_rate, cfg.qkv_bias, cfg.tie_weights]
 
 
 class Controls:
@@ -175,11 +182,13 @@ class Controls:
 
 def _slider(name: str, first: GPTConfig) -> gr.Slider:
     limits = RANGES[name]
+    ends = {"minimum": limits.minimum, "step": limits.step}
+    if name == "emb_dim":
+        ends = width_steps(first.emb_dim, first.n_heads)
     return gr.Slider(
-        limits.minimum,
-        limits.maxima[0],
-        getattr(first, name),
-        step=limits.step,
+        value=getattr(first, name),
+        maximum=limits.maxima[0],
+        **ends,
         label=name,
         info=allowed(name, 0),
         elem_id=f"arch-{name}",

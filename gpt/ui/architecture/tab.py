@@ -17,6 +17,7 @@ from gpt.ui.architecture.controls import (
     reached,
     slider_updates,
     suggestions,
+    width_steps,
     within_reach_js,
 )
 from gpt.ui.architecture.endpoint import architecture
@@ -127,6 +128,7 @@ def _set_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     controls.reset.click(lambda: choose(named[0].key), None, shown, **LIVE)
     controls.reach.input(_reach, [controls.reach, *fields[: len(SIZES)]], fields[:5], **LIVE)
     pair = [controls.fields["emb_dim"], controls.fields["n_heads"]]
+    pair[1].change(_steps, pair, pair[0], js=within_reach_js(pair), **LIVE)
     for index, button in enumerate(page.suggestions):
         button.click(
             lambda width, heads, index=index: _take(suggestions(width, heads), index),
@@ -165,6 +167,10 @@ def _reach(reach: str, *sizes: float) -> list[Any]:
     """Longer or shorter sliders, never shorter than what they show now."""
     index = REACHES.index(reach)
     return [reached(name, index, size) for name, size in zip(SIZES, sizes, strict=True)]
+
+
+def _steps(emb_dim: Any, n_heads: Any) -> Any:
+    return gr.update(**width_steps(emb_dim, n_heads))
 
 
 def _take(found: tuple[Any, ...], index: int) -> list[Any]:
