@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import TINY, VARIANTS, tiny_model
 
 from gpt import Tokenizer, export_model, generate_text_simple, load_model
+from gpt.checkpoints import reading
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: nothing here needs a network
 
@@ -85,6 +86,15 @@ def test_the_published_files_names_without_prefix_and_with_masks_load(tmp_path):
     theirs.config.save_pretrained(tmp_path)
     save_file(published_tensors(theirs), tmp_path / "model.safetensors")
     assert_same_function(load_model(tmp_path), theirs)
+
+
+def test_a_published_file_alone_is_known_by_a_presets_shapes(tmp_path, monkeypatch):
+    monkeypatch.setitem(reading.PRESETS, "tiny", TINY)
+    theirs = their_model()
+    save_file(published_tensors(theirs), tmp_path / "alone.safetensors")
+    ours = load_model(tmp_path / "alone.safetensors")
+    assert ours.cfg == replace(TINY, qkv_bias=True, tie_weights=True)
+    assert_same_function(ours, theirs)
 
 
 def test_a_folder_in_several_files_loads(tmp_path):

@@ -11,10 +11,6 @@ import torch
 
 from gpt.config import GPTConfig
 
-# In ours and theirs `{i}` is the block. GPT-2 keeps its linear layers as (in, out), torch's
-# are (out, in), so those are transposed; its c_attn is query, key and value side by side.
-# Source: transformers, models/gpt2/modeling_gpt2.py.
-
 
 @dataclass(frozen=True)
 class Name:
@@ -25,6 +21,9 @@ class Name:
     transposed: bool = False
 
 
+# `{i}` is the block. GPT-2 keeps its linear layers as (in, out) and torch as (out, in), so those
+# are transposed; its c_attn is query, key and value side by side.
+# Source: transformers, models/gpt2/modeling_gpt2.py.
 _BLOCK = "trf_blocks.{i}."
 _QKV = tuple(_BLOCK + f"att.W_{part}." for part in ("query", "key", "value"))
 GPT2_NAMES: tuple[Name, ...] = (
@@ -52,14 +51,14 @@ _BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, which is comp
 
 # What GPT-2's configuration must say for its numbers to be this model's; a missing key has
 # the value in transformers' GPT2Config, which is the one here.
-_REQUIRED: dict[str, tuple[Any, ...]] = {
-    "activation_function": ("gelu_new",),
-    "layer_norm_epsilon": (1e-5,),
-    "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "reorder_and_upcast_attn": (False,),
-    "add_cross_attention": (False,),
-    "quantization_config": (None,),
+_REQUIRED: dict[str, Any] = {
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "reorder_and_upcast_attn": False,
+    "add_cross_attention": False,
+    "quantization_config": None,
 }
 
 
@@ -126,11 +125,9 @@ def config_from_gpt2(data: Mapping[str, Any], where: str) -> GPTConfig:
     """
     if data.get("model_type") != "gpt2":
         raise ValueError(f"{where}: model_type is {data.get('model_type')!r}: only gpt2 is read.")
-    for field, allowed in _REQUIRED.items():
-        if data.get(field, allowed[0]) not in allowed:
-            raise ValueError(
-                f"{where}: {field} is {data[field]!r}: here it must be {allowed[0]!r}."
-            )
+    for field, required in _REQUIRED.items():
+        if data.get(field, required) != required:
+            raise ValueError(f"{where}: {field} is {data[field]!r}: here it must be {required!r}.")
     width = data.get("n_embd", 768)
     if data.get("n_inner") not in (None, 4 * width):
         raise ValueError(
