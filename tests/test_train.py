@@ -91,7 +91,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(text, tmp_p
 
 def test_a_checkpoint_of_other_settings_is_refused(text, tmp_path):
     training.train(SMALL, options(text, tmp_path / "run"))
-    with pytest.raises(ValueError, match=r"was made with peak_rate 0.002, not 0.1"):
+    with pytest.raises(ValueError, match=r"was made with peak_rate 0.001, not 0.1"):
         training.train(SMALL, options(text, tmp_path / "run", peak_rate=0.1))
 
 
