@@ -67,11 +67,14 @@ def ranking(logits: torch.Tensor) -> torch.Tensor:
     return logits.sort(descending=True, stable=True).indices
 
 
-def spread(distribution: torch.Tensor) -> Spread:
-    """Entropy, -sum p ln p in nats, and the size of the 90 % set of a distribution (vocab,)."""
+def spread(distribution: torch.Tensor, order: torch.Tensor | None = None) -> Spread:
+    """Entropy, -sum p ln p in nats, and the size of the 90 % set of a distribution (vocab,).
+
+    `order` are the ids from the most probable down, where they are known already.
+    """
     p = distribution.double()
     entropy = -torch.special.xlogy(p, p).sum().item()
-    mass = p.sort(descending=True).values.cumsum(0)
+    mass = (p.sort(descending=True).values if order is None else p[order]).cumsum(0)
     # Rounding may leave a sum a hair short of 0.9 where the true one reaches it.
     return Spread(max(entropy, 0.0), int((mass < 0.9 - 1e-9).sum()) + 1)
 
@@ -98,7 +101,8 @@ def choose(
         probability=distribution[rest].double().sum().item(),
         kept=int((distribution[rest] > 0).sum()),
     )
-    return Choice(rows, tail, spread(softmax), spread(distribution))
+    # Neither temperature nor a filter changes the order of the logits.
+    return Choice(rows, tail, spread(softmax, order), spread(distribution, order))
 
 
 def choice_row(
@@ -148,7 +152,7 @@ class Tally:
 def tally(drawn: torch.Tensor, distribution: torch.Tensor, n_rows: int) -> list[Tally]:
     """The `n_rows` most probable tokens of a distribution (vocab,) with counts of `drawn` (n,)."""
     counts = torch.bincount(drawn, minlength=len(distribution))
-    order = distribution.sort(descending=True, stable=True).indices[:n_rows].tolist()
+    order = distribution.topk(min(n_rows, len(distribution))).indices.tolist()
     return [
         Tally(i, int(counts[i]), len(drawn) * distribution[i].item())
         for i in order

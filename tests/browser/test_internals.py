@@ -13,19 +13,37 @@ TOKENS = 8
 SLOW = 60_000  # milliseconds: the first pass loads a model
 
 
-@pytest.fixture
-def tab(page):
-    """The Internals tab after one run of the default prompt."""
+@pytest.fixture(scope="module")
+def tab(browser, app_url):
+    """The Internals tab after one run of the default prompt: one visit for all of this file."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
+    page.on(
+        "console",
+        lambda message: problems.append(message.text) if message.type == "error" else None,
+    )
+    page.on("dialog", lambda dialog: problems.append(f"a script ran: {dialog.message}"))
+    page.goto(app_url)
     page.get_by_role("tab", name="Internals").click()
-    page.locator("#int-prompt textarea").fill(PROMPT)
-    page.locator("#int-run").click()
+    run(page, PROMPT)
     page.locator("#int-softmax .js-plotly-plot").wait_for(timeout=SLOW)
     page.locator("#int-chips .chip").nth(TOKENS - 1).wait_for(timeout=SLOW)
-    return page
+    yield page
+    context.close()
+    assert problems == []
+
+
+def run(page, prompt):
+    page.locator("#int-prompt textarea").fill(prompt)
+    page.locator("#int-run").click()
 
 
 def open_section(page, name):
-    page.locator(f"#int-section-{name} > button").click()
+    button = page.locator(f"#int-section-{name} > button")
+    if "open" not in (button.get_attribute("class") or "").split():
+        button.click()
 
 
 def wait_text(page, selector, pattern):
@@ -57,6 +75,8 @@ def test_tokens_and_heads_are_reached_by_keyboard(tab):
     tab.locator('#int-chips [data-position="1"]').focus()
     tab.keyboard.press("Enter")
     wait_text(tab, "#int-table caption", "after position 1")
+    wait_text(tab, "#int-att-words", "position 1")
+    assert tab.evaluate("document.activeElement.dataset.position") == "1"  # not lost
     tab.locator('#int-att-grid [data-head="2"]').focus()
     assert "head 2" in tab.locator("#int-att-grid figcaption").inner_text()
     tab.keyboard.press("Space")
@@ -67,6 +87,9 @@ def test_the_number_of_bars_follows_its_slider(tab):
     tab.locator("#int-top-k input[type=number]").fill("5")
     tab.locator("#int-top-k input[type=number]").blur()
     wait_text(tab, "#int-table", "other 50,252")
+    tab.locator("#int-top-k input[type=number]").fill("20")
+    tab.locator("#int-top-k input[type=number]").blur()
+    wait_text(tab, "#int-table", "other 50,237")
 
 
 def test_sampling_settings_recompute_and_reset(tab):
@@ -79,6 +102,7 @@ def test_sampling_settings_recompute_and_reset(tab):
     wait_text(tab, "#int-drawn", "draws no random number")
     tab.locator("#int-choice-reset").click()
     wait_text(tab, "#int-choice", "50,257 of 50,257 tokens can be drawn")
+    assert tab.locator("#int-temperature input[type=number]").input_value() == "1"
 
 
 def test_a_token_is_found_and_a_wrong_id_is_one_line(tab):
@@ -90,7 +114,9 @@ def test_a_token_is_found_and_a_wrong_id_is_one_line(tab):
 
 def test_a_layer_that_does_not_exist_is_one_line(tab):
     tab.locator("#int-att-layer input").fill("99")
-    wait_text(tab, ".toast-body", "use 0 to")
+    wait_text(tab, ".toast-body", "99 is greater than")
+    tab.locator("#int-att-layer input").fill("1")
+    wait_text(tab, "#int-att-words", "layer 1")
 
 
 def test_the_stages_of_a_head_and_the_first_token_switch(tab):
@@ -165,27 +191,29 @@ def test_a_table_downloads_as_csv(tab):
     assert len(text.splitlines()) == 22
 
 
-def test_hostile_text_is_shown_as_text(tab):
-    tab.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
-    hostile = (
-        "<img src=x onerror=alert(1)> ${alert(2)} {{value}} \u202emoc مرحبا 👍🏽 </bdi><script>"
-    )
-    tab.locator("#int-prompt textarea").fill(hostile)
-    tab.locator("#int-run").click()
-    wait_text(tab, "#int-chips", "onerror")
-    text = tab.locator("#int-chips").inner_text()
-    assert "{{" in text.replace("\n", "")
-    assert tab.locator("#int-chips img, #int-chips script").count() == 0
-
-
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [("", "the prompt is empty"), ("a " * 200, "this tab reads at most 128")],
 )
 def test_a_prompt_that_cannot_be_read_is_one_line(tab, prompt, message):
-    tab.locator("#int-prompt textarea").fill(prompt)
-    tab.locator("#int-run").click()
+    run(tab, prompt)
     wait_text(tab, ".toast-body", message)
+
+
+def test_a_position_that_the_prompt_lacks_is_one_line(tab):
+    tab.locator("#int-position input").fill("99")
+    wait_text(tab, ".toast-body", "position 99 is outside the prompt of 8 tokens")
+    tab.locator("#int-position input").fill("-1")
+    wait_text(tab, "#int-table caption", "after position 7")
+
+
+def test_hostile_text_is_shown_as_text(tab):
+    run(tab, "<img src=x onerror=alert(1)> ${alert(2)} {{value}} \u202emoc مرحبا 👍🏽 <script>")
+    wait_text(tab, "#int-chips", "onerror|error")
+    shown = tab.locator("#int-chips").inner_text().replace("\n", "")
+    assert "<imgsrc=x" in shown.replace("·", "").replace(" ", "")
+    assert "{{value}}" in shown.replace("·", "").replace(" ", "")
+    assert tab.locator("#int-chips img, #int-chips script, #int-shapes img").count() == 0
 
 
 def test_the_page_does_not_scroll_sideways_on_a_phone(tab):

@@ -15,7 +15,7 @@ from gpt.internals.compare import compare
 from gpt.ui.errors import one_line_errors
 from gpt.ui.internals.compare import pair_views
 from gpt.ui.internals.lab import Lab, State
-from gpt.ui.internals.sections import EMPTY, Page, Section, modelled
+from gpt.ui.internals.sections import EMPTY, Page, Section, at_most, modelled, quiet
 from gpt.ui.internals.tables import say, table_html
 from gpt.ui.internals_figures import heat
 from gpt.ui.numbers import significant
@@ -35,7 +35,8 @@ def ablation_views(
 ) -> tuple[str, go.Figure, str]:
     """The prediction with and without a part: a sentence, bars of the top 10 of each, a table."""
     run, at = lab.run(state), state["position"]
-    part = Part(KINDS.get(kind, kind), int(layer or 0), int(head or 0))
+    layer, head = at_most(layer, run.cfg.n_layers), at_most(head, run.cfg.n_heads)
+    part = Part(KINDS.get(kind, kind), layer, head)
     how = MODES.get(mode, mode)
     without = lab.memo(state, "ablation", lambda: _ablated(lab, state, part, how), at, part, how)
     name = {"head": f"head {part.head} of layer {part.layer}"}.get(
@@ -128,7 +129,7 @@ def build(page: Page) -> None:
         yield from sweep_views(lab, state, query, mode)
 
     event = start.click(sweep, [page.state, query, mode], [swept, map_, ranks], **modelled())
-    cancel.click(
-        lambda: say("Cancelled."), None, swept, cancels=[event], queue=False,
-        api_visibility="private",
-    )  # fmt: skip
+    stopped = cancel.click(None, cancels=[event], queue=False, api_visibility="private")
+    stopped.then(lambda: say("Cancelled."), None, swept, **quiet())
+    page.limit(layer, "n_layers")
+    page.limit(head, "n_heads")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gpt.internals.attention import attention_rows, head_stages, layer_attention
 from gpt.ui.internals.lab import Lab, State
-from gpt.ui.internals.sections import EMPTY, Page, Section
+from gpt.ui.internals.sections import EMPTY, KEEP_FOCUS_JS, Page, Section, at_most
 from gpt.ui.internals.tables import csv_link, formula, say, table_html
 from gpt.ui.internals_figures import heat
 from gpt.ui.numbers import percent, significant
@@ -43,7 +43,7 @@ element.addEventListener('click', (event) => {
   const head = event.target.closest('.head');
   if (head) trigger('select', {head: Number(head.dataset.head)});
 });
-"""
+""" + KEEP_FOCUS_JS.replace("KEY", "data-head")
 
 
 def head_picture(attention: np.ndarray) -> str:
@@ -59,7 +59,7 @@ def head_picture(attention: np.ndarray) -> str:
 def grid_html(lab: Lab, state: State, layer: int, head: int, skip_first: bool) -> str:
     """All heads of a layer as buttons, the held one pressed, and the preview; HTML."""
     run = lab.run(state)
-    layer, head = _inside(layer, run.cfg.n_layers), _inside(head, run.cfg.n_heads)
+    layer, head = at_most(layer, run.cfg.n_layers), at_most(head, run.cfg.n_heads)
     shares = layer_attention(run, layer).cpu().numpy()
     if skip_first and shares.shape[-1] > 1:
         shares = shares[:, 1:, 1:]
@@ -88,7 +88,7 @@ def head_views(
 ) -> tuple[go.Figure, str]:
     """The head at one stage as a heat map, and its rows in words and numbers."""
     run = lab.run(state)
-    layer, head = _inside(layer, run.cfg.n_layers), _inside(head, run.cfg.n_heads)
+    layer, head = at_most(layer, run.cfg.n_layers), at_most(head, run.cfg.n_heads)
     stages = head_stages(run, layer, head)
     hidden = np.triu(np.ones((len(run.ids), len(run.ids)), dtype=bool), k=1)
     values = {
@@ -198,19 +198,13 @@ def build(page: Page) -> None:
     part.wire(
         lambda state, *v: head_views(lab, state, *v), [layer, head, stage, skip], [plot, words]
     )
+    page.limit(layer, "n_layers")
+    page.limit(head, "n_heads")
     grid.select(_clicked_head, None, head, api_visibility="private", queue=False)
 
 
 def _clicked_head(event: gr.EventData) -> int:
     return int(event.head)
-
-
-def _inside(index: float | None, count: int) -> int:
-    """Raises ValueError if there is no such layer or head."""
-    index = int(index or 0)
-    if not 0 <= index < count:
-        raise ValueError(f"{index} is too high for this model: use 0 to {count - 1}.")
-    return index
 
 
 def _short(text: str) -> str:

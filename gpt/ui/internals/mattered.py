@@ -9,7 +9,7 @@ import gradio as gr
 
 from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
 from gpt.ui.internals.lab import Lab, State
-from gpt.ui.internals.sections import EMPTY, Page, Section
+from gpt.ui.internals.sections import EMPTY, Page, Section, quiet
 from gpt.ui.internals.tables import formula, say, table_html
 from gpt.ui.internals_figures import paired_bars
 from gpt.ui.numbers import percent, significant
@@ -107,7 +107,6 @@ def build(page: Page) -> None:
         yield from mattered_views(page.lab, state, query)
 
     event = part.wire(measure, [query], [words, plot, table], with_model=True)
-    cancel.click(
-        lambda: say("Cancelled. Change the token or the position to measure again."),
-        None, words, cancels=[event], queue=False, api_visibility="private",
-    )  # fmt: skip
+    stopped = cancel.click(None, cancels=[event], queue=False, api_visibility="private")
+    cancelled = say("Cancelled. Change the token or the position to measure again.")
+    stopped.then(lambda: cancelled, None, words, **quiet())

@@ -8,6 +8,7 @@ from gpt.internals.run import Run
 from gpt.internals.surprise import foreseen, loss
 from gpt.ui.chips import Chip, chips_html, token_title
 from gpt.ui.internals.lab import Lab, State
+from gpt.ui.internals.sections import KEEP_FOCUS_JS
 from gpt.ui.internals.tables import say
 from gpt.ui.numbers import percent, significant
 
@@ -16,7 +17,7 @@ element.addEventListener('click', (event) => {
   const chip = event.target.closest('[data-position]');
   if (chip) trigger('select', {position: Number(chip.dataset.position)});
 });
-"""
+""" + KEEP_FOCUS_JS.replace("KEY", "data-position")
 
 
 def prompt_chips(lab: Lab, state: State) -> str:

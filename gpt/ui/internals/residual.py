@@ -13,7 +13,7 @@ from gpt.internals.residual import VECTORS, embeddings, read_norm, read_stream, 
 from gpt.internals.run import Run
 from gpt.ui.internals.heat import heat_table
 from gpt.ui.internals.lab import Lab, State
-from gpt.ui.internals.sections import EMPTY, Page, Section
+from gpt.ui.internals.sections import EMPTY, Page, Section, at_most
 from gpt.ui.internals.tables import csv_link, formula, say, table_html
 from gpt.ui.internals_figures import paired_bars
 from gpt.ui.numbers import significant
@@ -106,7 +106,7 @@ def vector_views(
 ) -> tuple[go.Figure, str, go.Figure, str, go.Figure, str]:
     """Strips of one vector, its numbers; the norm's rows; the activation with this run's points."""
     run, at = lab.run(state), state["position"]
-    layer = _layer(layer, run.cfg.n_layers)
+    layer = at_most(layer, run.cfg.n_layers)
     vector = token_vector(run, layer, name, at).cpu().numpy()
     heads = [f"head {i}" for i in range(len(vector))] if len(vector) > 1 else [name]
     if len(vector) == 1:
@@ -213,14 +213,6 @@ def _numbers_table(name: str, rows: list[str], values: np.ndarray) -> str:
     )
 
 
-def _layer(layer: float | None, count: int) -> int:
-    """Raises ValueError if there is no such layer."""
-    layer = int(layer or 0)
-    if not 0 <= layer < count:
-        raise ValueError(f"layer {layer} does not exist: use 0 to {count - 1}.")
-    return layer
-
-
 def build_embeddings(page: Page) -> None:
     """The section: the two vectors whose sum enters the first block."""
     with Section(page, "Embeddings: ids become vectors", "int-section-embeddings") as part:
@@ -264,3 +256,4 @@ def build(page: Page) -> None:
         outputs,
         with_model=True,
     )
+    page.limit(layer, "n_layers")

@@ -10,8 +10,21 @@ from typing import Any
 import gradio as gr
 
 from gpt.ui.errors import one_line_errors
-from gpt.ui.internals.lab import Lab
+from gpt.ui.internals.lab import Lab, State
 
+# A view that is drawn again would drop the keyboard's focus: it goes back to the same KEY.
+KEEP_FOCUS_JS = """
+let focused = null;
+element.addEventListener('focusin', (event) => {
+  const button = event.target.closest('[KEY]');
+  focused = button && button.getAttribute('KEY');
+});
+element.addEventListener('focusout', (event) => { if (event.relatedTarget) focused = null; });
+watch('value', () => {
+  if (focused === null || document.activeElement !== document.body) return;
+  element.querySelector(`[KEY="${focused}"]`)?.focus({preventScroll: true});
+});
+"""
 EMPTY = '<p class="note">Press “Run the pass” above: this fills itself from that one pass.</p>'
 
 
@@ -21,6 +34,17 @@ class Page:
 
     lab: Lab
     state: gr.State  # a lab.State, or None before the first run
+
+    def limit(self, control: gr.Number, field: str) -> None:
+        """Keep `control`, an index, below the configuration's `field` when the model changes."""
+
+        def fit(state: State | None, value: float | None) -> Any:
+            if not state:
+                return gr.skip()
+            highest = getattr(self.lab.registry.config_of(state["source"]), field) - 1
+            return gr.Number(maximum=highest, value=at_most(value, highest + 1))
+
+        self.state.change(fit, [self.state, control], control, **quiet())
 
 
 class Section:
@@ -74,6 +98,11 @@ class Section:
             trigger_mode="always_last",
             **(modelled() if with_model else quiet()),
         )
+
+
+def at_most(index: float | None, count: int) -> int:
+    """`index` as a whole number, or the last of `count` if there are not so many."""
+    return min(max(int(index or 0), 0), count - 1)
 
 
 def quiet() -> dict[str, Any]:
