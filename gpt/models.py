@@ -35,6 +35,7 @@ BOOK_CONFIG = GPTConfig(**GPT_CONFIG_124M)
 BOOK_SEED = 123
 _RANDOM = "random:"
 _MAX_SEED = 2**53 - 1
+_Key = tuple[str, str, str]  # source, device, precision
 _drawing = threading.Lock()  # torch's initialisation draws from one generator for all threads
 
 
@@ -62,7 +63,7 @@ def load_model(
     or file on disk. `cfg` is for a file that has no configuration beside it.
     Raises ValueError, in one line, whatever is wrong with the source, the disk or the memory.
     """
-    name = str(source)
+    name = _name(source)
     if name == "book-124M" or name.startswith(_RANDOM):
         found, seed = _parse_random(name)
         _refuse_other(cfg, found, name)
@@ -79,13 +80,18 @@ def config_of(source: str | Path) -> GPTConfig:
 
     Raises ValueError if there is none.
     """
-    name = str(source)
+    name = _name(source)
     if name == "book-124M" or name.startswith(_RANDOM):
         return _parse_random(name)[0]
     if name in HUB_MODELS:
         preset = PRESETS["gpt2-small" if name == "gpt2" else name]
         return GPTConfig(**{**preset, "qkv_bias": True, "tie_weights": True})
     return read_config(_path(name))
+
+
+def _name(source: str | Path) -> str:
+    """`source` as a string; a Path is a file or folder even where a model has its name."""
+    return source if isinstance(source, str) else str(source.absolute())
 
 
 def _path(name: str) -> Path:
@@ -166,15 +172,12 @@ class Registry:
     """
 
     def __init__(
-        self,
-        budget_bytes: int | None = None,
-        paths: Sequence[str] = (),
-        patience_seconds: float = 60.0,
+        self, budget_bytes: int | None = None, paths: Sequence[str] = (), wait_seconds: float = 60
     ) -> None:
         self.budget_bytes = budget_bytes or (free_bytes() or 8 * 2**30) // 2
         self._paths = tuple(paths)
-        self._patience_seconds = patience_seconds
-        self._held: OrderedDict[tuple[str, str, str], _Held] = OrderedDict()  # oldest use first
+        self._wait_seconds = wait_seconds
+        self._held: OrderedDict[_Key, _Held] = OrderedDict()  # oldest use first
         self._loading = False
         self._changed = threading.Condition()
 
@@ -203,7 +206,6 @@ class Registry:
     ) -> Iterator[GPTModel]:
         """A shared model in eval mode, kept until the `with` block ends: never change it.
 
-        `progress(fraction, stage)` is called while it is fetched, read or drawn.
         Raises ValueError if it cannot be had; what was loaded before stays.
         """
         self._check(source)
@@ -223,7 +225,7 @@ class Registry:
             known = ", ".join(s.name for s in self.sources())
             raise ValueError(f"there is no model {str(source)[:60]!r}: use {known}.")
 
-    def _take(self, key: tuple[str, str, str], progress: Progress | None) -> _Held:
+    def _take(self, key: _Key, progress: Progress | None) -> _Held:
         """The model under `key`, borrowed once more; loaded first if it is not held."""
         n_bytes = _bytes(config_of(key[0]), key[2])
         if n_bytes > self.budget_bytes:
@@ -249,7 +251,7 @@ class Registry:
                 self._loading = False
                 self._changed.notify_all()
 
-    def _held_or_turn(self, key: tuple[str, str, str], progress: Progress | None) -> _Held | None:
+    def _held_or_turn(self, key: _Key, progress: Progress | None) -> _Held | None:
         """The model, borrowed once more, if it is held; else None, once it is our turn to load."""
         while key not in self._held:
             if not self._loading:
@@ -263,10 +265,9 @@ class Registry:
 
     def _wait_for_room(self, n_bytes: int, progress: Progress | None) -> None:
         """Lets go of what nobody uses until `n_bytes` fit; waits for borrowers if it must."""
-        deadline = time.monotonic() + self._patience_seconds
+        deadline = time.monotonic() + self._wait_seconds
         while True:
-            in_all = n_bytes + sum(held.n_bytes for held in self._held.values())
-            excess = in_all - self.budget_bytes
+            excess = n_bytes + sum(h.n_bytes for h in self._held.values()) - self.budget_bytes
             for key in [key for key, held in self._held.items() if held.borrowers == 0]:
                 if excess > 0:
                     excess -= self._held.pop(key).n_bytes
@@ -283,8 +284,7 @@ class Registry:
 
 
 def _on_disk(name: str, label: str) -> ModelSource:
-    path = _path(name)
-    files = [path] if path.is_file() else path.glob("*.safetensors")
+    files = [_path(name)] if _path(name).is_file() else _path(name).glob("*.safetensors")
     return ModelSource(name, label, False, sum(file.stat().st_size for file in files))
 
 

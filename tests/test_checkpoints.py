@@ -316,6 +316,15 @@ def test_too_little_memory_is_told_before_anything_is_allocated(folder, monkeypa
     assert "MiB free: use a smaller model or precision float16" in message(folder)
 
 
+def test_an_allocation_that_fails_after_all_is_one_line(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(memory.torch, "empty", refuse)
+    with pytest.raises(ValueError, match="has no memory for a tensor"):
+        memory.empty(torch.Size([2, 3]), torch.float32, torch.device("cpu"))
+
+
 # How much memory there is
 
 
@@ -353,6 +362,13 @@ def test_a_limit_of_the_older_control_groups_counts_too(machine):
     machine("cgroup/memory/box/memory.usage_in_bytes", "2500000\n")
     machine("cgroup/memory/box/memory.stat", "total_inactive_file 100000\n")
     assert free_bytes() == 600_000
+
+
+def test_memory_that_torch_keeps_on_a_gpu_is_free_for_the_next_model(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 200)
+    assert free_bytes("cuda") == 1500
 
 
 def test_a_system_that_does_not_say_is_not_guessed_at(monkeypatch):

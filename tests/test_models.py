@@ -5,6 +5,7 @@ import http.server
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -80,6 +81,15 @@ def test_a_source_that_cannot_be_is_one_clear_line(source, reason):
         with pytest.raises(ValueError, match=reason) as caught:
             ask(source)
         assert "\n" not in str(caught.value)
+
+
+def test_a_path_object_is_a_path_even_where_a_model_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = tiny_model()
+    save_model(model, "gpt2", "float32")
+    assert equal(load_model(Path("gpt2")), model)
+    assert equal(load_model("./gpt2"), model)
+    assert config_of(Path("gpt2")) == model.cfg
 
 
 def test_a_configuration_beside_a_name_must_be_its_own():
@@ -164,7 +174,7 @@ def test_a_model_in_use_never_goes_and_who_needs_its_room_waits():
 
 
 def test_waiting_for_room_ends_with_a_line():
-    registry = Registry(budget_bytes=ONE, patience_seconds=0.1)
+    registry = Registry(budget_bytes=ONE, wait_seconds=0.1)
     with (
         registry.borrow(A),
         pytest.raises(ValueError, match="all memory for models is in use"),
@@ -315,6 +325,8 @@ def local_hub(tmp_path, monkeypatch):
             real, endpoint=f"http://127.0.0.1:{server.server_port}", cache_dir=tmp_path / "cache"
         ),
     )
+    look = functools.partial(huggingface_hub.try_to_load_from_cache, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", look)
     monkeypatch.setattr(time, "sleep", lambda _: None)  # the client waits between its attempts
     yield Hub
     server.shutdown()
@@ -328,10 +340,12 @@ def test_gpt2_comes_from_the_hub_at_its_pinned_revision_and_is_cached(local_hub)
     assert torch.equal(model.tok_emb.weight, theirs.transformer.wte.weight)
     assert all(f"/resolve/{HUB_MODELS['gpt2'].revision}/" in path for path in local_hub.asked)
     assert {path.rsplit("/", 1)[1] for path in local_hub.asked} == set(hub.FILES)
+    assert progress[0] == (0.0, "downloading")
     downloading = [fraction for fraction, stage in progress if stage == "downloading"]
     assert downloading == sorted(downloading)
     assert downloading[-1] == 1
     asked = len(local_hub.asked)
+    assert hub.is_cached("gpt2")
     load_model("gpt2")
     assert len(local_hub.asked) == asked  # the second time nobody is asked
 
@@ -384,6 +398,15 @@ def test_a_full_disk_while_downloading_is_one_line(local_hub, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", full)
     with pytest.raises(ValueError, match="the disk is full"):
+        load_model("gpt2")
+
+
+def test_a_lost_connection_of_the_accelerated_transfers_is_one_line_too(monkeypatch):
+    def lost(*_, **__):
+        raise RuntimeError("reqwest: connection closed")  # as hf_xet says it
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lost)
+    with pytest.raises(ValueError, match="cannot be downloaded"):
         load_model("gpt2")
 
 

@@ -50,6 +50,8 @@ def download(name: str, progress: Callable[[float, str], None] | None = None) ->
     from huggingface_hub import hf_hub_download
 
     model = HUB_MODELS[name]
+    if progress is not None and not is_cached(name):
+        progress(0.0, "downloading")  # the first answer can take a while
     paths = []
     for file in FILES:
         meter = _meter(progress) if progress is not None and file == FILES[-1] else None
@@ -58,7 +60,9 @@ def download(name: str, progress: Callable[[float, str], None] | None = None) ->
                 hf_hub_download(model.repository, file, revision=model.revision, tqdm_class=meter)
             )
         except Exception as error:
-            raise _explained(error, model) from error
+            if (text := _explained(error, model)) is None:
+                raise  # a bug, and no fault of the network
+            raise ValueError(text) from error
     return Path(paths[-1]).parent
 
 
@@ -82,22 +86,20 @@ def _meter(progress: Callable[[float, str], None]) -> type[Any]:
     return Meter
 
 
-def _explained(error: Exception, model: HubModel) -> Exception:
-    """The ValueError that says in one line what went wrong, or `error` itself if unknown."""
+def _explained(error: Exception, model: HubModel) -> str | None:
+    """What went wrong and the way around, in one line; None if it cannot be told."""
     from huggingface_hub import errors
 
     repository = model.repository
     by_hand = f"download {' and '.join(FILES)} into a folder by hand and load that folder"
+    gone = (errors.RepositoryNotFoundError, errors.EntryNotFoundError)
     if isinstance(error, errors.RevisionNotFoundError):
-        text = f"{repository} has no revision {model.revision} any more: {by_hand}."
-    elif isinstance(error, (errors.RepositoryNotFoundError, errors.EntryNotFoundError)) and not (
-        isinstance(error, errors.LocalEntryNotFoundError)
-    ):
-        text = f"{repository} or a file of it is not on the Hub any more: {by_hand}."
-    elif getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-        text = f"the disk is full: {repository} was not downloaded; make room or set HF_HOME."
-    elif isinstance(error, (OSError, errors.HTTPError)):
-        text = f"{repository} cannot be downloaded: is there a network? Or {by_hand}."
-    else:
-        return error
-    return ValueError(text)
+        return f"{repository} has no revision {model.revision} any more: {by_hand}."
+    if isinstance(error, gone) and not isinstance(error, errors.LocalEntryNotFoundError):
+        return f"{repository} or a file of it is not on the Hub any more: {by_hand}."
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: {repository} was not downloaded; make room or set HF_HOME."
+    # The accelerated transfers of hf_xet report a lost connection as RuntimeError too.
+    if isinstance(error, (OSError, RuntimeError, errors.HTTPError, errors.XetDownloadError)):
+        return f"{repository} cannot be downloaded: is there a network? Or {by_hand}."
+    return None

@@ -37,7 +37,9 @@ def free_bytes(device: str | torch.device = "cpu") -> int | None:
     """
     device = torch.device(device)
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What torch keeps for later use is free for us, though not for others.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     if device.type != "cpu":
         return None
     known = [*_machine_bytes(), *_group_bytes()]
@@ -52,6 +54,17 @@ def check_memory(n_bytes: int, device: str | torch.device, what: str) -> None:
             f"{what} needs {n_bytes / _MIB:,.0f} MiB and the {torch.device(device).type} has "
             f"{free / _MIB:,.0f} MiB free: use a smaller model or precision float16."
         )
+
+
+def empty(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """torch.empty. Raises ValueError if there is no memory after all."""
+    try:
+        return torch.empty(shape, dtype=dtype, device=device)
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(
+            f"the {device.type} has no memory for a tensor {tuple(shape)}: use a smaller model "
+            "or precision float16."
+        ) from error
 
 
 def _machine_bytes() -> Iterator[int]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gpt.checkpoints.memory import check_device, check_memory
+from gpt.checkpoints.memory import check_device, check_memory, empty
 from gpt.checkpoints.names import config_from_gpt2, from_gpt2, is_gpt2, their_name
 from gpt.checkpoints.tensors import INDEX, SUFFIXES, read_json, read_tensors, sha256_of
 from gpt.config import PRESETS, GPTConfig, as_config
@@ -57,7 +57,7 @@ def load_checkpoint(
     state = {}
     for index, name in enumerate(list(tensors)):
         source = tensors.pop(name)
-        state[name] = torch.empty(source.shape, dtype=dtype, device=target).copy_(source)
+        state[name] = empty(source.shape, dtype, target).copy_(source)
         if progress is not None:
             progress((index + 1) / (index + 1 + len(tensors)), "reading")
     model.load_state_dict(state, assign=True, strict=not found.tie_weights)
