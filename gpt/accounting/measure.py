@@ -97,8 +97,7 @@ def measure(
     before, start = resident_bytes(), time.perf_counter()
     model = build().eval()
     build_seconds = time.perf_counter() - start
-    vocab_size = model.cfg.vocab_size
-    ids = torch.arange(planned.prompt_tokens).remainder(vocab_size).unsqueeze(0)
+    ids = torch.arange(planned.prompt_tokens).remainder(model.cfg.vocab_size).unsqueeze(0)
     yield Stage(0.4, f"reading a prompt of {planned.prompt_tokens:,} tokens")
     _forward(model, ids[:, :1], None)  # the first call sets up threads and kernels
     cache = new_cache(planned.prompt_tokens + planned.steps)
@@ -111,9 +110,7 @@ def measure(
         decode_seconds.append(seconds)
     after = resident_bytes()
     result = Measured(
-        parameters=sum(p.numel() for p in model.parameters()),
-        parameter_bytes=sum(p.nbytes for p in model.parameters()),
-        cache_bytes=cache.n_bytes,
+        **_sizes(model, cache),
         resident_growth_bytes=None if before is None or after is None else after - before,
         build_seconds=build_seconds,
         prefill_tokens=planned.prompt_tokens,
@@ -124,6 +121,14 @@ def measure(
     )
     del model, cache, logits
     yield Stage(1.0, "done", result)
+
+
+def _sizes(model: nn.Module, cache: Any) -> dict[str, int]:
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameter_bytes": sum(p.nbytes for p in model.parameters()),
+        "cache_bytes": cache.n_bytes,
+    }
 
 
 def _forward(model: nn.Module, ids: torch.Tensor, cache: Any) -> tuple[torch.Tensor, float]:

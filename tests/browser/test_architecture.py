@@ -146,7 +146,7 @@ def test_a_small_model_is_measured_and_equals_what_was_computed(tab: Page) -> No
     open_section(tab, "arch-measured-section")
     tab.locator("#arch-measure").click()
     table = tab.locator("#arch-measured table")
-    expect(table).to_be_visible(timeout=30_000)
+    expect(table).to_be_visible(timeout=120_000)
     for row in ("parameters", "bytes of the parameters", "KV cache", "operations, prompt"):
         expect(table.locator("tr", has_text=row).first).to_contain_text("equal ✓")
     expect(tab.locator("#arch-measure")).to_be_visible()
@@ -162,7 +162,7 @@ def test_a_measurement_can_be_cancelled_and_the_next_one_is_clean(tab: Page) -> 
         fill(tab, field, value)
     expect(tab.locator("#arch-measure")).to_be_visible()
     tab.locator("#arch-measure").click()
-    expect(tab.locator("#arch-measured table")).to_be_visible(timeout=60_000)
+    expect(tab.locator("#arch-measured table")).to_be_visible(timeout=120_000)
 
 
 def test_the_drawing_tells_the_formula_on_hover_and_on_focus(tab: Page) -> None:

@@ -32,7 +32,7 @@ RANGES: dict[str, Range] = {
     "vocab_size": Range(1, (102_400, 262_144, 1_048_576), 1, "How many tokens there are."),
     "context_length": Range(1, (4_096, 32_768, 1_048_576), 1, "How many tokens it sees at once."),
     "emb_dim": Range(
-        8, (2_048, 16_384, 65_536), 8, "Numbers per token; must be a multiple of n_heads."
+        1, (2_048, 16_384, 65_536), 1, "Numbers per token. The slider steps by n_heads."
     ),
     "n_heads": Range(1, (32, 128, 512), 1, "Attention heads a block; must divide emb_dim."),
     "n_layers": Range(1, (64, 128, 1_024), 1, "Transformer blocks."),
