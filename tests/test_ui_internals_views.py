@@ -173,6 +173,13 @@ def test_a_token_is_found_by_text_or_id(lab, state, query):
     assert f"<bdi>{rank:,} of 50,257</bdi>" in found
 
 
+def test_the_bar_as_a_table_ends_at_one(lab, state):
+    rows = csv_of(choice_views(lab, state, 1.0, 0, 1.0, 0, 10)[2])
+    assert rows[1][0] == "0.000000"
+    assert float(rows[-1][1]) == pytest.approx(1, abs=1e-5)
+    assert [row[0] for row in rows[2:]] == [row[1] for row in rows[1:-1]]
+
+
 def test_a_token_that_does_not_exist_says_which_do(lab, state):
     with pytest.raises(ValueError, match="use 0 to 50,256"):
         find_token(lab, state, "50257", 1.0, 0, 1.0)

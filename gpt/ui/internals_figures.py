@@ -40,15 +40,7 @@ def heat(
     labels = [[escape(r) for r in rows], [escape(c) for c in columns]]
     figure = go.Figure()
     if masked is not None:
-        grey = np.where(masked, 1.0, np.nan).astype(np.float32)
-        figure.add_heatmap(
-            z=grey,
-            colorscale=[[0, MASKED], [1, MASKED]],
-            showscale=False,
-            texttemplate="masked" if len(columns) <= 8 else None,
-            hovertemplate="row %{y}, column %{x}: masked<extra></extra>",
-            textfont={"size": 10, "color": "#333"},
-        )
+        figure.add_trace(_masked_cells(masked))
     figure.add_heatmap(
         z=shown,
         zmin=-high if signed else 0,
@@ -63,6 +55,18 @@ def heat(
     style(figure, height=max(260, min(640, 130 + 26 * len(rows))), left=110)
     _ticks(figure, labels, axes)
     return figure
+
+
+def _masked_cells(masked: np.ndarray) -> go.Heatmap:
+    """Grey cells that say "masked", the others left to what lies on top."""
+    return go.Heatmap(
+        z=np.where(masked, 1.0, np.nan).astype(np.float32),
+        colorscale=[[0, MASKED], [1, MASKED]],
+        showscale=False,
+        texttemplate="masked" if masked.shape[1] <= 8 else None,
+        hovertemplate="row %{y}, column %{x}: masked<extra></extra>",
+        textfont={"size": 10, "color": "#333"},
+    )
 
 
 def _ticks(figure: go.Figure, labels: list[list[str]], axes: tuple[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -40,46 +41,68 @@ def build(registry: Any, tokenizer: Tokenizer, source: str | None = None) -> gr.
     `source` is the model chosen at first, the registry's first if None.
     """
     lab = Lab(registry, tokenizer)
-    choices = [(known.label, known.name) for known in registry.sources()]
-    source = choices[0][1] if source is None else source
-    if source not in [name for _, name in choices]:
-        choices.insert(0, (source, source))
     gr.Markdown(INTRO)
     with gr.Row():
-        prompt = gr.Textbox(PROMPT, label="Prompt", lines=2, elem_id="int-prompt", scale=3)
-        model = gr.Dropdown(
-            choices,
-            value=source,
-            label="Model",
-            elem_id="int-model",
-            scale=2,
-        )
+        prompt = gr.Textbox(
+            PROMPT, label="Prompt", lines=2, elem_id="int-prompt", scale=3, min_width=260,
+            info=f"At most {MAX_TOKENS} tokens. Shift and Enter runs it too.",
+        )  # fmt: skip
+        model = _picker(registry, source)
     run = gr.Button("Run the pass", variant="primary", elem_id="int-run")
     message = gr.HTML(elem_id="int-message")
     chips = gr.HTML(EMPTY, elem_id="int-chips", js_on_load=CHIP_JS)
     position = gr.Number(
-        -1,
-        label="Position",
+        -1, label="Position", precision=0, elem_id="int-position",
         info="Whose prediction to look at: 0 is the first token, -1 the last. "
         "Clicking a token above does the same.",
-        precision=0,
-        elem_id="int-position",
-    )
+    )  # fmt: skip
     state = gr.State(None)
-    shared = Page(lab, state)
-    position_section.build(shared)
-    residual.build_embeddings(shared)
-    attention.build(shared)
-    residual.build(shared)
-    lens.build(shared)
-    bars, views = logits.build(shared)
-    ledger.build(shared)
-    choice.build(shared)
-    mattered.build(shared)
-    ablation.build(shared)
-    compare.build(shared)
-    shapes.build(shared)
-    result = gr.JSON(visible=False)
+    bars, views = _sections(Page(lab, state))
+    gr.on(
+        [run.click, prompt.submit],
+        _internals(lab),
+        [prompt, position, bars, model],
+        [gr.JSON(visible=False), *views, message, state],
+        api_name="internals",
+        concurrency_id="model",
+    )
+    state.change(lambda visit: prompt_chips(lab, visit), state, chips, **quiet())
+    position.change(one_line_errors(move), [state, position], state, **quiet())
+    chips.select(clicked_position, None, position, **quiet())
+    return model
+
+
+def _picker(registry: Any, source: str | None) -> gr.Dropdown:
+    """The models that the registry has, and `source` chosen even if it is not one of them."""
+    choices = [(known.label, known.name) for known in registry.sources()]
+    source = choices[0][1] if source is None else source
+    if source not in [name for _, name in choices]:
+        choices.insert(0, (source, source))
+    return gr.Dropdown(
+        choices, value=source, label="Model", elem_id="int-model", scale=2, min_width=260,
+        info="Loaded when the pass runs.",
+    )  # fmt: skip
+
+
+def _sections(page: Page) -> tuple[gr.Slider, list[gr.components.Component]]:
+    """All sections from text to choice; what is left are the bars' number and the first views."""
+    position_section.build(page)
+    residual.build_embeddings(page)
+    attention.build(page)
+    residual.build(page)
+    lens.build(page)
+    bars, views = logits.build(page)
+    ledger.build(page)
+    choice.build(page)
+    mattered.build(page)
+    ablation.build(page)
+    compare.build(page)
+    shapes.build(page)
+    return bars, views
+
+
+def _internals(lab: Lab) -> Callable[..., Any]:
+    """The handler of a run, which is the endpoint `/internals` too: its names are public."""
 
     @one_line_errors
     def internals(
@@ -93,17 +116,7 @@ def build(registry: Any, tokenizer: Tokenizer, source: str | None = None) -> gr.
         read = logits.read_logits(lab, visit, top_k)
         return read, *logits.views(read), prompt_message(lab, visit), visit
 
-    run.click(
-        internals,
-        [prompt, position, bars, model],
-        [result, *views, message, state],
-        api_name="internals",
-        concurrency_id="model",
-    )
-    state.change(lambda visit: prompt_chips(lab, visit), state, chips, **quiet())
-    position.change(one_line_errors(move), [state, position], state, **quiet())
-    chips.select(clicked_position, None, position, **quiet())
-    return model
+    return internals
 
 
 def clicked_position(event: gr.EventData) -> int:

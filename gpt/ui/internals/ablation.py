@@ -108,21 +108,29 @@ def build(page: Page) -> None:
         words = gr.HTML(EMPTY, elem_id="int-abl")
         plot = gr.Plot(label="Top 10 with and without", elem_id="int-abl-plot")
         table = gr.HTML(elem_id="int-abl-table")
-        gr.Markdown("**All heads, one after the other**: the effect on one token's logit.")
-        with gr.Row():
-            query = gr.Textbox(label="Token", elem_id="int-sweep-token", min_width=240,
-                               info="Text or id; empty is the best one here.")  # fmt: skip
-            start = gr.Button("Sweep all heads", elem_id="int-sweep", min_width=140)
-            cancel = gr.Button("Cancel", elem_id="int-sweep-cancel", min_width=100)
-        swept = gr.HTML(elem_id="int-sweep-words")
-        map_ = gr.Plot(label="Every head", elem_id="int-sweep-plot", elem_classes="wide-plot")
-        ranks = gr.HTML(elem_id="int-sweep-table")
+        _build_sweep(page, mode)
     part.wire(
         lambda state, *v: ablation_views(lab, state, *v),
         [kind, layer, head, mode],
         [words, plot, table],
         with_model=True,
     )
+
+    page.limit(layer, "n_layers")
+    page.limit(head, "n_heads")
+
+
+def _build_sweep(page: Page, mode: gr.Radio) -> None:
+    lab = page.lab
+    gr.Markdown("**All heads, one after the other**: the effect on one token's logit.")
+    with gr.Row():
+        query = gr.Textbox(label="Token", elem_id="int-sweep-token", min_width=240,
+                           info="Text or id; empty is the best one here.")  # fmt: skip
+        start = gr.Button("Sweep all heads", elem_id="int-sweep", min_width=140)
+        cancel = gr.Button("Cancel", elem_id="int-sweep-cancel", min_width=100)
+    swept = gr.HTML(elem_id="int-sweep-words")
+    map_ = gr.Plot(label="Every head", elem_id="int-sweep-plot", elem_classes="wide-plot")
+    ranks = gr.HTML(elem_id="int-sweep-table")
 
     @one_line_errors
     def sweep(state: State | None, query: str, mode: str) -> Iterator[tuple[Any, ...]]:
@@ -131,5 +139,3 @@ def build(page: Page) -> None:
     event = start.click(sweep, [page.state, query, mode], [swept, map_, ranks], **modelled())
     stopped = cancel.click(None, cancels=[event], queue=False, api_visibility="private")
     stopped.then(lambda: say("Cancelled."), None, swept, **quiet())
-    page.limit(layer, "n_layers")
-    page.limit(head, "n_heads")

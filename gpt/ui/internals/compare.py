@@ -86,7 +86,11 @@ def pair_views(
         f"{significant(result.divergence)} nats over the whole vocabulary; the best token gives "
         f"{_summand(best[0].first, best[0].second)} of it",
     )
-    table = table_html(
+    return words, figure, _table(lab, result, names, file)
+
+
+def _table(lab: Lab, result: Comparison, names: tuple[str, str], file: str) -> str:
+    return table_html(
         "The best tokens of both",
         ["token", "id", names[0], f"rank {names[0]}", names[1], f"rank {names[1]}"],
         [
@@ -94,16 +98,15 @@ def pair_views(
                 lab.piece(p.token_id), f"{p.token_id:,}", percent(p.first), f"{p.first_rank:,}",
                 percent(p.second), f"{p.second_rank:,}",
             ]
-            for p in pairs
+            for p in result.pairs
         ],
         csv_name=file,
         csv_rows=[
             [lab.piece(p.token_id), p.token_id, p.first, p.first_rank, p.second, p.second_rank]
-            for p in pairs
+            for p in result.pairs
         ],
         text_columns=(0,),
     )  # fmt: skip
-    return words, figure, table
 
 
 def _summand(p: float, q: float) -> str:

@@ -42,7 +42,7 @@ def draw_views(
     segments = segments_of(lab, distribution)
     if options.temperature == 0:
         sentence = "Temperature 0 draws no random number: the token with the highest logit is it."
-        return cumulative_bar(segments, None), say(sentence)
+        return cumulative_bar(segments, None), say(sentence) + _segments_table(segments)
     assert options.seed is not None
     uniform = uniforms(torch.Generator().manual_seed(options.seed))
     token_id = int(draw(distribution[None], uniform))
@@ -52,7 +52,7 @@ def draw_views(
         f"{high:.6f}, the stretch of {lab.piece(token_id)} (id {token_id:,}, "
         f"{percent(distribution[token_id].item())}): that token is drawn, here and by the "
         "Generation tab with the same text, model, settings and seed."
-    )
+    ) + _segments_table(segments)
 
 
 def tally_views(
@@ -87,4 +87,21 @@ def tally_views(
         f"{n:,} draws from seed {options.seed:,}: the largest gap to the theory is "
         f"{significant(100 * gap)} percentage points. It shrinks as 1 ÷ √draws: a token of 50 % "
         f"comes within about {significant(100 * 0.5 / n**0.5)} points (one standard deviation)."
-    ) + table_html("Draws", ["token", "drawn", "expected"], cells, text_columns=(0,))
+    ) + table_html(
+        "Draws", ["token", "drawn", "expected"], cells, csv_name="draws", text_columns=(0,)
+    )
+
+
+def _segments_table(segments: list[tuple[str, float, bool]]) -> str:
+    """The cumulative bar from left to right."""
+    rows, start = [], 0.0
+    for label, width, _ in segments:
+        rows.append([f"{start:.6f}", f"{start + width:.6f}", label])
+        start += width
+    return table_html(
+        "The bar from left to right",
+        ["from", "to", "tokens"],
+        rows,
+        csv_name="cumulative",
+        text_columns=(2,),
+    )

@@ -64,6 +64,20 @@ def _views(
         f"position {most}: {significant(gradient[most], 4)}; {significant(whole.logit, 4)} − "
         f"{significant(known[most].logit, 4)} = {significant(drops[most], 4)}",
     )
+    table = _table(lab, state, token_id, gradient, drops, known, most)
+    return words, figure, table
+
+
+def _table(
+    lab: Lab,
+    state: State,
+    token_id: int,
+    gradient: list[float],
+    drops: list[float],
+    known: dict[Any, Occluded],
+    most: int,
+) -> str:
+    at, ids = state["position"], state["ids"]
     rows = [
         [
             str(i),
@@ -77,7 +91,7 @@ def _views(
     exact = [
         [i, lab.piece(ids[i]), gradient[i], drops[i], known[i].probability] for i in range(at + 1)
     ]
-    table = table_html(
+    return table_html(
         f"Effect on the logit of {lab.piece(token_id)}",
         ["position", "token", "gradient × input", "logit lost", "probability without"],
         rows,
@@ -86,7 +100,6 @@ def _views(
         text_columns=(1,),
         marked=[most],
     )
-    return words, figure, table
 
 
 def build(page: Page) -> None:

@@ -32,13 +32,14 @@ def position_html(lab: Lab, state: State) -> str:
     if came is not None and came.token_id not in ids:
         rows.append((came.rank, came.token_id, came.probability))
     marked = [n for n, row in enumerate(rows) if came is not None and row[1] == came.token_id]
-    cells = [
-        [f"{rank:,}", lab.piece(i), f"{i:,}", percent(p), "came" if n in marked else ""]
-        for n, (rank, i, p) in enumerate(rows)
-    ]
+    cells = [[f"{rank:,}", lab.piece(i), f"{i:,}", percent(p)] for rank, i, p in rows]
+    headers = ["rank", "token", "id", "probability"]
+    if came is not None:
+        headers.append("in the prompt")
+        cells = [[*row, "came" if n in marked else ""] for n, row in enumerate(cells)]
     table = table_html(
         f"Guesses after position {at} ({lab.piece(run.ids[at])})",
-        ["rank", "token", "id", "probability", "in the prompt"],
+        headers,
         cells,
         text_columns=(1, 4),
         marked=marked,

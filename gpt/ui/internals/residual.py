@@ -74,16 +74,7 @@ def stream_views(lab: Lab, state: State, measure: str) -> tuple[str, go.Figure, 
     att, ff = stream.attention_norms[:, at].tolist(), stream.feed_forward_norms[:, at].tolist()
     names = [f"layer {i}" for i in range(len(att))]
     figure = paired_bars(names, att, ff, ("attention", "feed-forward"), "length of what was added")
-    table = table_html(
-        f"Added at position {at}",
-        ["layer", "attention", "feed-forward", "stream after"],
-        [
-            [name, significant(a), significant(f), significant(n)]
-            for name, a, f, n in zip(names, att, ff, stream.norms[2::2, at].tolist(), strict=True)
-        ],
-        csv_name=f"contributions-position-{at}",
-        text_columns=(0,),
-    )
+    table = _added_table(at, names, att, ff, stream.norms[2::2, at].tolist())
     first, last = stream.norms[0, at].item(), stream.norms[-1, at].item()
     more = "attention" if sum(att) > sum(ff) else "feed-forward"
     words = say(
@@ -95,6 +86,21 @@ def stream_views(lab: Lab, state: State, measure: str) -> tuple[str, go.Figure, 
         f"{_first(run, 'att_out', at)} + {_first(run, 'ff_out', at)}",
     )
     return words + heat, figure, table
+
+
+def _added_table(
+    at: int, names: list[str], att: list[float], ff: list[float], after: list[float]
+) -> str:
+    return table_html(
+        f"Added at position {at}",
+        ["layer", "attention", "feed-forward", "stream after"],
+        [
+            [name, significant(a), significant(f), significant(n)]
+            for name, a, f, n in zip(names, att, ff, after, strict=True)
+        ],
+        csv_name=f"contributions-position-{at}",
+        text_columns=(0,),
+    )
 
 
 def _first(run: Run, name: str, position: int) -> str:
