@@ -245,7 +245,9 @@ def _params(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     from gpt.train import run
 
-    print(run(args))
+    closing = run(args)
+    if closing:  # of several processes only one has something to say
+        print(closing)
 
 
 def _export(args: argparse.Namespace) -> None:

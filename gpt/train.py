@@ -257,7 +257,7 @@ def _sample(model: GPTModel, tokenizer: Tokenizer) -> str:
 
 
 def run(args: argparse.Namespace) -> str:
-    """Train or evaluate as the flags say; a closing sentence with the numbers.
+    """Train or evaluate as the flags say; a closing sentence, empty but for process 0.
 
     Raises ValueError for impossible flags and unreadable files.
     """
@@ -273,12 +273,18 @@ def run(args: argparse.Namespace) -> str:
         )
     options = {item.name: given[item.name] for item in fields(TrainOptions)}
     cfg = GPTConfig(**{item.name: given[item.name] for item in fields(GPTConfig)})
-    parallel = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    options["text"] = tuple(options["text"])
+    parallel = int(os.environ.get("WORLD_SIZE", "1")) > 1  # torchrun sets it
     if parallel:
-        dist.init_process_group("nccl" if args.device.startswith("cuda") else "gloo")
+        on_gpus = args.device == "cuda"
+        dist.init_process_group("nccl" if on_gpus else "gloo")
+        if on_gpus:
+            options["device"] = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
-        finished = train(cfg, TrainOptions(**{**options, "text": tuple(options["text"])}))
+        finished = train(cfg, TrainOptions(**options))
     finally:
         if parallel:
             dist.destroy_process_group()
+    if finished.rank > 0:
+        return ""
     return f"{finished.step:,} steps done; the model is in {finished.out / 'model'}"
