@@ -144,6 +144,11 @@ def test_the_choice_is_the_distribution_that_generation_samples_from(lab, state)
     )
 
 
+def test_settings_that_are_off_are_not_compared_with_none(lab, state):
+    assert "Without these settings" not in choice_views(lab, state, 1.0, 0, 1.0, 0, 10)[0]
+    assert "Without these settings" in choice_views(lab, state, 0.9, 0, 1.0, 0, 10)[0]
+
+
 def test_a_greedy_choice_draws_no_number(lab, state):
     assert "draws no random number" in choice_views(lab, state, 0, 0, 1, 0, 10)[2]
 

@@ -115,7 +115,7 @@ def _sentence(choice: Choice, options: SamplingOptions, vocab: int) -> str:
     )
     if options.temperature == 0:
         text += " Temperature 0 is greedy: the best token always, by definition."
-    elif after != before:
+    elif (options.temperature, options.top_k, options.top_p) != (1.0, None, 1.0):
         text += (
             f" Without these settings: {significant(before.entropy_nats)} nats, "
             f"e^H = {significant(before.perplexity)}, {before.tokens_for_90:,} for 90 %."
@@ -158,7 +158,7 @@ def _table(lab: Lab, choice: Choice, position: int) -> str:
     ]
     tail = choice.tail
     if tail.tokens:
-        label = f"other {tail.tokens:,}, of which {tail.kept:,} kept"
+        label = f"other {tail.tokens:,} ({tail.kept:,} kept)"
         cells.append(["", label, "", "", "", percent(tail.softmax), percent(tail.probability)])
         exact.append(["", label, "", "", "", tail.softmax, tail.probability])
     return table_html(

@@ -50,8 +50,9 @@ def draw_views(
     return cumulative_bar(segments, uniform.item()), say(
         f"Seed {options.seed:,} gives u = {uniform.item():.6f}. It falls between {low:.6f} and "
         f"{high:.6f}, the stretch of {lab.piece(token_id)} (id {token_id:,}, "
-        f"{percent(distribution[token_id].item())}): that token is drawn, here and by the "
-        "Generation tab with the same text, model, settings and seed."
+        f"{percent(distribution[token_id].item())}): that token is drawn, here and as "
+        "the first new token by the Generation tab, given the text up to here, this model in "
+        "float32, these settings and this seed."
     ) + _segments_table(segments)
 
 
