@@ -208,10 +208,10 @@ def test_decoding_is_bound_by_bandwidth_and_a_long_prompt_by_arithmetic() -> Non
 def test_training_days_follow_from_three_forward_passes_a_token() -> None:
     h100 = devices.device("h100")
     flops = 3 * compute.forward(GPTConfig(), 1, 1024).total / 1024 * 3e9
-    days = compute.training_days(GPTConfig(), 3e9, 0.4, "bfloat16", h100)
+    days = compute.training_days(GPTConfig(), 3e9, 0.4, h100)
     assert days == pytest.approx(flops / (0.4 * 989.5e12) / 86_400)
     with pytest.raises(ValueError, match=r"utilisation is 1\.5: use a share above 0"):
-        compute.training_days(GPTConfig(), 3e9, 1.5, "bfloat16", h100)
+        compute.training_days(GPTConfig(), 3e9, 1.5, h100)
 
 
 def test_the_rules_of_thumb_are_off_by_what_they_leave_out() -> None:

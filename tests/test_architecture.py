@@ -347,6 +347,16 @@ def test_the_measurement_ends_in_a_table_whose_counts_are_equal() -> None:
     assert pages[-1].count("equal ✓") == 5
 
 
+def test_a_cancelled_measurement_makes_room_for_the_next_which_waits_until_then() -> None:
+    """After a cancel the next run was dropped, or two models were built beside each other."""
+    job = job_of(values_of(TINY), TINY)
+    first, second = measured.measured_html(TINY, job), measured.measured_html(TINY, job)
+    next(first)
+    assert "waiting for another measurement" in next(second)
+    first.close()
+    assert [*second][-1].count("equal ✓") == 5
+
+
 @pytest.mark.parametrize("seed", range(15))
 def test_the_drawing_is_well_formed_and_its_bars_are_in_proportion(seed: int) -> None:
     cfg = random_config(seed)

@@ -119,17 +119,16 @@ def decode_step(
     return _roofline(flops, read_per_pass(cfg, precision) + read, precision, on)
 
 
-def training_days(
-    cfg: GPTConfig, tokens: float, utilisation: float, precision: str, on: Device
-) -> float:
-    """Days to train on `tokens` at full context and a share `utilisation` of the device's peak.
+def training_days(cfg: GPTConfig, tokens: float, utilisation: float, on: Device) -> float:
+    """Days to train on `tokens` at full context and a share `utilisation` of the 16-bit peak.
 
     Raises ValueError if `utilisation` is not above 0 and at most 1.
     """
     if not 0 < utilisation <= 1:
         raise ValueError(f"utilisation is {utilisation}: use a share above 0 and at most 1.")
     per_token = 3 * forward(cfg, 1, cfg.context_length).total / cfg.context_length
-    return per_token * tokens / (on.peak_flops[precision] * utilisation) / DAY_SECONDS
+    peak = max(on.peak_flops["float16"], on.peak_flops["bfloat16"])
+    return per_token * tokens / (peak * utilisation) / DAY_SECONDS
 
 
 def _roofline(flops: float, traffic_bytes: float, precision: str, on: Device) -> Roofline:

@@ -20,6 +20,10 @@ COUNTED = (
     "One FLOP is one multiplication or one addition. Counted are the matrix products, exactly as "
     "torch.utils.flop_counter counts them; norms, softmax and GELU are small beside them."
 )
+LETTERS = (
+    "b is the batch, t the new tokens, s the tokens seen with them, n the positions scored; "
+    "d emb_dim, h n_heads, e = d / h."
+)
 ROOFLINE = (
     "The least time a machine can need: the larger of operations / peak and bytes / bandwidth. "
     "Real programs reach a part of it; “Measured here” shows how much."
@@ -50,7 +54,7 @@ def compute_html(cfg: GPTConfig, job: Job) -> str:
         (
             note_html(job.cut, "note") if job.cut else "",
             stacked_bar_html(shares, message),
-            note_html(COUNTED),
+            note_html(f"{COUNTED} {LETTERS}"),
             _parts_table(forward, cfg, job),
             _tokens_table(cfg, job),
             _rules_table(cfg, job),
@@ -158,7 +162,7 @@ def _rules_table(cfg: GPTConfig, job: Job) -> str:
 def _machine_row(cfg: GPTConfig, job: Job, each: Device) -> Row:
     prefill = compute.prefill(cfg, job.batch, job.tokens, job.precision, each)
     step = compute.decode_step(cfg, job.batch, job.tokens, job.precision, each)
-    days = compute.training_days(cfg, job.train_tokens, job.utilisation, "float16", each)
+    days = compute.training_days(cfg, job.train_tokens, job.utilisation, each)
     return Row(
         (
             Cell(each.label, "strong" if each == job.device else ""),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
+import threading
 from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
@@ -26,6 +26,9 @@ ABOUT = (
     f"measured beside what was computed. Limit: {mib_and_mb(LIMIT_BYTES)} in all. Cancel stops "
     "before the next step; nothing is kept."
 )
+# Cancelling frees the event's place at once while its thread may still build: without this, who
+# cancels often could fill the memory.
+_one_at_a_time = threading.Lock()
 _STATM = Path("/proc/self/statm")
 
 
@@ -55,6 +58,8 @@ def measured_html(cfg: GPTConfig, job: Job) -> Iterator[str]:
     why_not = refusal(cfg)
     if why_not:
         raise ValueError(why_not)
+    while not _one_at_a_time.acquire(timeout=0.5):
+        yield _progress_html(0, "waiting for another measurement to end")
     running = measure(
         lambda: GPTModel(cfg),
         lambda capacity: KVCache(cfg.n_layers, capacity),
@@ -66,13 +71,15 @@ def measured_html(cfg: GPTConfig, job: Job) -> Iterator[str]:
             if stage.measured is not None:
                 yield result_html(cfg, stage.measured, job)
             else:
-                yield (
-                    f'<p role="status"><progress max="1" value="{stage.share:.3f}"></progress> '
-                    f"{escape(stage.text)} …</p>"
-                )
+                yield _progress_html(stage.share, stage.text)
     finally:
-        running.close()
-        gc.collect()  # the module's own references are cyclic
+        running.close()  # the model goes with it
+        _one_at_a_time.release()
+
+
+def _progress_html(share: float, text: str) -> str:
+    bar = f'<progress max="1" value="{share:.3f}"></progress>'
+    return f'<p role="status">{bar} {escape(text)} …</p>'
 
 
 def result_html(cfg: GPTConfig, found: Measured, job: Job) -> str:

@@ -21,6 +21,11 @@ UNITS = (
     "MiB is 2²⁰ bytes, MB is 10⁶. The book's “621.83 MB” for the 124M model is MiB. Machines are "
     "sold in GB of 10⁹ bytes."
 )
+LETTERS = (
+    "P is the number of parameters, M those in matrices that are multiplied (attention, "
+    "feed-forward, head), R the rows of these; b is the batch, s the tokens seen, t the tokens "
+    "of a pass, n the positions scored, bytes those of one number; d emb_dim, h n_heads."
+)
 _HEADERS = ("what", "formula in bytes", "with these numbers", "MiB", "MB", "note")
 
 
@@ -36,6 +41,7 @@ def memory_html(cfg: GPTConfig, job: Job) -> str:
             _against_machines(f"To train with AdamW in mixed precision ({what})", train),
             note_html(UNITS),
             table_html(_HEADERS, _rows(cfg, job), f"Memory for {what}"),
+            note_html(LETTERS),
         )
     )
 

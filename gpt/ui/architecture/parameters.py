@@ -20,6 +20,10 @@ WHY_163_MILLION = (
     "token embedding as its head (tied) and has biases in queries, keys and values: 124,439,808, "
     "which OpenAI rounds to 124M."
 )
+LETTERS = (
+    "vocab is vocab_size, context is context_length, layers is n_layers, d is emb_dim. A shape "
+    "after + is a bias, or the shift of a norm. A part of the block is counted over all blocks."
+)
 _HEADERS = ("part", "shape", "formula", "with these numbers", "parameters", "share", "what for")
 _GROUP_TITLES = {
     "embeddings": "Embeddings",
@@ -80,7 +84,8 @@ def table(cfg: GPTConfig) -> str:
         ),
         "total",
     )
-    return table_html(_HEADERS, [*rows, total], "Every part, its formula, and what it adds up to")
+    caption = "Every part, its formula, and what it adds up to"
+    return table_html(_HEADERS, [*rows, total], caption) + note_html(LETTERS)
 
 
 def plot(cfg: GPTConfig) -> str:

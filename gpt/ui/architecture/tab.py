@@ -27,6 +27,7 @@ from gpt.ui.architecture.job import NAMES, job_of
 from gpt.ui.architecture.layout import MOST_SUGGESTIONS, Layout
 from gpt.ui.architecture.offer import Offer
 from gpt.ui.architecture.presets import Preset, name_of, presets
+from gpt.ui.architecture.tables import note_html
 from gpt.ui.architecture.views import PINNED, figures, problem_html
 from gpt.ui.errors import one_line_errors
 
@@ -76,7 +77,7 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
         try:
             found = figures(values, named)
         except ValueError as error:
-            return {**updates, page.problem: problem_html(error, values)}
+            return {**updates, page.problem: problem_html(error, buttons)}
         preset = name_of(configuration(values), named)
         shown = {page.views[name]: text for name, text in found.items()}
         return {**updates, page.problem: "", page.controls.preset: preset, **shown}
@@ -182,34 +183,43 @@ def _take(found: tuple[Any, ...], index: int) -> list[Any]:
 
 
 def _measure(page: Layout) -> None:
-    """The button becomes Cancel while it runs; the model is gone when it ends, however it ends."""
-    buttons = [page.measure, page.cancel]
+    """The button becomes Cancel while it runs; the model is gone when it ends, however it ends.
 
-    @one_line_errors
-    def run(*values: Any) -> Iterator[str]:
-        cfg = configuration(dict(zip(FIELDS, values, strict=False)))
-        job = job_of(dict(zip(NAMES, values[len(FIELDS) :], strict=True)), cfg)
-        yield from measured.measured_html(cfg, job)
-
+    A cancelled run's thread may still be building. The next run must not be dropped because of
+    that ("multiple"), and its buttons are its own outputs, so that the late end of the cancelled
+    one changes nothing.
+    """
+    outputs = [page.measured, page.measure, page.cancel]
     busy = [gr.update(visible="hidden"), gr.update(visible=True)]
     idle = [gr.update(visible=True), gr.update(visible="hidden")]
+
+    def run(*values: Any) -> Iterator[list[Any]]:
+        text = ""
+        try:
+            cfg = configuration(dict(zip(FIELDS, values, strict=False)))
+            job = job_of(dict(zip(NAMES, values[len(FIELDS) :], strict=True)), cfg)
+            for text in measured.measured_html(cfg, job):
+                yield [text, *busy]
+        except ValueError as error:
+            text = problem_html(error)
+        yield [text, *idle]
+
     quiet: dict[str, Any] = {"api_visibility": "private", "queue": False}
-    started = page.measure.click(lambda: busy, None, buttons, **quiet)
-    running = started.then(
+    waiting = note_html("Waiting for the machine …")
+    running = page.measure.click(lambda: [waiting, *busy], None, outputs, **quiet).then(
         run,
         [*page.controls.components, *page.job.components],
-        page.measured,
+        outputs,
         api_visibility="private",
         concurrency_id="model",
         concurrency_limit=1,
-        show_progress="minimal",
+        show_progress="hidden",
+        trigger_mode="multiple",
     )
-    running.success(lambda: idle, None, buttons, **quiet)
-    running.failure(lambda: idle, None, buttons, **quiet)
     page.cancel.click(
-        lambda: [*idle, '<p class="hint">Cancelled; nothing was kept.</p>'],
+        lambda: [note_html("Cancelled; nothing was kept."), *idle],
         None,
-        [*buttons, page.measured],
+        outputs,
         cancels=[running],
         **quiet,
     )

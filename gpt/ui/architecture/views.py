@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -10,7 +10,7 @@ from gpt.config import GPTConfig
 from gpt.ui.architecture import parameters
 from gpt.ui.architecture.compare import compare_html
 from gpt.ui.architecture.compute import compute_html, times_html
-from gpt.ui.architecture.controls import FIELDS, configuration, suggestions
+from gpt.ui.architecture.controls import FIELDS, Suggestion, configuration
 from gpt.ui.architecture.exchange import export
 from gpt.ui.architecture.job import job_of
 from gpt.ui.architecture.memory import memory_html
@@ -65,13 +65,15 @@ def drawing_html(cfg: GPTConfig, batch: int, tokens: int) -> str:
     return drawing_svg(cfg, batch, tokens) + note_html(left_out)
 
 
-def problem_html(error: ValueError, values: Mapping[str, Any]) -> str:
-    """What is impossible and what would be possible; the figures keep their last state."""
-    offer = " Or take one of these:" if suggestions(values["emb_dim"], values["n_heads"]) else ""
-    return (
-        f'<div class="arch-problem" role="alert"><b>{escape(str(error))}</b>{offer}<br>'
-        "<small>The figures still show the last possible configuration.</small></div>"
-    )
+def problem_html(error: ValueError, found: Sequence[Suggestion] | None = None) -> str:
+    """What is impossible; beside the controls also what would be possible, and what is shown.
+
+    `found` are the suggestions beside the controls, None away from them.
+    """
+    more = " Or take one of these:" if found else ""
+    if found is not None:
+        more += "<br><small>The figures still show the last possible configuration.</small>"
+    return f'<div class="arch-problem" role="alert"><b>{escape(str(error))}</b>{more}</div>'
 
 
 def _other(
