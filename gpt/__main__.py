@@ -1,4 +1,4 @@
-"""The command line: `python -m gpt generate | params | train | export`."""
+"""The command line: `python -m gpt generate | params | train | compare | export`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import Any
 
 from gpt.accounting import count_parameters
 from gpt.checkpoints import export_model
+from gpt.compare import default_precision
 from gpt.config import PRESETS, GPTConfig
 from gpt.devices import available_devices
 from gpt.generate import generate, plan
 from gpt.models import config_of, load_model
-from gpt.precision import DTYPES
+from gpt.precision import DTYPES, PRECISIONS
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
 
@@ -70,6 +71,17 @@ examples:
 """
 
 
+_COMPARE = """\
+Measures what each precision costs on a text, against float32: the mean KL divergence, how often
+the most probable token is the same, the perplexity; and its tokens a second on this machine.
+--record keeps that in assets/precision.json, from which the page and `generate` take the default.
+
+examples:
+  python -m gpt compare storyteller --text held-out.txt --record
+  python -m gpt compare gpt2 --text held-out.txt --tokens 4096
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives the exit status.
 
@@ -118,6 +130,11 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         from gpt.train import add_arguments
 
         add_arguments(train)
+    compare = add("compare", "measure what a precision costs", _COMPARE, _compare)
+    if "compare" in given[:1]:
+        from gpt.compare import add_arguments
+
+        add_arguments(compare)
     _add_export(add("export", "write a Hugging Face GPT-2 folder", _EXPORT, _export))
     return parser
 
@@ -158,15 +175,12 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="D",
         help=f"this machine has {devices} (default: %(default)s)",
     )
-    _add_precision(parser)
-
-
-def _add_precision(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add(
         "--precision",
-        default="float32",
+        default="auto",
         metavar="TYPE",
-        help=f"of the weights: {', '.join(DTYPES)} (default: %(default)s)",
+        help=f"of the weights: {', '.join(PRECISIONS)}; auto is the fastest that was measured "
+        "to cost little, else float32 (default: %(default)s)",
     )
 
 
@@ -189,7 +203,12 @@ def _add_params(parser: argparse.ArgumentParser) -> None:
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="what to write")
     parser.add_argument("folder", metavar="FOLDER", help="where; it is made if need be")
-    _add_precision(parser)
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        metavar="TYPE",
+        help=f"of the weights: {', '.join(DTYPES)} (default: %(default)s)",
+    )
 
 
 def _generate(args: argparse.Namespace) -> None:
@@ -200,8 +219,10 @@ def _generate(args: argparse.Namespace) -> None:
     ids = tokenizer.encode(prompt)
     if not ids:
         raise ValueError("the prompt is empty: give at least one character.")
+    auto = args.precision == "auto"
+    precision = default_precision(args.model, args.device) if auto else args.precision
     with _progress() as progress:
-        model = load_model(args.model, args.device, args.precision, progress=progress)
+        model = load_model(args.model, args.device, precision, progress=progress)
     steps = generate(model, ids, options, tokenizer.end_of_text_id)  # refuses here, if at all
     for note in plan(model.cfg, len(ids), options.max_new_tokens).notes():
         print(note, file=sys.stderr)
@@ -248,6 +269,12 @@ def _train(args: argparse.Namespace) -> None:
     closing = run(args)
     if closing:  # of several processes only one has something to say
         print(closing)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from gpt import compare
+
+    print(compare.run(args))
 
 
 def _export(args: argparse.Namespace) -> None:

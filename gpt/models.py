@@ -28,7 +28,7 @@ from gpt.checkpoints import (
 )
 from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, as_config
 from gpt.model import GPTModel
-from gpt.precision import dtype_of
+from gpt.precision import check_precision, convert, weight_bytes
 
 STORYTELLER = Path(__file__).resolve().parent.parent / "assets" / "storyteller"
 BOOK_CONFIG = GPTConfig(**GPT_CONFIG_124M)
@@ -70,7 +70,9 @@ def load_model(
         return _draw(found, seed, device, precision, progress)
     if name in HUB_MODELS:
         _refuse_other(cfg, config_of(name), name)
-        check_memory(_bytes(config_of(name), precision), check_device(device), f"loading {name}")
+        check_memory(
+            weight_bytes(config_of(name), precision), check_device(device), f"loading {name}"
+        )
         return load_checkpoint(download(name, progress), device, precision, progress=progress)
     return load_checkpoint(_path(name), device, precision, cfg, progress)
 
@@ -132,11 +134,6 @@ def _refuse_other(cfg: GPTConfig | Mapping[str, Any] | None, found: GPTConfig, s
         raise ValueError(f"cfg differs from the configuration of {source[:40]}: leave cfg out.")
 
 
-def _bytes(cfg: GPTConfig, precision: str) -> int:
-    """Bytes of the weights in that precision."""
-    return count_parameters(cfg).total * dtype_of(precision).itemsize
-
-
 def _draw(
     cfg: GPTConfig, seed: int, device: str, precision: str, progress: Progress | None
 ) -> GPTModel:
@@ -144,14 +141,15 @@ def _draw(
 
     torch's initialisation knows only its global generator: its state is put back afterwards.
     """
-    target, dtype = check_device(device), dtype_of(precision)
-    check_memory(_bytes(cfg, "float32"), "cpu", "drawing the weights")
+    target = check_device(device)
+    check_precision(precision, target)
+    check_memory(weight_bytes(cfg, "float32"), "cpu", "drawing the weights")
     if progress is not None:
         progress(0.0, "building")
     with _drawing, torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         model = GPTModel(cfg)
-    return model.to(target, dtype).eval()
+    return convert(model.eval(), precision, target)
 
 
 @dataclass
@@ -188,7 +186,7 @@ class Registry:
             found.append(_on_disk("storyteller", "Storyteller · small, trained on fairy tales"))
         found += [_on_disk(path, path) for path in self._paths]
         label = f"The book's 124M · untrained, seed {BOOK_SEED}"
-        found.append(ModelSource("book-124M", label, False, _bytes(BOOK_CONFIG, "float32")))
+        found.append(ModelSource("book-124M", label, False, weight_bytes(BOOK_CONFIG, "float32")))
         return (*found, *(_hub_source(name) for name in HUB_MODELS))
 
     def config_of(self, source: str) -> GPTConfig:
@@ -227,7 +225,7 @@ class Registry:
 
     def _take(self, key: _Key, progress: Progress | None) -> _Held:
         """The model under `key`, borrowed once more; loaded first if it is not held."""
-        n_bytes = _bytes(config_of(key[0]), key[2])
+        n_bytes = weight_bytes(config_of(key[0]), key[2])
         if n_bytes > self.budget_bytes:
             raise ValueError(
                 f"this model's weights are {n_bytes / 2**20:,.0f} MiB and "

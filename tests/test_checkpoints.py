@@ -16,6 +16,7 @@ from tiny_models import TINY, VARIANTS, tiny_model
 
 from gpt import GPTModel, load_model
 from gpt.checkpoints import free_bytes, memory, reading, save_model
+from gpt.precision import convert
 
 ROOT = Path(__file__).resolve().parent.parent
 SEVEN = {key: value for key, value in asdict(TINY).items() if key != "tie_weights"}
@@ -75,16 +76,17 @@ def test_a_tied_head_is_stored_once_under_the_books_name(tmp_path):
     assert "tok_emb.weight" not in names
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16", "int8"])
 def test_weights_are_converted_to_the_precision_asked_for(precision, folder):
     model = load_model(folder, precision=precision)
-    dtype = getattr(torch, precision)
-    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
-    assert torch.equal(model.pos_emb.weight, tiny_model().pos_emb.weight.to(dtype))
+    expected = convert(tiny_model(), precision)
+    assert_equal(model, expected)
+    ids = torch.arange(30)[None]
+    assert torch.equal(model(ids), expected(ids))
 
 
 def test_an_unknown_precision_is_refused_with_those_that_exist(folder):
-    assert "use float32, float16, bfloat16" in message(folder, precision="int3")
+    assert "use float32, float16, bfloat16, int8" in message(folder, precision="int3")
 
 
 def test_a_device_that_is_not_here_is_refused(folder):
@@ -316,13 +318,12 @@ def test_too_little_memory_is_told_before_anything_is_allocated(folder, monkeypa
     assert "MiB free: use a smaller model or precision float16" in message(folder)
 
 
-def test_an_allocation_that_fails_after_all_is_one_line(monkeypatch):
+def test_an_allocation_that_fails_after_all_is_one_line(folder, monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(memory.torch, "empty", refuse)
-    with pytest.raises(ValueError, match="has no memory for a tensor"):
-        memory.empty(torch.Size([2, 3]), torch.float32, torch.device("cpu"))
+    monkeypatch.setattr(reading, "convert", refuse)
+    assert "has no memory for the weights after all" in message(folder)
 
 
 # How much memory there is

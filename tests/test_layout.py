@@ -29,12 +29,15 @@ ALLOWED = {
     "models": {"config", "model", "precision", "checkpoints", "accounting"},
     "corpus": {"config", "model", "tokenizer"},
     "evaluate": {"model"},
+    "compare": CORE | {"devices", "models", "precision", "tokenizer"},
     "train_options": {"config"},
     "train": CORE | {"tokenizer", "checkpoints", "models", "corpus", "evaluate", "train_options"},
     "ui": None,
 }
 TYPES_FOR_ALL = {"config", "model", "trace"}  # under `if TYPE_CHECKING:` a name costs nothing
-OPENS_FILES = {"checkpoints", "models", "tokenizer", "train", "corpus", "devices", "__main__", "ui"}
+OPENS_FILES = {
+    "checkpoints", "models", "tokenizer", "train", "corpus", "devices", "compare", "__main__", "ui",
+}  # fmt: skip
 
 
 def module_of(path):

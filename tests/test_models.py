@@ -253,8 +253,8 @@ def test_a_visitor_who_leaves_gives_the_model_back():
 def test_the_same_name_in_two_precisions_is_two_models():
     registry = Registry(budget_bytes=2 * ONE)
     with registry.borrow(A) as whole, registry.borrow(A, precision="float16") as half:
-        assert half.pos_emb.weight.dtype == torch.float16
-        assert torch.equal(whole.pos_emb.weight.half(), half.pos_emb.weight)
+        assert half.out_head.weight.dtype == torch.float16
+        assert torch.equal(whole.out_head.weight.half(), half.out_head.weight)
 
 
 def test_the_budget_is_half_of_what_is_free(monkeypatch):

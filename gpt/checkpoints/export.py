@@ -16,6 +16,7 @@ from gpt.checkpoints.reading import CONFIG, WEIGHTS, model_bytes
 from gpt.checkpoints.writing import write_json, write_tensors, write_text
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
+from gpt.precision.layers import Int8Linear, PackedLinear
 from gpt.tokenizer import END_OF_TEXT, Tokenizer
 
 
@@ -25,11 +26,14 @@ def export_model(model: GPTModel, folder: str | Path) -> Path:
     config.json and model.safetensors; vocab.json, merges.txt and tokenizer_config.json too if
     the model has GPT-2's 50,257 tokens. A head of its own is kept (tie_word_embeddings false);
     biases that the model lacks are zeros, which changes no logit.
-    Raises ValueError if the folder cannot be written or memory for a second copy is missing.
+    Raises ValueError if the folder cannot be written, memory for a second copy is missing, or
+    the weights are int8, which the format does not have.
     """
     folder, dtype = Path(folder), model.tok_emb.weight.dtype
+    if any(type(module) in (Int8Linear, PackedLinear) for module in model.modules()):
+        raise ValueError("a GPT-2 folder has no int8 weights: use float32, float16 or bfloat16.")
     check_memory(model_bytes(model, dtype), "cpu", f"exporting to {folder}")
-    tensors = {name: value.detach().cpu() for name, value in model.named_parameters()}
+    tensors = {name: value.detach().to("cpu", dtype) for name, value in model.named_parameters()}
     for index in range(0 if model.cfg.qkv_bias else model.cfg.n_layers):
         for part in ("query", "key", "value"):
             bias = torch.zeros(model.cfg.emb_dim, dtype=dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,13 +57,16 @@ def check_memory(n_bytes: int, device: str | torch.device, what: str) -> None:
         )
 
 
-def empty(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """torch.empty. Raises ValueError if there is no memory after all."""
+@contextlib.contextmanager
+def memory_told(device: torch.device) -> Iterator[None]:
+    """Raises ValueError, in one line, if there is no memory for a tensor after all."""
     try:
-        return torch.empty(shape, dtype=dtype, device=device)
-    except (RuntimeError, MemoryError) as error:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
         raise ValueError(
-            f"the {device.type} has no memory for a tensor {tuple(shape)}: use a smaller model "
+            f"the {device.type} has no memory for the weights after all: use a smaller model "
             "or precision float16."
         ) from error
 

@@ -10,18 +10,16 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gpt.checkpoints.memory import check_device, check_memory, empty
+from gpt.checkpoints.memory import check_device, check_memory, memory_told
 from gpt.checkpoints.names import config_from_gpt2, from_gpt2, is_gpt2, their_name
 from gpt.checkpoints.tensors import INDEX, SUFFIXES, read_json, read_tensors, sha256_of
 from gpt.config import PRESETS, GPTConfig, as_config
 from gpt.model import GPTModel
-from gpt.precision import dtype_of
+from gpt.precision import Progress, check_precision, convert, weight_bytes
 
 FORMAT = "gpt-from-scratch/1"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _EMBEDDING, _HEAD = "tok_emb.weight", "out_head.weight"
-
-Progress = Callable[[float, str], None]  # how much of a stage is done, 0 to 1, and its name
 
 
 def load_checkpoint(
@@ -37,7 +35,8 @@ def load_checkpoint(
     the weights, else from `cfg`, else from the shapes where they are a preset's.
     Raises ValueError, in one line that names file and tensor, for whatever is wrong with it.
     """
-    dtype, target = dtype_of(precision), check_device(device)
+    target = check_device(device)
+    check_precision(precision, target)
     weights = _weights_file(Path(path))
     given = as_config(cfg) if cfg is not None else None
     _check_sha256(weights)
@@ -52,18 +51,15 @@ def load_checkpoint(
     with torch.device("meta"), _NothingDrawn():
         model = GPTModel(found)  # shapes without memory
     _check_shapes(model, tensors, weights, _both_names if is_gpt2(stored) else str)
-    check_memory(model_bytes(model, dtype), target, f"loading {weights}")
-    del stored  # so that a file which could not be memory-mapped is let go tensor by tensor
-    state = {}
-    for index, name in enumerate(list(tensors)):
-        source = tensors.pop(name)
-        state[name] = empty(source.shape, dtype, target).copy_(source)
-        if progress is not None:
-            progress((index + 1) / (index + 1 + len(tensors)), "reading")
-    model.load_state_dict(state, assign=True, strict=not found.tie_weights)
+    check_memory(weight_bytes(found, precision), target, f"loading {weights}")
+    model.load_state_dict(tensors, assign=True, strict=not found.tie_weights)
     if found.tie_weights:
         model.out_head.weight = model.tok_emb.weight
-    return model.eval()
+    # So that a file which could not be memory-mapped is let go tensor by tensor.
+    stored.clear()
+    tensors.clear()
+    with memory_told(target):
+        return convert(model.eval(), precision, target, progress)
 
 
 class _NothingDrawn(TorchFunctionMode):

@@ -1,0 +1,195 @@
+"""What a precision costs in quality and gives in speed, measured against float32."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from gpt.devices import usable_cores
+from gpt.generate import generate
+from gpt.model import GPTModel
+from gpt.models import STORYTELLER, load_model
+from gpt.precision import PRECISIONS, weight_bytes
+from gpt.sampling import SamplingOptions
+from gpt.tokenizer import Tokenizer
+
+RECORD = STORYTELLER.parent / "precision.json"
+LARGEST_KL_NATS = 0.01  # what the default of a model may cost
+SPEED_TOKENS, SPEED_REPEATS = 64, 5
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Predictions of one model against another's on the same text."""
+
+    mean_kl_nats: float  # of the reference's distribution from this one
+    top1_agreement: float  # share of positions with the same most probable token
+    perplexity: float
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Measured(Quality):
+    """A precision of a model: its quality, its speed on this machine and its size."""
+
+    tokens_per_second: float  # median; one sequence, greedy
+    weight_bytes: int
+
+
+@torch.inference_mode()
+def compare(reference: GPTModel, other: GPTModel, ids: torch.Tensor) -> Quality:
+    """How `other` predicts `ids` (n,), against `reference`: windows as in `gpt/evaluate.py`.
+
+    Whole windows take the kernels for many rows; those for one row lose no more.
+    Raises ValueError if there are fewer than two tokens.
+    """
+    if len(ids) < 2:
+        raise ValueError(f"the text has {len(ids)} tokens: give at least 2.")
+    t, n = reference.cfg.context_length, len(ids) - 1
+    divergence = agreed = loss = 0.0
+    for start in range(0, n, t):
+        window = ids[start : start + t + 1]
+        wanted = F.log_softmax(reference(window[None, :-1])[0].float(), dim=-1)  # (t, vocab)
+        found = F.log_softmax(other(window[None, :-1])[0].float(), dim=-1)
+        divergence += float((wanted.exp() * (wanted - found)).sum(dtype=torch.float64))
+        agreed += float((wanted.argmax(dim=-1) == found.argmax(dim=-1)).sum())
+        loss += float(F.nll_loss(found, window[1:], reduction="sum"))
+    return Quality(max(0.0, divergence / n), agreed / n, math.exp(loss / n), n)
+
+
+def decoding_rates(
+    models: Mapping[str, GPTModel], prompt: Sequence[int], tokens: int, repeats: int
+) -> dict[str, list[float]]:
+    """Tokens a second of each model after the first token, `repeats` times, interleaved."""
+    options = SamplingOptions(max_new_tokens=tokens, temperature=0)
+    rates: dict[str, list[float]] = {name: [] for name in models}
+    for turn in range(repeats + 1):  # the first warms up
+        for name, model in models.items():
+            steps = generate(model, prompt, options)
+            next(steps)
+            started = time.perf_counter()
+            made = sum(1 for _ in steps)
+            if turn:
+                rates[name].append(made / (time.perf_counter() - started))
+    return rates
+
+
+def measure(
+    source: str, ids: torch.Tensor, precisions: Sequence[str] = PRECISIONS
+) -> dict[str, Measured]:
+    """Quality on `ids` (n,) and speed here of `source` in each precision, on the CPU.
+
+    Raises ValueError if the model cannot be loaded, or the text is too short.
+    """
+    models = {name: load_model(source, precision=name) for name in precisions}
+    reference = models.get("float32") or load_model(source)
+    tokens = min(SPEED_TOKENS, reference.cfg.context_length)
+    rates = decoding_rates(models, ids[:1].tolist(), tokens, SPEED_REPEATS)
+    return {
+        name: Measured(
+            **asdict(compare(reference, model, ids)),
+            tokens_per_second=statistics.median(rates[name]),
+            weight_bytes=weight_bytes(model.cfg, name),
+        )
+        for name, model in models.items()
+    }
+
+
+def fastest_allowed(measured: Mapping[str, Measured]) -> str:
+    """The fastest precision whose mean KL stays under LARGEST_KL_NATS; float32 is among them."""
+    allowed = [name for name, m in measured.items() if m.mean_kl_nats < LARGEST_KL_NATS]
+    return max(allowed, key=lambda name: measured[name].tokens_per_second, default="float32")
+
+
+def table(measured: Mapping[str, Measured]) -> str:
+    """The measurements as lines of text, a precision a line."""
+    lines = [f"{'':10}{'mean KL':>12}{'same best':>11}{'perplexity':>12}{'tokens/s':>10}{'MiB':>9}"]
+    for name, m in measured.items():
+        lines.append(
+            f"{name:10}{m.mean_kl_nats:>7.5f} nats{m.top1_agreement:>10.2%} {m.perplexity:>12.4f}"
+            f"{m.tokens_per_second:>10.1f}{m.weight_bytes / 2**20:>9.1f}"
+        )
+    return "\n".join(lines)
+
+
+def record(source: str, text: str, measured: Mapping[str, Measured], path: Path = RECORD) -> None:
+    """Adds the measurements of `source` on the file named `text` to the record at `path`."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known[source] = {
+        "weights": _weights_of(source),
+        "text": text,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "default": fastest_allowed(measured),
+        "precisions": {name: asdict(m) for name, m in measured.items()},
+    }
+    path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+
+
+def recorded(source: str, path: Path = RECORD) -> dict[str, Any] | None:
+    """What `record` wrote about these weights of `source`; None if nothing was, or about others."""
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8")).get(source)
+    return found if found and found["weights"] == _weights_of(source) else None
+
+
+def default_precision(source: str, device: str = "cpu", path: Path = RECORD) -> str:
+    """The precision to generate in: as measured; float32 if it was not; float16 on CUDA."""
+    if device.startswith("cuda"):
+        return "float16"
+    found = recorded(source, path)
+    return found["default"] if found and device == "cpu" else "float32"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `python -m gpt compare`."""
+    parser.add_argument("model", metavar="MODEL", help="what to measure")
+    parser.add_argument("--text", required=True, metavar="FILE", help="held-out text, UTF-8")
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        default=20_480,
+        metavar="N",
+        help="how many tokens of it, from its beginning (default: %(default)s)",
+    )
+    parser.add_argument("--record", action="store_true", help="keep the result as the default's")
+
+
+def run(args: argparse.Namespace) -> str:
+    """What the command prints, after measuring and, if asked to, recording.
+
+    Raises ValueError if the text or the model cannot be read.
+    """
+    path = Path(args.text).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as UTF-8 text ({error}).") from error
+    torch.set_num_threads(usable_cores())
+    measured = measure(args.model, torch.tensor(Tokenizer().encode(text)[: args.tokens]))
+    if args.record:
+        record(args.model, path.name, measured, RECORD)
+    best = fastest_allowed(measured)
+    return f"{table(measured)}\nthe fastest under {LARGEST_KL_NATS} nats: {best}"
+
+
+def _weights_of(source: str) -> str:
+    """The SHA-256 that the model's folder states, "" for a model whose name says it all."""
+    folder = STORYTELLER if source == "storyteller" else Path(source)
+    config = folder / "config.json"
+    if not config.is_file():
+        return ""
+    return str(json.loads(config.read_text(encoding="utf-8")).get("sha256", ""))

@@ -1,0 +1,93 @@
+"""What a precision costs: measured against float32, recorded, and followed by the default."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_models import TINY, tiny_model
+
+from gpt import compare as comparing
+from gpt.__main__ import main
+from gpt.compare import Measured, compare, default_precision, fastest_allowed, record, recorded
+from gpt.evaluate import evaluate
+from gpt.models import random_source
+from gpt.precision import PRECISIONS, convert, weight_bytes
+
+IDS = torch.arange(80) * 7 % 97
+WIDE = replace(TINY, vocab_size=50257)
+SOURCE = random_source(WIDE, 5)
+
+
+def measured(kl, rate):
+    return Measured(kl, 0.9, 20.0, 100, rate, 1000)
+
+
+def test_a_model_is_no_distance_from_itself_and_its_perplexity_is_evaluates():
+    model = tiny_model()
+    quality = compare(model, model, IDS)
+    assert (quality.mean_kl_nats, quality.top1_agreement, quality.n_tokens) == (0.0, 1.0, 79)
+    assert quality.perplexity == pytest.approx(evaluate(model, IDS).perplexity)
+
+
+def test_the_divergence_is_torchs_own():
+    one, other = tiny_model(), tiny_model(seed=1)
+    with torch.no_grad():
+        p, q = (F.log_softmax(m(IDS[None, :30])[0], dim=-1) for m in (one, other))
+    expected = F.kl_div(q, p, reduction="batchmean", log_target=True)
+    quality = compare(one, other, IDS[:31])
+    assert quality.mean_kl_nats == pytest.approx(float(expected), rel=1e-5)
+    assert quality.top1_agreement == float((p.argmax(-1) == q.argmax(-1)).float().mean())
+
+
+def test_a_precision_costs_something_and_less_than_another_model():
+    model = tiny_model()
+    int8 = compare(model, convert(tiny_model(), "int8"), IDS).mean_kl_nats
+    assert 0 < int8 < 0.01 < compare(model, tiny_model(seed=1), IDS).mean_kl_nats
+
+
+def test_too_short_a_text_is_refused():
+    with pytest.raises(ValueError, match="the text has 1 tokens: give at least 2"):
+        compare(tiny_model(), tiny_model(), IDS[:1])
+
+
+def test_the_default_is_the_fastest_that_costs_little():
+    found = {"float32": measured(0, 10), "int8": measured(0.009, 30), "float16": measured(0, 20)}
+    assert fastest_allowed(found) == "int8"
+    assert fastest_allowed({**found, "int8": measured(0.01, 30)}) == "float16"
+    assert fastest_allowed({"int8": measured(0.5, 30)}) == "float32"
+
+
+def test_what_was_recorded_is_the_default_until_the_weights_change(tmp_path):
+    path, model = tmp_path / "precision.json", tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"sha256": "a"}')
+    assert default_precision(str(model), path=path) == "float32"
+    record(str(model), "tales.txt", {"int8": measured(0, 30)}, path)
+    record("gpt2", "tales.txt", {"float16": measured(0, 30)}, path)
+    assert default_precision(str(model), path=path) == "int8"
+    assert default_precision("gpt2", path=path) == "float16"
+    assert default_precision("book-124M", path=path) == "float32"
+    assert recorded(str(model), path)["precisions"]["int8"]["tokens_per_second"] == 30
+    assert default_precision(str(model), "cuda", path) == "float16"
+    assert default_precision(str(model), "mps", path) == "float32"
+    (model / "config.json").write_text('{"sha256": "b"}')
+    assert default_precision(str(model), path=path) == "float32"
+
+
+def test_the_command_measures_every_precision_and_records(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparing, "SPEED_REPEATS", 1)
+    monkeypatch.setattr(comparing, "SPEED_TOKENS", 4)
+    monkeypatch.setattr(comparing, "RECORD", tmp_path / "precision.json")
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time there was a king. " * 10)
+    command = ["compare", SOURCE, "--text", str(text), "--tokens", "60", "--record"]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == list(PRECISIONS)
+    kept = json.loads((tmp_path / "precision.json").read_text())[SOURCE]
+    assert kept["precisions"]["float32"]["mean_kl_nats"] == 0
+    assert kept["precisions"]["int8"]["weight_bytes"] == weight_bytes(WIDE, "int8")
+    assert kept["text"] == "text.txt"
+    assert kept["default"] in lines[-1]
