@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from gpt.compare import default_precision
 from gpt.devices import usable_device
 from gpt.models import Registry, random_source
 from gpt.sampling import SamplingOptions
@@ -17,11 +18,13 @@ from gpt.tokenizer import Tokenizer
 from gpt.ui.continuation import checked_prompt, continue_text, stats_html, token_chips
 from gpt.ui.errors import one_line_errors
 from gpt.ui.generation_controls import (
+    AUTO,
     DRAW_A_SEED,
     MAX_NEW_TOKENS,
     Example,
     GenerationControls,
     model_note,
+    precision_note,
 )
 
 UNTRAINED_SEED = 123  # the book's
@@ -48,6 +51,7 @@ def stream(
     device: str,
     source: str,
     on_stage: Callable[[float, str], None] | None = None,
+    precision: str = AUTO,
 ) -> Iterator[Update]:
     """What the page shows so far: the first token at once, then an update every 40 ms.
 
@@ -55,15 +59,16 @@ def stream(
     """
     checked_prompt(prompt)  # before a model is loaded for nothing
     device, missing = usable_device(device)
+    precision = default_precision(source, device) if precision == AUTO else precision
     options = options.with_seed()
     assert options.seed is not None
     memory = RunMemory(options.seed, loading=source)
     yield "", f'<p class="stats">{escape(f"Loading {source} …")}</p>', "", memory
-    with registry.borrow(source, device=device, progress=on_stage) as model:
+    with registry.borrow(source, device, precision, on_stage) as model:
         sent = 0.0
         run = None
         memory = RunMemory(options.seed, loaded=source)
-        for run in continue_text(model, tokenizer, prompt, options, device):
+        for run in continue_text(model, tokenizer, prompt, options, f"{device}, {precision}"):
             if missing and not run.steps:
                 run.plan_notes.append(missing)
             now = time.perf_counter()
@@ -110,9 +115,9 @@ def build(
     """Lay out the tab and wire its events; `on_gpu` decorates what runs on a borrowed GPU."""
     controls = GenerationControls(registry, default_source, default_device)
 
-    def run_here(prompt, options, device, source, progress):  # type: ignore[no-untyped-def]
+    def run_here(prompt, options, device, source, progress, precision):  # type: ignore[no-untyped-def]
         stage = None if progress is None else lambda fraction, text: progress(fraction, desc=text)
-        yield from stream(registry, tokenizer, prompt, options, device, source, stage)
+        yield from stream(registry, tokenizer, prompt, options, device, source, stage, precision)
 
     run_on_gpu = on_gpu(run_here)
 
@@ -126,12 +131,13 @@ def build(
         top_p: float = 1.0,
         seed: float | None = DRAW_A_SEED,
         model: str = default_source,
+        precision: str = AUTO,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[Update]:
         options = sampling_options(max_new_tokens, temperature, top_k, top_p, seed)
         on_cuda = device.startswith("cuda")
         run = run_on_gpu if on_cuda else run_here
-        yield from run(prompt, options, device, model, None if on_cuda else progress)
+        yield from run(prompt, options, device, model, None if on_cuda else progress, precision)
 
     @one_line_errors
     def generate_untrained(
@@ -174,6 +180,9 @@ def _wire(controls: GenerationControls, generate_text: Any, generate_untrained: 
             api_visibility=visibility,
             concurrency_id="model",
             concurrency_limit=1,
+            # A run stopped while a model loads counts as pending until the load is over; with
+            # the default of one at a time the page would drop the next run.
+            trigger_mode="multiple",
         )
         second = first.success(
             generate_untrained,
@@ -191,6 +200,7 @@ def _wire(controls: GenerationControls, generate_text: Any, generate_untrained: 
             beside,
             api_visibility="private",
             concurrency_id="model",
+            trigger_mode="multiple",
         )
         first.failure(
             _after_failure,
@@ -226,6 +236,14 @@ def _wire(controls: GenerationControls, generate_text: Any, generate_untrained: 
         queue=False,
     )
     c.model.change(model_note, c.model, c.note, api_visibility="private", queue=False)
+    gr.on(
+        [c.model.change, c.precision.change, c.device.change],
+        precision_note,
+        [c.model, c.precision, c.device],
+        c.precision_note,
+        api_visibility="private",
+        queue=False,
+    )
     c.beside_untrained.change(
         lambda shown: [gr.update(visible=shown)] * 2,
         c.beside_untrained,
@@ -233,7 +251,13 @@ def _wire(controls: GenerationControls, generate_text: Any, generate_untrained: 
         api_visibility="private",
         queue=False,
     )
-    c.reset.click(lambda: list(DEFAULTS), None, settings[2:], api_visibility="private", queue=False)
+    c.reset.click(
+        lambda: [*DEFAULTS, AUTO],
+        None,
+        [*settings[2:], c.precision],
+        api_visibility="private",
+        queue=False,
+    )
 
 
 def _busy() -> list[Any]:
