@@ -12,8 +12,9 @@ import torch
 from gradio_client import Client
 from tiny_models import TINY, TinyRegistry, tiny_model
 
-from gpt import SamplingOptions
+from gpt import SamplingOptions, compare
 from gpt.ui import generation
+from gpt.ui import generation_controls as controls
 from gpt.ui.continuation import continue_text, stats_html, token_chips
 from gpt.ui.generation_controls import BOOK_EXAMPLE
 
@@ -112,6 +113,50 @@ def test_a_missing_device_is_told_with_what_is_used_instead(registry, tokenizer)
     )
     assert "no cuda device: the CPU is used instead" in stats
     assert "on cpu" in stats
+
+
+@pytest.mark.parametrize(("asked", "got"), [("auto", "float16"), ("int8", "int8")])
+def test_the_precision_asked_for_is_borrowed_and_named(tokenizer, monkeypatch, asked, got):
+    class Asked(SlowRegistry):
+        def borrow(self, source, device, precision, progress):
+            self.asked = (source, device, precision)
+            return super().borrow(source)
+
+    asking = Asked({"storyteller": tiny_model(WIDE)})
+    monkeypatch.setattr(generation, "default_precision", lambda source, device: "float16")
+    *_, (_, stats, _, _) = generation.stream(
+        asking, tokenizer, "Hello", OPTIONS, "cpu", "storyteller", precision=asked
+    )
+    assert asking.asked == ("storyteller", "cpu", got)
+    assert f"on cpu, {got}" in stats
+
+
+def test_what_a_precision_costs_stands_beside_the_choice(monkeypatch, tmp_path):
+    costs = {
+        name: compare.Measured(kl, agreement, perplexity, 1000, rate, 1)
+        for name, kl, agreement, perplexity, rate in [
+            ("float32", 0.0, 1.0, 27.01, 10.0),
+            ("int8", 0.00042, 0.983, 27.05, 30.0),
+        ]
+    }
+    compare.record("gpt2", "tales.txt", costs, tmp_path / "record.json")
+    found = compare.recorded("gpt2", tmp_path / "record.json")
+    monkeypatch.setattr(controls, "recorded", lambda source: found)
+    monkeypatch.setattr(controls, "default_precision", lambda source, device: found["default"])
+    note = controls.precision_note("gpt2")
+    assert note.startswith("auto is int8 here. Measured on 1,000 held-out tokens")
+    assert "98.3 %, mean KL divergence 0.00042 nats" in note
+    assert "float32 is exact" in controls.precision_note("gpt2", "float32")
+    assert controls.precision_note("gpt2", "float16") == (
+        "What float16 costs this model was not measured."
+    )
+
+
+def test_the_endpoint_takes_a_precision_last(url):
+    result = Client(url, verbose=False).predict(
+        "Hello", 3, "cpu", 0, 0, 1, 1, "storyteller", "float16", api_name="/generate"
+    )
+    assert "on cpu, float16" in result[1]
 
 
 def test_the_controls_mean_what_their_help_says():

@@ -139,3 +139,19 @@ def test_options_are_frozen():
 def test_impossible_options_are_refused_in_one_line(changes, message):
     with pytest.raises(ValueError, match=message):
         SamplingOptions(**changes)
+
+
+@pytest.mark.parametrize("top_p", [0.001, 0.3, 0.9, 0.9999])
+@pytest.mark.parametrize("spread", [0.0, 0.01, 3.0])
+def test_top_p_keeps_what_sorting_all_tokens_keeps_also_among_equals(top_p, spread):
+    """Only the best are sorted where they suffice; the tokens that stay are the same."""
+    torch.manual_seed(0)
+    logits = (torch.randn(3, 3000) * spread).round(decimals=1)  # many equals
+    distribution = torch.softmax(logits, dim=-1)
+    ordered, ids = distribution.sort(dim=-1, descending=True, stable=True)
+    before = ordered.double().cumsum(dim=-1) - ordered
+    kept = torch.zeros_like(distribution).scatter_(
+        -1, ids, ordered.masked_fill(before >= top_p, 0.0)
+    )
+    expected = kept / kept.sum(dim=-1, keepdim=True)
+    assert torch.equal(probabilities(logits, SamplingOptions(top_p=top_p)), expected)

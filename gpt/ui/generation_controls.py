@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from gpt.compare import default_precision, recorded
 from gpt.devices import available_devices
 from gpt.models import Registry
+from gpt.precision import PRECISIONS
+from gpt.ui.numbers import percent, significant
 
 MAX_NEW_TOKENS = 500
 DRAW_A_SEED = -1
+AUTO = "auto"  # the precision that was measured to be the fastest at little cost
 INTRO = (
     "Type the beginning of a text; the model continues it token by token. "
     "Everything is computed here, by the code in `gpt/`, while you watch."
@@ -54,6 +58,24 @@ def model_note(source: str) -> str:
     if source == "book-124M" or source.startswith("random"):
         return UNTRAINED_NOTE
     return ""
+
+
+def precision_note(source: str, precision: str = AUTO, device: str = "cpu") -> str:
+    """What the precision costs this model, as `python -m gpt compare` measured it."""
+    chosen = default_precision(source, device) if precision == AUTO else precision
+    start = f"auto is {chosen} here. " if precision == AUTO else ""
+    if chosen == "float32":
+        return f"{start}float32 is exact: every other precision is measured against it."
+    found = recorded(source)
+    if found is None or chosen not in found["precisions"]:
+        return f"{start}What {chosen} costs this model was not measured."
+    cost, exact = found["precisions"][chosen], found["precisions"]["float32"]
+    return (
+        f"{start}Measured on {cost['n_tokens']:,} held-out tokens, {chosen} against float32: the "
+        f"same best token in {percent(cost['top1_agreement'])}, mean KL divergence "
+        f"{cost['mean_kl_nats']:.5f} nats, perplexity {significant(cost['perplexity'])} "
+        f"({significant(exact['perplexity'])})."
+    )
 
 
 class GenerationControls:
@@ -105,9 +127,9 @@ class GenerationControls:
                 )
                 self.untrained_stats = gr.HTML(visible=False, padding=False)
             with gr.Column(scale=2, min_width=280):
-                self._settings(default_device)
+                self._settings(default_source, default_device)
 
-    def _settings(self, default_device: str) -> None:
+    def _settings(self, default_source: str, default_device: str) -> None:
         self.max_new_tokens = gr.Slider(
             1,
             MAX_NEW_TOKENS,
@@ -159,6 +181,18 @@ class GenerationControls:
             elem_id="gen-device",
             info="Where the arithmetic is done; only what this machine has is offered.",
         )
+        self.precision = gr.Dropdown(
+            [AUTO, *PRECISIONS],
+            value=AUTO,
+            label="precision",
+            elem_id="gen-precision",
+            info="How the weights are stored: fewer bytes are read faster and say a little less.",
+        )
+        self.precision_note = gr.Markdown(
+            precision_note(default_source, AUTO, default_device),
+            elem_id="gen-precision-note",
+            elem_classes="hint",
+        )
         self.beside_untrained = gr.Checkbox(
             False,
             label="Beside it, the same model untrained",
@@ -177,4 +211,5 @@ class GenerationControls:
             self.top_p,
             self.seed,
             self.model,
+            self.precision,
         ]
