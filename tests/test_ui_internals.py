@@ -171,6 +171,9 @@ def test_faint_probabilities_are_shown_as_multiples_of_the_uniform_one(lab):
     figure = softmax_figure(read)
     assert figure.layout.xaxis.title.text == "times the uniform probability, 1 in 50,257"
     assert figure.data[0].x[0] == pytest.approx(2e-5 * 50257)
+    table = views(read)[2]
+    assert "× uniform" in table
+    assert table.count("<bdi>1.01</bdi>") == 5  # 2e-5 times 50,257
 
 
 def test_moving_before_the_first_run_does_nothing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -113,10 +114,20 @@ def logits_table(read: dict[str, Any]) -> str:
         mean = f"mean {significant(tail['mean_logit'], 4)}"
         rows.append(["", f"other {tail['tokens']:,}", "", mean, percent(tail["probability"])])
         exact.append(["", "others", tail["tokens"], tail["mean_logit"], tail["probability"]])
+    headers = ["rank", "token", "id", "logit", "probability"]
+    shown = headers
+    if read["top"][0]["probability"] < FAINT:  # per cents would all read alike
+        shown = [*headers, "× uniform"]
+        times = [row["probability"] * read["vocab_size"] for row in read["top"]]
+        rows = [
+            [*row, significant(value) if value is not None else ""]
+            for row, value in itertools.zip_longest(rows, times)
+        ]
     return table_html(
         f"Prediction after position {read['position']}, softmax over {read['vocab_size']:,} tokens",
-        ["rank", "token", "id", "logit", "probability"],
+        shown,
         rows,
+        csv_headers=headers,
         csv_name=f"logits-position-{read['position']}",
         csv_rows=exact,
         text_columns=(1,),
