@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import TINY, tiny_model
+from tiny_models import TINY, VARIANTS, tiny_model
 
 from gpt import GPTModel, SamplingOptions, generate, generate_text_simple
+from gpt.cache import KVCache
 from gpt.generate import plan
 
 GREEDY = SamplingOptions(max_new_tokens=20, temperature=0)
@@ -48,6 +49,30 @@ def test_greedy_equals_the_books_loop_within_at_and_past_the_context(prompt_leng
     prompt = torch.randint(97, (1, prompt_length))
     simple = generate_text_simple(model, prompt, 20, context_size=TINY.context_length)
     assert ids_of(generate(model, prompt, GREEDY)) == simple[0, prompt_length:].tolist()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_greedy_batches_and_chunks_through_the_cache_equal_the_books_loop(seed):
+    """Prompts of several rows, read in chunks of any size, then decoded together."""
+    torch.manual_seed(seed)
+    cfg = VARIANTS[seed % len(VARIANTS)]
+    model = tiny_model(cfg, seed)
+    rows, length = int(torch.randint(1, 5, ())), int(torch.randint(1, 26, ()))
+    ids = torch.randint(cfg.vocab_size, (rows, length))
+    expected = generate_text_simple(model, ids, 6, context_size=cfg.context_length)
+    cache = KVCache(cfg.n_layers, length + 5)
+    with torch.inference_mode():
+        unread = ids
+        while unread.shape[1]:
+            chunk = int(torch.randint(1, unread.shape[1] + 1, ()))
+            logits = model(unread[:, :chunk], cache=cache, last_only=True)
+            unread = unread[:, chunk:]
+        for _ in range(6):
+            new = logits[:, -1].argmax(dim=-1, keepdim=True)
+            ids = torch.cat((ids, new), dim=1)
+            if ids.shape[1] < expected.shape[1]:
+                logits = model(new, cache=cache, last_only=True)
+    assert ids.tolist() == expected.tolist()
 
 
 def test_the_books_loop_is_right_for_any_batch():
