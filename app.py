@@ -34,6 +34,7 @@ THEME = gr.themes.Default(
     font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
     font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
 )
+CACHE_SECONDS = (600, 3600)  # how often files for download are looked at, and how old they get
 GPU_SECONDS = 120  # the longest that one visitor may hold a borrowed GPU
 
 
@@ -50,7 +51,7 @@ def build_demo(default_source: str | None = None, default_device: str = "cpu") -
     tokenizer = Tokenizer()
     source = default_source or registry.sources()[0].name
     registry.config_of(source)
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
         gr.Markdown(INTRODUCTION)
         with gr.Tabs():
             with gr.Tab("Generation", id="generation"):

@@ -55,15 +55,17 @@ def page(browser, app_url):  # type: ignore[no-untyped-def]
     tab.on("pageerror", lambda error: problems.append(f"page error: {error}"))
     tab.on(
         "console",
-        lambda message: problems.append(f"console: {message.text}")
-        if message.type == "error"
-        else None,
+        lambda message: (
+            problems.append(f"console: {message.text}") if message.type == "error" else None
+        ),
     )
     tab.on(
         "request",
-        lambda request: problems.append(f"other host: {request.url}")
-        if not request.url.startswith((app_url, "data:", "blob:"))
-        else None,
+        lambda request: (
+            problems.append(f"other host: {request.url}")
+            if not request.url.startswith((app_url, "data:", "blob:"))
+            else None
+        ),
     )
     tab.goto(app_url)
     tab.wait_for_selector("#gen-prompt")
