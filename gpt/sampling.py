@@ -96,7 +96,8 @@ def _keep_top_k(logits: torch.Tensor, top_k: int) -> torch.Tensor:
 
 def _keep_top_p(distribution: torch.Tensor, top_p: float) -> torch.Tensor:
     """The smallest set of most probable tokens that reaches `top_p`, renormalised."""
-    for size in (min(_NUCLEUS, distribution.shape[-1]), distribution.shape[-1]):
+    vocab = distribution.shape[-1]
+    for size in (min(_NUCLEUS, vocab), min(16 * _NUCLEUS, vocab), vocab):
         best = distribution.topk(size, dim=-1).values  # sorting them all takes ten times longer
         before = best.double().cumsum(dim=-1) - best  # mass of the better tokens
         inside = before < top_p
@@ -112,6 +113,9 @@ def _among_best(
     values: torch.Tensor, border: torch.Tensor, count: int | torch.Tensor
 ) -> torch.Tensor:
     """Where the `count` largest stand, given the smallest of them; of equals the lower ids."""
+    enough = values >= border
+    if (enough.sum(dim=-1, keepdim=True) == count).all():
+        return enough  # no equals at the border, as nearly always
     above, at_border = values > border, values == border
     room = count - above.sum(dim=-1, keepdim=True)
     return above | (at_border & (at_border.cumsum(dim=-1) <= room))
