@@ -27,8 +27,12 @@ def read_ids(paths: Sequence[str | Path], tokenizer: Tokenizer) -> torch.Tensor:
             content = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} cannot be read as UTF-8 text: {error}.") from error
-        for text in content.split(f"\n{END_OF_TEXT}\n"):
-            ids += [*tokenizer.encode(text), tokenizer.end_of_text_id]
+        for is_separator, lines in itertools.groupby(
+            content.split("\n"), key=lambda line: line == END_OF_TEXT
+        ):
+            text = "\n".join(lines)
+            if text and not is_separator:
+                ids += [*tokenizer.encode(text), tokenizer.end_of_text_id]
     if len(ids) < 2:
         raise ValueError("there is no text to read: name at least one file with --text.")
     return torch.tensor(ids)

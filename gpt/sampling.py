@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 _NUCLEUS = 512  # top-p rarely keeps more tokens than these
+_SMALLEST_TEMPERATURE = 1e-30
 MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
 
 
@@ -61,8 +62,9 @@ def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tenso
         winner = logits.argmax(dim=-1, keepdim=True)  # the first of equals
         return torch.zeros_like(logits).scatter_(-1, winner, 1.0)
     kept = logits if options.top_k is None else _keep_top_k(logits, options.top_k)
-    # Shifting by the maximum first keeps any temperature, however small, from overflowing.
-    distribution = torch.softmax((kept - best) / options.temperature, dim=-1)
+    # Shifted by the maximum first, and by no less than float32 can hold, nothing overflows.
+    temperature = max(options.temperature, _SMALLEST_TEMPERATURE)
+    distribution = torch.softmax((kept - best) / temperature, dim=-1)
     if options.top_p < 1:
         distribution = _keep_top_p(distribution, options.top_p)
     return distribution

@@ -96,7 +96,12 @@ class StreamDecoder:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
-        """The whole characters that this token completes, possibly none."""
+        """The whole characters that this token completes, possibly none.
+
+        A model may have more tokens than the tokenizer: those stand for no text, and show as ids.
+        """
+        if token_id >= self._tokenizer.vocab_size:
+            return f"{self.finish()}⟨{token_id}⟩"
         return self._utf8.decode(self._tokenizer.token_bytes(token_id))
 
     def finish(self) -> str:

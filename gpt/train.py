@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
-import math
 import os
+import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, fields
@@ -19,7 +20,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -31,53 +31,12 @@ from gpt.corpus import Vocabulary, WindowOrder, Windows, read_ids
 from gpt.evaluate import evaluate
 from gpt.generate import generate
 from gpt.model import GPTModel
+from gpt.optimizer import initialise_like_gpt2, learning_rate, make_optimizer, mean_loss
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
 from gpt.train_options import TrainOptions, add_arguments
 
 __all__ = ["TrainOptions", "add_arguments", "run", "train"]
-
-
-def initialise_like_gpt2(model: GPTModel) -> None:
-    """Normal weights of 0.02, residual projections of 0.02 / sqrt(2 n_layers), zero biases.
-
-    Source: Radford et al. 2019, section 2.3; the 0.02 is that of Radford et al. 2018, 4.1.
-    """
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        elif parameter.dim() == 2:
-            residual = name.endswith(("att.out_proj.weight", "ff.layers.2.weight"))
-            scale = math.sqrt(2 * model.cfg.n_layers) if residual else 1.0
-            nn.init.normal_(parameter, std=0.02 / scale)
-
-
-def learning_rate(step: int, options: TrainOptions) -> float:
-    """Linear warm-up to the peak, then half a cosine down to 0 at the last step."""
-    if step < options.warmup_steps:
-        return options.peak_rate * (step + 1) / options.warmup_steps
-    done = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
-    return options.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves biases and norms alone."""
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    vectors = [p for p in model.parameters() if p.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": options.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=options.peak_rate, betas=(0.9, options.beta2), fused=True)
-
-
-def mean_loss(
-    logits: torch.Tensor, targets: torch.Tensor, log_counts: torch.Tensor
-) -> torch.Tensor:
-    """Mean cross-entropy of (b, t, compact) logits; a few rows at a time stay in the cache."""
-    rows = zip(logits.flatten(0, 1).split(256), targets.flatten().split(256), strict=True)
-    total = sum(F.cross_entropy(x + log_counts, y, reduction="sum") for x, y in rows)
-    return total / targets.numel()
 
 
 class Run:
@@ -93,6 +52,12 @@ class Run:
                 f"batch_size {options.batch_size} is not divisible by {self.world} processes."
             )
         ids = read_ids(options.text, tokenizer)
+        if int(ids.max()) >= cfg.vocab_size:
+            raise ValueError(
+                f"the text has token id {int(ids.max()):,} and vocab_size is {cfg.vocab_size:,}: "
+                f"use at least {tokenizer.vocab_size:,}."
+            )
+        self.corpus = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
         self.vocabulary = Vocabulary(ids, cfg.vocab_size)
         self.ids = self.vocabulary.to_compact[ids]
         self.log_counts = self.vocabulary.log_counts.to(options.device)
@@ -107,6 +72,7 @@ class Run:
         self.optimizer = make_optimizer(self.model, options)
         self.step = 0
         self.seconds = 0.0
+        self.average: float | None = None  # of the training loss, over about 50 steps
         self.out = Path(options.out)
         self.out.mkdir(parents=True, exist_ok=True)
         self.validation = read_ids([options.validation], tokenizer) if options.validation else None
@@ -134,7 +100,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.options)
         n_windows = sum(len(inputs) for inputs, _ in batch)
-        loss_sum = torch.zeros(())
+        loss_sum = torch.zeros((), device=self.options.device)
         for i, (inputs, targets) in enumerate(batch):
             last = i == len(batch) - 1
             wait = contextlib.nullcontext() if last or self.world == 1 else parallel.no_sync()
@@ -148,7 +114,7 @@ class Run:
                     loss = mean_loss(logits, targets.to(device), self.log_counts)
                 loss = loss * len(inputs) / n_windows
                 loss.backward()
-            loss_sum += loss.detach().cpu()
+            loss_sum += loss.detach()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -164,6 +130,8 @@ class Run:
             "options": asdict(self.options),
             "step": self.step,
             "seconds": self.seconds,
+            "average": self.average,
+            "corpus": self.corpus,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -174,14 +142,17 @@ class Run:
     def resume(self) -> None:
         """Continue from the folder's checkpoint, if it has one.
 
-        Raises ValueError if that run had another configuration or other options.
+        Raises ValueError if it is damaged, or was of another text, configuration or options.
         """
         path = self.out / "checkpoint.pt"
         if not path.exists():
             return
-        state = torch.load(path, map_location=self.options.device, weights_only=True)
-        mine = {**asdict(self.options), **self.cfg}
-        theirs = {**state["options"], **state["cfg"]}
+        try:
+            state = torch.load(path, map_location=self.options.device, weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path} is damaged: remove it or use another --out.") from error
+        mine = {**asdict(self.options), **self.cfg, "corpus": self.corpus}
+        theirs = {**state["options"], **state["cfg"], "corpus": state["corpus"]}
         for name in set(mine) - {"text", "validation", "out", "device"}:
             if mine[name] != theirs.get(name):
                 raise ValueError(
@@ -191,6 +162,7 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
+        self.average = state["average"]
 
     def whole_model(self) -> GPTModel:
         """The model so far over the whole vocabulary, float32, on the CPU."""
@@ -215,7 +187,6 @@ def train(cfg: GPTConfig, options: TrainOptions) -> Run:
         total=options.steps, initial=run.step, disable=run.rank > 0, unit="step", smoothing=0.1
     )
     tokens_a_step = options.batch_size * cfg.context_length
-    average = None
     for batch in run.batches():
         if run.step >= options.steps:
             break
@@ -223,22 +194,22 @@ def train(cfg: GPTConfig, options: TrainOptions) -> Run:
         loss = run.update(parallel, batch)
         took = time.perf_counter() - started
         run.seconds += took
-        average = loss if average is None else 0.98 * average + 0.02 * loss
+        run.average = loss if run.average is None else 0.98 * run.average + 0.02 * loss
         progress.update()
-        progress.set_postfix_str(f"loss {average:.3f}, {tokens_a_step / took:,.0f} tokens/s")
+        progress.set_postfix_str(f"loss {run.average:.3f}, {tokens_a_step / took:,.0f} tokens/s")
         if run.rank == 0:
-            _after_step(run, average)
+            _after_step(run)
     progress.close()
     if run.rank == 0:
         save_model(run.whole_model(), run.out / "model", precision="float16")
     return run
 
 
-def _after_step(run: Run, average: float) -> None:
+def _after_step(run: Run) -> None:
     done = run.step == run.options.steps
     if run.step % 50 == 0 or done:
         tokens = run.step * run.options.batch_size * run.cfg.context_length
-        run.log(step=run.step, tokens=tokens, seconds=round(run.seconds, 1), loss=round(average, 4))
+        run.log(step=run.step, tokens=tokens, seconds=round(run.seconds, 1), loss=run.average)
     if run.validation is not None and (run.step % run.options.validate_every == 0 or done):
         model = run.whole_model()
         held_out = evaluate(model, run.validation if done else run.validation[:16_385])
@@ -253,7 +224,8 @@ def _sample(model: GPTModel, tokenizer: Tokenizer) -> str:
     prompt = "Once upon a time"
     options = SamplingOptions(max_new_tokens=60, temperature=0.8, seed=1)
     steps = generate(model, tokenizer.encode(prompt), options, tokenizer.end_of_text_id)
-    return prompt + tokenizer.decode(step.token_id for step in steps)
+    decoder = tokenizer.stream()
+    return prompt + "".join(decoder.push(step.token_id) for step in steps) + decoder.finish()
 
 
 def run(args: argparse.Namespace) -> str:
@@ -280,6 +252,7 @@ def run(args: argparse.Namespace) -> str:
         dist.init_process_group("nccl" if on_gpus else "gloo")
         if on_gpus:
             options["device"] = f"cuda:{os.environ['LOCAL_RANK']}"
+            torch.cuda.set_device(options["device"])
     try:
         finished = train(cfg, TrainOptions(**options))
     finally:

@@ -23,6 +23,13 @@ def test_each_text_of_a_file_ends_with_the_end_of_text_id(tmp_path, tokenizer):
     assert ids == [*first, 50256, *second, 50256]
 
 
+def test_separators_at_the_ends_and_in_a_row_make_no_empty_text(tmp_path, tokenizer):
+    file = tmp_path / "edges.txt"
+    file.write_text("<|endoftext|>\nOne.\n<|endoftext|>\n<|endoftext|>\nTwo.\n<|endoftext|>\n")
+    one, two = tokenizer.encode("One."), tokenizer.encode("Two.")
+    assert read_ids([file], tokenizer).tolist() == [*one, 50256, *two, 50256]
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path, tokenizer):
     with pytest.raises(ValueError, match=r"missing.txt cannot be read as UTF-8 text"):
         read_ids([tmp_path / "missing.txt"], tokenizer)

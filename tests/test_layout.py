@@ -31,7 +31,9 @@ ALLOWED = {
     "evaluate": {"model"},
     "compare": CORE | {"devices", "models", "precision", "tokenizer"},
     "train_options": {"config"},
-    "train": CORE | {"tokenizer", "checkpoints", "models", "corpus", "evaluate", "train_options"},
+    "optimizer": {"model", "train_options"},
+    "train": CORE
+    | {"tokenizer", "checkpoints", "models", "corpus", "evaluate", "train_options", "optimizer"},
     "ui": None,
 }
 TYPES_FOR_ALL = {"config", "model", "trace"}  # under `if TYPE_CHECKING:` a name costs nothing

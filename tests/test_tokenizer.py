@@ -73,6 +73,13 @@ def test_bytes_that_never_become_a_character_are_marked_at_the_end(tokenizer):
     assert decoder.finish() == "\ufffd"
 
 
+def test_a_token_beyond_the_vocabulary_shows_as_its_id(tokenizer):
+    """A padded vocabulary drew such a token and the stream broke off."""
+    decoder = tokenizer.stream()
+    half = tokenizer.encode("🙂")[0]
+    assert decoder.push(half) + decoder.push(50300) + decoder.push(64) == "\ufffd⟨50300⟩a"
+
+
 def test_half_a_surrogate_pair_from_a_browser_is_replaced(tokenizer):
     """A cut emoji reaches Python as a lone surrogate, which has no UTF-8 form."""
     assert tokenizer.decode(tokenizer.encode("a\ud83d")) == "a\ufffd"

@@ -95,6 +95,22 @@ def test_a_checkpoint_of_other_settings_is_refused(text, tmp_path):
         training.train(SMALL, options(text, tmp_path / "run", peak_rate=0.1))
 
 
+def test_a_checkpoint_of_another_text_or_a_damaged_one_is_refused(text, tmp_path):
+    training.train(SMALL, options(text, tmp_path / "run"))
+    other = tmp_path / "other.txt"
+    other.write_text(Path(text).read_text().replace("king", "queen"))
+    with pytest.raises(ValueError, match="was made with corpus"):
+        training.train(SMALL, options(str(other), tmp_path / "run"))
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=r"checkpoint.pt is damaged: remove it"):
+        training.train(SMALL, options(text, tmp_path / "run"))
+
+
+def test_a_vocabulary_too_small_for_the_text_is_refused(text, tmp_path):
+    with pytest.raises(ValueError, match="the text has token id 50,256 and vocab_size is 100"):
+        training.train(replace(SMALL, vocab_size=100), options(text, tmp_path / "run"))
+
+
 def test_accumulated_micro_batches_give_the_step_of_one_batch(text, tmp_path):
     once = training.train(replace(SMALL, drop_rate=0.0), options(text, tmp_path / "once", steps=3))
     parts = training.train(

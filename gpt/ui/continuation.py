@@ -10,7 +10,7 @@ from html import escape
 from gpt.generate import Step, generate, plan
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
-from gpt.tokenizer import StreamDecoder, Tokenizer
+from gpt.tokenizer import Tokenizer
 from gpt.ui.chips import Chip, chips_html, token_title
 from gpt.ui.numbers import percent, seconds, significant
 
@@ -62,7 +62,7 @@ def continue_text(
         run.engine_seconds += took
         run.first_token_seconds = run.first_token_seconds or took
         if step.stop != "stop_id":
-            run.text += _push(decoder, tokenizer, step.token_id)
+            run.text += decoder.push(step.token_id)
         if step.stop is not None:
             run.text += decoder.finish()
         yield run
@@ -78,13 +78,6 @@ def checked_prompt(prompt: str) -> str:
             f"use at most {MAX_PROMPT_CHARACTERS:,}, of which the newest tokens are read."
         )
     return prompt
-
-
-def _push(decoder: StreamDecoder, tokenizer: Tokenizer, token_id: int) -> str:
-    # A model of a larger vocabulary than GPT-2's has tokens that stand for no text.
-    if token_id >= tokenizer.vocab_size:
-        return f"⟨{token_id}⟩"
-    return decoder.push(token_id)
 
 
 def token_chips(run: Continuation, tokenizer: Tokenizer) -> str:

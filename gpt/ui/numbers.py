@@ -46,4 +46,5 @@ def seconds(value: float) -> str:
         return f"{significant(1000 * value)} ms"
     if value < 100:
         return f"{significant(value)} s"
-    return f"{int(value // 60)} min {round(value % 60)} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s"

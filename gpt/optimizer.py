@@ -1,0 +1,54 @@
+"""How weights start and how a step changes them: initialisation, loss, schedule, AdamW."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gpt.model import GPTModel
+from gpt.train_options import TrainOptions
+
+
+def initialise_like_gpt2(model: GPTModel) -> None:
+    """Normal weights of 0.02, residual projections of 0.02 / sqrt(2 n_layers), zero biases.
+
+    Source: Radford et al. 2019, section 2.3; the 0.02 is that of Radford et al. 2018, 4.1.
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif parameter.dim() == 2:
+            residual = name.endswith(("att.out_proj.weight", "ff.layers.2.weight"))
+            scale = math.sqrt(2 * model.cfg.n_layers) if residual else 1.0
+            nn.init.normal_(parameter, std=0.02 / scale)
+
+
+def learning_rate(step: int, options: TrainOptions) -> float:
+    """Linear warm-up to the peak, then half a cosine down to 0 at the last step."""
+    if step < options.warmup_steps:
+        return options.peak_rate * (step + 1) / options.warmup_steps
+    done = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
+    return options.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
+    """AdamW that decays matrices and leaves biases and norms alone."""
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    vectors = [p for p in model.parameters() if p.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": options.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=options.peak_rate, betas=(0.9, options.beta2), fused=True)
+
+
+def mean_loss(
+    logits: torch.Tensor, targets: torch.Tensor, log_counts: torch.Tensor
+) -> torch.Tensor:
+    """Mean cross-entropy of (b, t, compact) logits; a few rows at a time stay in the cache."""
+    rows = zip(logits.flatten(0, 1).split(256), targets.flatten().split(256), strict=True)
+    total = sum(F.cross_entropy(x + log_counts, y, reduction="sum") for x, y in rows)
+    return total / targets.numel()
