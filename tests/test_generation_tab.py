@@ -17,6 +17,7 @@ from gpt.ui import generation
 from gpt.ui import generation_controls as controls
 from gpt.ui.continuation import continue_text, stats_html, token_chips
 from gpt.ui.generation_controls import BOOK_EXAMPLE
+from gpt.ui.generation_events import after_failure
 
 WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
 OPTIONS = SamplingOptions(max_new_tokens=12, seed=3)
@@ -195,6 +196,7 @@ def test_a_cancelled_run_ends_and_the_next_is_clean(url):
     while not job.outputs() and time.monotonic() < deadline:
         time.sleep(0.01)
     job.cancel()
+    assert "500 of 500 tokens" not in job.outputs()[-1][1]
     again = client.predict(prompt="Hello", max_new_tokens=3, seed=1, api_name="/generate")
     assert "3 of 3 tokens" in again[1]
 
@@ -204,12 +206,31 @@ def test_the_books_example_is_greedy_with_six_tokens():
     assert (BOOK_EXAMPLE.temperature, BOOK_EXAMPLE.source) == (0.0, "book-124M")
 
 
-def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could():
+class FailingRegistry(TinyRegistry):
+    """Every model but the storyteller is out of reach."""
+
+    def borrow(self, source, *args, **kwargs):
+        if source != "storyteller":
+            raise ValueError(f"{source} cannot be downloaded: there is no network.")
+        return super().borrow(source)
+
+
+def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could(registry, tokenizer):
     """A failed download must leave the visitor with the model that worked."""
-    failed = generation.RunMemory(1, loading="gpt2", loaded="storyteller")
-    assert generation._after_failure(failed, "gpt2")[-1] == "storyteller"
-    mistake = generation.RunMemory(1, loaded="storyteller")
-    assert generation._after_failure(mistake, "book-124M")[-1] == "book-124M"
+    failing = FailingRegistry(registry.models)
+    before = generation.RunMemory(loaded="storyteller")
+    updates = generation.stream(failing, tokenizer, "Hello", OPTIONS, "cpu", "gpt2", before=before)
+    *_, memory = next(updates)
+    with pytest.raises(ValueError, match="there is no network"):
+        next(updates)
+    assert after_failure(memory, "gpt2")[-1] == "storyteller"
+
+
+def test_a_mistake_in_the_prompt_leaves_the_chosen_model(registry, tokenizer):
+    memory = generation.RunMemory(loaded="storyteller")
+    with pytest.raises(ValueError, match="empty"):
+        next(generation.stream(registry, tokenizer, "", OPTIONS, "cpu", "book-124M", before=memory))
+    assert after_failure(memory, "book-124M")[-1] == "book-124M"
 
 
 def test_the_memory_says_what_is_loading_and_then_what_is_loaded(registry, tokenizer):

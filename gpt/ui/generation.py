@@ -21,14 +21,11 @@ from gpt.ui.generation_controls import (
     AUTO,
     DRAW_A_SEED,
     MAX_NEW_TOKENS,
-    Example,
     GenerationControls,
-    model_note,
-    precision_note,
 )
+from gpt.ui.generation_events import wire
 
 UNTRAINED_SEED = 123  # the book's
-DEFAULTS = (120, 0.8, 0, 1, DRAW_A_SEED)  # max_new_tokens, temperature, top-k, top-p, seed
 UPDATE_SECONDS = 0.04  # the browser needs no more than 25 updates a second
 
 
@@ -52,6 +49,7 @@ def stream(
     source: str,
     on_stage: Callable[[float, str], None] | None = None,
     precision: str = AUTO,
+    before: RunMemory = RunMemory(),  # noqa: B008
 ) -> Iterator[Update]:
     """What the page shows so far: the first token at once, then an update every 40 ms.
 
@@ -62,7 +60,7 @@ def stream(
     precision = default_precision(source, device) if precision == AUTO else precision
     options = options.with_seed()
     assert options.seed is not None
-    memory = RunMemory(options.seed, loading=source)
+    memory = before._replace(seed=options.seed, loading=source)
     yield "", f'<p class="stats">{escape(f"Loading {source} …")}</p>', "", memory
     with registry.borrow(source, device, precision, on_stage) as model:
         sent = 0.0
@@ -115,11 +113,26 @@ def build(
     """Lay out the tab and wire its events; `on_gpu` decorates what runs on a borrowed GPU."""
     controls = GenerationControls(registry, default_source, default_device)
 
-    def run_here(prompt, options, device, source, progress, precision):  # type: ignore[no-untyped-def]
+    def run_here(
+        prompt: str,
+        options: SamplingOptions,
+        device: str,
+        source: str,
+        precision: str,
+        before: RunMemory,
+        progress: gr.Progress | None = None,
+    ) -> Iterator[Update]:
         stage = None if progress is None else lambda fraction, text: progress(fraction, desc=text)
-        yield from stream(registry, tokenizer, prompt, options, device, source, stage, precision)
+        yield from stream(
+            registry, tokenizer, prompt, options, device, source, stage, precision, before
+        )
 
     run_on_gpu = on_gpu(run_here)
+
+    def run(device: str, progress: gr.Progress, *args: Any) -> Iterator[Update]:
+        # A borrowed GPU belongs to another process, which a progress bar here cannot follow.
+        on_cuda = device.startswith("cuda")
+        yield from run_on_gpu(*args) if on_cuda else run_here(*args, progress)
 
     @one_line_errors
     def generate_text(
@@ -132,12 +145,12 @@ def build(
         seed: float | None = DRAW_A_SEED,
         model: str = default_source,
         precision: str = AUTO,
+        memory: RunMemory = RunMemory(),  # noqa: B008
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[Update]:
         options = sampling_options(max_new_tokens, temperature, top_k, top_p, seed)
-        on_cuda = device.startswith("cuda")
-        run = run_on_gpu if on_cuda else run_here
-        yield from run(prompt, options, device, model, None if on_cuda else progress, precision)
+        before = RunMemory(*memory)
+        yield from run(device, progress, prompt, options, device, model, precision, before)
 
     @one_line_errors
     def generate_untrained(
@@ -150,142 +163,16 @@ def build(
         memory: RunMemory,
         device: str,
         model: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[tuple[Any, Any]]:
         if not wanted:
             return
         options = sampling_options(max_new_tokens, temperature, top_k, top_p, memory[0])
         source = random_source(registry.config_of(model), UNTRAINED_SEED)
-        for text, stats, _, _ in stream(registry, tokenizer, prompt, options, device, source):
+        args = (prompt, options, device, source, AUTO, RunMemory())
+        for text, stats, _, _ in run(device, progress, *args):
             yield text, stats
 
-    _wire(controls, generate_text, generate_untrained)
+    memory = gr.State(RunMemory(loaded=default_source))
+    wire(controls, memory, generate_text, generate_untrained)
     return GenerationTab(controls.model)
-
-
-def _wire(controls: GenerationControls, generate_text: Any, generate_untrained: Any) -> None:
-    memory = gr.State(RunMemory())
-    c = controls
-    buttons = [c.run, c.stop]
-    outputs = [c.output, c.stats, c.tokens, memory]
-    beside = [c.untrained_output, c.untrained_stats]
-    running: list[Any] = []
-
-    def chain(start: Any, api_name: str | None = None) -> None:
-        visibility: Any = "public" if api_name else "private"
-        first = start.then(
-            generate_text,
-            c.sampling(),
-            outputs,
-            api_name=api_name,
-            api_visibility=visibility,
-            concurrency_id="model",
-            concurrency_limit=1,
-            # A run stopped while a model loads counts as pending until the load is over; with
-            # the default of one at a time the page would drop the next run.
-            trigger_mode="multiple",
-        )
-        second = first.success(
-            generate_untrained,
-            [
-                c.beside_untrained,
-                c.prompt,
-                c.max_new_tokens,
-                c.temperature,
-                c.top_k,
-                c.top_p,
-                memory,
-                c.device,
-                c.model,
-            ],
-            beside,
-            api_visibility="private",
-            concurrency_id="model",
-            trigger_mode="multiple",
-        )
-        first.failure(
-            _after_failure,
-            [memory, c.model],
-            [*buttons, c.model],
-            api_visibility="private",
-            queue=False,
-        )
-        second.then(_idle, None, buttons, api_visibility="private", queue=False)
-        running.extend([first, second])
-
-    pressed = gr.on(
-        [c.run.click, c.prompt.submit], _busy, None, buttons, api_visibility="private", queue=False
-    )
-    chain(pressed, api_name="generate")
-    settings = [c.prompt, c.model, c.max_new_tokens, c.temperature, c.top_k, c.top_p, c.seed]
-    for example, button in c.examples:
-        filled = button.click(
-            lambda example=example: _fill(example),
-            None,
-            [*settings, *buttons],
-            api_visibility="private",
-            queue=False,
-        )
-        chain(filled)
-    # Stop restores the buttons itself: after a cancel the rest of the chain does not run.
-    c.stop.click(
-        _stopped,
-        c.stats,
-        [*buttons, c.stats],
-        cancels=running,
-        api_visibility="private",
-        queue=False,
-    )
-    c.model.change(model_note, c.model, c.note, api_visibility="private", queue=False)
-    gr.on(
-        [c.model.change, c.precision.change, c.device.change],
-        precision_note,
-        [c.model, c.precision, c.device],
-        c.precision_note,
-        api_visibility="private",
-        queue=False,
-    )
-    c.beside_untrained.change(
-        lambda shown: [gr.update(visible=shown)] * 2,
-        c.beside_untrained,
-        beside,
-        api_visibility="private",
-        queue=False,
-    )
-    c.reset.click(
-        lambda: [*DEFAULTS, AUTO],
-        None,
-        [*settings[2:], c.precision],
-        api_visibility="private",
-        queue=False,
-    )
-
-
-def _busy() -> list[Any]:
-    return [gr.update(visible="hidden"), gr.update(visible=True)]
-
-
-def _idle() -> list[Any]:
-    return [gr.update(visible=True), gr.update(visible="hidden")]
-
-
-def _stopped(stats: str) -> list[Any]:
-    return [*_idle(), stats + '<p class="stats">Stopped: what was written stays.</p>']
-
-
-def _after_failure(memory: RunMemory, model: str) -> list[Any]:
-    """A model that could not be loaded gives way to the last one that could."""
-    _, loading, loaded = memory
-    return [*_idle(), loaded if loading and loaded else model]
-
-
-def _fill(example: Example) -> list[Any]:
-    return [
-        example.prompt,
-        example.source,
-        example.max_new_tokens,
-        example.temperature,
-        0,
-        1,
-        example.seed,
-        *_busy(),
-    ]

@@ -39,10 +39,17 @@ class Example:
     max_new_tokens: int = 120
     temperature: float = 0.8
     seed: int = 7
+    precision: str = AUTO
 
 
 BOOK_EXAMPLE = Example(
-    "The book's untrained model: “Hello, I am”", "Hello, I am", "book-124M", 6, 0.0
+    "The book's untrained model: “Hello, I am”",
+    "Hello, I am",
+    "book-124M",
+    max_new_tokens=6,
+    temperature=0.0,
+    seed=DRAW_A_SEED,
+    precision="float32",
 )
 STORY_EXAMPLES = (
     Example("Once upon a time", "Once upon a time there was a king who", "storyteller"),

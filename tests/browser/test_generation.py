@@ -63,6 +63,8 @@ def test_stop_ends_nobody_elses_run(page, browser, app_url):
         tab.fill("#gen-max-new-tokens input[type=number]", tokens)
         tab.fill("#gen-seed input", "1")
         tab.click("#gen-run")
+        expect(tab.locator("#gen-stop")).to_be_visible()
+    expect(page.locator("#gen-stats")).to_contain_text("of 500 tokens", timeout=120_000)
     page.click("#gen-stop")
     expect(other.locator("#gen-stats")).to_contain_text("of 20 tokens", timeout=120_000)
     expect(other.locator("#gen-run")).to_be_visible(timeout=120_000)
