@@ -14,6 +14,8 @@ import pytest
 from gradio_client import Client
 
 import app
+import gpt
+from gpt.models import config_of
 
 ROOT = Path(__file__).resolve().parent.parent
 ELEMENTS = """
@@ -104,3 +106,29 @@ def test_the_readme_names_every_file_of_the_package():
         if path.name not in tree and path.name != "__init__.py"
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "assets/storyteller/README.md"])
+def test_every_local_link_of_a_page_leads_somewhere(page):
+    """The README showed a screenshot and linked a card that were not in the repository."""
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
+    assert links
+    assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+
+
+def test_the_bundled_model_is_small_enough_and_the_one_its_card_describes():
+    folder = ROOT / "assets" / "storyteller"
+    weights = folder / "model.safetensors"
+    card = (folder / "README.md").read_text()
+    assert weights.stat().st_size <= 32 * 2**20
+    assert f"{weights.stat().st_size:,} bytes" in card
+    assert f"{gpt.count_parameters(config_of('storyteller')).total:,} parameters" in card
+
+
+def test_the_bundled_model_writes_words_of_its_books(tokenizer):
+    model = gpt.load_model("storyteller")
+    options = gpt.SamplingOptions(max_new_tokens=80, temperature=0.8, seed=7)
+    prompt = tokenizer.encode("Once upon a time there was a king who")
+    text = tokenizer.decode(step.token_id for step in gpt.generate(model, prompt, options))
+    words = set(re.findall(r"[a-z]+", text.lower()))
+    assert len(words & {"the", "and", "he", "his", "to", "was", "of", "had"}) >= 5
