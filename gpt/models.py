@@ -36,7 +36,7 @@ BOOK_SEED = 123
 _RANDOM = "random:"
 _MAX_SEED = 2**53 - 1
 _Key = tuple[str, str, str]  # source, device, precision
-_drawing = threading.Lock()  # torch's initialisation draws from one generator for all threads
+drawing = threading.Lock()  # whoever draws weights holds it: one generator for all threads
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _draw(
     check_memory(weight_bytes(cfg, "float32"), "cpu", "drawing the weights")
     if progress is not None:
         progress(0.0, "building")
-    with _drawing, torch.random.fork_rng(devices=[]):
+    with drawing, torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         model = GPTModel(cfg)
     return convert(model.eval(), precision, target)

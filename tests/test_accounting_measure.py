@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from gpt.accounting import compute, memory
-from gpt.accounting.measure import Plan, Stage, count_on_meta, measure, needed_bytes, plan
+from gpt.accounting.measure import (
+    Plan,
+    Stage,
+    build_bytes,
+    count_on_meta,
+    measure,
+    needed_bytes,
+    plan,
+)
 from gpt.cache import KVCache
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
@@ -104,6 +112,26 @@ def test_needed_bytes_are_the_sum_of_weights_cache_and_activations() -> None:
         memory.forward_activations(TINY, 1, 8, "float32").value,
     ]
     assert needed_bytes(TINY, 8) == sum(parts)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_build_bytes_are_those_of_every_tensor_the_constructor_fills(
+    tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tied model's first embedding is let go of only after its head is there too."""
+    cfg = GPTConfig(9_700, 48, 24, 4, 2, tie_weights=tied)
+    filled: list[torch.nn.Parameter] = []
+    new = torch.nn.Module.register_parameter
+
+    def note(module: torch.nn.Module, name: str, value: torch.nn.Parameter | None) -> None:
+        if value is not None and not any(value is other for other in filled):
+            filled.append(value)
+        new(module, name, value)
+
+    monkeypatch.setattr(torch.nn.Module, "register_parameter", note)
+    GPTModel(cfg)
+    assert build_bytes(cfg) == sum(parameter.nbytes for parameter in filled)
+    assert needed_bytes(cfg, 1, 1) >= build_bytes(cfg)
 
 
 def test_the_meta_device_counts_the_same_parameters_and_allocates_none() -> None:

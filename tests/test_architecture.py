@@ -8,8 +8,10 @@ import json
 import random
 import re
 import statistics
+import threading
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,16 +21,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpt import GPTConfig, count_parameters
 from gpt.accounting.measure import LIMIT_BYTES
+from gpt.checkpoints import save_model
 from gpt.model import GPTModel
-from gpt.models import Registry
+from gpt.models import Registry, load_model, random_source
 from gpt.trace import Trace
 from gpt.ui.architecture import exchange, measured
-from gpt.ui.architecture.controls import configuration, reach_for, suggestions, width_steps
+from gpt.ui.architecture.controls import (
+    RANGES,
+    configuration,
+    reach_for,
+    suggestions,
+    width_steps,
+)
 from gpt.ui.architecture.exercises import EXERCISES
 from gpt.ui.architecture.job import job_of
 from gpt.ui.architecture.offer import MOST_OFFERED, offered, remembered
 from gpt.ui.architecture.parameters import check_html, readable
 from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, not_expressible, presets
+from gpt.ui.architecture.tab import _take
 from gpt.ui.architecture.views import PINNED, figures
 from gpt.ui.drawing import drawing_svg
 
@@ -193,6 +203,31 @@ def test_suggestions_are_possible_and_the_nearest(seed: int) -> None:
     )
 
 
+def test_suggestions_for_a_prime_width_of_nine_digits_come_at_once() -> None:
+    """Every number up to the width was tried, a minute in a handler that has no queue."""
+    start = time.perf_counter()
+    found = suggestions(999_999_937, 12)
+    assert time.perf_counter() - start < 0.5
+    assert [(each.field, each.value) for each in found] == [
+        ("emb_dim", 999_999_936),
+        ("emb_dim", 999_999_948),
+        ("n_heads", 1),
+        ("n_heads", 999_999_937),
+    ]
+
+
+@pytest.mark.parametrize(("width", "heads"), [(2048, 30), (2039, 32), (770, 12)])
+def test_a_suggestion_takes_its_slider_along_to_where_it_is(width: int, heads: int) -> None:
+    """The slider ended at 2,048, so the page clipped the suggested width of 2,070 to that."""
+    found = suggestions(width, heads)
+    for index, each in enumerate(found):
+        updates = dict(zip(("emb_dim", "n_heads"), _take(found, index, 0), strict=True))
+        taken = updates.pop(each.field)
+        assert taken["value"] == each.value
+        assert taken["maximum"] >= max(each.value, RANGES[each.field].maxima[0])
+        assert not any("value" in other for other in updates.values())
+
+
 def test_tokens_beyond_the_context_are_cut_and_that_is_told() -> None:
     job = job_of(values_of(TINY), TINY)
     assert job.tokens == 48
@@ -227,6 +262,14 @@ def test_the_pinned_configuration_is_what_is_compared_with() -> None:
 def test_exported_json_comes_back_the_same(seed: int) -> None:
     cfg = random_config(seed)
     assert exchange.from_json(exchange.to_json(cfg)) == (cfg, "Read a configuration of this app.")
+
+
+def test_the_configuration_that_saving_wrote_is_read(tmp_path: Path) -> None:
+    """Its "format" and "sha256" were unknown keys."""
+    save_model(GPTModel(TINY), tmp_path)
+    saved = (tmp_path / "config.json").read_text()
+    assert {"format", "sha256"} < set(json.loads(saved))
+    assert exchange.from_json(saved) == (TINY, "Read a configuration of this app.")
 
 
 def test_exported_python_builds_the_model_it_describes() -> None:
@@ -274,6 +317,10 @@ def test_missing_fields_of_our_json_are_the_book_s_and_that_is_told() -> None:
         ('{"n_embd": "wide"}', "emb_dim is 'wide': use a whole number"),
         ('{"n_embd": 12, "resid_pdrop": []}', "drop_rate is []: use a number from 0 to 1."),
         (" " * 100_001 + "{}", "use at most 100,000"),
+        ('{"n_layers": 1' + "0" * 20 + "}", "n_layers is 100,000,000,000,000,000,000: use at most"),
+        ('{"n_layer": 1' + "0" * 20 + "}", "n_layers is 100,000,000,000,000,000,000: use at most"),
+        ('{"n_layers": ' + "9" * 5_000 + "}", "a number has 5,000 digits: use at most 30."),
+        ('{"format": "other/2"}', "format is 'other/2': this version reads gpt-from-scratch/1."),
     ],
 )
 def test_what_is_no_configuration_is_refused_in_one_line(text: str, message: str) -> None:
@@ -314,6 +361,15 @@ def test_what_cannot_be_offered_is_refused_in_one_line(cfg, seed, message: str) 
         offered(cfg, seed)
 
 
+def test_a_tied_model_is_offered_only_if_its_two_embeddings_fit_while_it_is_drawn() -> None:
+    """Tying lets go of the embedding after it was allocated, which was not counted."""
+    cfg = GPTConfig(LIMIT_BYTES // 4 // 512 * 3 // 4, 48, 512, 1, 1, tie_weights=True)
+    assert 4 * count_parameters(cfg).total < LIMIT_BYTES
+    with pytest.raises(ValueError, match="make it smaller to use it"):
+        offered(cfg, 1)
+    assert "are allowed here" in measured.refusal(cfg)
+
+
 def test_the_newest_offers_are_remembered_once_each() -> None:
     added: list[tuple[str, str]] = []
     for seed in [*range(12), 11]:
@@ -345,6 +401,29 @@ def test_the_measurement_ends_in_a_table_whose_counts_are_equal() -> None:
     pages = list(measured.measured_html(TINY, job_of(values_of(TINY), TINY)))
     assert all("<progress" in page for page in pages[:-1])
     assert pages[-1].count("equal ✓") == 5
+
+
+def test_a_measurement_leaves_the_weights_that_are_drawn_meanwhile_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both drew from torch's one generator: every visitor got a book's model with wrong weights."""
+    source, job = random_source(TINY, 5), job_of(values_of(TINY), TINY)
+    right = load_model(source).state_dict()
+    [*measured.measured_html(TINY, job)]  # the first loads modules, which takes long
+    pages: list[str] = []
+    other = threading.Thread(target=lambda: pages.extend(measured.measured_html(TINY, job)))
+
+    def draw_slowly(cfg: GPTConfig) -> GPTModel:
+        other.start()
+        other.join(timeout=1)
+        return GPTModel(cfg)
+
+    monkeypatch.setattr("gpt.models.GPTModel", draw_slowly)
+    found = load_model(source).state_dict()
+    other.join()
+    assert pages[-1].count("equal ✓") == 5
+    for name, weight in right.items():
+        assert torch.equal(found[name], weight)
 
 
 def test_a_cancelled_measurement_makes_room_for_the_next_which_waits_until_then() -> None:

@@ -72,12 +72,22 @@ def plan(cfg: GPTConfig, context_tokens: int) -> Plan:
 
 
 def needed_bytes(cfg: GPTConfig, prompt_tokens: int, steps: int = DECODE_STEPS) -> float:
-    """Weights, cache and activations in float32 of one sequence; the last is an estimate."""
-    return (
+    """Weights, cache and activations in float32 of one sequence; the last is an estimate.
+
+    Or what building takes, where that is more: it is over before there is a cache.
+    """
+    running = (
         memory.weights(cfg, "float32").value
         + memory.kv_cache(cfg, 1, prompt_tokens + steps, "float32").value
         + memory.forward_activations(cfg, 1, prompt_tokens, "float32").value
     )
+    return max(build_bytes(cfg), running)
+
+
+def build_bytes(cfg: GPTConfig) -> float:
+    """Weights in float32 while they are drawn: a tied model has an embedding of its own first."""
+    embedding = 4 * cfg.vocab_size * cfg.emb_dim if cfg.tie_weights else 0
+    return memory.weights(cfg, "float32").value + embedding
 
 
 def measure(

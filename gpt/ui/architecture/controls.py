@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,12 +85,19 @@ def suggestions(emb_dim: Any, n_heads: Any) -> tuple[Suggestion, ...]:
     if width < 1 or heads < 1 or width % heads == 0:
         return ()
     widths = nearest_divisible(width, heads)
-    fewer = next(n for n in range(min(heads, width), 0, -1) if width % n == 0)
-    more = next(n for n in range(heads, width + 1) if width % n == 0) if heads < width else fewer
+    divisors = _divisors(width)
+    fewer = max(n for n in divisors if n <= heads)
+    more = min((n for n in divisors if n >= heads), default=fewer)
     return (
         *(Suggestion("emb_dim", value) for value in widths),
         *(Suggestion("n_heads", value) for value in sorted({fewer, more})),
     )
+
+
+def _divisors(width: int) -> list[int]:
+    """All divisors, in no order, from those up to the square root: at most 31,622 are tried."""
+    small = [n for n in range(1, math.isqrt(width) + 1) if width % n == 0]
+    return [*small, *(width // n for n in small)]
 
 
 def reach_for(cfg: GPTConfig) -> int:

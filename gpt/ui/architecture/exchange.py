@@ -10,11 +10,15 @@ from typing import Any
 
 from gpt.accounting import count_parameters
 from gpt.checkpoints.names import config_from_gpt2
+from gpt.checkpoints.reading import FORMAT
 from gpt.config import GPTConfig, as_config
+from gpt.ui.architecture.controls import configuration
 
 LONGEST_JSON = 100_000
+MOST_DIGITS = 30  # of a whole number: enough for any size, and a message stays one line
 FORMATS = {"JSON": "json", "Python": "python", "CSV of the table": None}  # gr.Code's languages
 _GPT2_KEYS = ("n_embd", "n_head", "n_layer")
+_BESIDE = ("format", "sha256")  # what saving writes beside the fields
 
 
 def export(cfg: GPTConfig, form: str) -> str:
@@ -66,13 +70,16 @@ def from_json(text: str) -> tuple[GPTConfig, str]:
     try:
         if "model_type" in data or any(key in data for key in _GPT2_KEYS):
             cfg = config_from_gpt2({"model_type": "gpt2", **data}, "the JSON")
-            return cfg, "Read a Hugging Face GPT-2 configuration" + _dropouts(data) + "."
-        cfg = as_config(data)
+            said = "Read a Hugging Face GPT-2 configuration" + _dropouts(data) + "."
+            return configuration(asdict(cfg)), said
+        if data.get("format", FORMAT) != FORMAT:
+            raise ValueError(f"format is {data['format']!r}: this version reads {FORMAT}.")
+        cfg = as_config({name: value for name, value in data.items() if name not in _BESIDE})
     except TypeError as error:  # a field of the wrong type: here the visitor's mistake
         raise ValueError(str(error)) from error
     missing = [name for name in asdict(cfg) if name not in data]
     filled = f"; the book's value for {', '.join(missing)}" if missing else ""
-    return cfg, f"Read a configuration of this app{filled}."
+    return configuration(asdict(cfg)), f"Read a configuration of this app{filled}."
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -81,13 +88,19 @@ def _object(text: str) -> dict[str, Any]:
     if len(text) > LONGEST_JSON:
         raise ValueError(f"the text has {len(text):,} characters: use at most {LONGEST_JSON:,}.")
     try:
-        data = json.loads(text)
+        data = json.loads(text, parse_int=_whole)
     except (json.JSONDecodeError, RecursionError) as error:
         where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its depth"
         raise ValueError(f"this is no valid JSON ({where}): paste a JSON object.") from error
     if not isinstance(data, dict):
         raise ValueError(f"the JSON is a {type(data).__name__}: use an object with named sizes.")
     return data
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits):,} digits: use at most {MOST_DIGITS}.")
+    return int(digits)
 
 
 def _dropouts(data: dict[str, Any]) -> str:

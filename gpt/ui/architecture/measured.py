@@ -14,6 +14,7 @@ from gpt.cache import KVCache
 from gpt.checkpoints import free_bytes
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
+from gpt.models import drawing
 from gpt.ui.architecture.compute import flop_text
 from gpt.ui.architecture.job import Job
 from gpt.ui.architecture.tables import Cell, Row, note_html, table_html
@@ -61,7 +62,7 @@ def measured_html(cfg: GPTConfig, job: Job) -> Iterator[str]:
     while not _one_at_a_time.acquire(timeout=0.5):
         yield _progress_html(0, "waiting for another measurement to end")
     running = measure(
-        lambda: GPTModel(cfg),
+        lambda: _built(cfg),
         lambda capacity: KVCache(cfg.n_layers, capacity),
         plan(cfg, PROMPT_TOKENS),
         resident_bytes,
@@ -75,6 +76,12 @@ def measured_html(cfg: GPTConfig, job: Job) -> Iterator[str]:
     finally:
         running.close()  # the model goes with it
         _one_at_a_time.release()
+
+
+def _built(cfg: GPTConfig) -> GPTModel:
+    """A model with random weights, which changes none that another visitor draws meanwhile."""
+    with drawing:
+        return GPTModel(cfg)
 
 
 def _progress_html(share: float, text: str) -> str:

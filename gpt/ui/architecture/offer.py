@@ -8,8 +8,7 @@ from typing import Any
 import gradio as gr
 
 from gpt.accounting import count_parameters
-from gpt.accounting.measure import LIMIT_BYTES
-from gpt.accounting.memory import weights
+from gpt.accounting.measure import LIMIT_BYTES, build_bytes
 from gpt.config import GPTConfig
 from gpt.models import random_source
 from gpt.ui.architecture.controls import FIELDS, configuration
@@ -24,15 +23,16 @@ LARGEST_SEED = 2**53 - 1
 def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
     """Label and source of a random model; only these are remembered, never weights.
 
-    Raises ValueError if its float32 weights exceed the limit or the seed is no whole number.
+    Raises ValueError if drawing its float32 weights exceeds the limit or the seed is no whole
+    number.
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, float)) or seed != seed // 1:
         raise ValueError(f"seed is {seed!r}: use a whole number from 0 to {LARGEST_SEED:,}.")
-    needed = weights(cfg).value
+    needed = build_bytes(cfg)
     if needed > LIMIT_BYTES:
         raise ValueError(
-            f"the weights of this model are {mib_and_mb(needed)} and {mib_and_mb(LIMIT_BYTES)} "
-            "are allowed here: make it smaller to use it."
+            f"drawing the weights of this model takes {mib_and_mb(needed)} and "
+            f"{mib_and_mb(LIMIT_BYTES)} are allowed here: make it smaller to use it."
         )
     total = readable(count_parameters(cfg).total)
     label = f"Yours, untrained: {total} parameters, {cfg.n_layers} × {cfg.emb_dim}, seed {seed:.0f}"

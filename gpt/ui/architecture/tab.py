@@ -132,8 +132,10 @@ def _set_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     pair[1].change(_steps, pair, pair[0], js=within_reach_js(pair), **LIVE)
     for index, button in enumerate(page.suggestions):
         button.click(
-            lambda width, heads, index=index: _take(suggestions(width, heads), index),
-            pair,
+            lambda width, heads, reach, index=index: _take(
+                suggestions(width, heads), index, REACHES.index(reach)
+            ),
+            [*pair, controls.reach],
             pair,
             **LIVE,
         )
@@ -174,12 +176,13 @@ def _steps(emb_dim: Any, n_heads: Any) -> Any:
     return gr.update(**width_steps(emb_dim, n_heads))
 
 
-def _take(found: tuple[Any, ...], index: int) -> list[Any]:
-    """Updates of width and heads that take suggestion `index`."""
+def _take(found: tuple[Any, ...], index: int, reach: int) -> list[Any]:
+    """Updates of width and heads that take suggestion `index`, its slider long enough for it."""
     if index >= len(found):
         return [gr.skip(), gr.skip()]
     chosen = found[index]
-    return [chosen.value if chosen.field == name else gr.skip() for name in ("emb_dim", "n_heads")]
+    taken = {**reached(chosen.field, reach, chosen.value), "value": chosen.value}
+    return [taken if chosen.field == name else gr.skip() for name in ("emb_dim", "n_heads")]
 
 
 def _measure(page: Layout) -> None:
