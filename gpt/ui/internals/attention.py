@@ -47,10 +47,14 @@ element.addEventListener('click', (event) => {
 
 
 def head_picture(attention: np.ndarray) -> str:
-    """Shares (t, t) as a PNG data URI, a pixel a cell: white 0, one hue 1, grey masked."""
+    """Shares (t, t) as a PNG data URI, a pixel a cell: white 0, one hue 1, grey masked.
+
+    With the first key taken out they are (t, t - 1).
+    """
     share = np.clip(attention, 0, 1)[..., None]
     pixels = 255 - share * (255 - HUE_RGB)  # (t, t, 3)
-    pixels[np.triu_indices(len(attention), k=1)] = (0xA6, 0xAB, 0xB5)
+    queries, keys = attention.shape
+    pixels[np.triu_indices(queries, 1 - (queries - keys), keys)] = (0xA6, 0xAB, 0xB5)
     out = io.BytesIO()
     Image.fromarray(pixels.round().astype(np.uint8)).save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
@@ -62,7 +66,7 @@ def grid_html(lab: Lab, state: State, layer: int, head: int, skip_first: bool) -
     layer, head = at_most(layer, run.cfg.n_layers), at_most(head, run.cfg.n_heads)
     shares = layer_attention(run, layer).cpu().numpy()
     if skip_first and shares.shape[-1] > 1:
-        shares = shares[:, 1:, 1:]
+        shares = shares[:, :, 1:]
     boxes, held = [], ""
     for i, attention in enumerate(shares):
         picture = head_picture(attention)
@@ -109,7 +113,7 @@ def head_views(
         masked=None if stage == "scores" else hidden[:, start:],
         top=None if signed or start else 1.0,
     )
-    words = _sentence(lab, state, layer, head, stages.head_dim)
+    words = _sentence(lab, state, layer, head, skip_first)
     link = csv_link(
         f"attention-layer-{layer}-head-{head}-{(stage or STAGES[0]).replace(' ', '-')}",
         ["looking", *labels],
@@ -119,24 +123,25 @@ def head_views(
 
 
 def _cells(row: np.ndarray) -> list[str | float]:
-    return ["masked" if math.isinf(x) else round(float(x), 6) for x in row]
+    return ["masked" if math.isinf(x) else float(x) for x in row]
 
 
-def _sentence(lab: Lab, state: State, layer: int, head: int, head_dim: int) -> str:
+def _sentence(lab: Lab, state: State, layer: int, head: int, skip_first: bool) -> str:
     run, at = lab.run(state), state["position"]
     stages = head_stages(run, layer, head)
-    row = attention_rows(stages.attention)[at]
+    row = attention_rows(stages.attention, skip_first)[at]
     most = row.most_attended
+    aside = " (the first token aside)" if skip_first and at > 0 else ""
     score, share = stages.scores[at, most].item(), stages.attention[at, most].item()
     return say(
         f"In layer {layer}, head {head}, position {at} ({lab.piece(run.ids[at])}) looks most at "
-        f"position {most} ({lab.piece(run.ids[most])}) with {percent(share)}; "
+        f"position {most} ({lab.piece(run.ids[most])}) with {percent(share)}{aside}; "
         f"{percent(row.first_share)} rests on the first token. Entropy "
         f"{significant(row.entropy)} nats of at most {significant(math.log(at + 1))}."
     ) + formula(
         "share = softmax over the visible tokens of (q·k ÷ √head_dim)",
         f"{percent(share)} from q·k = {significant(score, 4)}; {significant(score, 4)} ÷ "
-        f"√{head_dim} = {significant(score / head_dim**0.5, 4)}",
+        f"√{stages.head_dim} = {significant(score / stages.head_dim**0.5, 4)}",
     )
 
 

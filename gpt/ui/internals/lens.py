@@ -61,7 +61,7 @@ def lens_html(lab: Lab, state: State, measure: str, query: str) -> str:
         )
         + f'<p class="legend">{legend}</p>'
         + heat
-        + _csv(lab, lens, state["ids"])
+        + _csv(lab, lens, state["ids"], asked)
         + _column(lab, lens, state)
     )
 
@@ -149,21 +149,26 @@ def _column(lab: Lab, lens: Lens, state: State) -> str:
     return table_html(caption, headers, rows, text_columns=(0, 1))
 
 
-def _csv(lab: Lab, lens: Lens, ids: list[int]) -> str:
-    rows = [
+def _csv(lab: Lab, lens: Lens, ids: list[int], chosen: int | None) -> str:
+    rows: list[list[str | float]] = [
         [
             stage,
             at,
             lab.piece(token),
             int(lens.best_ids[i, at]),
-            round(lens.best_probability[i, at].item(), 6),
-            round(lens.entropy[i, at].item(), 5),
-            round(lens.divergence[i, at].item(), 5),
+            lens.best_probability[i, at].item(),
+            lens.entropy[i, at].item(),
+            lens.divergence[i, at].item(),
         ]
         for i, stage in enumerate(lens.stages)
         for at, token in enumerate(ids)
     ]
     headers = ["stage", "position", "token", "best id", "probability", "entropy", "KL to final"]
+    if chosen is not None and lens.token_rank is not None and lens.token_probability is not None:
+        headers += ["chosen id", "rank of the chosen", "its probability"]
+        ranks, chances = lens.token_rank.flatten(), lens.token_probability.flatten()
+        for row, rank, chance in zip(rows, ranks.tolist(), chances.tolist(), strict=True):
+            row += [chosen, int(rank), chance]
     return csv_link("logit-lens", headers, rows)
 
 
