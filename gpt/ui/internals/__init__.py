@@ -66,9 +66,9 @@ def build(registry: Any, tokenizer: Tokenizer, source: str | None = None) -> gr.
         api_name="internals",
         concurrency_id="model",
     )
-    state.change(lambda visit: prompt_chips(lab, visit), state, chips, **quiet())
+    state.change(lambda visit: prompt_chips(lab, visit), state, chips, **quiet(), queue=False)
     position.change(one_line_errors(move), [state, position], state, **quiet())
-    chips.select(clicked_position, None, position, **quiet())
+    chips.select(clicked_position, None, position, **quiet(), queue=False)
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ watch('value', () => {
 });
 """
 EMPTY = '<p class="note">Press “Run the pass” above: this fills itself from that one pass.</p>'
+TURNS = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ class Section:
         """Call `render(state, *control values)` when opened or when anything changes.
 
         Nothing is computed while the section is closed or before the first run. `with_model`
-        marks a reading that computes with the weights: it takes its turn among model events.
+        marks a reading that computes with the weights: it takes its turn among model events, and
+        a closed section asks for no turn. All others read the stored pass without a limit; with
+        no controls, whose values may be refused in the queue's one line, they do not queue at all.
         A generator function streams. The result is the event, to be cancelled by name.
         """
         page = self.page
@@ -90,14 +94,32 @@ class Section:
             else:
                 yield from render(values[page.state], *[values[control] for control in controls])
 
+        changes = [self.opened.change, page.state.change, *[control.change for control in controls]]
         return gr.on(
-            [self.opened.change, page.state.change, *[control.change for control in controls]],
+            [self._turn(changes).change] if with_model else changes,
             one_line_errors(stream if inspect.isgeneratorfunction(render) else refresh),
             {self.opened, page.state, *controls},
             list(outputs),
             trigger_mode="always_last",
             **(modelled() if with_model else quiet()),
+            queue=with_model or bool(controls),
         )
+
+    def _turn(self, changes: Sequence[Any]) -> gr.State:
+        """A state that changes when something did while the section is open and has a pass.
+
+        It goes through the queue, without a limit: gradio tells the page of a changed state only
+        after a queued event.
+        """
+        turn = gr.State(0)
+        asked = [self.opened, self.page.state]
+        gr.on(changes, next_turn, asked, turn, trigger_mode="always_last", **quiet())
+        return turn
+
+
+def next_turn(opened: bool, state: State | None) -> Any:
+    """A number never given before, or nothing if there is nothing to compute."""
+    return next(TURNS) if opened and state else gr.skip()
 
 
 def at_most(index: float | None, count: int) -> int:

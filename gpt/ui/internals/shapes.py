@@ -108,4 +108,4 @@ def build(page: Page) -> None:
 
     prepare.click(offer, page.state, file, api_visibility="private", show_progress="minimal")
     # A new run has another trace: the old offer goes.
-    page.state.change(lambda: gr.DownloadButton(visible=False), None, file, **quiet())
+    page.state.change(lambda: gr.DownloadButton(visible=False), None, file, **quiet(), queue=False)
