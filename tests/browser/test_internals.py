@@ -157,6 +157,14 @@ def test_the_lens_colours_by_the_rank_of_a_token(tab):
     wait_text(tab, "#int-lens", "id 262")
 
 
+def test_an_opened_section_that_needs_the_model_follows_a_click(tab):
+    open_section(tab, "lens")
+    wait_text(tab, "#int-lens", "the model's own output")
+    for position in (3, 5):
+        tab.locator(f'#int-chips [data-position="{position}"]').click()
+        wait_text(tab, "#int-lens", f"At position {position} the final guess")
+
+
 def test_a_sweep_over_all_heads_finishes_or_is_cancelled(tab):
     open_section(tab, "ablation")
     wait_text(tab, "#int-abl", "with and without")
