@@ -107,14 +107,14 @@ class GenerationControls:
                     elem_id="gen-prompt",
                     info="The beginning of the text; Shift + Enter generates.",
                 )
+                self.run = gr.Button("Generate", variant="primary", elem_id="gen-run")
+                self.stop = gr.Button("Stop", variant="stop", visible="hidden", elem_id="gen-stop")
                 gr.Markdown("Or run one of these with its settings:", elem_classes="hint")
                 with gr.Row(elem_id="gen-examples"):
                     self.examples = [
                         (example, gr.Button(example.label, size="sm"))
                         for example in (*STORY_EXAMPLES, BOOK_EXAMPLE)
                     ]
-                self.run = gr.Button("Generate", variant="primary", elem_id="gen-run")
-                self.stop = gr.Button("Stop", variant="stop", visible="hidden", elem_id="gen-stop")
                 self.output = gr.Textbox(
                     label="Continuation",
                     lines=6,
