@@ -94,7 +94,14 @@ def test_the_text_is_streamed_and_a_closed_pipe_ends_the_run_quietly():
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 def test_ctrl_c_stops_the_run_and_keeps_what_was_written():
-    process = subprocess.Popen(LONG, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    """A shell's background job ignores SIGINT and its children inherit that: undone here."""
+    process = subprocess.Popen(
+        LONG,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     start = process.stdout.read(200)
     process.send_signal(signal.SIGINT)
     rest, error = process.communicate(timeout=60)
