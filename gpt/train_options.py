@@ -21,7 +21,7 @@ class TrainOptions:
     text: tuple[str, ...] = field(default=(), metadata={"help": "UTF-8 files to learn from"})
     validation: str = field(default="", metadata={"help": "a held-out UTF-8 file"})
     out: str = field(default="runs/storyteller", metadata={"help": "folder for what is written"})
-    steps: int = field(default=7500, metadata={"help": "updates of the weights"})
+    steps: int = field(default=8200, metadata={"help": "updates of the weights"})
     batch_size: int = field(default=8, metadata={"help": "windows a step, over all processes"})
     micro_batch: int = field(default=8, metadata={"help": "windows a forward pass at most"})
     peak_rate: float = field(default=1e-3, metadata={"help": "learning rate after the warm-up"})
