@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gpt.cache import KVCache
-from gpt.sampling import SamplingOptions, draw, probabilities, uniforms
+from gpt.sampling import SamplingOptions, best_token, draw, probabilities, top, uniforms
 
 if TYPE_CHECKING:
     from gpt.config import GPTConfig
@@ -174,23 +174,22 @@ def _choose(
     context_tokens: int,
 ) -> Step:
     # On the CPU, so that a seed means the same tokens on every device.
-    distribution = probabilities(logits.cpu(), options)  # (1, vocab)
-    uniform = None
-    if options.temperature == 0:
-        token_id = int(distribution.argmax())
+    logits, uniform = logits.float().cpu(), None
+    greedy = options.temperature == 0
+    # Greedy leaves one token to choose from: the model's own distribution ranks the others.
+    shown = torch.softmax(logits, dim=-1) if greedy else probabilities(logits, options)
+    if greedy:
+        token_id = int(best_token(logits))
     else:
         uniform = uniforms(generator)
-        token_id = int(draw(distribution, uniform))
-    # Greedy leaves one token to choose from, so the model's own distribution ranks the others.
-    shown = distribution if uniform is not None else torch.softmax(logits.float().cpu(), dim=-1)
-    top = shown[0].topk(min(N_CANDIDATES, shown.shape[-1]))
+        token_id = int(draw(shown, uniform))
+    best, ids = top(shown, min(N_CANDIDATES, shown.shape[-1]))  # (1, N_CANDIDATES)
+    found = zip(ids[0].tolist(), best[0].tolist(), strict=True)
     assert options.seed is not None
     return Step(
         token_id=token_id,
         probability=float(shown[0, token_id]),
-        candidates=tuple(
-            Candidate(i, p) for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-        ),
+        candidates=tuple(Candidate(i, p) for i, p in found),
         uniform=None if uniform is None else float(uniform),
         seed=options.seed,
         context_tokens=context_tokens,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gpt import SamplingOptions
-from gpt.sampling import draw, probabilities, uniforms
+from gpt.sampling import best_token, draw, probabilities, top, uniforms
 
 
 def rows(n=40, vocab=23, seed=0):
@@ -155,3 +155,21 @@ def test_top_p_keeps_what_sorting_all_tokens_keeps_also_among_equals(top_p, spre
     )
     expected = kept / kept.sum(dim=-1, keepdim=True)
     assert torch.equal(probabilities(logits, SamplingOptions(top_p=top_p)), expected)
+
+
+@pytest.mark.parametrize("n", [1, 97, 128, 5_000, 50_257])
+def test_the_largest_are_those_that_a_sort_finds(n):
+    values = torch.randn(3, n, generator=torch.Generator().manual_seed(n))
+    expected = values.sort(dim=-1, descending=True)
+    for k in {1, min(10, n), min(40, n), n}:
+        largest, ids = top(values, k)
+        assert torch.equal(largest, expected.values[:, :k])
+        assert torch.equal(values.gather(-1, ids), largest)
+
+
+def test_among_equal_logits_the_lowest_id_is_the_best_token():
+    logits = torch.zeros(2, 5_000)
+    logits[0, [4_999, 700, 1_300]] = 2.0
+    logits[1, 40] = 3.0
+    assert best_token(logits).tolist() == [700, 40]
+    assert best_token(torch.zeros(1, 5_000)).tolist() == [0]
