@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from gpt.accounting import count_parameters
+from gpt.accounting.measure import build_bytes
 from gpt.checkpoints import (
     HUB_MODELS,
     Progress,
@@ -143,7 +145,7 @@ def _draw(
     """
     target = check_device(device)
     check_precision(precision, target)
-    check_memory(weight_bytes(cfg, "float32"), "cpu", "drawing the weights")
+    check_memory(math.ceil(build_bytes(cfg)), "cpu", "drawing the weights")
     if progress is not None:
         progress(0.0, "building")
     with drawing, torch.random.fork_rng(devices=[]):

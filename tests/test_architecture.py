@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import random
 import re
 import statistics
 import threading
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
+from architecture_cases import NAMED, TINY, random_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpt import GPTConfig, count_parameters
 from gpt.accounting.measure import LIMIT_BYTES
-from gpt.checkpoints import save_model
 from gpt.model import GPTModel
-from gpt.models import Registry, load_model, random_source
+from gpt.models import load_model, random_source
 from gpt.trace import Trace
-from gpt.ui.architecture import exchange, measured
+from gpt.ui.architecture import measured
 from gpt.ui.architecture.controls import (
     RANGES,
     configuration,
@@ -33,9 +29,7 @@ from gpt.ui.architecture.controls import (
     suggestions,
     width_steps,
 )
-from gpt.ui.architecture.exercises import EXERCISES
 from gpt.ui.architecture.job import job_of
-from gpt.ui.architecture.offer import MOST_OFFERED, offered, remembered
 from gpt.ui.architecture.parameters import check_html, readable
 from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, not_expressible, presets
 from gpt.ui.architecture.tab import _take
@@ -53,36 +47,10 @@ JOB = {
     "pinned": None,
     "format": "JSON",
 }
-TINY = GPTConfig(97, 48, 24, 3, 2)
-
-
-class NoRegistry:
-    """A project without the storyteller."""
-
-    def config_of(self, source: str) -> GPTConfig:
-        raise ValueError(f"there is no {source}")
-
-
-NAMED = presets(NoRegistry())
 
 
 def values_of(cfg: GPTConfig, **changes: Any) -> dict[str, Any]:
     return {**asdict(cfg), **JOB, **changes}
-
-
-def random_config(seed: int) -> GPTConfig:
-    draw = random.Random(seed)
-    heads = draw.randint(1, 40)
-    return GPTConfig(
-        vocab_size=draw.randint(1, 300_000),
-        context_length=draw.randint(1, 100_000),
-        emb_dim=heads * draw.randint(1, 600),
-        n_heads=heads,
-        n_layers=draw.randint(1, 300),
-        drop_rate=draw.random(),
-        qkv_bias=draw.random() < 0.5,
-        tie_weights=draw.random() < 0.5,
-    )
 
 
 class NothingAllocated(TorchDispatchMode):
@@ -256,127 +224,6 @@ def test_the_pinned_configuration_is_what_is_compared_with() -> None:
     found = figures(values_of(GPTConfig(), compare=PINNED, pinned=pinned), NAMED)["compare"]
     assert "1 of 8 settings differ." in found
     assert "2.00 ×" in found
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_exported_json_comes_back_the_same(seed: int) -> None:
-    cfg = random_config(seed)
-    assert exchange.from_json(exchange.to_json(cfg)) == (cfg, "Read a configuration of this app.")
-
-
-def test_the_configuration_that_saving_wrote_is_read(tmp_path: Path) -> None:
-    """Its "format" and "sha256" were unknown keys."""
-    save_model(GPTModel(TINY), tmp_path)
-    saved = (tmp_path / "config.json").read_text()
-    assert {"format", "sha256"} < set(json.loads(saved))
-    assert exchange.from_json(saved) == (TINY, "Read a configuration of this app.")
-
-
-def test_exported_python_builds_the_model_it_describes() -> None:
-    scope: dict[str, Any] = {}
-    exec(exchange.to_python(TINY), scope)
-    assert scope["model"].cfg == TINY
-    torch.manual_seed(123)
-    first = next(iter(scope["model"].parameters()))
-    assert torch.equal(first, torch.randn(97, 24))
-
-
-def test_exported_csv_adds_up() -> None:
-    rows = list(csv.DictReader(io.StringIO(exchange.to_csv(GPTConfig(qkv_bias=True)))))
-    assert rows[-1]["part"] == "total"
-    assert sum(int(row["parameters"]) for row in rows[:-1]) == int(rows[-1]["parameters"])
-
-
-def test_a_hugging_face_gpt2_configuration_is_read() -> None:
-    foreign = {"n_embd": 1600, "n_head": 25, "n_layer": 48, "n_positions": 1024}
-    cfg, said = exchange.from_json(json.dumps(foreign))
-    assert count_parameters(cfg).total == 1_557_611_200
-    assert said == "Read a Hugging Face GPT-2 configuration."
-    _, said = exchange.from_json(json.dumps({**foreign, "attn_pdrop": 0.0}))
-    assert said.endswith("its three dropout rates differ, resid_pdrop is kept.")
-
-
-def test_missing_fields_of_our_json_are_the_book_s_and_that_is_told() -> None:
-    cfg, said = exchange.from_json('{"n_layers": 2}')
-    assert cfg == GPTConfig(n_layers=2)
-    assert "the book's value for vocab_size, context_length" in said
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "there is nothing to read"),
-        ("{", "this is no valid JSON (line 1)"),
-        ("[" * 50_000, "this is no valid JSON"),
-        ("[]", "the JSON is a list: use an object with named sizes."),
-        ('{"width": 3}', "unknown configuration key 'width'"),
-        ('{"n_layers": "12"}', "n_layers is '12': use a whole number"),
-        ('{"emb_dim": 770}', "emb_dim 770 is not divisible by 12 heads"),
-        ('{"model_type": "llama"}', "model_type is 'llama': only gpt2 is read"),
-        ('{"model_type": "gpt2", "n_inner": 5}', "n_inner is 5"),
-        ('{"n_embd": "wide"}', "emb_dim is 'wide': use a whole number"),
-        ('{"n_embd": 12, "resid_pdrop": []}', "drop_rate is []: use a number from 0 to 1."),
-        (" " * 100_001 + "{}", "use at most 100,000"),
-        ('{"n_layers": 1' + "0" * 20 + "}", "n_layers is 100,000,000,000,000,000,000: use at most"),
-        ('{"n_layer": 1' + "0" * 20 + "}", "n_layers is 100,000,000,000,000,000,000: use at most"),
-        ('{"n_layers": ' + "9" * 5_000 + "}", "a number has 5,000 digits: use at most 30."),
-        ('{"format": "other/2"}', "format is 'other/2': this version reads gpt-from-scratch/1."),
-    ],
-)
-def test_what_is_no_configuration_is_refused_in_one_line(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        exchange.from_json(text)
-
-
-def test_exercises_answer_with_the_book_s_numbers(book: dict[str, Any]) -> None:
-    by_key = {preset.key: preset.cfg for preset in NAMED}
-    answers = {each.key: each.answer(by_key[each.preset]) for each in EXERCISES}
-    assert f"{book['parameters']['feed_forward']:,}" in answers["4-1"]
-    assert f"{book['parameters']['attention']:,}" in answers["4-1"]
-    for name in ("gpt2-medium", "gpt2-large", "gpt2-xl"):
-        assert f"{book['presets'][name]['total']:,}" in answers["4-2-xl"]
-        assert f"{book['presets'][name]['float32_MiB']:,.2f}" in answers["4-2-xl"]
-
-
-def test_an_offered_model_is_a_source_the_registry_builds_again() -> None:
-    label, source = offered(TINY, 7.0)
-    assert "seed 7" in label
-    registry = Registry()
-    assert registry.config_of(source) == TINY
-    with registry.borrow(source) as model:
-        assert sum(p.numel() for p in model.parameters()) == count_parameters(TINY).total
-
-
-@pytest.mark.parametrize(
-    ("cfg", "seed", "message"),
-    [
-        (TRILLION, 1, "make it smaller to use it"),
-        (TINY, None, "seed is None: use a whole number"),
-        (TINY, 1.5, "seed is 1.5: use a whole number"),
-        (TINY, -1, "seed is -1: use a whole number"),
-    ],
-)
-def test_what_cannot_be_offered_is_refused_in_one_line(cfg, seed, message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        offered(cfg, seed)
-
-
-def test_a_tied_model_is_offered_only_if_its_two_embeddings_fit_while_it_is_drawn() -> None:
-    """Tying lets go of the embedding after it was allocated, which was not counted."""
-    cfg = GPTConfig(LIMIT_BYTES // 4 // 512 * 3 // 4, 48, 512, 1, 1, tie_weights=True)
-    assert 4 * count_parameters(cfg).total < LIMIT_BYTES
-    with pytest.raises(ValueError, match="make it smaller to use it"):
-        offered(cfg, 1)
-    assert "are allowed here" in measured.refusal(cfg)
-
-
-def test_the_newest_offers_are_remembered_once_each() -> None:
-    added: list[tuple[str, str]] = []
-    for seed in [*range(12), 11]:
-        added = remembered(added, offered(TINY, seed))
-    assert len(added) == MOST_OFFERED
-    assert added[-1] == offered(TINY, 11)
-    assert len(set(added)) == MOST_OFFERED
 
 
 def test_a_trillion_is_refused_to_be_built_and_small_fits() -> None:

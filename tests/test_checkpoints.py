@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import TINY, VARIANTS, tiny_model
 
 from gpt import GPTModel, load_model
-from gpt.checkpoints import free_bytes, memory, reading, save_model
+from gpt.checkpoints import memory, reading, save_model
 from gpt.precision import convert
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -326,61 +326,12 @@ def test_an_allocation_that_fails_after_all_is_one_line(folder, monkeypatch):
     assert "has no memory for the weights after all" in message(folder)
 
 
-# How much memory there is
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A pretended /proc and /sys/fs/cgroup: a function that writes a file into it."""
-    monkeypatch.setattr(memory, "_PROC", tmp_path / "proc")
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path / "cgroup")
-
-    def write(path, text):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-
-    write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n")
-    return write
-
-
-def test_free_memory_is_what_the_machine_has_available(machine):
-    assert free_bytes() == 8000 * 1024
-
-
-def test_a_containers_limit_counts_without_its_page_cache(machine):
-    machine("proc/self/cgroup", "0::/box/inner\n")
-    machine("cgroup/box/memory.max", "3000000\n")
-    machine("cgroup/box/memory.current", "2500000\n")
-    machine("cgroup/box/memory.stat", "anon 9\ninactive_file 400000\n")
-    machine("cgroup/box/inner/memory.max", "max\n")
-    machine("cgroup/box/inner/memory.current", "1000\n")
-    assert free_bytes() == 900_000
-
-
-def test_a_limit_of_the_older_control_groups_counts_too(machine):
-    machine("proc/self/cgroup", "4:memory:/box\n3:cpu:/\n")
-    machine("cgroup/memory/box/memory.limit_in_bytes", "3000000\n")
-    machine("cgroup/memory/box/memory.usage_in_bytes", "2500000\n")
-    machine("cgroup/memory/box/memory.stat", "total_inactive_file 100000\n")
-    assert free_bytes() == 600_000
-
-
-def test_memory_that_torch_keeps_on_a_gpu_is_free_for_the_next_model(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 9000))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 700)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 200)
-    assert free_bytes("cuda") == 1500
-
-
-def test_a_system_that_does_not_say_is_not_guessed_at(monkeypatch):
-    monkeypatch.setattr(memory, "_PROC", Path("/nowhere"))
-    assert free_bytes() is None
-
-
-def test_loading_does_not_import_torchs_compiler(folder):
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_loading_does_not_import_torchs_compiler(precision, folder):
     """Making the empty model once drew on the meta device, which cost a second and 67 MiB."""
-    code = "import sys, gpt; gpt.load_model(sys.argv[1]); print('sympy' in sys.modules)"
-    command = [sys.executable, "-c", code, folder]
+    load = "gpt.load_model(sys.argv[1], precision=sys.argv[2])"
+    code = f"import sys, gpt; {load}; print('sympy' in sys.modules)"
+    command = [sys.executable, "-c", code, folder, precision]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (made.stdout, made.stderr) == ("False\n", "")
 

@@ -12,11 +12,11 @@ import torch
 
 from gpt.checkpoints.memory import check_memory
 from gpt.checkpoints.names import config_to_gpt2, to_gpt2
-from gpt.checkpoints.reading import CONFIG, WEIGHTS, model_bytes
+from gpt.checkpoints.reading import CONFIG, WEIGHTS
 from gpt.checkpoints.writing import write_json, write_tensors, write_text
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
-from gpt.precision.layers import Int8Linear, PackedLinear
+from gpt.precision import named_weights, weight_bytes
 from gpt.tokenizer import END_OF_TEXT, Tokenizer
 
 
@@ -30,10 +30,10 @@ def export_model(model: GPTModel, folder: str | Path) -> Path:
     the weights are int8, which the format does not have.
     """
     folder, dtype = Path(folder), model.tok_emb.weight.dtype
-    if any(type(module) in (Int8Linear, PackedLinear) for module in model.modules()):
-        raise ValueError("a GPT-2 folder has no int8 weights: use float32, float16 or bfloat16.")
-    check_memory(model_bytes(model, dtype), "cpu", f"exporting to {folder}")
-    tensors = {name: value.detach().to("cpu", dtype) for name, value in model.named_parameters()}
+    weights = named_weights(model)
+    n_bytes = weight_bytes(model.cfg, "float32") // torch.float32.itemsize * dtype.itemsize
+    check_memory(n_bytes, "cpu", f"exporting to {folder}")
+    tensors = {name: value.detach().to("cpu", dtype) for name, value in weights}
     for index in range(0 if model.cfg.qkv_bias else model.cfg.n_layers):
         for part in ("query", "key", "value"):
             bias = torch.zeros(model.cfg.emb_dim, dtype=dtype)

@@ -75,11 +75,6 @@ class _NothingDrawn(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def model_bytes(model: torch.nn.Module, dtype: torch.dtype) -> int:
-    """Bytes of the distinct parameters in `dtype`."""
-    return sum(p.numel() for p in model.parameters()) * dtype.itemsize
-
-
 def read_config(path: str | Path) -> GPTConfig:
     """The configuration of the weights at `path`, without reading their values.
 

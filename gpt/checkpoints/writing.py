@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from gpt.checkpoints.reading import CONFIG, FORMAT, WEIGHTS
 from gpt.checkpoints.tensors import sha256_of
 from gpt.model import GPTModel
-from gpt.precision import dtype_of
+from gpt.precision import dtype_of, named_weights
 
 
 def save_model(model: GPTModel, folder: str | Path, precision: str = "float16") -> Path:
@@ -29,7 +29,7 @@ def save_model(model: GPTModel, folder: str | Path, precision: str = "float16") 
     dtype = dtype_of(precision)
     tensors = {
         "out_head.weight" if model.cfg.tie_weights and name == "tok_emb.weight" else name: value
-        for name, value in model.named_parameters()  # a tied weight appears once
+        for name, value in named_weights(model)  # a tied weight appears once
     }
     tensors = {n: t.detach().to("cpu", dtype).contiguous() for n, t in tensors.items()}
     folder = Path(folder)

@@ -7,15 +7,19 @@ from gpt.precision.convert import (
     check_precision,
     convert,
     dtype_of,
+    named_weights,
     weight_bytes,
 )
+from gpt.precision.layers import choose_kernels
 
 __all__ = [
     "DTYPES",
     "PRECISIONS",
     "Progress",
     "check_precision",
+    "choose_kernels",
     "convert",
     "dtype_of",
+    "named_weights",
     "weight_bytes",
 ]

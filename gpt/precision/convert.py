@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import ctypes
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -10,14 +12,19 @@ import torch
 from torch import nn
 
 from gpt.config import GPTConfig, as_config
-from gpt.model import GPTModel
+from gpt.model import GPTModel, MultiHeadAttention
 from gpt.precision.kernels import transposed_is_faster
 from gpt.precision.layers import (
     HalfEmbedding,
     HalfLinear,
     Int8Embedding,
     Int8Linear,
+    PackedHalfLinear,
+    PackedInt8Linear,
+    Weights,
+    half_linear,
     int8_linear,
+    packed_int8_is_faster,
 )
 
 DTYPES: dict[str, torch.dtype] = {
@@ -58,15 +65,21 @@ def convert(
 
     On the CPU the linear layers and the token embedding are stored in that precision, and all
     else is float32: norms, positions, the residual stream, keys and values. On other devices
-    everything is of that type. In place, tensor by tensor, so at most one exists twice; the
-    parameters may be memory-mapped and of any floating type. Only float32 can be trained.
-    Raises ValueError if the precision is unknown, or unknown on that device.
+    everything is of that type. In place, layer by layer, so at most one exists more than once;
+    the parameters may be memory-mapped and of any floating type. Only float32 can be trained.
+    Raises ValueError if the precision is unknown, unknown on that device, or not the first.
     """
     check_precision(precision, device)
+    if any(block.att.W_qkv is not None for block in model.trf_blocks):
+        raise ValueError("this model is converted already: load it again in another precision.")
     target = torch.device(device)
     on_cpu = target.type == "cpu"
     dtype = torch.float32 if on_cpu else DTYPES[precision]
     swap = on_cpu and precision != "float32"
+    if swap:
+        for block in model.trf_blocks:
+            _join_projections(block.att, precision)
+            _return_freed_memory()
     places = _places(model)
     for index, (parent, name) in enumerate(places):
         child = getattr(parent, name)
@@ -74,8 +87,9 @@ def convert(
             setattr(parent, name, _tied_embedding(child, model.out_head))
         elif swap and name != "pos_emb" and isinstance(child, (nn.Linear, nn.Embedding)):
             setattr(parent, name, _stored(child, precision, is_head=name == "out_head"))
+            _return_freed_memory()
         else:
-            _copy(child, target, dtype)
+            _copy(child, target, dtype, trainable=not swap)
         if progress is not None:
             progress((index + 1) / len(places), "reading")
     if not on_cpu:
@@ -107,8 +121,10 @@ def check_native(device: str, precision: str) -> None:
 
 
 def weight_bytes(cfg: GPTConfig | Mapping[str, Any], precision: str) -> int:
-    """Bytes that `convert` keeps for the weights on the CPU; from the configuration alone.
+    """Bytes of the weights that `convert` keeps on this machine's CPU.
 
+    A packed int8 head has the rows of a tied embedding beside it. A packed layout adds padding,
+    not counted: rows as long as a multiple of 512 numbers, a third more where d is 768.
     Raises ValueError if the precision is unknown.
     """
     check_precision(precision)
@@ -122,46 +138,92 @@ def weight_bytes(cfg: GPTConfig | Mapping[str, Any], precision: str) -> int:
         half = dtype_of(precision).itemsize
         return half * (in_blocks + head + table) + 4 * whole
     channels = 9 * d * blocks + cfg.vocab_size  # each with a scale
-    return in_blocks + head + 2 * table + 4 * (whole + channels)
+    rows = head + 4 * cfg.vocab_size if cfg.tie_weights and packed_int8_is_faster() else 0
+    return in_blocks + head + rows + 2 * table + 4 * (whole + channels)
+
+
+def _return_freed_memory() -> None:
+    """What packing freed goes back to the system, where the C library (glibc) keeps it."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def named_weights(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """The parameters under the names that a model has before `convert`; a tied one appears once.
+
+    Raises ValueError if they are int8, which cannot be turned back.
+    """
+    if any(isinstance(module, (Int8Linear, PackedInt8Linear)) for module in model.modules()):
+        raise ValueError("int8 weights cannot be written: use float32, float16 or bfloat16.")
+    for name, value in _unpacked(model):
+        if ".W_qkv." in name:
+            for part, rows in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                yield name.replace("W_qkv", f"W_{part}"), rows
+        else:
+            yield name, value
+
+
+def _unpacked(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters()
+    for name, module in model.named_modules():
+        if isinstance(module, PackedHalfLinear):
+            weight, bias = module.unpacked()
+            yield f"{name}.weight", weight
+            if bias is not None:
+                yield f"{name}.bias", bias
 
 
 def _places(model: GPTModel) -> list[tuple[nn.Module, str]]:
-    """Where each module with parameters of its own hangs; the head first, for a tied embedding."""
+    """Where each module with parameters hangs, but W_qkv; the head first, for a tied embedding."""
     places = [
         (parent, name)
         for parent in model.modules()
         for name, child in parent.named_children()
-        if next(child.parameters(recurse=False), None) is not None
+        if next(child.parameters(recurse=False), None) is not None and name != "W_qkv"
     ]
     return sorted(places, key=lambda place: place[1] != "out_head")
 
 
-def _stored(child: nn.Linear | nn.Embedding, precision: str, is_head: bool) -> nn.Module:
+def _stored(
+    child: nn.Linear | nn.Embedding | Weights, precision: str, is_head: bool = False
+) -> nn.Module:
     half = DTYPES.get(precision, torch.float16)  # the type of a table that nothing multiplies
     if isinstance(child, nn.Embedding):
         weight = child.weight.detach().to(half, copy=True)
         return HalfEmbedding(nn.Parameter(weight, requires_grad=False))
-    if precision in DTYPES:
-        return HalfLinear(child, half)
-    # Rows of a packed matrix cannot be looked up, and the embedding may be tied to the head.
-    return Int8Linear(child) if is_head else int8_linear(child)
+    if precision == "int8":
+        return int8_linear(child)
+    # Rows of a packed head could not be looked up, as a tied embedding has to.
+    return HalfLinear(child, half) if is_head else half_linear(child, half)
+
+
+def _join_projections(att: MultiHeadAttention, precision: str) -> None:
+    """W_query, W_key and W_value become W_qkv in `precision`, their rows one after the other."""
+    parts = [att.W_query, att.W_key, att.W_value]
+    weight = torch.cat([part.weight.detach() for part in parts])  # (3 d, d)
+    biases = [part.bias.detach() for part in parts if part.bias is not None]
+    joined = Weights(weight, torch.cat(biases) if biases else None)
+    att.W_qkv = _stored(joined, precision)
+    del att.W_query, att.W_key, att.W_value
 
 
 def _tied_embedding(embedding: nn.Module, head: nn.Module) -> nn.Module:
     """The token embedding that takes its rows from `head`."""
+    if isinstance(head, PackedInt8Linear):
+        return Int8Embedding.of_rows(embedding.weight)
     if isinstance(head, Int8Linear):
-        return Int8Embedding(head)
+        return Int8Embedding(head.weight, head.scale)
     if isinstance(head, HalfLinear):
         return HalfEmbedding(head.weight)
     embedding.weight = head.weight
     return embedding
 
 
-def _copy(module: nn.Module, target: torch.device, dtype: torch.dtype) -> None:
+def _copy(module: nn.Module, target: torch.device, dtype: torch.dtype, trainable: bool) -> None:
     """Every parameter of `module` becomes a copy of itself on `target` in `dtype`."""
     turned = isinstance(module, nn.Linear) and target.type == "cpu" and transposed_is_faster()
     for name, value in list(module.named_parameters(recurse=False)):
         shape = value.shape[::-1] if turned else value.shape
         copy = torch.empty(shape, dtype=dtype, device=target)
         copy = (copy.t() if turned and value.dim() == 2 else copy).copy_(value.detach())
-        setattr(module, name, nn.Parameter(copy, requires_grad=value.requires_grad))
+        setattr(module, name, nn.Parameter(copy, trainable and value.requires_grad))

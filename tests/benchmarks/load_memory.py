@@ -4,7 +4,8 @@
 
 Writes the model in each format to a temporary folder (3 GB), loads each one in a process of its
 own and samples RssAnon of /proc/self/status there (Linux): before, at the highest and after.
-Exits with 1 if the highest is more than 1.3 times the weights in the precision asked for.
+Exits with 1 if the highest is more than 1.3 times the weights in the precision asked for; 1.5
+times for int8, whose head is quantised, copied and packed.
 """
 
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
-LIMIT = 1.3
+LIMITS = {"float32": 1.3, "float16": 1.3, "bfloat16": 1.3, "int8": 1.5}
 MIB = 2**20
 
 
@@ -31,6 +32,7 @@ def rss_anon() -> int:
 def measure(path: str, precision: str) -> dict[str, int]:
     """Growth of RssAnon while and after loading, and the weights' own size, in bytes."""
     from gpt import load_model
+    from gpt.precision import weight_bytes
 
     samples, done = [rss_anon()], threading.Event()
 
@@ -46,7 +48,7 @@ def measure(path: str, precision: str) -> dict[str, int]:
         done.set()
         watcher.join()
     return {
-        "weights": sum(p.numel() * p.element_size() for p in model.parameters()),
+        "weights": weight_bytes(model.cfg, precision),
         "after": rss_anon() - samples[0],
         "highest": max(samples) - samples[0],
     }
@@ -73,11 +75,13 @@ def main() -> int:
     if sys.argv[1:2] == ["--child"]:
         print(json.dumps(measure(*sys.argv[2:4])))
         return 0
+    from gpt.precision import PRECISIONS
+
     worst = 0.0
     print(f"{'on disk':24}{'loaded as':12}{'weights':>12}{'highest':>12}{'after':>12}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as folder:
         for name, path in make_folders(Path(folder)):
-            for precision in ("float32", "float16", "bfloat16"):
+            for precision in PRECISIONS:
                 command = [sys.executable, __file__, "--child", str(path), precision]
                 made = subprocess.run(command, capture_output=True, text=True, check=True)
                 found = json.loads(made.stdout)
@@ -85,10 +89,10 @@ def main() -> int:
                     f"{found[key] / MIB:>8,.1f} MiB" for key in ("weights", "highest", "after")
                 )
                 ratio = found["highest"] / found["weights"]
-                worst = max(worst, ratio)
+                worst = max(worst, ratio / LIMITS[precision])
                 print(f"{name:24}{precision:12}{sizes}{ratio:>8.2f}", flush=True)
-    print(f"highest ratio {worst:.2f}, allowed {LIMIT}")
-    return 0 if worst <= LIMIT else 1
+    print(f"at most {worst:.0%} of what is allowed: {LIMITS}")
+    return 0 if worst <= 1 else 1
 
 
 if __name__ == "__main__":
