@@ -13,12 +13,11 @@ except ImportError:
     spaces = None
 
 import gradio as gr
-import torch
 
 from gpt import Tokenizer
-from gpt.devices import usable_cores, usable_device
+from gpt.devices import usable_device
 from gpt.models import Registry
-from gpt.ui import architecture, generation, internals
+from gpt.ui import architecture, cores, generation, internals
 
 TITLE = "A GPT, from scratch"
 INTRODUCTION = (
@@ -95,7 +94,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    torch.set_num_threads(usable_cores())
+    cores.start()
     device, missing = usable_device(args.device)
     if missing:
         print(missing)

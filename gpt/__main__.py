@@ -167,7 +167,8 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="sample among the fewest tokens that hold this probability (default: 1, all)",
     )
-    add("--seed", type=int, metavar="S", help="same seed, same text (default: drawn, and told)")
+    seed = "same seed, same text on one machine (default: drawn, and told)"
+    add("--seed", type=int, metavar="S", help=seed)
     devices = ", ".join(available_devices())
     add(
         "--device",

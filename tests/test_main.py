@@ -60,6 +60,15 @@ def test_the_seed_that_was_told_gives_the_same_text_again(capsys):
     assert capsys.readouterr().out == first.out
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_seed_gives_the_same_text_after_a_restart(precision):
+    """Each start chose its kernels by five noisy timings, so that seed 7 wrote another text."""
+    arguments = ["--precision", precision, "--seed", "7", "--max-new-tokens", "40"]
+    first, second = (run("generate", *arguments, "Once upon a time").stdout for _ in range(2))
+    assert len(first) > len("Once upon a time")
+    assert first == second
+
+
 def test_a_long_prompt_is_told_to_be_cut_before_the_run(capsys):
     main(["generate", "word " * 40, "--model", RANDOM, "--max-new-tokens", "2"])
     assert "are left out" in capsys.readouterr().err

@@ -95,11 +95,13 @@ def measure(
     new_cache: Callable[[int], Any],
     planned: Plan,
     resident_bytes: Callable[[], int | None],
+    run: Callable[..., Any] = lambda work, *args: work(*args),
 ) -> Iterator[Stage]:
     """Stages of a measurement, the last with its result; close the iterator to cancel.
 
     `build` makes the model, `new_cache(capacity)` what attention remembers, `resident_bytes`
-    reads this process's memory. Nothing outlives the iterator.
+    reads this process's memory; `run(work, *args)` runs what is timed, on a thread of its
+    choice. Nothing outlives the iterator.
     """
     yield Stage(0.02, "counting operations on the meta device")
     prefill_flops, decode_flops = _counted_flops(build, new_cache, planned)
@@ -109,14 +111,14 @@ def measure(
     build_seconds = time.perf_counter() - start
     ids = torch.arange(planned.prompt_tokens).remainder(model.cfg.vocab_size).unsqueeze(0)
     yield Stage(0.4, f"reading a prompt of {planned.prompt_tokens:,} tokens")
-    _forward(model, ids[:, :1], None)  # the first call sets up threads and kernels
+    run(_forward, model, ids[:, :1], None)  # the first call sets up threads and kernels
     cache = new_cache(planned.prompt_tokens + planned.steps)
-    logits, prefill_seconds = _forward(model, ids, cache)
+    logits, prefill_seconds = run(_forward, model, ids, cache)
     decode_seconds: list[float] = []
     for step in range(planned.steps):
         share = 0.6 + 0.4 * step / planned.steps
         yield Stage(share, f"decoding, step {step + 1} of {planned.steps}")
-        logits, seconds = _forward(model, logits[:, -1:].argmax(-1), cache)
+        logits, seconds = run(_forward, model, logits[:, -1:].argmax(-1), cache)
         decode_seconds.append(seconds)
     after = resident_bytes()
     result = Measured(

@@ -15,7 +15,14 @@ from gpt.devices import usable_device
 from gpt.models import Registry, random_source
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
-from gpt.ui.continuation import checked_prompt, continue_text, stats_html, token_chips
+from gpt.ui.continuation import (
+    Continuation,
+    checked_prompt,
+    continue_text,
+    stats_html,
+    token_chips,
+)
+from gpt.ui.cores import computed
 from gpt.ui.errors import one_line_errors
 from gpt.ui.generation_controls import (
     AUTO,
@@ -63,19 +70,27 @@ def stream(
     memory = before._replace(seed=options.seed, loading=source)
     yield "", f'<p class="stats">{escape(f"Loading {source} …")}</p>', "", memory
     with registry.borrow(source, device, precision, on_stage) as model:
-        sent = 0.0
         run = None
         memory = RunMemory(options.seed, loaded=source)
-        for run in continue_text(model, tokenizer, prompt, options, f"{device}, {precision}"):
+        steps = continue_text(model, tokenizer, prompt, options, f"{device}, {precision}")
+        updates = _updates(steps)
+        for run in computed(updates) if device == "cpu" else updates:
             if missing and not run.steps:
                 run.plan_notes.append(missing)
-            now = time.perf_counter()
-            if len(run.steps) <= 1 or now - sent >= UPDATE_SECONDS:
-                sent = now
-                yield run.text, stats_html(run, options.max_new_tokens), "", memory
+            yield run.text, stats_html(run, options.max_new_tokens), "", memory
     assert run is not None
     stats = stats_html(run, options.max_new_tokens)
     yield run.text, stats, token_chips(run, tokenizer), memory
+
+
+def _updates(runs: Iterator[Continuation]) -> Iterator[Continuation]:
+    """Of a growing run what the page is sent: its start, its first token, then every 40 ms."""
+    sent = time.perf_counter()
+    for run in runs:
+        now = time.perf_counter()
+        if len(run.steps) <= 1 or now - sent >= UPDATE_SECONDS:
+            yield run
+            sent = time.perf_counter()  # after others had their turn
 
 
 def sampling_options(

@@ -134,9 +134,10 @@ class GenerationControls:
                 )
                 self.untrained_stats = gr.HTML(visible=False, padding=False)
             with gr.Column(scale=2, min_width=280):
-                self._settings(default_source, default_device)
+                self._sampling_settings()
+                self._model_settings(default_source, default_device)
 
-    def _settings(self, default_source: str, default_device: str) -> None:
+    def _sampling_settings(self) -> None:
         self.max_new_tokens = gr.Slider(
             1,
             MAX_NEW_TOKENS,
@@ -179,8 +180,10 @@ class GenerationControls:
             precision=0,
             label="seed",
             elem_id="gen-seed",
-            info="The same seed gives the same text; -1 draws one and reports it.",
+            info="On one machine the same seed gives the same text; -1 draws one and reports it.",
         )
+
+    def _model_settings(self, default_source: str, default_device: str) -> None:
         self.device = gr.Dropdown(
             available_devices(),
             value=default_device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -16,106 +17,79 @@ from gpt.ui.generation_controls import (
 )
 
 DEFAULTS = (120, 0.8, 0, 1, DRAW_A_SEED)  # max_new_tokens, temperature, top-k, top-p, seed
+_AT_ONCE: dict[str, Any] = {"api_visibility": "private", "queue": False}  # nothing is computed
 
 
 def wire(
     controls: GenerationControls, memory: gr.State, generate_text: Any, generate_untrained: Any
 ) -> None:
+    """Every event of the tab; both functions are generators of updates, as `build` makes them."""
     c = controls
     buttons = [c.run, c.stop]
-    outputs = [c.output, c.stats, c.tokens, memory]
-    beside = [c.untrained_output, c.untrained_stats]
-    running: list[Any] = []
-
-    def chain(start: Any, api_name: str | None = None) -> None:
-        visibility: Any = "public" if api_name else "private"
-        first = start.then(
-            generate_text,
-            [*c.sampling(), memory],
-            outputs,
-            api_name=api_name,
-            api_visibility=visibility,
-            concurrency_id="model",
-            concurrency_limit=1,
-            # A run stopped while a model loads counts as pending until the load is over; with
-            # the default of one at a time the page would drop the next run.
-            trigger_mode="multiple",
-        )
-        second = first.success(
-            generate_untrained,
-            [
-                c.beside_untrained,
-                c.prompt,
-                c.max_new_tokens,
-                c.temperature,
-                c.top_k,
-                c.top_p,
-                memory,
-                c.device,
-                c.model,
-            ],
-            beside,
-            api_visibility="private",
-            concurrency_id="model",
-            trigger_mode="multiple",
-        )
-        first.failure(
-            after_failure,
-            [memory, c.model],
-            [*buttons, c.model],
-            api_visibility="private",
-            queue=False,
-        )
-        second.then(idle, None, buttons, api_visibility="private", queue=False)
-        running.extend([first, second])
-
-    pressed = gr.on(
-        [c.run.click, c.prompt.submit], busy, None, buttons, api_visibility="private", queue=False
-    )
-    chain(pressed, api_name="generate")
-    settings = [c.prompt, c.model, c.max_new_tokens, c.temperature, c.top_k, c.top_p, c.seed]
-    filled_in = [*settings, c.precision, *buttons]
+    chain = partial(_chain, c, memory, generate_text, generate_untrained)
+    pressed = gr.on([c.run.click, c.prompt.submit], busy, None, buttons, **_AT_ONCE)
+    running = chain(pressed, api_name="generate")
+    filled_in = [c.prompt, c.model, *_sampling(c), c.precision, *buttons]
     for example, button in c.examples:
-        filled = button.click(
-            lambda example=example: fill(example),
-            None,
-            filled_in,
-            api_visibility="private",
-            queue=False,
-        )
-        chain(filled)
+        running += chain(button.click(partial(fill, example), None, filled_in, **_AT_ONCE))
     # Stop restores the buttons itself: after a cancel the rest of the chain does not run.
-    c.stop.click(
-        stopped,
-        c.stats,
-        [*buttons, c.stats],
-        cancels=running,
-        api_visibility="private",
-        queue=False,
-    )
-    c.model.change(model_note, c.model, c.note, api_visibility="private", queue=False)
+    c.stop.click(stopped, c.stats, [*buttons, c.stats], cancels=running, **_AT_ONCE)
+    c.model.change(model_note, c.model, c.note, **_AT_ONCE)
     gr.on(
         [c.model.change, c.precision.change, c.device.change],
         precision_note,
         [c.model, c.precision, c.device],
         c.precision_note,
-        api_visibility="private",
-        queue=False,
+        **_AT_ONCE,
     )
     c.beside_untrained.change(
-        lambda shown: [gr.update(visible=shown)] * 2,
-        c.beside_untrained,
-        beside,
-        api_visibility="private",
-        queue=False,
+        lambda shown: [gr.update(visible=shown)] * 2, c.beside_untrained, _beside(c), **_AT_ONCE
     )
-    c.reset.click(
-        lambda: [*DEFAULTS, AUTO],
-        None,
-        [*settings[2:], c.precision],
-        api_visibility="private",
-        queue=False,
+    c.reset.click(lambda: [*DEFAULTS, AUTO], None, [*_sampling(c), c.precision], **_AT_ONCE)
+
+
+def _chain(
+    c: GenerationControls,
+    memory: gr.State,
+    generate_text: Any,
+    generate_untrained: Any,
+    start: Any,
+    api_name: str | None = None,
+) -> list[Any]:
+    """The two runs that follow `start`, the second where it is wanted; Stop cancels both."""
+    first = start.then(
+        generate_text,
+        [*c.sampling(), memory],
+        [c.output, c.stats, c.tokens, memory],
+        api_name=api_name,
+        api_visibility="public" if api_name else "private",
+        concurrency_id="model",
+        concurrency_limit=1,
+        # A run stopped while a model loads counts as pending until the load is over; with
+        # the default of one at a time the page would drop the next run.
+        trigger_mode="multiple",
     )
+    settings = [c.prompt, c.max_new_tokens, c.temperature, c.top_k, c.top_p]
+    second = first.success(
+        generate_untrained,
+        [c.beside_untrained, *settings, memory, c.device, c.model],
+        _beside(c),
+        api_visibility="private",
+        concurrency_id="model",
+        trigger_mode="multiple",
+    )
+    first.failure(after_failure, [memory, c.model], [c.run, c.stop, c.model], **_AT_ONCE)
+    second.then(idle, None, [c.run, c.stop], **_AT_ONCE)
+    return [first, second]
+
+
+def _sampling(c: GenerationControls) -> list[Any]:
+    """The controls that DEFAULTS has values for."""
+    return [c.max_new_tokens, c.temperature, c.top_k, c.top_p, c.seed]
+
+
+def _beside(c: GenerationControls) -> list[Any]:
+    return [c.untrained_output, c.untrained_stats]
 
 
 def busy() -> list[Any]:

@@ -18,6 +18,7 @@ from gpt.models import drawing
 from gpt.ui.architecture.compute import flop_text
 from gpt.ui.architecture.job import Job
 from gpt.ui.architecture.tables import Cell, Row, note_html, table_html
+from gpt.ui.cores import compute as on_all_cores
 from gpt.ui.numbers import mib_and_mb, seconds, significant
 
 PROMPT_TOKENS = 256
@@ -66,6 +67,7 @@ def measured_html(cfg: GPTConfig, job: Job) -> Iterator[str]:
         lambda capacity: KVCache(cfg.n_layers, capacity),
         plan(cfg, PROMPT_TOKENS),
         resident_bytes,
+        on_all_cores,
     )
     try:
         for stage in running:

@@ -12,6 +12,7 @@ import torch
 
 from gpt.internals.ablation import Part, ablate, sweep_heads
 from gpt.internals.compare import compare
+from gpt.ui.cores import compute, computed
 from gpt.ui.errors import one_line_errors
 from gpt.ui.internals.compare import pair_views
 from gpt.ui.internals.lab import Lab, State
@@ -49,7 +50,7 @@ def ablation_views(
 
 def _ablated(lab: Lab, state: State, part: Part, mode: str) -> torch.Tensor:
     with lab.borrow(state) as model:
-        return ablate(model, lab.run(state), state["position"], part, mode).cpu()
+        return compute(ablate, model, lab.run(state), state["position"], part, mode).cpu()
 
 
 def sweep_views(lab: Lab, state: State | None, query: str, mode: str) -> Iterator[tuple[Any, ...]]:
@@ -63,7 +64,7 @@ def sweep_views(lab: Lab, state: State | None, query: str, mode: str) -> Iterato
     token_id = lab.token_id(state, query or "", int(run.logits[at].argmax()))
     changes: list[list[float]] = []
     with lab.borrow(state) as model:
-        for layer, row in sweep_heads(model, run, at, token_id, MODES.get(mode, mode)):
+        for layer, row in computed(sweep_heads(model, run, at, token_id, MODES.get(mode, mode))):
             changes.append(row)
             done = f"Layer {layer + 1} of {run.cfg.n_layers} …"
             yield say(done), gr.skip(), gr.skip()

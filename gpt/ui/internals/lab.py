@@ -10,6 +10,7 @@ from typing import Any
 
 from gpt.internals.run import Run, read_prompt, resolve_position
 from gpt.tokenizer import Tokenizer
+from gpt.ui.cores import compute
 
 MAX_TOKENS = 128  # an attention view has tokens x tokens cells a head
 KEPT_BYTES = 384 * 2**20  # a trace of 128 tokens of GPT-2 small takes about 140 MiB
@@ -115,16 +116,16 @@ class Lab:
             run = self.store.get(key)
             if run is None:
                 with self.borrow(state, progress) as model:
-                    run = read_prompt(model, state["ids"])
+                    run = compute(read_prompt, model, state["ids"])
                 self.store.put(key, run)
         return run
 
-    def memo(self, state: State, name: str, compute: Callable[[], Any], *settings: Any) -> Any:
-        """`compute()` of this state and these settings, remembered; for small results only."""
+    def memo(self, state: State, name: str, make: Callable[[], Any], *settings: Any) -> Any:
+        """`make()` of this state and these settings, remembered; for small results only."""
         key = (state["source"], tuple(state["ids"]), name, *settings)
         result = self.recall(key)
         if result is None:
-            result = compute()
+            result = make()
             self.remember(key, result)
         return result
 

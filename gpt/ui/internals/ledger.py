@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from gpt.internals.choice import ranking
 from gpt.internals.ledger import Ledger, read_ledger
+from gpt.ui.cores import compute
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section
 from gpt.ui.internals.tables import formula, say, table_html
@@ -49,7 +50,7 @@ def ledger_views(lab: Lab, state: State, query: str, mode: str) -> tuple[str, go
 
 def _read(lab: Lab, state: State, token_id: int, minus: int | None) -> Ledger:
     with lab.borrow(state) as model:
-        return read_ledger(model, lab.run(state), state["position"], token_id, minus)
+        return compute(read_ledger, model, lab.run(state), state["position"], token_id, minus)
 
 
 def _sum(ledger: Ledger, what: str, position: int) -> str:

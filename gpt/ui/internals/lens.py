@@ -9,6 +9,7 @@ import gradio as gr
 import torch
 
 from gpt.internals.lens import Lens, read_lens
+from gpt.ui.cores import compute
 from gpt.ui.internals.heat import heat_table
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section
@@ -68,7 +69,7 @@ def lens_html(lab: Lab, state: State, measure: str, query: str) -> str:
 
 def _read(lab: Lab, state: State, token_id: int | None) -> Lens:
     with lab.borrow(state) as model:
-        return read_lens(model, lab.run(state), token_id)
+        return compute(read_lens, model, lab.run(state), token_id)
 
 
 def _values(lens: Lens, measure: str) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
+from gpt.ui.cores import compute, computed
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section, quiet
 from gpt.ui.internals.tables import formula, say, table_html
@@ -31,8 +32,8 @@ def mattered_views(lab: Lab, state: State, query: str) -> Iterator[tuple[Any, An
     found = lab.recall(key)
     if found is None:
         with lab.borrow(state) as model:
-            gradient = gradient_x_input(model, run, at, token_id).tolist()
-            for i, occluded in occlusion(model, run, at, token_id):
+            gradient = compute(gradient_x_input, model, run, at, token_id).tolist()
+            for i, occluded in computed(occlusion(model, run, at, token_id)):
                 known[i] = occluded
                 if len(known) % 8 == 1:
                     yield say(f"Occlusion: {len(known)} of {at + 2} …"), gr.skip(), gr.skip()
