@@ -1,0 +1,263 @@
+"""One engine in a process of its own: it loads, answers requests on standard input, and is timed.
+
+Every engine decodes greedily from token ids, with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+THREADS = 2
+VOCAB = 50_257
+
+
+def prompt_of(tokens: int, row: int = 0) -> list[int]:
+    """Token ids that any GPT-2 vocabulary has, different in every row of a batch."""
+    return [(7919 * (i + 1) + 31 * row) % VOCAB for i in range(tokens)]
+
+
+class Ours:
+    """This package: `generate` for one sequence, the model and its cache for a batch."""
+
+    def __init__(self, folder: Path, setting: str) -> None:
+        import torch
+
+        from gpt import load_model
+
+        torch.set_num_threads(THREADS)
+        self.model = load_model(folder / "ours", precision=setting)
+
+    def decode(self, tokens: int, prompt: int) -> float:
+        from gpt import SamplingOptions, generate
+
+        options = SamplingOptions(max_new_tokens=tokens + 1, temperature=0)
+        steps = generate(self.model, prompt_of(prompt), options)
+        next(steps)
+        return timed(lambda: sum(1 for _ in steps))
+
+    def prefill(self, tokens: int) -> float:
+        import torch
+
+        from gpt.cache import KVCache
+
+        ids = torch.tensor([prompt_of(tokens)])
+
+        @torch.inference_mode()
+        def read() -> None:
+            cache = KVCache(self.model.cfg.n_layers, tokens)
+            int(self.model(ids, cache=cache, last_only=True).argmax())
+
+        return timed(read)
+
+    def batch(self, tokens: int, rows: int) -> float:
+        import torch
+
+        from gpt.cache import KVCache
+
+        cache = KVCache(self.model.cfg.n_layers, tokens + 4)
+        ids = torch.tensor([prompt_of(4, row) for row in range(rows)])
+
+        @torch.inference_mode()
+        def step() -> None:
+            nonlocal ids
+            ids = self.model(ids, cache=cache, last_only=True)[:, -1].argmax(-1, keepdim=True)
+
+        step()
+        return timed(lambda: [step() for _ in range(tokens)])
+
+
+class Book:
+    """The book's loop over the book's own kind of model: no cache, every token read again."""
+
+    def __init__(self, folder: Path, setting: str) -> None:
+        import torch
+
+        from gpt import load_model
+        from gpt.checkpoints import read_config
+        from gpt.model import GPTModel
+
+        torch.set_num_threads(THREADS)
+        # Weights as torch lays them out, not as we do.
+        self.model = GPTModel(read_config(folder / "ours"))
+        self.model.load_state_dict(load_model(folder / "ours").state_dict())
+        self.model.eval()
+
+    def decode(self, tokens: int, prompt: int) -> float:
+        import torch
+
+        from gpt import generate_text_simple
+
+        ids = torch.tensor([prompt_of(prompt)])
+        limit = self.model.cfg.context_length
+        return timed(lambda: generate_text_simple(self.model, ids, tokens, limit))
+
+
+class Whole:
+    """An engine that reads a prompt and writes its continuation in one call."""
+
+    def decode(self, tokens: int, prompt: int) -> float:
+        return self._generate([prompt_of(prompt)], tokens)
+
+    def batch(self, tokens: int, rows: int) -> float:
+        return self._generate([prompt_of(4, row) for row in range(rows)], tokens)
+
+    def prefill(self, tokens: int) -> float:
+        return self._generate([prompt_of(tokens)], 1)
+
+    def _generate(self, prompts: list[list[int]], tokens: int) -> float:
+        raise NotImplementedError
+
+
+class Transformers(Whole):
+    """`transformers`: generate() with its cache; forward() for a prompt."""
+
+    def __init__(self, folder: Path, setting: str) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        torch.set_num_threads(THREADS)
+        self.model = AutoModelForCausalLM.from_pretrained(
+            folder / "hf", dtype=getattr(torch, setting), attn_implementation="sdpa"
+        ).eval()
+        self.model.generation_config.pad_token_id = 0
+        self.model.generation_config.eos_token_id = None
+
+    def _generate(self, prompts: list[list[int]], tokens: int) -> float:
+        import torch
+
+        ids = torch.tensor(prompts)
+        with torch.inference_mode():
+            return timed(
+                lambda: self.model.generate(
+                    ids,
+                    attention_mask=torch.ones_like(ids),
+                    max_new_tokens=tokens,
+                    min_new_tokens=tokens,
+                    do_sample=False,
+                )
+            )
+
+
+class CTranslate2(Whole):
+    """`ctranslate2`: generate_batch, one beam."""
+
+    def __init__(self, folder: Path, setting: str) -> None:
+        import ctranslate2
+
+        self.engine = ctranslate2.Generator(
+            str(folder / f"ct2-{setting}"), compute_type=setting, intra_threads=THREADS
+        )
+        known = json.loads((folder / "hf" / "vocab.json").read_text(encoding="utf-8"))
+        self.words = sorted(known, key=known.__getitem__)
+
+    def _generate(self, prompts: list[list[int]], tokens: int) -> float:
+        words = [[self.words[i] for i in prompt] for prompt in prompts]
+        return timed(
+            lambda: self.engine.generate_batch(
+                words,
+                max_length=tokens,
+                min_length=tokens,
+                sampling_topk=1,
+                include_prompt_in_result=False,
+                max_batch_size=len(words),
+            )
+        )
+
+
+class LlamaCpp:
+    """`llama-cpp-python`: eval() token by token, the best logit next."""
+
+    def __init__(self, folder: Path, setting: str) -> None:
+        from llama_cpp import Llama
+
+        self.engine = Llama(
+            str(folder / f"{setting}.gguf"),
+            n_ctx=1024,
+            n_batch=512,
+            n_ubatch=512,
+            n_threads=THREADS,
+            n_threads_batch=THREADS,
+            flash_attn=True,
+            verbose=False,
+        )
+
+    def decode(self, tokens: int, prompt: int) -> float:
+        self._eval(prompt_of(prompt), fresh=True)
+        return timed(lambda: [self._eval([self._best()]) for _ in range(tokens)])
+
+    def prefill(self, tokens: int) -> float:
+        return timed(lambda: (self._eval(prompt_of(tokens), fresh=True), self._best()))
+
+    def _eval(self, ids: list[int], fresh: bool = False) -> None:
+        if fresh:
+            self.engine.reset()
+            self.engine._ctx.kv_cache_clear()
+        self.engine.eval(ids)
+
+    def _best(self) -> int:
+        import numpy
+
+        logits = self.engine._ctx.get_logits()
+        return int(numpy.ctypeslib.as_array(logits, shape=(VOCAB,)).argmax())
+
+
+MODULES = {
+    "ours": "gpt",
+    "book": "gpt",
+    "transformers": "transformers.models.gpt2.modeling_gpt2",
+    "ctranslate2": "ctranslate2",
+    "llama.cpp": "llama_cpp",
+}
+ENGINES = {
+    "ours": Ours,
+    "book": Book,
+    "transformers": Transformers,
+    "ctranslate2": CTranslate2,
+    "llama.cpp": LlamaCpp,
+}
+
+
+def timed(work: Any) -> float:
+    """Seconds that `work()` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def memory_of_its_own(field: str) -> int:
+    """Bytes of this process: "RssAnon", what no file stands behind, or "VmHWM", the peak of all.
+
+    Not ru_maxrss, which a process inherits from the one that started it.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}: this needs Linux")
+
+
+def serve(engine: str, setting: str, folder: str) -> None:
+    """Answers one JSON request a line, `{"do": name, ...}`, with seconds or memory."""
+    importlib.import_module(MODULES[engine])  # its own memory and time are not the model's
+    before, made = memory_of_its_own("RssAnon"), []
+    seconds = timed(lambda: made.append(ENGINES[engine](Path(folder), setting)))
+    reply({"load_seconds": seconds, "held_bytes": memory_of_its_own("RssAnon") - before})
+    for line in sys.stdin:
+        request = json.loads(line)
+        work = request.pop("do")
+        if work == "memory":
+            reply(memory_of_its_own("VmHWM"))
+        else:
+            reply(getattr(made[0], work)(**request))
+
+
+def reply(value: Any) -> None:
+    print("=" + json.dumps(value), flush=True)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:4])
