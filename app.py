@@ -18,6 +18,7 @@ from gpt import Tokenizer
 from gpt.devices import usable_device
 from gpt.models import Registry
 from gpt.ui import architecture, cores, generation, internals
+from gpt.ui.cancelling import end_cancelled_runs_in_silence
 
 TITLE = "A GPT, from scratch"
 INTRODUCTION = (
@@ -66,6 +67,7 @@ def build_demo(default_source: str | None = None, default_device: str = "cpu") -
 
 def launch(demo: gr.Blocks, **where: Any) -> Any:
     """Serve `demo`, quiet and with limits; `where` is host, port and share as gradio names them."""
+    end_cancelled_runs_in_silence()
     return demo.launch(
         theme=THEME,
         css_paths=[STYLE],

@@ -17,7 +17,7 @@ from gpt.ui import generation
 from gpt.ui import generation_controls as controls
 from gpt.ui.continuation import continue_text, stats_html, token_chips
 from gpt.ui.generation_controls import BOOK_EXAMPLE
-from gpt.ui.generation_events import after_failure
+from gpt.ui.generation_events import after_both, after_failure, idle
 
 WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
 OPTIONS = SamplingOptions(max_new_tokens=12, seed=3)
@@ -223,7 +223,15 @@ def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could(regi
     *_, memory = next(updates)
     with pytest.raises(ValueError, match="there is no network"):
         next(updates)
-    assert after_failure(memory, "gpt2")[-1] == "storyteller"
+    assert after_failure(memory._replace(running=False), "gpt2")[-1] == "storyteller"
+
+
+def test_the_end_of_a_stopped_run_leaves_the_buttons_to_the_next():
+    """Gradio calls a stopped run a success and a failure, late: the next may have begun."""
+    stopped = generation.RunMemory(1, "gpt2", "storyteller", running=True)
+    assert after_failure(stopped, "gpt2") == [gr.skip()] * 3
+    assert after_both(stopped) == [gr.skip()] * 2
+    assert after_both(stopped._replace(running=False)) == idle()
 
 
 def test_a_mistake_in_the_prompt_leaves_the_chosen_model(registry, tokenizer):
@@ -240,5 +248,6 @@ def test_the_memory_says_what_is_loading_and_then_what_is_loaded(registry, token
             registry, tokenizer, "Hello", OPTIONS, "cpu", "storyteller"
         )
     ]
-    assert updates[0] == (3, "storyteller", "")
-    assert set(updates[1:]) == {(3, "", "storyteller")}
+    assert updates[0] == (3, "storyteller", "", True)
+    assert set(updates[1:-1]) == {(3, "", "storyteller", True)}
+    assert updates[-1] == (3, "", "storyteller", False)

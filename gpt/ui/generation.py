@@ -42,6 +42,7 @@ class RunMemory(NamedTuple):
     seed: int = 0
     loading: str = ""  # the model being fetched; stays set if fetching failed
     loaded: str = ""  # the last model that was there
+    running: bool = False  # not ended by itself; stays set if the run was stopped
 
 
 Update = tuple[str, str, str, RunMemory]  # text, statistics, chips, memory
@@ -67,11 +68,11 @@ def stream(
     precision = default_precision(source, device) if precision == AUTO else precision
     options = options.with_seed()
     assert options.seed is not None
-    memory = before._replace(seed=options.seed, loading=source)
+    memory = before._replace(seed=options.seed, loading=source, running=True)
     yield "", f'<p class="stats">{escape(f"Loading {source} …")}</p>', "", memory
     with registry.borrow(source, device, precision, on_stage) as model:
         run = None
-        memory = RunMemory(options.seed, loaded=source)
+        memory = RunMemory(options.seed, loaded=source, running=True)
         steps = continue_text(model, tokenizer, prompt, options, f"{device}, {precision}")
         updates = _updates(steps)
         for run in computed(updates) if device == "cpu" else updates:
@@ -80,7 +81,7 @@ def stream(
             yield run.text, stats_html(run, options.max_new_tokens), "", memory
     assert run is not None
     stats = stats_html(run, options.max_new_tokens)
-    yield run.text, stats, token_chips(run, tokenizer), memory
+    yield run.text, stats, token_chips(run, tokenizer), memory._replace(running=False)
 
 
 def _updates(runs: Iterator[Continuation]) -> Iterator[Continuation]:
@@ -163,9 +164,16 @@ def build(
         memory: RunMemory = RunMemory(),  # noqa: B008
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[Update]:
-        options = sampling_options(max_new_tokens, temperature, top_k, top_p, seed)
-        before = RunMemory(*memory)
-        yield from run(device, progress, prompt, options, device, model, precision, before)
+        memory = RunMemory(*memory)
+        try:
+            options = sampling_options(max_new_tokens, temperature, top_k, top_p, seed)
+            args = (prompt, options, device, model, precision, memory)
+            for update in run(device, progress, *args):
+                memory = update[-1]
+                yield update
+        except Exception:
+            yield gr.skip(), gr.skip(), gr.skip(), memory._replace(running=False)
+            raise
 
     @one_line_errors
     def generate_untrained(
@@ -180,9 +188,10 @@ def build(
         model: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[tuple[Any, Any]]:
-        if not wanted:
+        memory = RunMemory(*memory)
+        if memory.running or not wanted:
             return
-        options = sampling_options(max_new_tokens, temperature, top_k, top_p, memory[0])
+        options = sampling_options(max_new_tokens, temperature, top_k, top_p, memory.seed)
         source = random_source(registry.config_of(model), UNTRAINED_SEED)
         args = (prompt, options, device, source, AUTO, RunMemory())
         for text, stats, _, _ in run(device, progress, *args):

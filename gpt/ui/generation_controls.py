@@ -19,6 +19,7 @@ INTRO = (
     "Type the beginning of a text; the model continues it token by token. "
     "Everything is computed here, by the code in `gpt/`, while you watch."
 )
+STOPPED = '<p class="stats">Stopped: what was written stays.</p>'
 UNTRAINED_NOTE = (
     "These weights are random: nothing has been learned yet, so every token is about as likely "
     "as any other and the text is nonsense. This is where the book's chapter 4 ends."
@@ -124,6 +125,8 @@ class GenerationControls:
                     buttons=["copy"],
                 )
                 self.stats = gr.HTML(elem_id="gen-stats", padding=False)
+                # Not in the statistics, which a late update of the stopped run replaces.
+                self.stopped = gr.HTML(STOPPED, visible=False, elem_id="gen-stopped", padding=False)
                 self.tokens = gr.HTML(elem_id="gen-tokens", padding=False)
                 self.untrained_output = gr.Textbox(
                     label="The same prompt and seed, the same model untrained",

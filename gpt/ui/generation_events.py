@@ -17,6 +17,7 @@ from gpt.ui.generation_controls import (
 )
 
 DEFAULTS = (120, 0.8, 0, 1, DRAW_A_SEED)  # max_new_tokens, temperature, top-k, top-p, seed
+Memory = tuple[int, str, str, bool]  # what generation.RunMemory names
 _AT_ONCE: dict[str, Any] = {"api_visibility": "private", "queue": False}  # nothing is computed
 
 
@@ -25,15 +26,15 @@ def wire(
 ) -> None:
     """Every event of the tab; both functions are generators of updates, as `build` makes them."""
     c = controls
-    buttons = [c.run, c.stop]
+    buttons = [c.run, c.stop, c.stopped]
     chain = partial(_chain, c, memory, generate_text, generate_untrained)
     pressed = gr.on([c.run.click, c.prompt.submit], busy, None, buttons, **_AT_ONCE)
     running = chain(pressed, api_name="generate")
     filled_in = [c.prompt, c.model, *_sampling(c), c.precision, *buttons]
     for example, button in c.examples:
         running += chain(button.click(partial(fill, example), None, filled_in, **_AT_ONCE))
-    # Stop restores the buttons itself: after a cancel the rest of the chain does not run.
-    c.stop.click(stopped, c.stats, [*buttons, c.stats], cancels=running, **_AT_ONCE)
+    # Stop restores the buttons itself: the end of the cancelled run may come much later.
+    c.stop.click(stopped, None, buttons, cancels=running, **_AT_ONCE)
     c.model.change(model_note, c.model, c.note, **_AT_ONCE)
     gr.on(
         [c.model.change, c.precision.change, c.device.change],
@@ -79,8 +80,8 @@ def _chain(
         trigger_mode="multiple",
     )
     first.failure(after_failure, [memory, c.model], [c.run, c.stop, c.model], **_AT_ONCE)
-    second.then(idle, None, [c.run, c.stop], **_AT_ONCE)
-    return [first, second]
+    second.then(after_both, memory, [c.run, c.stop], **_AT_ONCE)
+    return [second, first]  # in this order: cancelled, the first one calls the second
 
 
 def _sampling(c: GenerationControls) -> list[Any]:
@@ -93,20 +94,31 @@ def _beside(c: GenerationControls) -> list[Any]:
 
 
 def busy() -> list[Any]:
-    return [gr.update(visible="hidden"), gr.update(visible=True)]
+    return [gr.update(visible="hidden"), gr.update(visible=True), gr.update(visible=False)]
 
 
 def idle() -> list[Any]:
     return [gr.update(visible=True), gr.update(visible="hidden")]
 
 
-def stopped(stats: str) -> list[Any]:
-    return [*idle(), stats + '<p class="stats">Stopped: what was written stays.</p>']
+def stopped() -> list[Any]:
+    return [*idle(), gr.update(visible=True)]
 
 
-def after_failure(memory: tuple[int, str, str], model: str) -> list[Any]:
-    """A model that could not be loaded gives way to the last one that could."""
-    _, loading, loaded = memory
+def after_both(memory: Memory) -> list[Any]:
+    """The buttons after a run that came to its end; after a stopped one they may be the next's."""
+    running = memory[-1]
+    return [gr.skip(), gr.skip()] if running else idle()
+
+
+def after_failure(memory: Memory, model: str) -> list[Any]:
+    """A model that could not be loaded gives way to the last one that could.
+
+    Gradio calls a stopped run a failure too; its buttons are restored already.
+    """
+    _, loading, loaded, running = memory
+    if running:
+        return [gr.skip()] * 3
     return [*idle(), loaded if loading and loaded else model]
 
 

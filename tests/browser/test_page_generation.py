@@ -56,6 +56,59 @@ def test_stop_ends_the_run_and_the_next_is_clean(page):
     )
 
 
+def start_a_long_run(page):
+    page.fill("#gen-max-new-tokens input[type=number]", "500")
+    page.click("#gen-run")
+    expect(page.locator("#gen-stats")).to_contain_text("of 500 tokens", timeout=120_000)
+
+
+def test_stop_never_covers_what_was_written_with_error(page):
+    """When the cancel's answer came before the run's end, the page took that end for an error."""
+
+    def answer_first(route):
+        route.fulfill(json={"success": True})
+        page.request.post(route.request.url, data=route.request.post_data_json)
+
+    page.route("**/cancel", answer_first)
+    for _ in range(3):
+        start_a_long_run(page)
+        page.click("#gen-stop")
+        expect(page.get_by_text("Stopped: what was written stays.")).to_be_visible()
+        page.wait_for_timeout(500)
+        assert "Error" not in page.locator("#gen-stats").inner_text()
+        assert page.locator("#gen-output .error").count() == 0
+
+
+def test_a_run_started_right_after_stop_can_be_stopped_too(page):
+    """The late end of the stopped run took the next run's Stop button away."""
+    start_a_long_run(page)
+    page.click("#gen-stop")
+    page.click("#gen-run")
+    page.wait_for_timeout(1000)
+    expect(page.locator("#gen-stop")).to_be_visible()
+    page.click("#gen-stop")
+    expect(page.get_by_text("Stopped: what was written stays.")).to_be_visible()
+
+
+def test_a_mistake_after_a_stopped_run_gives_the_button_back(page):
+    start_a_long_run(page)
+    page.click("#gen-stop")
+    area(page, "gen-prompt").fill("")
+    page.click("#gen-run")
+    expect(page.get_by_text("The prompt is empty: write at least one character.")).to_be_visible()
+    expect(page.locator("#gen-run")).to_be_visible()
+    expect(page.locator("#gen-stop")).to_be_hidden()
+
+
+def test_stop_does_not_start_the_untrained_twin(page):
+    page.check("#gen-untrained input")
+    start_a_long_run(page)
+    page.click("#gen-stop")
+    expect(page.locator("#gen-run")).to_be_visible()
+    page.wait_for_timeout(1500)
+    assert area(page, "gen-untrained-output").input_value() == ""
+
+
 def test_stop_ends_nobody_elses_run(page, browser, app_url):
     other = browser.new_page()
     other.goto(app_url)
