@@ -16,6 +16,7 @@ from gpt.ui.internals import build, move
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, RunStore
 from gpt.ui.internals.logits import read_logits, softmax_figure, views
 from gpt.ui.internals.prompt import prompt_chips, prompt_message
+from gpt.ui.internals.sections import cancellable
 from gpt.ui.internals.tables import csv_text, table_html
 
 TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
@@ -184,3 +185,23 @@ def test_bars_outside_the_range_are_refused(lab):
     state = lab.read("words", PROMPT)
     with pytest.raises(ValueError, match="use 1 to 50"):
         read_logits(lab, state, 51)
+
+
+def test_cancel_can_be_pressed_only_while_something_runs():
+    """Pressed afterwards it replaced the result by "Cancelled."."""
+    *running, ended = cancellable(iter([("1 of 2", None), ("2 of 2", None)]))
+    assert [view[:-1] for view in running] == [("1 of 2", None), ("2 of 2", None)]
+    assert [view[-1]["interactive"] for view in (*running, ended)] == [True, True, False]
+    assert ended[:-1] == (gr.skip(), gr.skip())
+
+
+def test_cancel_cannot_be_pressed_after_a_failure():
+    def failing():
+        yield ("1 of 2",)
+        raise ValueError("no memory")
+
+    views = cancellable(failing())
+    assert next(views)[-1]["interactive"]
+    assert not next(views)[-1]["interactive"]
+    with pytest.raises(ValueError, match="no memory"):
+        next(views)

@@ -16,7 +16,7 @@ from gpt.ui.cores import compute, computed
 from gpt.ui.errors import one_line_errors
 from gpt.ui.internals.compare import pair_views
 from gpt.ui.internals.lab import Lab, State
-from gpt.ui.internals.sections import EMPTY, Page, Section, at_most, modelled, quiet
+from gpt.ui.internals.sections import EMPTY, Page, Section, at_most, cancellable, modelled, quiet
 from gpt.ui.internals.tables import say, table_html
 from gpt.ui.internals_figures import heat
 from gpt.ui.numbers import significant
@@ -128,15 +128,17 @@ def _build_sweep(page: Page, mode: gr.Radio) -> None:
         query = gr.Textbox(label="Token", elem_id="int-sweep-token", min_width=240,
                            info="Text or id; empty is the best one here.")  # fmt: skip
         start = gr.Button("Sweep all heads", elem_id="int-sweep", min_width=140)
-        cancel = gr.Button("Cancel", elem_id="int-sweep-cancel", min_width=100)
+        cancel = gr.Button("Cancel", elem_id="int-sweep-cancel", min_width=100, interactive=False)
     swept = gr.HTML(elem_id="int-sweep-words")
     map_ = gr.Plot(label="Every head", elem_id="int-sweep-plot", elem_classes="wide-plot")
     ranks = gr.HTML(elem_id="int-sweep-table")
 
     @one_line_errors
     def sweep(state: State | None, query: str, mode: str) -> Iterator[tuple[Any, ...]]:
-        yield from sweep_views(lab, state, query, mode)
+        yield from cancellable(sweep_views(lab, state, query, mode))
 
-    event = start.click(sweep, [page.state, query, mode], [swept, map_, ranks], **modelled())
-    stopped = cancel.click(None, cancels=[event], queue=False, api_visibility="private")
-    stopped.then(lambda: say("Cancelled."), None, swept, **quiet())
+    event = start.click(
+        sweep, [page.state, query, mode], [swept, map_, ranks, cancel], **modelled()
+    )
+    ended = [say("Cancelled."), gr.update(interactive=False)]
+    cancel.click(lambda: ended, None, [swept, cancel], cancels=[event], **quiet(), queue=False)

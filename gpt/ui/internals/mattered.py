@@ -10,7 +10,7 @@ import gradio as gr
 from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
 from gpt.ui.cores import compute, computed
 from gpt.ui.internals.lab import Lab, State
-from gpt.ui.internals.sections import EMPTY, Page, Section, quiet
+from gpt.ui.internals.sections import EMPTY, Page, Section, cancellable, quiet
 from gpt.ui.internals.tables import formula, say, table_html
 from gpt.ui.internals_figures import paired_bars
 from gpt.ui.numbers import percent, significant
@@ -112,15 +112,17 @@ def build(page: Page) -> None:
                 label="Token", info="Text or id; empty is the best one here.",
                 elem_id="int-mattered-token", min_width=240,
             )  # fmt: skip
-            cancel = gr.Button("Cancel", elem_id="int-mattered-cancel", min_width=120)
+            cancel = gr.Button(
+                "Cancel", elem_id="int-mattered-cancel", min_width=120, interactive=False
+            )
         words = gr.HTML(EMPTY, elem_id="int-mattered")
         plot = gr.Plot(label="Effect of each token", elem_id="int-mattered-plot")
         table = gr.HTML(elem_id="int-mattered-table")
 
-    def measure(state: State, query: str) -> Iterator[tuple[Any, Any, Any]]:
-        yield from mattered_views(page.lab, state, query)
+    def measure(state: State, query: str) -> Iterator[tuple[Any, ...]]:
+        yield from cancellable(mattered_views(page.lab, state, query))
 
-    event = part.wire(measure, [query], [words, plot, table], with_model=True)
-    stopped = cancel.click(None, cancels=[event], queue=False, api_visibility="private")
+    event = part.wire(measure, [query], [words, plot, table, cancel], with_model=True)
     cancelled = say("Cancelled. Change the token or the position to measure again.")
-    stopped.then(lambda: cancelled, None, words, **quiet())
+    ended = [cancelled, gr.update(interactive=False)]
+    cancel.click(lambda: ended, None, [words, cancel], cancels=[event], **quiet(), queue=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +120,19 @@ class Section:
 def next_turn(opened: bool, state: State | None) -> Any:
     """A number never given before, or nothing if there is nothing to compute."""
     return next(TURNS) if opened and state else gr.skip()
+
+
+def cancellable(views: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """`views`, each with one more output: the Cancel button, of use until the last one is out."""
+    view: tuple[Any, ...] = ()
+    try:
+        for view in views:
+            yield (*view, gr.update(interactive=True))
+    except ValueError:
+        if view:
+            yield (*[gr.skip()] * len(view), gr.update(interactive=False))
+        raise
+    yield (*[gr.skip()] * len(view), gr.update(interactive=False))
 
 
 def at_most(index: float | None, count: int) -> int:
