@@ -14,15 +14,16 @@ from gpt.cache import KVCache
 from gpt.precision import (
     DTYPES,
     PRECISIONS,
+    choice,
     convert,
     dtype_of,
     kernels,
-    layers,
     named_weights,
     weight_bytes,
 )
 from gpt.precision.convert import check_native
-from gpt.precision.layers import Int8Linear, PackedHalfLinear, PackedInt8Linear
+from gpt.precision.layers import Int8Linear
+from gpt.precision.packed import PackedBFloat16Linear, PackedFloat16Linear, PackedInt8Linear
 
 LOSSY = [name for name in PRECISIONS if name != "float32"]
 TOLERANCE = {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.05, "int8": 0.1}
@@ -36,7 +37,7 @@ def bytes_kept(model):
         if isinstance(module, PackedInt8Linear):
             weight, _ = module.packed.unpack()
             kept[id(module)] = weight.numel() + 4 * len(weight)
-        if isinstance(module, PackedHalfLinear):
+        if isinstance(module, (PackedFloat16Linear, PackedBFloat16Linear)):
             weight, bias = module.unpacked()
             kept[id(module)] = weight.nbytes + (0 if bias is None else bias.nbytes)
     return sum(kept.values())
@@ -125,8 +126,8 @@ def test_every_tensor_is_a_copy_and_nothing_of_the_original_stays():
         convert(model, precision)
         assert not before & {p.data_ptr() for p in model.parameters()}
         assert len(kept) == len(before)
-        plain = {m for m in model.modules() if type(m) is nn.Linear}
-        assert bool(plain) == (precision == "float32")
+        linears = {m for m in model.modules() if isinstance(m, nn.Linear)}
+        assert bool(linears) == (precision == "float32")
 
 
 def test_weights_of_any_floating_type_are_taken():
@@ -163,8 +164,8 @@ def test_progress_ends_at_the_whole():
 
 def test_converting_leaves_the_global_generator_alone():
     for precision in PRECISIONS:
-        layers.packed_half_is_faster.cache_clear()
-        layers.packed_int8_is_faster.cache_clear()
+        choice.packed_half_is_faster.cache_clear()
+        choice.packed_int8_is_faster.cache_clear()
         model = tiny_model()
         torch.manual_seed(5)
         before = torch.random.get_rng_state()
@@ -172,14 +173,20 @@ def test_converting_leaves_the_global_generator_alone():
         assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 @pytest.mark.parametrize("cfg", VARIANTS, ids=str)
-def test_half_weights_come_back_under_the_names_they_had(cfg):
-    expected = {name: value.half() for name, value in tiny_model(cfg).named_parameters()}
-    found = {n: v.half() for n, v in named_weights(convert(tiny_model(cfg), "float16"))}
+def test_half_weights_come_back_under_the_names_they_had(cfg, precision):
+    dtype = DTYPES[precision]
+    expected = {name: value.to(dtype) for name, value in tiny_model(cfg).named_parameters()}
+    found = {n: v.to(dtype) for n, v in named_weights(convert(tiny_model(cfg), precision))}
     if cfg.tie_weights:  # under whichever of its names
         found["tok_emb.weight"] = found.pop("out_head.weight", found.get("tok_emb.weight"))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("cfg", VARIANTS, ids=str)
+def test_int8_weights_cannot_be_turned_back(cfg):
     with pytest.raises(ValueError, match="int8 weights cannot be written"):
         list(named_weights(convert(tiny_model(cfg), "int8")))
 

@@ -1,5 +1,7 @@
 """Kernels and layers of the precisions: each is right, and the choice among them is steady."""
 
+import importlib
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,11 +9,17 @@ from tiny_models import IDS, tiny_model
 from torch import nn
 
 from gpt.precision import (
+    choice,
     convert,
     kernels,
-    layers,
 )
-from gpt.precision.layers import HalfLinear, Int8Linear, PackedHalfLinear, PackedInt8Linear
+from gpt.precision.layers import HalfLinear, Int8Linear, PartsLinear
+from gpt.precision.packed import (
+    Packed,
+    PackedBFloat16Linear,
+    PackedFloat16Linear,
+    PackedInt8Linear,
+)
 
 
 def test_int8_has_a_scale_for_every_row_and_every_channel():
@@ -34,7 +42,8 @@ def test_the_bias_is_added_once_for_one_row_and_for_many():
     linear = nn.Linear(64, 48)
     for rows in (1, 3):
         x = torch.randn(rows, 64)
-        halves = HalfLinear(linear, torch.float16), PackedHalfLinear(linear)
+        halves = HalfLinear(linear, torch.float16), PackedFloat16Linear(linear)
+        halves += HalfLinear(linear, torch.bfloat16), PackedBFloat16Linear(linear)
         for layer in (*halves, Int8Linear(linear), PackedInt8Linear(linear)):
             torch.testing.assert_close(layer(x), linear(x), rtol=0, atol=0.05)
 
@@ -96,29 +105,59 @@ def test_a_machine_without_packed_kernels_uses_the_plain_ones(monkeypatch):
     def missing(*_):
         raise RuntimeError("no engine")
 
-    monkeypatch.setattr(layers, "_operator", missing)
-    choices = layers.packed_half_is_faster, layers.packed_int8_is_faster
-    for choice in choices:
-        choice.cache_clear()
+    monkeypatch.setattr(choice, "PACKED", dict.fromkeys(choice.PACKED, missing))
+    monkeypatch.setattr(choice, "PackedInt8Linear", missing)
+    choices = choice.packed_half_is_faster, choice.packed_int8_is_faster
+    for chosen in choices:
+        chosen.cache_clear()
     try:
-        for precision in ("float16", "int8"):
+        for precision in ("float16", "bfloat16", "int8"):
             model = convert(tiny_model(), precision)
-            packed = PackedHalfLinear, PackedInt8Linear
-            assert not any(isinstance(module, packed) for module in model.modules())
+            assert not any(isinstance(module, Packed) for module in model.modules())
             assert model(torch.tensor([IDS])).isfinite().all()
     finally:
-        for choice in choices:
-            choice.cache_clear()
+        for chosen in choices:
+            chosen.cache_clear()
 
 
 def test_packed_kernels_that_clip_their_sums_are_not_used(monkeypatch):
     """int8 kernels with 16-bit sums are wrong by a third at the extremes, on older processors."""
     monkeypatch.setattr(PackedInt8Linear, "forward", lambda self, x: torch.full((1, 3072), 700.0))
-    layers.packed_int8_is_faster.cache_clear()
+    choice.packed_int8_is_faster.cache_clear()
     try:
-        assert not layers.packed_int8_is_faster()
+        assert not choice.packed_int8_is_faster()
     finally:
-        layers.packed_int8_is_faster.cache_clear()
+        choice.packed_int8_is_faster.cache_clear()
+
+
+@pytest.mark.parametrize("inputs", [8, 6, 5])  # in four parts, in two, in one
+@pytest.mark.parametrize("rows", [(1, 1), (3, 2), (1, kernels.MANY)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_product_in_parts_is_the_product_and_so_are_its_gradients(inputs, rows, bias):
+    torch.manual_seed(0)
+    linear = nn.Linear(inputs, 7, bias=bias)
+    in_parts = PartsLinear(linear)
+    assert dict(in_parts.named_parameters()).keys() == dict(linear.named_parameters()).keys()
+    x = torch.randn(*rows, inputs)
+    torch.testing.assert_close(in_parts(x), linear(x))
+    for layer in (linear, in_parts):  # of the same parameters
+        linear.zero_grad()
+        layer(x).square().sum().backward()
+        if layer is linear:
+            expected = linear.weight.grad.clone()
+    torch.testing.assert_close(linear.weight.grad, expected)
+
+
+@pytest.mark.parametrize("way", ["parts", "columns", "rows"])
+def test_float32_is_the_same_whichever_way_is_the_fastest(monkeypatch, way):
+    module = importlib.import_module("gpt.precision.convert")  # the package has a function so named
+    monkeypatch.setattr(module, "float32_way", lambda: way)
+    expected = tiny_model()(torch.tensor([IDS]))
+    model = convert(tiny_model(), "float32")
+    assert any(isinstance(module, PartsLinear) for module in model.modules()) == (way == "parts")
+    torch.testing.assert_close(model(torch.tensor([IDS])), expected)
+    one = torch.tensor([IDS[:1]])
+    torch.testing.assert_close(model(one), tiny_model()(one))
 
 
 def test_a_weight_is_quantised_in_pieces_as_it_is_as_a_whole():

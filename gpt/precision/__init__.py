@@ -1,5 +1,6 @@
 """How the weights are stored and multiplied for fast generation, by name."""
 
+from gpt.precision.choice import choose_kernels
 from gpt.precision.convert import (
     DTYPES,
     PRECISIONS,
@@ -10,7 +11,6 @@ from gpt.precision.convert import (
     named_weights,
     weight_bytes,
 )
-from gpt.precision.layers import choose_kernels
 
 __all__ = [
     "DTYPES",

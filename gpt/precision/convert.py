@@ -13,19 +13,17 @@ from torch import nn
 
 from gpt.config import GPTConfig, as_config
 from gpt.model import GPTModel, MultiHeadAttention
-from gpt.precision.kernels import transposed_is_faster
+from gpt.precision.choice import half_linear, int8_linear, packed_int8_is_faster
+from gpt.precision.kernels import float32_way
 from gpt.precision.layers import (
     HalfEmbedding,
     HalfLinear,
     Int8Embedding,
     Int8Linear,
-    PackedHalfLinear,
-    PackedInt8Linear,
+    PartsLinear,
     Weights,
-    half_linear,
-    int8_linear,
-    packed_int8_is_faster,
 )
+from gpt.precision.packed import PackedBFloat16Linear, PackedFloat16Linear, PackedInt8Linear
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -90,6 +88,8 @@ def convert(
             _return_freed_memory()
         else:
             _copy(child, target, dtype, trainable=not swap)
+            if on_cpu and isinstance(child, nn.Linear) and float32_way() == "parts":
+                setattr(parent, name, PartsLinear(child))
         if progress is not None:
             progress((index + 1) / len(places), "reading")
     if not on_cpu:
@@ -166,7 +166,7 @@ def named_weights(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:
 def _unpacked(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:
     yield from model.named_parameters()
     for name, module in model.named_modules():
-        if isinstance(module, PackedHalfLinear):
+        if isinstance(module, (PackedFloat16Linear, PackedBFloat16Linear)):
             weight, bias = module.unpacked()
             yield f"{name}.weight", weight
             if bias is not None:
@@ -221,7 +221,7 @@ def _tied_embedding(embedding: nn.Module, head: nn.Module) -> nn.Module:
 
 def _copy(module: nn.Module, target: torch.device, dtype: torch.dtype, trainable: bool) -> None:
     """Every parameter of `module` becomes a copy of itself on `target` in `dtype`."""
-    turned = isinstance(module, nn.Linear) and target.type == "cpu" and transposed_is_faster()
+    turned = isinstance(module, nn.Linear) and target.type == "cpu" and float32_way() != "rows"
     for name, value in list(module.named_parameters(recurse=False)):
         shape = value.shape[::-1] if turned else value.shape
         copy = torch.empty(shape, dtype=dtype, device=target)

@@ -1,0 +1,72 @@
+"""Which layers serve a precision on this machine: what is right and, measured once, fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gpt.precision.kernels import fastest, float32_way, half_kernels, int8_kernels
+from gpt.precision.layers import HalfLinear, Int8Linear, Weights
+from gpt.precision.packed import (
+    PackedBFloat16Linear,
+    PackedFloat16Linear,
+    PackedInt8Linear,
+)
+
+PACKED: dict[torch.dtype, Callable[[nn.Linear | Weights], nn.Module]] = {
+    torch.float16: PackedFloat16Linear,
+    torch.bfloat16: PackedBFloat16Linear,
+}
+
+
+def choose_kernels() -> None:
+    """Times all of them now, on this thread and its number of cores; a second call is free."""
+    for dtype in (torch.float16, torch.bfloat16):
+        half_kernels(dtype)
+        packed_half_is_faster(dtype)
+    int8_kernels()
+    packed_int8_is_faster()
+    float32_way()
+
+
+def half_linear(linear: nn.Linear | Weights, dtype: torch.dtype) -> nn.Module:
+    """The faster of the half-precision layers on this machine."""
+    return PACKED[dtype](linear) if packed_half_is_faster(dtype) else HalfLinear(linear, dtype)
+
+
+def int8_linear(linear: nn.Linear | Weights) -> Int8Linear | PackedInt8Linear:
+    """The faster of the two int8 layers on this machine."""
+    return PackedInt8Linear(linear) if packed_int8_is_faster() else Int8Linear(linear)
+
+
+@cache
+def packed_half_is_faster(dtype: torch.dtype) -> bool:
+    """Whether torch has packed kernels of `dtype` here that are right, and as fast for one row."""
+    return _is_faster(PACKED[dtype], lambda linear: HalfLinear(linear, dtype))
+
+
+@cache
+def packed_int8_is_faster() -> bool:
+    """Whether torch has packed int8 kernels here that are right, and as fast for one row."""
+    return _is_faster(PackedInt8Linear, Int8Linear)
+
+
+def _is_faster(
+    packed_layer: Callable[[Weights], nn.Module], plain_layer: Callable[[Weights], nn.Module]
+) -> bool:
+    """Right is measured too: int8 kernels without 32-bit sums clip the largest ones."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(3072, 768, generator=generator)
+    weight[0] = 1.0  # the largest sum there is, with x below
+    x = torch.rand(1, 768, generator=generator) + 1
+    try:
+        packed, plain = packed_layer(Weights(weight)), plain_layer(Weights(weight))
+        wanted = F.linear(x, weight)
+        error = (packed(x) - wanted).abs().max() / wanted.abs().max()
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    return bool(error < 0.01) and fastest([lambda: packed(x), lambda: plain(x)]) == 0
