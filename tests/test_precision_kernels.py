@@ -15,6 +15,7 @@ from gpt.precision import (
 )
 from gpt.precision.layers import HalfLinear, Int8Linear, PartsLinear
 from gpt.precision.packed import (
+    FoldedInt8Linear,
     Packed,
     PackedBFloat16Linear,
     PackedFloat16Linear,
@@ -128,6 +129,28 @@ def test_packed_kernels_that_clip_their_sums_are_not_used(monkeypatch):
         assert not choice.packed_int8_is_faster()
     finally:
         choice.packed_int8_is_faster.cache_clear()
+
+
+@pytest.mark.parametrize("out", [10, 9])
+@pytest.mark.parametrize("rows", [(1, 1), (1, 5), (2, 3)])
+def test_a_folded_head_gives_what_the_packed_one_gives(out, rows):
+    torch.manual_seed(0)
+    linear = nn.Linear(256, out, bias=False)
+    assert FoldedInt8Linear.serves(linear)
+    x = torch.randn(*rows, 256) * torch.rand(*rows, 1)
+    torch.testing.assert_close(FoldedInt8Linear(linear)(x), PackedInt8Linear(linear)(x))
+
+
+def test_only_heads_whose_rows_leave_half_a_block_empty_are_folded():
+    serves = FoldedInt8Linear.serves
+    widths = [
+        width
+        for width in (64, 256, 512, 768, 1024, 1280, 1600)
+        if serves(nn.Linear(width, 4, bias=False))
+    ]
+    assert widths == [256, 768, 1280]
+    assert not serves(nn.Linear(256, 4))
+    assert type(choice.int8_linear(nn.Linear(256, 4, bias=False))) is not FoldedInt8Linear
 
 
 @pytest.mark.parametrize("inputs", [8, 6, 5])  # in four parts, in two, in one

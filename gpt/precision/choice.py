@@ -12,6 +12,7 @@ from torch import nn
 from gpt.precision.kernels import fastest, float32_way, half_kernels, int8_kernels
 from gpt.precision.layers import HalfLinear, Int8Linear, Weights
 from gpt.precision.packed import (
+    FoldedInt8Linear,
     PackedBFloat16Linear,
     PackedFloat16Linear,
     PackedInt8Linear,
@@ -38,9 +39,14 @@ def half_linear(linear: nn.Linear | Weights, dtype: torch.dtype) -> nn.Module:
     return PACKED[dtype](linear) if packed_half_is_faster(dtype) else HalfLinear(linear, dtype)
 
 
-def int8_linear(linear: nn.Linear | Weights) -> Int8Linear | PackedInt8Linear:
-    """The faster of the two int8 layers on this machine."""
-    return PackedInt8Linear(linear) if packed_int8_is_faster() else Int8Linear(linear)
+def int8_linear(
+    linear: nn.Linear | Weights, is_head: bool = False
+) -> Int8Linear | PackedInt8Linear:
+    """The fastest of the int8 layers on this machine."""
+    if not packed_int8_is_faster():
+        return Int8Linear(linear)
+    folded = is_head and FoldedInt8Linear.serves(linear)
+    return FoldedInt8Linear(linear) if folded else PackedInt8Linear(linear)
 
 
 @cache

@@ -124,7 +124,8 @@ def weight_bytes(cfg: GPTConfig | Mapping[str, Any], precision: str) -> int:
     """Bytes of the weights that `convert` keeps on this machine's CPU.
 
     A packed int8 head has the rows of a tied embedding beside it. A packed layout adds padding,
-    not counted: rows as long as a multiple of 512 numbers, a third more where d is 768.
+    not counted: a block's rows are as long as a multiple of 512 numbers, a third more where d
+    is 768.
     Raises ValueError if the precision is unknown.
     """
     check_precision(precision)
@@ -192,7 +193,7 @@ def _stored(
         weight = child.weight.detach().to(half, copy=True)
         return HalfEmbedding(nn.Parameter(weight, requires_grad=False))
     if precision == "int8":
-        return int8_linear(child)
+        return int8_linear(child, is_head)
     # Rows of a packed head could not be looked up, as a tied embedding has to.
     return HalfLinear(child, half) if is_head else half_linear(child, half)
 

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from gpt.precision.kernels import quantize_weight
-from gpt.precision.layers import Weights, bias_of
+from gpt.precision.layers import Weights, bias_of, fixed
 
+_BLOCK = 512  # numbers of a row that the int8 kernel reads together
 _NO_STATE = (
     "a model packed for generation has no state_dict: load it in float32, or use save_model."
 )
@@ -79,17 +80,58 @@ class PackedInt8Linear(Packed):
     def __init__(self, linear: nn.Linear | Weights) -> None:
         super().__init__()
         self.bias = bias_of(linear)
-        self.packed = _pack(linear.weight, self.bias)  # adds the bias where there is one row
+        rows, scale = quantize_weight(linear.weight.detach())
+        self.packed = _pack_rows(rows, scale, self.bias)  # adds the bias where there is one row
         self.multiply = _operator("linear_dynamic")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.numel() == x.shape[-1]:
             return self.multiply(x, self.packed)
-        low, high = x.amin(dim=-1, keepdim=True), x.amax(dim=-1, keepdim=True)
-        size = torch.maximum(high, low.neg_()).clamp_min_(1e-30)
+        size = _size(x)
         y = self.multiply(x / size, self.packed).mul_(size)
-        # The packed bias was multiplied too; in place, for a prompt's rows fill no cache.
+        # The packed bias was multiplied too.
         return y if self.bias is None else y.addcmul_(1 - size, self.bias)
+
+
+class FoldedInt8Linear(PackedInt8Linear):
+    """PackedInt8Linear for a head: two outputs share a packed row, and x is two rows for each.
+
+    The kernel stores and reads rows in blocks of 512 numbers, the last one padded. Output j and
+    output j + out / 2, side by side in one row of 2 d numbers, fill them where d alone does not;
+    (x, 0) and (0, x) then give the two. A head is bound by reading: this takes the padding away.
+    """
+
+    def __init__(self, linear: nn.Linear | Weights) -> None:
+        Packed.__init__(self)
+        rows, scale = quantize_weight(linear.weight.detach())
+        half = -(-len(rows) // 2)
+        self.scale = fixed(scale.view(-1))  # (out,)
+        upper = torch.zeros(half, rows.shape[1], dtype=torch.int8)
+        upper[: len(rows) - half] = rows[half:]
+        self.packed = _pack_rows(torch.cat([rows[:half], upper], dim=1), torch.ones(half), None)
+        self.multiply = _operator("linear_dynamic")
+
+    @staticmethod
+    def serves(linear: nn.Linear | Weights) -> bool:
+        """Whether twice as many numbers fill the blocks, and there is no bias."""
+        return linear.bias is None and linear.weight.shape[1] % _BLOCK == _BLOCK // 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        d, out = x.shape[-1], len(self.scale)
+        size = _size(x) if x.numel() > d else None
+        rows = (x if size is None else x / size).reshape(-1, d)
+        pairs = rows.new_zeros(len(rows), 2, 2 * d)
+        pairs[:, 0, :d] = rows
+        pairs[:, 1, d:] = rows
+        y = self.multiply(pairs.view(-1, 2 * d), self.packed).view(len(rows), -1)[:, :out]
+        y = y.mul_(self.scale).view(*x.shape[:-1], out)
+        return y if size is None else y.mul_(size)
+
+
+def _size(x: torch.Tensor) -> torch.Tensor:
+    """The largest magnitude in each row of x (..., n), (..., 1), and never quite 0."""
+    low, high = x.amin(dim=-1, keepdim=True), x.amax(dim=-1, keepdim=True)
+    return torch.maximum(high, low.neg_()).clamp_min_(1e-30)
 
 
 def _operator(name: str) -> Callable[..., torch.Tensor]:
@@ -98,8 +140,8 @@ def _operator(name: str) -> Callable[..., torch.Tensor]:
     return getattr(operator, "_op", operator)
 
 
-def _pack(weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
-    rows, scale = quantize_weight(weight.detach())
+def _pack_rows(rows: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> Any:
+    """int8 rows (out, in) with a scale each."""
     zeros = torch.zeros(len(rows), dtype=torch.long)
     with warnings.catch_warnings():
         # torch means to move its quantised tensors to another package; then Int8Linear serves.
@@ -107,5 +149,4 @@ def _pack(weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
         quantized = torch._make_per_channel_quantized_tensor(
             rows, scale.view(-1).double(), zeros, 0
         )
-        del rows  # it was copied, and a head is large
         return torch.ops.quantized.linear_prepack(quantized, bias)
