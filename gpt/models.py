@@ -31,12 +31,12 @@ from gpt.checkpoints import (
 from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, as_config
 from gpt.model import GPTModel
 from gpt.precision import check_precision, convert, weight_bytes
+from gpt.sampling import MAX_SEED
 
 STORYTELLER = Path(__file__).resolve().parent.parent / "assets" / "storyteller"
 BOOK_CONFIG = GPTConfig(**GPT_CONFIG_124M)
 BOOK_SEED = 123
 _RANDOM = "random:"
-_MAX_SEED = 2**53 - 1
 _Key = tuple[str, str, str]  # source, device, precision
 drawing = threading.Lock()  # whoever draws weights holds it: one generator for all threads
 
@@ -127,8 +127,8 @@ def _parse_random(source: str) -> tuple[GPTConfig, int]:
 
 
 def _check_seed(seed: object) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _MAX_SEED:
-        raise ValueError(f"seed is {seed!r}: use a whole number from 0 to {_MAX_SEED:,}.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed is {seed!r}: use a whole number from 0 to {MAX_SEED:,}.")
 
 
 def _refuse_other(cfg: GPTConfig | Mapping[str, Any] | None, found: GPTConfig, source: str) -> None:

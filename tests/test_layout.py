@@ -26,7 +26,7 @@ ALLOWED = {
     "internals": {"config", "trace", "sampling"},
     "precision": {"config", "model"},
     "checkpoints": {"config", "model", "precision", "tokenizer", "devices"},
-    "models": {"config", "model", "precision", "checkpoints", "accounting"},
+    "models": {"config", "model", "precision", "checkpoints", "accounting", "sampling"},
     "corpus": {"config", "model", "tokenizer"},
     "evaluate": {"model"},
     "compare": CORE | {"devices", "models", "precision", "tokenizer"},

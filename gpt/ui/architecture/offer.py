@@ -11,13 +11,13 @@ from gpt.accounting import count_parameters
 from gpt.accounting.measure import LIMIT_BYTES, build_bytes
 from gpt.config import GPTConfig
 from gpt.models import random_source
+from gpt.sampling import MAX_SEED
 from gpt.ui.architecture.controls import FIELDS, configuration
 from gpt.ui.architecture.parameters import readable
 from gpt.ui.errors import one_line_errors
 from gpt.ui.numbers import mib_and_mb
 
 MOST_OFFERED = 8
-LARGEST_SEED = 2**53 - 1
 
 
 def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
@@ -27,7 +27,7 @@ def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
     number.
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, float)) or seed != seed // 1:
-        raise ValueError(f"seed is {seed!r}: use a whole number from 0 to {LARGEST_SEED:,}.")
+        raise ValueError(f"seed is {seed!r}: use a whole number from 0 to {MAX_SEED:,}.")
     needed = build_bytes(cfg)
     if needed > LIMIT_BYTES:
         raise ValueError(
@@ -52,7 +52,7 @@ class Offer:
         self._fields = fields
         with gr.Row():
             self.seed = gr.Number(
-                123, precision=0, minimum=0, maximum=LARGEST_SEED, label="seed",
+                123, precision=0, minimum=0, maximum=MAX_SEED, label="seed",
                 info="Same seed, same weights. 123 is the book's.", elem_id="arch-seed",
             )  # fmt: skip
             self.use = gr.Button(
