@@ -13,6 +13,7 @@ from gpt.model import (
     TransformerBlock,
 )
 from gpt.models import load_model
+from gpt.replay import record_step
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
 
@@ -33,4 +34,5 @@ __all__ = [
     "generate",
     "generate_text_simple",
     "load_model",
+    "record_step",
 ]

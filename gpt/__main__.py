@@ -20,6 +20,7 @@ from gpt.devices import available_devices
 from gpt.generate import generate, plan
 from gpt.models import config_of, load_model
 from gpt.precision import DTYPES, PRECISIONS
+from gpt.replay import record_step
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
 
@@ -217,13 +218,12 @@ def _generate(args: argparse.Namespace) -> None:
     options = SamplingOptions(**{name: getattr(args, name) for name in names}).with_seed()
     prompt = args.prompt if args.prompt is not None else sys.stdin.read()
     tokenizer = Tokenizer()
-    ids = tokenizer.encode(prompt)
-    if not ids:
+    if not (ids := tokenizer.encode(prompt)):
         raise ValueError("the prompt is empty: give at least one character.")
     auto = args.precision == "auto"
     precision = default_precision(args.model, args.device) if auto else args.precision
     with _progress() as progress:
-        model = load_model(args.model, args.device, precision, progress=progress)
+        model = record_step(load_model(args.model, args.device, precision, progress=progress))
     steps = generate(model, ids, options, tokenizer.end_of_text_id)  # refuses here, if at all
     for note in plan(model.cfg, len(ids), options.max_new_tokens).notes():
         print(note, file=sys.stderr)

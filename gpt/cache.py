@@ -11,8 +11,8 @@ class LayerCache:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.length = 0  # positions held, s
-        self._keys: torch.Tensor | None = None
-        self._values: torch.Tensor | None = None
+        self.keys: torch.Tensor | None = None
+        self.values: torch.Tensor | None = None
 
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """All keys and values so far, (b, h, s, e) each, given the t new ones (b, h, t, e).
@@ -27,20 +27,20 @@ class LayerCache:
                 f"the cache holds {self.capacity:,} positions and was asked for {end:,}: "
                 "start a new one from the newest tokens."
             )
-        if self._keys is None or self._values is None:
-            self._keys = keys.new_empty(b, h, self.capacity, e)
-            self._values = values.new_empty(b, h, self.capacity, e)
-        self._keys[:, :, self.length : end] = keys
-        self._values[:, :, self.length : end] = values
+        if self.keys is None or self.values is None:
+            self.keys = keys.new_empty(b, h, self.capacity, e)
+            self.values = values.new_empty(b, h, self.capacity, e)
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
         self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
+        return self.keys[:, :, :end], self.values[:, :, :end]
 
     @property
     def n_bytes(self) -> int:
         """Bytes allocated for keys and values together, 0 before the first append."""
-        if self._keys is None or self._values is None:
+        if self.keys is None or self.values is None:
             return 0
-        return self._keys.nbytes + self._values.nbytes
+        return self.keys.nbytes + self.values.nbytes
 
 
 class KVCache:
@@ -48,6 +48,29 @@ class KVCache:
 
     def __init__(self, n_layers: int, capacity: int) -> None:
         self.layers = [LayerCache(capacity) for _ in range(n_layers)]
+
+    @classmethod
+    def of_buffers(cls, buffers: list[torch.Tensor], length: int) -> KVCache:
+        """The cache that holds `length` positions in `buffers`, which `buffers()` gave."""
+        cache = cls(len(buffers) // 2, buffers[0].shape[2])
+        for i, layer in enumerate(cache.layers):
+            layer.length = length
+            layer.keys, layer.values = buffers[2 * i : 2 * i + 2]
+        return cache
+
+    def buffers(self) -> list[torch.Tensor]:
+        """Keys and values of each block, (b, h, capacity, e), once something was appended."""
+        return [b for layer in self.layers for b in (layer.keys, layer.values) if b is not None]
+
+    def advance(self, t: int) -> None:
+        """Counts `t` positions that were written into the buffers without `append`."""
+        for layer in self.layers:
+            layer.length += t
+
+    @property
+    def capacity(self) -> int:
+        """Positions that fit."""
+        return self.layers[0].capacity
 
     @property
     def length(self) -> int:

@@ -21,6 +21,7 @@ from gpt.generate import generate
 from gpt.model import GPTModel
 from gpt.models import STORYTELLER, load_model
 from gpt.precision import PRECISIONS, weight_bytes
+from gpt.replay import record_step
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
 
@@ -92,7 +93,7 @@ def measure(
 
     Raises ValueError if the model cannot be loaded, or the text is too short.
     """
-    models = {name: load_model(source, precision=name) for name in precisions}
+    models = {name: record_step(load_model(source, precision=name)) for name in precisions}
     reference = models.get("float32") or load_model(source)
     tokens = min(SPEED_TOKENS, reference.cfg.context_length)
     rates = decoding_rates(models, ids[:1].tolist(), tokens, SPEED_REPEATS)

@@ -6,7 +6,7 @@ Letters for shapes, here and everywhere in `gpt/`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -172,6 +172,8 @@ class GPTModel(nn.Module):
         self.trf_blocks = nn.Sequential(*[TransformerBlock(cfg) for _ in range(cfg.n_layers)])
         self.final_norm = LayerNorm(cfg.emb_dim)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
+        # Decodes a token in place of `compute`, where gpt/replay.py recorded one.
+        self.replay: Callable[[torch.Tensor, KVCache], torch.Tensor] | None = None
         if cfg.tie_weights:
             # The head's draw is the one to keep: the embedding's N(0, 1) saturates the softmax.
             self.tok_emb.weight = self.out_head.weight
@@ -190,6 +192,24 @@ class GPTModel(nn.Module):
         """
         start = cache.length if cache is not None else 0
         self._check(ids, start)
+        if self.replay is not None and cache is not None and self._replays(ids, cache, trace):
+            return self.replay(ids, cache)
+        return self.compute(ids, cache, trace, last_only)
+
+    def _replays(self, ids: torch.Tensor, cache: KVCache, trace: Trace | None) -> bool:
+        """Whether the recording serves: it has one token after others, and no checks."""
+        free = 0 < cache.length < cache.capacity
+        return ids.numel() == 1 and free and trace is None and not torch.is_grad_enabled()
+
+    def compute(
+        self,
+        ids: torch.Tensor,
+        cache: KVCache | None = None,
+        trace: Trace | None = None,
+        last_only: bool = False,
+    ) -> torch.Tensor:
+        """`forward` without its checks: what a recording records."""
+        start = cache.length if cache is not None else 0
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
         tok_emb = record(trace, "tok_emb", self.tok_emb(ids))  # (b, t, d)
         pos_emb = record(trace, "pos_emb", self.pos_emb(positions))  # (t, d)
@@ -226,7 +246,7 @@ def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> t
     t, s = queries.shape[2], keys.shape[2]
     mask = causal_mask(t, s, device=queries.device) if 1 < t < s else None
     return F.scaled_dot_product_attention(
-        queries, keys, values, attn_mask=mask, is_causal=1 < t == s
+        queries, keys, values, attn_mask=mask, is_causal=bool(1 < t == s)
     )
 
 

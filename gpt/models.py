@@ -31,6 +31,7 @@ from gpt.checkpoints import (
 from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, as_config
 from gpt.model import GPTModel
 from gpt.precision import check_precision, convert, weight_bytes
+from gpt.replay import record_step
 from gpt.sampling import MAX_SEED
 
 STORYTELLER = Path(__file__).resolve().parent.parent / "assets" / "storyteller"
@@ -242,7 +243,7 @@ class Registry:
         try:
             with self._changed:
                 self._wait_for_room(n_bytes, progress)
-            model = load_model(*key, progress=progress)
+            model = record_step(load_model(*key, progress=progress))
             with self._changed:
                 held = self._held[key] = _Held(model, n_bytes, borrowers=1)
             return held
@@ -293,8 +294,7 @@ def _hub_source(name: str) -> ModelSource:
     parameters = count_parameters(cfg).total
     # The published files keep a float32 causal mask a layer beside the float32 weights.
     n_bytes = 4 * (parameters + cfg.n_layers * cfg.context_length**2)
-    cached = is_cached(name)
-    size = "downloaded" if cached else f"{n_bytes / 10**9:.2f} GB to download"
+    size = "downloaded" if (cached := is_cached(name)) else f"{n_bytes / 10**9:.2f} GB to download"
     called = "GPT-2 " + (name.removeprefix("gpt2-") if "-" in name else "small")
     label = f"{called} · {parameters / 10**6:,.0f} M, by OpenAI, {size}"
     return ModelSource(name, label, not cached, n_bytes)

@@ -82,7 +82,7 @@ def test_float32_decodes_the_same_tokens_as_before():
 def test_the_stream_the_norms_and_the_cache_stay_float32(precision):
     model, cache = convert(tiny_model(), precision), KVCache(TINY.n_layers, len(IDS))
     logits_of(model, cache=cache)
-    assert cache.layers[0]._keys.dtype == torch.float32
+    assert cache.layers[0].keys.dtype == torch.float32
     assert model.pos_emb.weight.dtype == torch.float32
     assert {p.dtype for n, p in model.named_parameters() if "norm" in n} == {torch.float32}
     assert model.tok_emb(PROMPT).dtype == torch.float32

@@ -70,6 +70,7 @@ def convert(
     check_precision(precision, device)
     if any(block.att.W_qkv is not None for block in model.trf_blocks):
         raise ValueError("this model is converted already: load it again in another precision.")
+    model.replay = None  # it would go on with the tensors of before
     target = torch.device(device)
     on_cpu = target.type == "cpu"
     dtype = torch.float32 if on_cpu else DTYPES[precision]

@@ -27,10 +27,10 @@ class Ours:
     def __init__(self, folder: Path, setting: str) -> None:
         import torch
 
-        from gpt import load_model
+        from gpt import load_model, record_step
 
         torch.set_num_threads(THREADS)
-        self.model = load_model(folder / "ours", precision=setting)
+        self.model = record_step(load_model(folder / "ours", precision=setting))
 
     def decode(self, tokens: int, prompt: int) -> float:
         from gpt import SamplingOptions, generate

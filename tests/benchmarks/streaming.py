@@ -74,11 +74,12 @@ def alone(model: str, precision: str) -> None:
     """Answers each line on standard input with the rate of one run."""
     import torch
 
-    from gpt import SamplingOptions, Tokenizer, generate, load_model
+    from gpt import SamplingOptions, Tokenizer, generate, load_model, record_step
     from gpt.devices import usable_cores
 
     torch.set_num_threads(usable_cores())
-    loaded, ids = load_model(model, precision=precision), Tokenizer().encode(PROMPT)
+    loaded = record_step(load_model(model, precision=precision))
+    ids = Tokenizer().encode(PROMPT)
     for _ in sys.stdin:
         steps = generate(loaded, ids, SamplingOptions(max_new_tokens=TOKENS, seed=7))
         next(steps)
