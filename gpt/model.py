@@ -197,9 +197,10 @@ class GPTModel(nn.Module):
         return self.compute(ids, cache, trace, last_only)
 
     def _replays(self, ids: torch.Tensor, cache: KVCache, trace: Trace | None) -> bool:
-        """Whether the recording serves: it has one token after others, and no checks."""
-        free = 0 < cache.length < cache.capacity
-        return ids.numel() == 1 and free and trace is None and not torch.is_grad_enabled()
+        """Whether the recording serves: it is of one token after others, and has no checks."""
+        if ids.numel() != 1 or not 0 < cache.length < cache.capacity:
+            return False
+        return trace is None and not self.training and not torch.is_grad_enabled()
 
     def compute(
         self,

@@ -43,7 +43,8 @@ def record_step(model: GPTModel) -> GPTModel:
     everything else, and a model that torch cannot record, takes the forward pass itself.
     """
     model.replay = None
-    if model.pos_emb.weight.device.type != "cpu" or model.cfg.context_length < 2:
+    on_cpu = model.pos_emb.weight.device.type == "cpu"
+    if model.training or not on_cpu or model.cfg.context_length < 2:
         return model
     ids, cache = torch.zeros(1, 1, dtype=torch.long), KVCache(model.cfg.n_layers, capacity=2)
     model(ids, cache)

@@ -67,6 +67,9 @@ def test_what_is_no_single_token_after_others_takes_the_forward_pass():
         for _ in range(2):
             model(torch.tensor([[5], [6]]), batch)
     model(one, cache)  # with gradients
+    with torch.no_grad():
+        model.train()(one, cache)
+        model.eval()
     with torch.no_grad(), pytest.raises(AssertionError, match="the recording was used"):
         model(one, cache)
     assert recording is not None
@@ -118,6 +121,12 @@ def test_a_model_that_cannot_be_recorded_stays_as_it_is(cfg, monkeypatch):
     assert model.replay is None
     steps = list(generate(model, IDS, SamplingOptions(max_new_tokens=3, temperature=0)))
     assert len(steps) == 3
+
+
+def test_a_model_in_training_mode_is_not_recorded_and_stays_in_it():
+    model = tiny_model().train()
+    assert record_step(model).replay is None
+    assert model.training
 
 
 def test_nothing_of_the_recording_is_listed_with_the_model():
