@@ -196,6 +196,10 @@ class GPTModel(nn.Module):
             return self.replay(ids, cache)
         return self.compute(ids, cache, trace, last_only)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which have other weights than the recording."""
+        return {**self.__dict__, "replay": None}
+
     def _replays(self, ids: torch.Tensor, cache: KVCache, trace: Trace | None) -> bool:
         """Whether the recording serves: it is of one token after others, and has no checks."""
         if ids.numel() != 1 or not 0 < cache.length < cache.capacity:

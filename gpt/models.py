@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import math
 import threading
@@ -73,9 +74,8 @@ def load_model(
         return _draw(found, seed, device, precision, progress)
     if name in HUB_MODELS:
         _refuse_other(cfg, config_of(name), name)
-        check_memory(
-            weight_bytes(config_of(name), precision), check_device(device), f"loading {name}"
-        )
+        n_bytes = weight_bytes(config_of(name), precision)
+        check_memory(n_bytes, check_device(device), f"loading {name}")
         return load_checkpoint(download(name, progress), device, precision, progress=progress)
     return load_checkpoint(_path(name), device, precision, cfg, progress)
 
@@ -237,16 +237,16 @@ class Registry:
         if key[0] in HUB_MODELS and key not in self._held:
             download(key[0], progress)  # others may load meanwhile, and nothing is let go for it
         with self._changed:
-            held = self._held_or_turn(key, progress)
-        if held is not None:
-            return held
+            if (held := self._held_or_turn(key, progress)) is not None:
+                return held
         try:
             with self._changed:
                 self._wait_for_room(n_bytes, progress)
-            model = record_step(load_model(*key, progress=progress))
+            model = load_model(*key, progress=progress)
+            # Visitors ask for any number of drawn ones, and torch keeps what it recorded.
+            model = model if key[0].startswith(_RANDOM) else record_step(model)
             with self._changed:
-                held = self._held[key] = _Held(model, n_bytes, borrowers=1)
-            return held
+                return self._held.setdefault(key, _Held(model, n_bytes, borrowers=1))
         finally:
             with self._changed:
                 self._loading = False
@@ -272,6 +272,7 @@ class Registry:
             for key in [key for key, held in self._held.items() if held.borrowers == 0]:
                 if excess > 0:
                     excess -= self._held.pop(key).n_bytes
+                    gc.collect()  # a recorded model is part of a cycle
             if excess <= 0:
                 return
             if time.monotonic() > deadline:
@@ -292,8 +293,7 @@ def _on_disk(name: str, label: str) -> ModelSource:
 def _hub_source(name: str) -> ModelSource:
     cfg = config_of(name)
     parameters = count_parameters(cfg).total
-    # The published files keep a float32 causal mask a layer beside the float32 weights.
-    n_bytes = 4 * (parameters + cfg.n_layers * cfg.context_length**2)
+    n_bytes = 4 * (parameters + cfg.n_layers * cfg.context_length**2)  # with a mask a layer
     size = "downloaded" if (cached := is_cached(name)) else f"{n_bytes / 10**9:.2f} GB to download"
     called = "GPT-2 " + (name.removeprefix("gpt2-") if "-" in name else "small")
     label = f"{called} · {parameters / 10**6:,.0f} M, by OpenAI, {size}"

@@ -7,6 +7,7 @@ its operations, to the same bits, in C++.
 
 from __future__ import annotations
 
+import gc
 import warnings
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from gpt.cache import KVCache
 if TYPE_CHECKING:
     from gpt.model import GPTModel
 
-_WARM_UPS = 4  # TorchScript looks at the first runs before it settles
+_left = 16  # recordings that this process may still make
+_FAILURES = (RuntimeError, TypeError, AttributeError, torch.jit.Error)
 
 
 class _Step(nn.Module):
@@ -38,14 +40,18 @@ class _Step(nn.Module):
 def record_step(model: GPTModel) -> GPTModel:
     """`model` itself, which from now on replays its decoding steps, on the CPU.
 
-    No parameter may be replaced by another tensor afterwards: the recording would go on with the
-    old one. It serves one token after at least one other, in eval mode and without gradients;
-    everything else, and a model that torch cannot record, takes the forward pass itself.
+    No parameter may be replaced by another tensor afterwards, and no hook added: the recording
+    would go on without it. It serves one token after at least one other, in eval mode and without
+    gradients; everything else, and a model that torch cannot record, takes the forward pass
+    itself. torch never lets go of a recording's graph, some 30 MB for twelve layers, so there are
+    at most 16 in a process; the weights go with the model at the next `gc.collect()`.
     """
+    global _left
     model.replay = None
     on_cpu = model.pos_emb.weight.device.type == "cpu"
-    if model.training or not on_cpu or model.cfg.context_length < 2:
+    if model.training or not on_cpu or model.cfg.context_length < 2 or not _left:
         return model
+    _left -= 1
     ids, cache = torch.zeros(1, 1, dtype=torch.long), KVCache(model.cfg.n_layers, capacity=2)
     model(ids, cache)
     example = ids, torch.tensor(1), cache.buffers()
@@ -53,9 +59,9 @@ def record_step(model: GPTModel) -> GPTModel:
         warnings.simplefilter("ignore")  # shapes that are the same in every step become constants
         try:
             recorded = torch.jit.trace(_Step(model).eval(), example, check_trace=False)
-            for _ in range(_WARM_UPS):
-                recorded(*example)
-        except (RuntimeError, TypeError, AttributeError):  # such as oneDNN's packed bfloat16
+            recorded(*example)  # now, not in somebody's run, it settles how to run
+        except _FAILURES:  # such as oneDNN's packed bfloat16
+            gc.collect()  # what was half made holds the weights
             return model
 
     def replay(ids: torch.Tensor, cache: KVCache) -> torch.Tensor:

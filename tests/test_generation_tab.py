@@ -223,22 +223,25 @@ def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could(regi
     *_, memory = next(updates)
     with pytest.raises(ValueError, match="there is no network"):
         next(updates)
-    assert after_failure(memory._replace(running=False), "gpt2")[-1] == "storyteller"
+    assert after_failure(memory._replace(running=False), False, "gpt2")[-1] == "storyteller"
 
 
 def test_the_end_of_a_stopped_run_leaves_the_buttons_to_the_next():
     """Gradio calls a stopped run a success and a failure, late: the next may have begun."""
     stopped = generation.RunMemory(1, "gpt2", "storyteller", running=True)
-    assert after_failure(stopped, "gpt2") == [gr.skip()] * 3
-    assert after_both(stopped) == [gr.skip()] * 2
-    assert after_both(stopped._replace(running=False)) == idle()
+    assert after_failure(stopped, False, "gpt2") == [gr.skip()] * 3
+    assert after_both(stopped, False) == [gr.skip()] * 2
+    ended = stopped._replace(running=False)
+    assert after_both(ended, False) == idle()
+    assert after_both(ended, True) == [gr.skip()] * 2  # stopped in the queue, before it ran
+    assert after_failure(ended, True, "gpt2") == [gr.skip()] * 3
 
 
 def test_a_mistake_in_the_prompt_leaves_the_chosen_model(registry, tokenizer):
     memory = generation.RunMemory(loaded="storyteller")
     with pytest.raises(ValueError, match="empty"):
         next(generation.stream(registry, tokenizer, "", OPTIONS, "cpu", "book-124M", before=memory))
-    assert after_failure(memory, "book-124M")[-1] == "book-124M"
+    assert after_failure(memory, False, "book-124M")[-1] == "book-124M"
 
 
 def test_the_memory_says_what_is_loading_and_then_what_is_loaded(registry, tokenizer):

@@ -1,5 +1,9 @@
 """A replayed decoding step gives, to the bit, what the forward pass gives, where it may serve."""
 
+import copy
+import gc
+import pickle
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -8,7 +12,11 @@ from tiny_models import IDS, TINY, VARIANTS, tiny_model
 
 from gpt import SamplingOptions, generate, replay
 from gpt.cache import KVCache
-from gpt.precision import convert
+from gpt.checkpoints.writing import save_model
+from gpt.models import Registry, random_source
+from gpt.precision import convert, weight_bytes
+from gpt.precision.choice import packed_int8_is_faster
+from gpt.precision.packed import FoldedInt8Linear
 from gpt.replay import record_step
 from gpt.trace import Trace
 
@@ -23,6 +31,12 @@ def stepwise(model, ids, capacity=TINY.context_length):
         parts += [model(torch.tensor([[i]]), cache, last_only=True) for i in ids[2:]]
     assert cache.length == len(ids)
     return torch.cat(parts, dim=1)[0]
+
+
+@pytest.fixture(autouse=True)
+def recordings(monkeypatch):
+    """Enough for these tests; a process may make 16."""
+    monkeypatch.setattr(replay, "_left", 100)
 
 
 def refusing(*_):
@@ -111,13 +125,63 @@ def test_converting_forgets_the_recording():
     assert model.replay is None
 
 
-@pytest.mark.parametrize("cfg", [replace(TINY, context_length=1), TINY], ids=str)
-def test_a_model_that_cannot_be_recorded_stays_as_it_is(cfg, monkeypatch):
+def test_a_context_of_one_token_has_no_step_to_record():
+    model = record_step(tiny_model(replace(TINY, context_length=1)))
+    assert model.replay is None
+    assert len(list(generate(model, IDS, SamplingOptions(max_new_tokens=3, seed=0)))) == 3
+
+
+def test_copies_and_pickles_do_not_replay_the_original():
+    """A copy's weights may change, and the recording would go on with the original's."""
+    model = record_step(tiny_model())
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert other.replay is None
+        assert torch.equal(stepwise(other, IDS), stepwise(model, IDS))
+    assert model.replay is not None
+
+
+def test_no_process_records_without_end(monkeypatch):
+    """torch keeps each graph for good: models that come and go would fill the memory."""
+    monkeypatch.setattr(replay, "_left", 2)
+    made = [record_step(tiny_model()).replay is not None for _ in range(4)]
+    assert made == [True, True, False, False]
+
+
+def test_the_registry_frees_a_recorded_model_and_records_no_drawn_one(tmp_path):
+    path = save_model(tiny_model(), tmp_path / "a")
+    registry = Registry(budget_bytes=weight_bytes(TINY, "float32"), paths=[str(path)])
+    with registry.borrow(str(path)) as model:
+        assert model.replay is not None
+        weight = weakref.ref(model.final_norm.scale)
+    del model
+    gc.disable()
+    try:
+        with registry.borrow(random_source(TINY, 1)) as drawn:
+            assert weight() is None
+            assert drawn.replay is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_folded_head_serves_a_model_and_is_recorded(tied):
+    cfg = replace(TINY, emb_dim=256, n_heads=4, tie_weights=tied)
+    expected = stepwise(convert(tiny_model(cfg), "int8"), IDS)
+    model = record_step(convert(tiny_model(cfg), "int8"))
+    if packed_int8_is_faster():
+        assert type(model.out_head) is FoldedInt8Linear
+    assert model.replay is not None
+    assert torch.equal(stepwise(model, IDS), expected)
+    exact = stepwise(tiny_model(cfg), IDS)
+    assert (expected - exact).abs().max() / exact.std() < 0.1
+
+
+def test_a_model_that_cannot_be_recorded_stays_as_it_is(monkeypatch):
     def failing(*_, **__):
         raise RuntimeError("no TorchScript here")
 
     monkeypatch.setattr(replay.torch.jit, "trace", failing)
-    model = record_step(tiny_model(cfg))
+    model = record_step(tiny_model())
     assert model.replay is None
     steps = list(generate(model, IDS, SamplingOptions(max_new_tokens=3, temperature=0)))
     assert len(steps) == 3

@@ -189,7 +189,7 @@ def test_bars_outside_the_range_are_refused(lab):
 
 def test_cancel_can_be_pressed_only_while_something_runs():
     """Pressed afterwards it replaced the result by "Cancelled."."""
-    *running, ended = cancellable(iter([("1 of 2", None), ("2 of 2", None)]))
+    *running, ended = cancellable(iter([("1 of 2", None), ("2 of 2", None)]), 2)
     assert [view[:-1] for view in running] == [("1 of 2", None), ("2 of 2", None)]
     assert [view[-1]["interactive"] for view in (*running, ended)] == [True, True, False]
     assert ended[:-1] == (gr.skip(), gr.skip())
@@ -200,7 +200,7 @@ def test_cancel_cannot_be_pressed_after_a_failure():
         yield ("1 of 2",)
         raise ValueError("no memory")
 
-    views = cancellable(failing())
+    views = cancellable(failing(), 1)
     assert next(views)[-1]["interactive"]
     assert not next(views)[-1]["interactive"]
     with pytest.raises(ValueError, match="no memory"):

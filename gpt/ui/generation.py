@@ -186,10 +186,12 @@ def build(
         memory: RunMemory,
         device: str,
         model: str,
+        halted: bool,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[tuple[Any, Any]]:
         memory = RunMemory(*memory)
-        if memory.running or not wanted:
+        # Gradio calls a stopped run a success; one stopped in the queue was never running.
+        if memory.running or halted or not wanted:
             return
         options = sampling_options(max_new_tokens, temperature, top_k, top_p, memory.seed)
         source = random_source(registry.config_of(model), UNTRAINED_SEED)

@@ -26,8 +26,9 @@ def wire(
 ) -> None:
     """Every event of the tab; both functions are generators of updates, as `build` makes them."""
     c = controls
-    buttons = [c.run, c.stop, c.stopped]
-    chain = partial(_chain, c, memory, generate_text, generate_untrained)
+    halted = gr.State(False)  # Stop was pressed since the last start
+    buttons = [c.run, c.stop, c.stopped, halted]
+    chain = partial(_chain, c, memory, halted, generate_text, generate_untrained)
     pressed = gr.on([c.run.click, c.prompt.submit], busy, None, buttons, **_AT_ONCE)
     running = chain(pressed, api_name="generate")
     filled_in = [c.prompt, c.model, *_sampling(c), c.precision, *buttons]
@@ -52,6 +53,7 @@ def wire(
 def _chain(
     c: GenerationControls,
     memory: gr.State,
+    halted: gr.State,
     generate_text: Any,
     generate_untrained: Any,
     start: Any,
@@ -73,14 +75,15 @@ def _chain(
     settings = [c.prompt, c.max_new_tokens, c.temperature, c.top_k, c.top_p]
     second = first.success(
         generate_untrained,
-        [c.beside_untrained, *settings, memory, c.device, c.model],
+        [c.beside_untrained, *settings, memory, c.device, c.model, halted],
         _beside(c),
         api_visibility="private",
         concurrency_id="model",
         trigger_mode="multiple",
     )
-    first.failure(after_failure, [memory, c.model], [c.run, c.stop, c.model], **_AT_ONCE)
-    second.then(after_both, memory, [c.run, c.stop], **_AT_ONCE)
+    asked = [memory, halted]
+    first.failure(after_failure, [*asked, c.model], [c.run, c.stop, c.model], **_AT_ONCE)
+    second.then(after_both, asked, [c.run, c.stop], **_AT_ONCE)
     return [second, first]  # in this order: cancelled, the first one calls the second
 
 
@@ -94,7 +97,7 @@ def _beside(c: GenerationControls) -> list[Any]:
 
 
 def busy() -> list[Any]:
-    return [gr.update(visible="hidden"), gr.update(visible=True), gr.update(visible=False)]
+    return [gr.update(visible="hidden"), gr.update(visible=True), gr.update(visible=False), False]
 
 
 def idle() -> list[Any]:
@@ -102,22 +105,22 @@ def idle() -> list[Any]:
 
 
 def stopped() -> list[Any]:
-    return [*idle(), gr.update(visible=True)]
+    return [*idle(), gr.update(visible=True), True]
 
 
-def after_both(memory: Memory) -> list[Any]:
+def after_both(memory: Memory, halted: bool) -> list[Any]:
     """The buttons after a run that came to its end; after a stopped one they may be the next's."""
     running = memory[-1]
-    return [gr.skip(), gr.skip()] if running else idle()
+    return [gr.skip(), gr.skip()] if running or halted else idle()
 
 
-def after_failure(memory: Memory, model: str) -> list[Any]:
+def after_failure(memory: Memory, halted: bool, model: str) -> list[Any]:
     """A model that could not be loaded gives way to the last one that could.
 
     Gradio calls a stopped run a failure too; its buttons are restored already.
     """
     _, loading, loaded, running = memory
-    if running:
+    if running or halted:
         return [gr.skip()] * 3
     return [*idle(), loaded if loading and loaded else model]
 

@@ -109,6 +109,23 @@ def test_stop_does_not_start_the_untrained_twin(page):
     assert area(page, "gen-untrained-output").input_value() == ""
 
 
+def test_stop_in_the_queue_starts_no_untrained_twin(page, browser, app_url):
+    """A run stopped before its turn had left no trace, and its end counted as a success."""
+    other = browser.new_page()
+    other.goto(app_url)
+    choose_model(other, re.compile("book's 124M"))
+    start_a_long_run(other)
+    page.check("#gen-untrained input")
+    page.click("#gen-run")
+    page.click("#gen-stop")
+    expect(page.locator("#gen-run")).to_be_visible()
+    other.click("#gen-stop")
+    page.wait_for_timeout(2500)
+    assert area(page, "gen-untrained-output").input_value() == ""
+    assert area(page, "gen-output").input_value() == ""
+    other.close()
+
+
 def test_stop_ends_nobody_elses_run(page, browser, app_url):
     other = browser.new_page()
     other.goto(app_url)

@@ -135,10 +135,13 @@ def _build_sweep(page: Page, mode: gr.Radio) -> None:
 
     @one_line_errors
     def sweep(state: State | None, query: str, mode: str) -> Iterator[tuple[Any, ...]]:
-        yield from cancellable(sweep_views(lab, state, query, mode))
+        yield from cancellable(sweep_views(lab, state, query, mode), 3)
 
     event = start.click(
         sweep, [page.state, query, mode], [swept, map_, ranks, cancel], **modelled()
     )
     ended = [say("Cancelled."), gr.update(interactive=False)]
-    cancel.click(lambda: ended, None, [swept, cancel], cancels=[event], **quiet(), queue=False)
+    # At once, for the run may have to wait its turn.
+    start.click(lambda: gr.update(interactive=True), None, cancel, **quiet(), queue=False)
+    stopped = cancel.click(None, cancels=[event], queue=False, api_visibility="private")
+    stopped.then(lambda: ended, None, [swept, cancel], **quiet())

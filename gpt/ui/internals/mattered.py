@@ -120,9 +120,10 @@ def build(page: Page) -> None:
         table = gr.HTML(elem_id="int-mattered-table")
 
     def measure(state: State, query: str) -> Iterator[tuple[Any, ...]]:
-        yield from cancellable(mattered_views(page.lab, state, query))
+        yield from cancellable(mattered_views(page.lab, state, query), 3)
 
     event = part.wire(measure, [query], [words, plot, table, cancel], with_model=True)
     cancelled = say("Cancelled. Change the token or the position to measure again.")
     ended = [cancelled, gr.update(interactive=False)]
-    cancel.click(lambda: ended, None, [words, cancel], cancels=[event], **quiet(), queue=False)
+    stopped = cancel.click(None, cancels=[event], queue=False, api_visibility="private")
+    stopped.then(lambda: ended, None, [words, cancel], **quiet())

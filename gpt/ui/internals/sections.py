@@ -122,17 +122,16 @@ def next_turn(opened: bool, state: State | None) -> Any:
     return next(TURNS) if opened and state else gr.skip()
 
 
-def cancellable(views: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+def cancellable(views: Iterator[tuple[Any, ...]], outputs: int) -> Iterator[tuple[Any, ...]]:
     """`views`, each with one more output: the Cancel button, of use until the last one is out."""
-    view: tuple[Any, ...] = ()
+    ended = (*[gr.skip()] * outputs, gr.update(interactive=False))
     try:
         for view in views:
             yield (*view, gr.update(interactive=True))
-    except ValueError:
-        if view:
-            yield (*[gr.skip()] * len(view), gr.update(interactive=False))
+    except Exception:
+        yield ended
         raise
-    yield (*[gr.skip()] * len(view), gr.update(interactive=False))
+    yield ended
 
 
 def at_most(index: float | None, count: int) -> int:
