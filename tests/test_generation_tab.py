@@ -17,7 +17,7 @@ from gpt.ui import generation
 from gpt.ui import generation_controls as controls
 from gpt.ui.continuation import continue_text, stats_html, token_chips
 from gpt.ui.generation_controls import BOOK_EXAMPLE
-from gpt.ui.generation_events import after_both, after_failure, idle
+from gpt.ui.generation_events import Halt, after_both, after_failure, idle
 
 WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
 OPTIONS = SamplingOptions(max_new_tokens=12, seed=3)
@@ -223,25 +223,25 @@ def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could(regi
     *_, memory = next(updates)
     with pytest.raises(ValueError, match="there is no network"):
         next(updates)
-    assert after_failure(memory._replace(running=False), False, "gpt2")[-1] == "storyteller"
+    assert after_failure(memory._replace(running=False), Halt(), "gpt2")[-1] == "storyteller"
 
 
 def test_the_end_of_a_stopped_run_leaves_the_buttons_to_the_next():
     """Gradio calls a stopped run a success and a failure, late: the next may have begun."""
     stopped = generation.RunMemory(1, "gpt2", "storyteller", running=True)
-    assert after_failure(stopped, False, "gpt2") == [gr.skip()] * 3
-    assert after_both(stopped, False) == [gr.skip()] * 2
+    assert after_failure(stopped, Halt(), "gpt2") == [gr.skip()] * 3
+    assert after_both(stopped, Halt()) == [gr.skip()] * 2
     ended = stopped._replace(running=False)
-    assert after_both(ended, False) == idle()
-    assert after_both(ended, True) == [gr.skip()] * 2  # stopped in the queue, before it ran
-    assert after_failure(ended, True, "gpt2") == [gr.skip()] * 3
+    assert after_both(ended, Halt()) == idle()
+    assert after_both(ended, Halt(True)) == [gr.skip()] * 2  # stopped in the queue, before it ran
+    assert after_failure(ended, Halt(True), "gpt2") == [gr.skip()] * 3
 
 
 def test_a_mistake_in_the_prompt_leaves_the_chosen_model(registry, tokenizer):
     memory = generation.RunMemory(loaded="storyteller")
     with pytest.raises(ValueError, match="empty"):
         next(generation.stream(registry, tokenizer, "", OPTIONS, "cpu", "book-124M", before=memory))
-    assert after_failure(memory, False, "book-124M")[-1] == "book-124M"
+    assert after_failure(memory, Halt(), "book-124M")[-1] == "book-124M"
 
 
 def test_the_memory_says_what_is_loading_and_then_what_is_loaded(registry, tokenizer):

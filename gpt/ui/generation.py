@@ -30,7 +30,7 @@ from gpt.ui.generation_controls import (
     MAX_NEW_TOKENS,
     GenerationControls,
 )
-from gpt.ui.generation_events import wire
+from gpt.ui.generation_events import Halt, wire
 
 UNTRAINED_SEED = 123  # the book's
 UPDATE_SECONDS = 0.04  # the browser needs no more than 25 updates a second
@@ -162,6 +162,7 @@ def build(
         model: str = default_source,
         precision: str = AUTO,
         memory: RunMemory = RunMemory(),  # noqa: B008
+        halt: Halt = Halt(),  # noqa: B008
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[Update]:
         memory = RunMemory(*memory)
@@ -169,6 +170,8 @@ def build(
             options = sampling_options(max_new_tokens, temperature, top_k, top_p, seed)
             args = (prompt, options, device, model, precision, memory)
             for update in run(device, progress, *args):
+                if halt.pressed:
+                    return
                 memory = update[-1]
                 yield update
         except Exception:
@@ -186,17 +189,19 @@ def build(
         memory: RunMemory,
         device: str,
         model: str,
-        halted: bool,
+        halt: Halt,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[tuple[Any, Any]]:
         memory = RunMemory(*memory)
         # Gradio calls a stopped run a success; one stopped in the queue was never running.
-        if memory.running or halted or not wanted:
+        if memory.running or halt.pressed or not wanted:
             return
         options = sampling_options(max_new_tokens, temperature, top_k, top_p, memory.seed)
         source = random_source(registry.config_of(model), UNTRAINED_SEED)
         args = (prompt, options, device, source, AUTO, RunMemory())
         for text, stats, _, _ in run(device, progress, *args):
+            if halt.pressed:
+                return
             yield text, stats
 
     memory = gr.State(RunMemory(loaded=default_source))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -21,21 +21,34 @@ Memory = tuple[int, str, str, bool]  # what generation.RunMemory names
 _AT_ONCE: dict[str, Any] = {"api_visibility": "private", "queue": False}  # nothing is computed
 
 
+@dataclass
+class Halt:
+    """Of one run: whether Stop was pressed. The page's state holds the newest run's."""
+
+    pressed: bool = False
+
+
 def wire(
     controls: GenerationControls, memory: gr.State, generate_text: Any, generate_untrained: Any
 ) -> None:
     """Every event of the tab; both functions are generators of updates, as `build` makes them."""
     c = controls
-    halted = gr.State(False)  # Stop was pressed since the last start
-    buttons = [c.run, c.stop, c.stopped, halted]
-    chain = partial(_chain, c, memory, halted, generate_text, generate_untrained)
-    pressed = gr.on([c.run.click, c.prompt.submit], busy, None, buttons, **_AT_ONCE)
-    running = chain(pressed, api_name="generate")
-    filled_in = [c.prompt, c.model, *_sampling(c), c.precision, *buttons]
-    for example, button in c.examples:
-        running += chain(button.click(partial(fill, example), None, filled_in, **_AT_ONCE))
+    halt = gr.State(Halt())
+    buttons = [c.run, c.stop, c.stopped]
+    examples = {button._id: example for example, button in c.examples}
+    starts = [c.run.click, c.prompt.submit, *[button.click for _, button in c.examples]]
+    settings = [c.prompt, c.model, *_sampling(c), c.precision]
+
+    def start(event: gr.EventData) -> list[Any]:
+        example = examples.get(event.target._id)
+        chosen = fill(example) if example else [gr.skip()] * len(settings)
+        return [*chosen, *busy(), Halt()]
+
+    # One chain for all of them: Gradio would cancel a second one's run that begins after Stop.
+    pressed = gr.on(starts, start, None, [*settings, *buttons, halt], **_AT_ONCE)
+    first = _chain(c, memory, halt, generate_text, generate_untrained, pressed)
     # Stop restores the buttons itself: the end of the cancelled run may come much later.
-    c.stop.click(stopped, None, buttons, cancels=running, **_AT_ONCE)
+    c.stop.click(stopped, halt, buttons, cancels=first, **_AT_ONCE)
     c.model.change(model_note, c.model, c.note, **_AT_ONCE)
     gr.on(
         [c.model.change, c.precision.change, c.device.change],
@@ -53,19 +66,17 @@ def wire(
 def _chain(
     c: GenerationControls,
     memory: gr.State,
-    halted: gr.State,
+    halt: gr.State,
     generate_text: Any,
     generate_untrained: Any,
     start: Any,
-    api_name: str | None = None,
-) -> list[Any]:
-    """The two runs that follow `start`, the second where it is wanted; Stop cancels both."""
+) -> Any:
+    """The two runs that follow `start`, the second where it is wanted; the first is returned."""
     first = start.then(
         generate_text,
-        [*c.sampling(), memory],
+        [*c.sampling(), memory, halt],
         [c.output, c.stats, c.tokens, memory],
-        api_name=api_name,
-        api_visibility="public" if api_name else "private",
+        api_name="generate",
         concurrency_id="model",
         concurrency_limit=1,
         # A run stopped while a model loads counts as pending until the load is over; with
@@ -75,16 +86,16 @@ def _chain(
     settings = [c.prompt, c.max_new_tokens, c.temperature, c.top_k, c.top_p]
     second = first.success(
         generate_untrained,
-        [c.beside_untrained, *settings, memory, c.device, c.model, halted],
+        [c.beside_untrained, *settings, memory, c.device, c.model, halt],
         _beside(c),
         api_visibility="private",
         concurrency_id="model",
         trigger_mode="multiple",
     )
-    asked = [memory, halted]
+    asked = [memory, halt]
     first.failure(after_failure, [*asked, c.model], [c.run, c.stop, c.model], **_AT_ONCE)
     second.then(after_both, asked, [c.run, c.stop], **_AT_ONCE)
-    return [second, first]  # in this order: cancelled, the first one calls the second
+    return first
 
 
 def _sampling(c: GenerationControls) -> list[Any]:
@@ -97,30 +108,32 @@ def _beside(c: GenerationControls) -> list[Any]:
 
 
 def busy() -> list[Any]:
-    return [gr.update(visible="hidden"), gr.update(visible=True), gr.update(visible=False), False]
+    return [gr.update(visible="hidden"), gr.update(visible=True), gr.update(visible=False)]
 
 
 def idle() -> list[Any]:
     return [gr.update(visible=True), gr.update(visible="hidden")]
 
 
-def stopped() -> list[Any]:
-    return [*idle(), gr.update(visible=True), True]
+def stopped(halt: Halt) -> list[Any]:
+    """Both runs are told, too: Gradio forgets one that begins while another is being cancelled."""
+    halt.pressed = True
+    return [*idle(), gr.update(visible=True)]
 
 
-def after_both(memory: Memory, halted: bool) -> list[Any]:
+def after_both(memory: Memory, halt: Halt) -> list[Any]:
     """The buttons after a run that came to its end; after a stopped one they may be the next's."""
     running = memory[-1]
-    return [gr.skip(), gr.skip()] if running or halted else idle()
+    return [gr.skip(), gr.skip()] if running or halt.pressed else idle()
 
 
-def after_failure(memory: Memory, halted: bool, model: str) -> list[Any]:
+def after_failure(memory: Memory, halt: Halt, model: str) -> list[Any]:
     """A model that could not be loaded gives way to the last one that could.
 
     Gradio calls a stopped run a failure too; its buttons are restored already.
     """
     _, loading, loaded, running = memory
-    if running or halted:
+    if running or halt.pressed:
         return [gr.skip()] * 3
     return [*idle(), loaded if loading and loaded else model]
 
@@ -135,5 +148,4 @@ def fill(example: Example) -> list[Any]:
         1,
         example.seed,
         example.precision,
-        *busy(),
     ]

@@ -17,6 +17,14 @@ def choose_model(page, label):
     page.get_by_role("option", name=label).first.click()
 
 
+def start_a_long_run(page):
+    """Of a model that needs seconds for it: the bundled one's would be over before a click."""
+    choose_model(page, re.compile("book's 124M"))
+    page.fill("#gen-max-new-tokens input[type=number]", "500")
+    page.click("#gen-run")
+    expect(page.locator("#gen-stats")).to_contain_text("of 500 tokens", timeout=120_000)
+
+
 def test_the_books_example_writes_the_books_nonsense(page):
     page.get_by_role("button", name="The book's untrained model").click()
     expect(area(page, "gen-output")).to_have_value(
@@ -41,10 +49,7 @@ def test_the_same_seed_writes_the_same_text_again(page):
 
 
 def test_stop_ends_the_run_and_the_next_is_clean(page):
-    choose_model(page, re.compile("book's 124M"))
-    page.fill("#gen-max-new-tokens input[type=number]", "500")
-    page.click("#gen-run")
-    expect(page.locator("#gen-stats")).to_contain_text("of 500 tokens", timeout=120_000)
+    start_a_long_run(page)
     page.click("#gen-stop")
     expect(page.locator("#gen-run")).to_be_visible()
     expect(page.locator("#gen-stop")).to_be_hidden()
@@ -54,12 +59,6 @@ def test_stop_ends_the_run_and_the_next_is_clean(page):
     expect(area(page, "gen-output")).to_have_value(
         " Featureiman Byeswickattribute argue", timeout=120_000
     )
-
-
-def start_a_long_run(page):
-    page.fill("#gen-max-new-tokens input[type=number]", "500")
-    page.click("#gen-run")
-    expect(page.locator("#gen-stats")).to_contain_text("of 500 tokens", timeout=120_000)
 
 
 def test_stop_never_covers_what_was_written_with_error(page):
@@ -88,6 +87,10 @@ def test_a_run_started_right_after_stop_can_be_stopped_too(page):
     expect(page.locator("#gen-stop")).to_be_visible()
     page.click("#gen-stop")
     expect(page.get_by_text("Stopped: what was written stays.")).to_be_visible()
+    page.wait_for_timeout(1000)
+    stopped = area(page, "gen-output").input_value()
+    page.wait_for_timeout(1000)
+    assert area(page, "gen-output").input_value() == stopped
 
 
 def test_a_mistake_after_a_stopped_run_gives_the_button_back(page):
@@ -113,10 +116,10 @@ def test_stop_in_the_queue_starts_no_untrained_twin(page, browser, app_url):
     """A run stopped before its turn had left no trace, and its end counted as a success."""
     other = browser.new_page()
     other.goto(app_url)
-    choose_model(other, re.compile("book's 124M"))
     start_a_long_run(other)
     page.check("#gen-untrained input")
     page.click("#gen-run")
+    page.wait_for_timeout(500)  # until it is in the queue
     page.click("#gen-stop")
     expect(page.locator("#gen-run")).to_be_visible()
     other.click("#gen-stop")
@@ -129,6 +132,7 @@ def test_stop_in_the_queue_starts_no_untrained_twin(page, browser, app_url):
 def test_stop_ends_nobody_elses_run(page, browser, app_url):
     other = browser.new_page()
     other.goto(app_url)
+    choose_model(page, re.compile("book's 124M"))
     for tab, tokens in ((page, "500"), (other, "20")):
         tab.fill("#gen-max-new-tokens input[type=number]", tokens)
         tab.fill("#gen-seed input", "1")
