@@ -137,11 +137,16 @@ def _build_sweep(page: Page, mode: gr.Radio) -> None:
     def sweep(state: State | None, query: str, mode: str) -> Iterator[tuple[Any, ...]]:
         yield from cancellable(sweep_views(lab, state, query, mode), 3)
 
+    # Cancel is enabled first, for the run may have to wait its turn.
     event = start.click(
-        sweep, [page.state, query, mode], [swept, map_, ranks, cancel], **modelled()
+        lambda: gr.update(interactive=True), None, cancel, **quiet(), queue=False
+    ).then(
+        sweep,
+        [page.state, query, mode],
+        [swept, map_, ranks, cancel],
+        **modelled(),
+        trigger_mode="multiple",
     )
     ended = [say("Cancelled."), gr.update(interactive=False)]
-    # At once, for the run may have to wait its turn.
-    start.click(lambda: gr.update(interactive=True), None, cancel, **quiet(), queue=False)
     stopped = cancel.click(None, cancels=[event], queue=False, api_visibility="private")
     stopped.then(lambda: ended, None, [swept, cancel], **quiet())
