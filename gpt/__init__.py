@@ -1,6 +1,7 @@
 """The GPT of *Build a Large Language Model (From Scratch)*, chapter 4, readable in one sitting."""
 
 from gpt.accounting import count_parameters
+from gpt.attention import MultiHeadAttention
 from gpt.checkpoints import export_model
 from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig
 from gpt.generate import generate, generate_text_simple
@@ -9,7 +10,6 @@ from gpt.model import (
     FeedForward,
     GPTModel,
     LayerNorm,
-    MultiHeadAttention,
     TransformerBlock,
 )
 from gpt.models import load_model

@@ -95,6 +95,15 @@ def check_heads(emb_dim: int, n_heads: int) -> None:
         raise ValueError(f"emb_dim {emb_dim} is not divisible by {n_heads} heads: use {choices}.")
 
 
+def check_context(tokens: int, context_length: int) -> None:
+    """Raises ValueError if `tokens` positions are more than the context."""
+    if tokens > context_length:
+        limit = f"{context_length:,}"
+        raise ValueError(
+            f"{tokens:,} tokens exceed the context of {limit}: use at most the newest {limit}."
+        )
+
+
 # Radford et al. 2019, table 2; the book's chapter 4 gives the same sizes (exercise 4.2).
 PRESETS: dict[str, GPTConfig] = {
     "gpt2-small": GPTConfig(emb_dim=768, n_layers=12, n_heads=12),

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from gpt.attention import MultiHeadAttention
 from gpt.config import GPTConfig, as_config
-from gpt.model import GPTModel, MultiHeadAttention
+from gpt.model import GPTModel
 from gpt.precision.choice import half_linear, int8_linear, packed_int8_is_faster
 from gpt.precision.kernels import float32_way
 from gpt.precision.layers import (
