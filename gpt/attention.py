@@ -45,11 +45,19 @@ class MultiHeadAttention(nn.Module):
         self.register_load_state_dict_pre_hook(_drop_book_mask)
 
     def forward(
-        self, x: torch.Tensor, cache: LayerCache | None = None, trace: Trace | None = None
+        self,
+        x: torch.Tensor,
+        cache: LayerCache | None = None,
+        trace: Trace | None = None,
+        last_only: bool = False,
     ) -> torch.Tensor:
-        """(b, t, d_in) -> (b, t, d_out); with a cache, the t positions follow the cached ones."""
-        b, t, _ = x.shape
+        """(b, t, d_in) -> (b, t, d_out), or (b, 1, d_out) for the last position with `last_only`.
+
+        With a cache, the t positions follow the cached ones.
+        """
         queries, keys, values = self._project(x)  # (b, h, t, e) each
+        if last_only:
+            queries = queries[:, :, -1:]  # (b, h, 1, e): it alone looks at all the keys
         queries = record(trace, "queries", queries)
         keys = record(trace, "keys", keys)
         values = record(trace, "values", values)
@@ -60,7 +68,7 @@ class MultiHeadAttention(nn.Module):
             heads = self._attend_step_by_step(queries, keys, values, trace)
         else:
             heads = attend(queries, keys, values)  # the same numbers without the (t, s) matrix
-        return self.out_proj(heads.transpose(1, 2).reshape(b, t, -1))
+        return self.out_proj(heads.transpose(1, 2).flatten(2))  # the heads side by side
 
     def _project(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
         b, t, _ = x.shape

@@ -81,12 +81,19 @@ class TransformerBlock(nn.Module):
         self.drop_shortcut = nn.Dropout(cfg.drop_rate)
 
     def forward(
-        self, x: torch.Tensor, cache: LayerCache | None = None, trace: Trace | None = None
+        self,
+        x: torch.Tensor,
+        cache: LayerCache | None = None,
+        trace: Trace | None = None,
+        last_only: bool = False,
     ) -> torch.Tensor:
-        """(b, t, d) -> (b, t, d)."""
+        """(b, t, d) -> (b, t, d), or (b, 1, d) for the last position with `last_only`."""
         x = record(trace, "resid_in", x)
         normed1 = record(trace, "norm1", self.norm1(x))
-        att_out = record(trace, "att_out", self.att(normed1, cache, inside(trace, "att")))
+        inner = inside(trace, "att")
+        att_out = record(trace, "att_out", self.att(normed1, cache, inner, last_only))
+        if last_only:
+            x = x[:, -1:]  # (b, 1, d)
         resid_mid = record(trace, "resid_mid", x + self.drop_shortcut(att_out))
         normed2 = record(trace, "norm2", self.norm2(resid_mid))
         ff_out = record(trace, "ff_out", self.ff(normed2, inside(trace, "ff")))
@@ -158,7 +165,9 @@ class GPTModel(nn.Module):
         x = record(trace, "embedded", self.drop_emb(tok_emb + pos_emb))
         for i, block in enumerate(self.trf_blocks):
             layer_cache = cache.layers[i] if cache is not None else None
-            x = block(x, layer_cache, inside(trace, f"trf_blocks.{i}"))
+            # Past the last keys and values only a trace asks for the other positions.
+            last = last_only and trace is None and i == self.cfg.n_layers - 1
+            x = block(x, layer_cache, inside(trace, f"trf_blocks.{i}"), last)
         if last_only:
             x = x[:, -1:]  # (b, 1, d): the head is a quarter of the work on a long prompt
         final_norm = record(trace, "final_norm", self.final_norm(x))

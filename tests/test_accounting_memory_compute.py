@@ -148,14 +148,15 @@ def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
+@pytest.mark.parametrize("n_layers", [1, 2])
 @pytest.mark.parametrize("last_only", [False, True])
-@pytest.mark.parametrize("vocab_size", [97, 5_000])
+@pytest.mark.parametrize("vocab_size", [13, 97, 5_000])
 @pytest.mark.parametrize(("batch", "tokens", "width"), [(2, 32, 24), (1, 64, 96), (3, 2, 24)])
 def test_inference_activations_are_the_tensors_that_a_forward_pass_holds_at_its_peak(
-    batch: int, tokens: int, width: int, vocab_size: int, last_only: bool
+    batch: int, tokens: int, width: int, vocab_size: int, last_only: bool, n_layers: int
 ) -> None:
     """The first formula forgot the tensors of the block that wait during the feed-forward."""
-    cfg = GPTConfig(vocab_size, 64, width, 4, 2)
+    cfg = GPTConfig(vocab_size, 64, width, 4, n_layers)
     model = GPTModel(cfg).eval()
     ids = torch.zeros(batch, tokens, dtype=torch.long)
     with torch.no_grad(), LiveBytes() as live:

@@ -15,10 +15,10 @@ from gpt.config import GPTConfig
 
 _PARTS: tuple[tuple[str, str, str], ...] = (
     ("queries, keys, values", "layers*3*2*b*t*d*d", "three d × d matrices"),
-    ("scores Q Kᵀ", "layers*2*b*h*t*s*e", "every new token with every token seen"),
-    ("attention × V", "layers*2*b*h*t*s*e", "the mixture of the values"),
-    ("output projection", "layers*2*b*t*d*d", "one d × d matrix"),
-    ("feed-forward", "layers*2*2*b*t*d*4*d", "d to 4 d and back"),
+    ("scores Q Kᵀ", "{queries}*2*b*h*s*e", "every new token with every token seen"),
+    ("attention × V", "{queries}*2*b*h*s*e", "the mixture of the values"),
+    ("output projection", "{queries}*2*b*d*d", "one d × d matrix"),
+    ("feed-forward", "{queries}*2*2*b*d*4*d", "d to 4 d and back"),
     ("output head", "2*b*n*d*vocab", "n positions scored against the vocabulary"),
 )
 DAY_SECONDS = 86_400
@@ -40,13 +40,19 @@ def forward(
 ) -> Operations:
     """FLOPs of one forward pass over `new_tokens`, after `past_tokens` that a cache holds.
 
-    `last_only` applies the head to the last position only. The causal half of the scores is
-    counted too: it is computed and masked. Exact for the matrix products.
+    `last_only`: only the last position leaves the last block and meets the head. The causal half
+    of the scores is counted too: it is computed and masked. Exact for the matrix products.
     """
     letters = letters_of(cfg)
     letters |= {"b": batch, "t": new_tokens, "s": past_tokens + new_tokens}
     letters["n"] = 1 if last_only else new_tokens
-    return Operations(tuple(amount(name, source, letters, note) for name, source, note in _PARTS))
+    queries = "((layers - 1)*t + n)" if last_only else "layers*t"
+    return Operations(
+        tuple(
+            amount(name, source.format(queries=queries), letters, note)
+            for name, source, note in _PARTS
+        )
+    )
 
 
 def backward_flops(cfg: GPTConfig, batch: int, tokens: int) -> int:

@@ -103,17 +103,24 @@ def forward_activations(
 
     The larger of a feed-forward (hidden, activation and result are 9 d a position, six of the
     stream's tensors wait) and the head's scores. Exact for the tensors of `gpt/model.py` in
-    float32; what a kernel needs for itself comes on top. `last_only` scores one position.
+    float32; what a kernel needs for itself comes on top. `last_only`: one position is scored,
+    and a single block has no other in its feed-forward.
     """
     letters = letters_of(cfg)
     letters |= {"b": batch, "t": new_tokens, "n": 1 if last_only else new_tokens}
     letters["bytes"] = CACHE_BYTES[precision]
-    block = Formula("bytes*(15*b*t*d + t*d) + 8*t")
-    head = Formula("bytes*(2*b*t*d + t*d + b*n*d + b*n*vocab) + 8*t")
-    larger = block if block.value(letters) >= head.value(letters) else head
-    where = "in a feed-forward" if larger is block else f"at the head, n = {letters['n']:,} scored"
-    note = f"the peak is {where}; attention is fused, its t × t matrix never stored"
-    return amount("activations", larger.source, letters, note, estimate=True)
+    at_once = {
+        "15*b*t*d": "in a feed-forward",
+        "b*t*d + 2*b*n*d + b*n*vocab": f"at the head, n = {letters['n']:,} scored",
+    }
+    if last_only and cfg.n_layers == 1:
+        del at_once["15*b*t*d"]
+        at_once["6*b*t*d + 2*b*n*d"] = "in the attention"
+        at_once["3*b*t*d + 12*b*n*d"] = "in the feed-forward"
+    largest = max(at_once, key=lambda numbers: Formula(numbers).value(letters))
+    note = f"the peak is {at_once[largest]}; attention is fused, its t × t matrix never stored"
+    source = f"bytes*({largest} + t*d) + 8*t"
+    return amount("activations", source, letters, note, estimate=True)
 
 
 def training_activations(
