@@ -5,7 +5,7 @@ Letters for shapes as in model.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from torch import nn
 from gpt.cache import LayerCache
 from gpt.config import check_context, check_heads
 from gpt.trace import Trace, record
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # as `attend` below
 
 
 class MultiHeadAttention(nn.Module):
@@ -42,6 +44,7 @@ class MultiHeadAttention(nn.Module):
         self.W_qkv: nn.Module | None = None  # the three as one, where gpt/precision joined them
         self.out_proj = nn.Linear(d_out, d_out)
         self.dropout = nn.Dropout(dropout)
+        self.attend: Attend = attend  # gpt/precision has one for long prompts
         self.register_load_state_dict_pre_hook(_drop_book_mask)
 
     def forward(
@@ -67,7 +70,7 @@ class MultiHeadAttention(nn.Module):
         if trace is not None or (self.training and self.dropout.p > 0):
             heads = self._attend_step_by_step(queries, keys, values, trace)
         else:
-            heads = attend(queries, keys, values)  # the same numbers without the (t, s) matrix
+            heads = self.attend(queries, keys, values)  # the same without the (t, s) matrix
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # the heads side by side
 
     def _project(self, x: torch.Tensor) -> Sequence[torch.Tensor]:

@@ -17,6 +17,7 @@ from gpt.precision.packed import (
     PackedFloat16Linear,
     PackedInt8Linear,
 )
+from gpt.precision.prompts import attention
 
 PACKED: dict[torch.dtype, Callable[[nn.Linear | Weights], nn.Module]] = {
     torch.float16: PackedFloat16Linear,
@@ -32,6 +33,7 @@ def choose_kernels() -> None:
     int8_kernels()
     packed_int8_is_faster()
     float32_way()
+    attention()
 
 
 def half_linear(linear: nn.Linear | Weights, dtype: torch.dtype) -> nn.Module:

@@ -25,6 +25,7 @@ from gpt.precision.layers import (
     Weights,
 )
 from gpt.precision.packed import PackedBFloat16Linear, PackedFloat16Linear, PackedInt8Linear
+from gpt.precision.prompts import PromptGELU, attention
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -79,6 +80,8 @@ def convert(
     if swap:
         for block in model.trf_blocks:
             _join_projections(block.att, precision)
+            block.att.attend = attention()
+            block.ff.layers[1] = PromptGELU()
             _return_freed_memory()
     places = _places(model)
     for index, (parent, name) in enumerate(places):

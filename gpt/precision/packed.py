@@ -88,9 +88,10 @@ class PackedInt8Linear(Packed):
         if x.numel() == x.shape[-1]:
             return self.multiply(x, self.packed)
         size = _size(x)
-        y = self.multiply(x / size, self.packed).mul_(size)
-        # The packed bias was multiplied too.
-        return y if self.bias is None else y.addcmul_(1 - size, self.bias)
+        y = self.multiply(x / size, self.packed)
+        if self.bias is None:
+            return y.mul_(size)
+        return torch.lerp(self.bias, y, size, out=y)  # y has the bias: bias + size (y - bias)
 
 
 class FoldedInt8Linear(PackedInt8Linear):

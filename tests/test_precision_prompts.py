@@ -1,0 +1,94 @@
+"""What prompts go through in the stored precisions: attention and GELU of many rows."""
+
+import importlib
+import random
+
+import pytest
+import torch
+from tiny_models import tiny_model
+
+from gpt import GELU, GPTConfig
+from gpt.attention import attend
+from gpt.cache import KVCache
+from gpt.precision import convert, kernels, prompts
+from gpt.precision.prompts import PromptGELU, attend_in_bfloat16
+
+LONG = GPTConfig(vocab_size=97, context_length=640, emb_dim=32, n_heads=4, n_layers=2)
+
+
+def queries_keys_values(b: int, h: int, t: int, s: int, e: int) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(b * 1000 + t)
+    return tuple(torch.randn(b, h, n, e, generator=generator) for n in (t, s, s))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_attention_in_bfloat16_is_attention_for_every_length_and_past(seed: int) -> None:
+    draw = random.Random(seed)
+    b, h, e = draw.randint(1, 3), draw.randint(1, 4), draw.choice([8, 24, 64])
+    t = draw.choice([prompts._FEW_QUERIES, draw.randint(193, 600)])
+    past = draw.choice([0, 1, draw.randint(2, 300)])
+    queries, keys, values = queries_keys_values(b, h, t, past + t, e)
+    found = attend_in_bfloat16(queries, keys, values)
+    torch.testing.assert_close(found, attend(queries, keys, values), rtol=0, atol=0.03)
+
+
+def test_no_query_sees_a_later_key() -> None:
+    queries, keys, values = queries_keys_values(1, 2, 300, 340, 16)
+    before = attend_in_bfloat16(queries, keys, values)
+    for query in (0, 127, 128, 200, 298):
+        later = 340 - 300 + query + 1
+        changed = [x.clone() for x in (keys, values)]
+        for x in changed:
+            x[:, :, later:] = 1e4
+        after = attend_in_bfloat16(queries, *changed)
+        assert torch.equal(after[:, :, : query + 1], before[:, :, : query + 1])
+        assert not torch.equal(after[:, :, query + 1], before[:, :, query + 1])
+
+
+def test_few_queries_take_the_fused_kernel_to_the_bit() -> None:
+    queries, keys, values = queries_keys_values(2, 2, prompts._FEW_QUERIES - 1, 400, 16)
+    assert torch.equal(attend_in_bfloat16(queries, keys, values), attend(queries, keys, values))
+
+
+@pytest.mark.parametrize("rows", [1, kernels.FEW, kernels.MANY])
+def test_the_gelu_of_prompts_is_the_gelu(rows: int) -> None:
+    x = torch.linspace(-30, 30, rows * 1000).view(1, rows, 1000)
+    x[0, 0, :4] = torch.tensor([0.0, -1e30, 1e30, 1e-30])
+    kept = x.clone()
+    torch.testing.assert_close(PromptGELU()(x), GELU()(x), rtol=1e-5, atol=1e-6)
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("way", [attend_in_bfloat16, attend])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+def test_long_prompts_stay_close_to_float32_whichever_attention_is_faster(
+    precision: str, way: prompts.Attend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converting = importlib.import_module("gpt.precision.convert")  # `convert` is the function
+    monkeypatch.setattr(converting, "attention", lambda: way)
+    ids = torch.randint(97, (2, 640), generator=torch.Generator().manual_seed(0))
+    exact, stored = tiny_model(LONG), convert(tiny_model(LONG), precision)
+    assert stored.trf_blocks[0].att.attend is way
+    with torch.inference_mode():
+        expected = exact(ids)
+        whole, cache = stored(ids), KVCache(LONG.n_layers, 640)
+        parts = [stored(ids[:, i : i + 250], cache) for i in range(0, 640, 250)]
+    tolerance = 0.05 * expected.std()
+    torch.testing.assert_close(whole, expected, rtol=0, atol=float(tolerance))
+    torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=0, atol=float(tolerance))
+
+
+def test_a_machine_without_products_in_bfloat16_takes_the_fused_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(*_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no such product here")
+
+    monkeypatch.setattr(prompts, "attend_in_bfloat16", missing)
+    assert prompts.attention.__wrapped__() is attend
+
+
+def test_float32_keeps_the_model_s_own_attention_and_gelu() -> None:
+    block = convert(tiny_model(LONG), "float32").trf_blocks[0]
+    assert block.att.attend is attend
+    assert type(block.ff.layers[1]) is GELU
