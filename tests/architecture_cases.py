@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 from gpt import GPTConfig
 from gpt.ui.architecture.presets import presets
 
@@ -18,18 +16,3 @@ class NoRegistry:
 
 
 NAMED = presets(NoRegistry())
-
-
-def random_config(seed: int) -> GPTConfig:
-    draw = random.Random(seed)
-    heads = draw.randint(1, 40)
-    return GPTConfig(
-        vocab_size=draw.randint(1, 300_000),
-        context_length=draw.randint(1, 100_000),
-        emb_dim=heads * draw.randint(1, 600),
-        n_heads=heads,
-        n_layers=draw.randint(1, 300),
-        drop_rate=draw.random(),
-        qkv_bias=draw.random() < 0.5,
-        tie_weights=draw.random() < 0.5,
-    )

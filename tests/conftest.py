@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import tiny_model
 
 from gpt import GPT_CONFIG_124M, GPTModel, Tokenizer
+from gpt.checkpoints import save_model
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -31,3 +33,9 @@ def book_model() -> GPTModel:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     return Tokenizer()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The tiny model in our format, float32."""
+    return save_model(tiny_model(), tmp_path / "ours", "float32")

@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 import torch
+from random_configs import random_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,17 +24,7 @@ SMALL_AS_RELEASED = GPTConfig(qkv_bias=True, tie_weights=True)
 def random_case(seed: int) -> tuple[GPTConfig, int, int, int]:
     """A configuration, a batch, and how many tokens are cached and new."""
     draw = random.Random(seed)
-    heads = draw.randint(1, 6)
-    cfg = GPTConfig(
-        vocab_size=draw.randint(1, 5_000),
-        context_length=draw.randint(2, 64),
-        emb_dim=heads * draw.randint(1, 40),
-        n_heads=heads,
-        n_layers=draw.randint(1, 4),
-        drop_rate=0.1,
-        qkv_bias=draw.random() < 0.5,
-        tie_weights=draw.random() < 0.5,
-    )
+    cfg = random_config(seed, (1, 5_000), (2, 64), (1, 6), (1, 40), (1, 4))
     past = draw.randint(0, cfg.context_length - 1)
     new = draw.randint(1, cfg.context_length - past)
     return cfg, draw.randint(1, 4), past, new

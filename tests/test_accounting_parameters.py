@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from random_configs import buildable
 
 from gpt.accounting import book_steps, count_parameters
 from gpt.accounting.formula import Formula
@@ -23,21 +23,6 @@ def on_meta(cfg: GPTConfig) -> GPTModel:
         return GPTModel(cfg)
 
 
-def random_config(seed: int) -> GPTConfig:
-    draw = random.Random(seed)
-    heads = draw.randint(1, 9)
-    return GPTConfig(
-        vocab_size=draw.randint(1, 70_000),
-        context_length=draw.randint(1, 3_000),
-        emb_dim=heads * draw.randint(1, 90),
-        n_heads=heads,
-        n_layers=draw.randint(1, 5),
-        drop_rate=draw.random(),
-        qkv_bias=draw.random() < 0.5,
-        tie_weights=draw.random() < 0.5,
-    )
-
-
 def rows_of_module(model: GPTModel) -> dict[str, int]:
     """Parameters by row name: the path of the module without the block's number."""
     counts: dict[str, int] = {}
@@ -49,7 +34,7 @@ def rows_of_module(model: GPTModel) -> dict[str, int]:
 
 @pytest.mark.parametrize("seed", range(300))
 def test_every_row_equals_the_module_on_the_meta_device(seed: int) -> None:
-    cfg = random_config(seed)
+    cfg = buildable(seed)
     model = on_meta(cfg)
     counted = count_parameters(cfg)
     assert counted.total == sum(p.numel() for p in model.parameters())

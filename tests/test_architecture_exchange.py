@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from architecture_cases import NAMED, TINY, random_config
+from architecture_cases import NAMED, TINY
+from random_configs import any_size
 
 from gpt import GPTConfig, count_parameters
 from gpt.accounting.measure import LIMIT_BYTES
@@ -26,7 +27,7 @@ from gpt.ui.architecture.presets import TRILLION
 
 @pytest.mark.parametrize("seed", range(30))
 def test_exported_json_comes_back_the_same(seed: int) -> None:
-    cfg = random_config(seed)
+    cfg = any_size(seed)
     assert exchange.from_json(exchange.to_json(cfg)) == (cfg, "Read a configuration of this app.")
 
 

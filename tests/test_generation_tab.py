@@ -80,7 +80,7 @@ def test_every_token_is_escaped(registry, tokenizer):
     *_, run = continue_text(registry.models["storyteller"], tokenizer, "x", OPTIONS, "cpu")
     markup = tokenizer.encode("<b>&\"'")
     run.steps = [replace(run.steps[0], token_id=i) for i in markup]
-    html = token_chips(run, tokenizer)
+    html = token_chips(run.steps, tokenizer)
     assert "<b>" not in html.replace("<bdi>", "")
     assert "&lt;" in html
 
@@ -90,7 +90,7 @@ def test_a_model_of_a_larger_vocabulary_shows_ids_that_stand_for_no_text(tokeniz
     model = tiny_model(replace(WIDE, vocab_size=50300))
     *_, run = continue_text(model, tokenizer, "x", OPTIONS, "cpu")
     run.steps[0] = replace(run.steps[0], token_id=50299)
-    assert "⟨50299⟩" in token_chips(run, tokenizer)
+    assert "⟨50299⟩" in token_chips(run.steps, tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -246,11 +246,27 @@ def test_a_mistake_in_the_prompt_leaves_the_chosen_model(registry, tokenizer):
 
 def test_the_memory_says_what_is_loading_and_then_what_is_loaded(registry, tokenizer):
     updates = [
-        memory
+        memory._replace(steps=())
         for *_, memory in generation.stream(
             registry, tokenizer, "Hello", OPTIONS, "cpu", "storyteller"
         )
     ]
-    assert updates[0] == (3, "storyteller", "", True)
-    assert set(updates[1:-1]) == {(3, "", "storyteller", True)}
-    assert updates[-1] == (3, "", "storyteller", False)
+    assert updates[0] == (3, "storyteller", "", True, ())
+    assert set(updates[1:-1]) == {(3, "", "storyteller", True, ())}
+    assert updates[-1] == (3, "", "storyteller", False, ())
+
+
+def test_the_memory_holds_the_tokens_of_the_text_beside_it_for_a_run_that_is_stopped(
+    registry, tokenizer
+):
+    """After Stop the text stayed without its tokens: only a run that ended showed them."""
+    updates = generation.stream(registry, tokenizer, "Hello", OPTIONS, "cpu", "storyteller")
+    lengths = []
+    for text, _, chips, memory in updates:
+        if memory.running:
+            assert not chips
+            written = b"".join(tokenizer.token_bytes(step.token_id) for step in memory.steps)
+            assert written.decode(errors="ignore").startswith(text.rstrip("\ufffd"))
+            lengths.append(len(memory.steps))
+    assert lengths[:3] == [0, 0, 1]
+    assert lengths == sorted(lengths)

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from random_configs import tiny
 from tiny_models import TINY, tiny_model
 from torch import nn
 
@@ -13,7 +14,6 @@ from gpt import (
     GELU,
     GPT_CONFIG_124M,
     FeedForward,
-    GPTConfig,
     GPTModel,
     LayerNorm,
     MultiHeadAttention,
@@ -26,22 +26,6 @@ from gpt.trace import Trace
 def ends(logits):
     """The first 3 and the last 3 logits of each position, as the golden file keeps them."""
     return torch.cat([logits[..., :3], logits[..., -3:]], dim=-1)
-
-
-def random_config(seed):
-    """A small configuration that nobody chose."""
-    draw = random.Random(seed)
-    heads = draw.choice([1, 2, 3, 4])
-    return GPTConfig(
-        vocab_size=draw.randint(5, 120),
-        context_length=draw.randint(2, 24),
-        emb_dim=heads * draw.randint(2, 12),
-        n_heads=heads,
-        n_layers=draw.randint(1, 4),
-        drop_rate=draw.choice([0.0, 0.1]),
-        qkv_bias=draw.random() < 0.5,
-        tie_weights=draw.random() < 0.5,
-    )
 
 
 def test_eval_mode_logits_are_the_books(book, book_model):
@@ -115,7 +99,7 @@ def test_tied_weights_are_one_tensor_with_the_heads_draw():
 
 @pytest.mark.parametrize("seed", range(25))
 def test_a_future_token_changes_no_earlier_logit(seed):
-    cfg = random_config(seed)
+    cfg = tiny(seed)
     torch.manual_seed(seed)
     model = GPTModel(cfg).eval()
     ids = torch.randint(cfg.vocab_size, (2, cfg.context_length))
@@ -130,7 +114,7 @@ def test_a_future_token_changes_no_earlier_logit(seed):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_batch_gives_what_its_rows_give_alone(seed):
-    cfg = random_config(seed)
+    cfg = tiny(seed)
     torch.manual_seed(seed)
     model = GPTModel(cfg).eval()
     ids = torch.randint(cfg.vocab_size, (3, cfg.context_length))
@@ -142,7 +126,7 @@ def test_a_batch_gives_what_its_rows_give_alone(seed):
 
 @pytest.mark.parametrize("seed", range(25))
 def test_any_chunking_through_the_cache_gives_the_logits_of_one_pass(seed):
-    cfg = random_config(seed)
+    cfg = tiny(seed)
     torch.manual_seed(seed)
     model = GPTModel(cfg).eval()
     ids = torch.randint(cfg.vocab_size, (2, cfg.context_length))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -80,10 +80,10 @@ def checked_prompt(prompt: str) -> str:
     return prompt
 
 
-def token_chips(run: Continuation, tokenizer: Tokenizer) -> str:
+def token_chips(steps: Sequence[Step], tokenizer: Tokenizer) -> str:
     """The new tokens as chips shaded by probability, each with what else could have come."""
     chips = []
-    for position, step in enumerate(run.steps):
+    for position, step in enumerate(steps):
         known = step.token_id < tokenizer.vocab_size
         raw = tokenizer.token_bytes(step.token_id) if known else b""
         others = ", ".join(

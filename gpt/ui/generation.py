@@ -12,6 +12,7 @@ import gradio as gr
 
 from gpt.compare import default_precision
 from gpt.devices import usable_device
+from gpt.generate import Step
 from gpt.models import Registry, random_source
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
@@ -37,12 +38,13 @@ UPDATE_SECONDS = 0.04  # the browser needs no more than 25 updates a second
 
 
 class RunMemory(NamedTuple):
-    """What this visitor's page remembers of its last run; plain values only."""
+    """What this visitor's page remembers of its last run."""
 
     seed: int = 0
     loading: str = ""  # the model being fetched; stays set if fetching failed
     loaded: str = ""  # the last model that was there
     running: bool = False  # not ended by itself; stays set if the run was stopped
+    steps: tuple[Step, ...] = ()  # so far, while it runs: the tokens of what Stop leaves
 
 
 Update = tuple[str, str, str, RunMemory]  # text, statistics, chips, memory
@@ -78,10 +80,11 @@ def stream(
         for run in computed(updates) if device == "cpu" else updates:
             if missing and not run.steps:
                 run.plan_notes.append(missing)
-            yield run.text, stats_html(run, options.max_new_tokens), "", memory
+            so_far = memory._replace(steps=tuple(run.steps))
+            yield run.text, stats_html(run, options.max_new_tokens), "", so_far
     assert run is not None
     stats = stats_html(run, options.max_new_tokens)
-    yield run.text, stats, token_chips(run, tokenizer), memory._replace(running=False)
+    yield run.text, stats, token_chips(run.steps, tokenizer), memory._replace(running=False)
 
 
 def _updates(runs: Iterator[Continuation]) -> Iterator[Continuation]:
@@ -128,6 +131,22 @@ def build(
 ) -> GenerationTab:
     """Lay out the tab and wire its events; `on_gpu` decorates what runs on a borrowed GPU."""
     controls = GenerationControls(registry, default_source, default_device)
+    run = _runner(registry, tokenizer, on_gpu)
+    memory = gr.State(RunMemory(loaded=default_source))
+    wire(
+        controls,
+        memory,
+        _text_handler(run, default_source),
+        _untrained_handler(run, registry),
+        lambda steps: token_chips(steps, tokenizer),
+    )
+    return GenerationTab(controls.model)
+
+
+def _runner(
+    registry: Registry, tokenizer: Tokenizer, on_gpu: Callable[[Any], Any]
+) -> Callable[..., Iterator[Update]]:
+    """`stream` here or on a borrowed GPU; it takes a device, a gr.Progress and what follows."""
 
     def run_here(
         prompt: str,
@@ -149,6 +168,12 @@ def build(
         # A borrowed GPU belongs to another process, which a progress bar here cannot follow.
         on_cuda = device.startswith("cuda")
         yield from run_on_gpu(*args) if on_cuda else run_here(*args, progress)
+
+    return run
+
+
+def _text_handler(run: Callable[..., Iterator[Update]], default_source: str) -> Any:
+    """What Generate runs, and the endpoint `/generate` with its names and defaults."""
 
     @one_line_errors
     def generate_text(
@@ -178,6 +203,12 @@ def build(
             yield gr.skip(), gr.skip(), gr.skip(), memory._replace(running=False)
             raise
 
+    return generate_text
+
+
+def _untrained_handler(run: Callable[..., Iterator[Update]], registry: Registry) -> Any:
+    """What runs after that: the same again by a model of the same shape that knows nothing."""
+
     @one_line_errors
     def generate_untrained(
         wanted: bool,
@@ -204,6 +235,4 @@ def build(
                 return
             yield text, stats
 
-    memory = gr.State(RunMemory(loaded=default_source))
-    wire(controls, memory, generate_text, generate_untrained)
-    return GenerationTab(controls.model)
+    return generate_untrained

@@ -93,54 +93,61 @@ class GenerationControls:
         gr.Markdown(INTRO)
         with gr.Row():
             with gr.Column(scale=3):
-                self.model = gr.Dropdown(
-                    [(source.label, source.name) for source in registry.sources()],
-                    value=default_source,
-                    label="Model",
-                    elem_id="gen-model",
-                    info="What continues the text.",
-                )
-                self.note = gr.Markdown(model_note(default_source), elem_id="gen-model-note")
-                self.prompt = gr.Textbox(
-                    STORY_EXAMPLES[0].prompt,
-                    lines=3,
-                    label="Prompt",
-                    elem_id="gen-prompt",
-                    info="The beginning of the text; Shift + Enter generates.",
-                )
-                self.run = gr.Button("Generate", variant="primary", elem_id="gen-run")
-                self.stop = gr.Button("Stop", variant="stop", visible="hidden", elem_id="gen-stop")
-                gr.Markdown("Or run one of these with its settings:", elem_classes="hint")
-                with gr.Row(elem_id="gen-examples"):
-                    self.examples = [
-                        (example, gr.Button(example.label, size="sm"))
-                        for example in (*STORY_EXAMPLES, BOOK_EXAMPLE)
-                    ]
-                self.output = gr.Textbox(
-                    label="Continuation",
-                    lines=6,
-                    max_lines=20,
-                    elem_id="gen-output",
-                    placeholder="Press Generate, or one of the examples.",
-                    buttons=["copy"],
-                )
-                self.stats = gr.HTML(elem_id="gen-stats", padding=False)
-                # Not in the statistics, which a late update of the stopped run replaces.
-                self.stopped = gr.HTML(STOPPED, visible=False, elem_id="gen-stopped", padding=False)
-                self.tokens = gr.HTML(elem_id="gen-tokens", padding=False)
-                self.untrained_output = gr.Textbox(
-                    label="The same prompt and seed, the same model untrained",
-                    lines=4,
-                    max_lines=20,
-                    visible=False,
-                    elem_id="gen-untrained-output",
-                )
-                self.untrained_stats = gr.HTML(visible=False, padding=False)
+                self._input(registry, default_source)
+                self._results()
             with gr.Column(scale=2, min_width=280):
+                self._length_setting()
                 self._sampling_settings()
                 self._model_settings(default_source, default_device)
 
-    def _sampling_settings(self) -> None:
+    def _input(self, registry: Registry, default_source: str) -> None:
+        self.model = gr.Dropdown(
+            [(source.label, source.name) for source in registry.sources()],
+            value=default_source,
+            label="Model",
+            elem_id="gen-model",
+            info="What continues the text.",
+        )
+        self.note = gr.Markdown(model_note(default_source), elem_id="gen-model-note")
+        self.prompt = gr.Textbox(
+            STORY_EXAMPLES[0].prompt,
+            lines=3,
+            label="Prompt",
+            elem_id="gen-prompt",
+            info="The beginning of the text; Shift + Enter generates.",
+        )
+        self.run = gr.Button("Generate", variant="primary", elem_id="gen-run")
+        self.stop = gr.Button("Stop", variant="stop", visible="hidden", elem_id="gen-stop")
+        gr.Markdown("Or run one of these with its settings:", elem_classes="hint")
+        with gr.Row(elem_id="gen-examples"):
+            self.examples = [
+                (example, gr.Button(example.label, size="sm"))
+                for example in (*STORY_EXAMPLES, BOOK_EXAMPLE)
+            ]
+
+    def _results(self) -> None:
+        self.output = gr.Textbox(
+            label="Continuation",
+            lines=6,
+            max_lines=20,
+            elem_id="gen-output",
+            placeholder="Press Generate, or one of the examples.",
+            buttons=["copy"],
+        )
+        self.stats = gr.HTML(elem_id="gen-stats", padding=False)
+        # Not in the statistics, which a late update of the stopped run replaces.
+        self.stopped = gr.HTML(STOPPED, visible=False, elem_id="gen-stopped", padding=False)
+        self.tokens = gr.HTML(elem_id="gen-tokens", padding=False)
+        self.untrained_output = gr.Textbox(
+            label="The same prompt and seed, the same model untrained",
+            lines=4,
+            max_lines=20,
+            visible=False,
+            elem_id="gen-untrained-output",
+        )
+        self.untrained_stats = gr.HTML(visible=False, padding=False)
+
+    def _length_setting(self) -> None:
         self.max_new_tokens = gr.Slider(
             1,
             MAX_NEW_TOKENS,
@@ -150,6 +157,8 @@ class GenerationControls:
             elem_id="gen-max-new-tokens",
             info="How many tokens to add at most; a token is about three quarters of a word.",
         )
+
+    def _sampling_settings(self) -> None:
         self.temperature = gr.Slider(
             0,
             2,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import gradio as gr
 
+from gpt.generate import Step
 from gpt.ui.generation_controls import (
     AUTO,
     DRAW_A_SEED,
@@ -17,7 +19,6 @@ from gpt.ui.generation_controls import (
 )
 
 DEFAULTS = (120, 0.8, 0, 1, DRAW_A_SEED)  # max_new_tokens, temperature, top-k, top-p, seed
-Memory = tuple[int, str, str, bool]  # what generation.RunMemory names
 _AT_ONCE: dict[str, Any] = {"api_visibility": "private", "queue": False}  # nothing is computed
 
 
@@ -28,10 +29,23 @@ class Halt:
     pressed: bool = False
 
 
+class Memory(Protocol):
+    """What the events read of generation.RunMemory."""
+
+    loading: str
+    loaded: str
+    running: bool
+    steps: Sequence[Step]
+
+
 def wire(
-    controls: GenerationControls, memory: gr.State, generate_text: Any, generate_untrained: Any
+    controls: GenerationControls,
+    memory: gr.State,
+    generate_text: Any,
+    generate_untrained: Any,
+    chips_of: Callable[[Sequence[Step]], str],
 ) -> None:
-    """Every event of the tab; both functions are generators of updates, as `build` makes them."""
+    """Every event of the tab, of two generators of updates and of what shows tokens as chips."""
     c = controls
     halt = gr.State(Halt())
     buttons = [c.run, c.stop, c.stopped]
@@ -48,7 +62,9 @@ def wire(
     pressed = gr.on(starts, start, None, [*settings, *buttons, halt], **_AT_ONCE)
     first = _chain(c, memory, halt, generate_text, generate_untrained, pressed)
     # Stop restores the buttons itself: the end of the cancelled run may come much later.
-    c.stop.click(stopped, halt, buttons, cancels=first, **_AT_ONCE)
+    c.stop.click(stopped, halt, buttons, cancels=first, **_AT_ONCE).then(
+        lambda run: chips_of(run.steps) if run.running else gr.skip(), memory, c.tokens, **_AT_ONCE
+    )
     c.model.change(model_note, c.model, c.note, **_AT_ONCE)
     gr.on(
         [c.model.change, c.precision.change, c.device.change],
@@ -123,8 +139,7 @@ def stopped(halt: Halt) -> list[Any]:
 
 def after_both(memory: Memory, halt: Halt) -> list[Any]:
     """The buttons after a run that came to its end; after a stopped one they may be the next's."""
-    running = memory[-1]
-    return [gr.skip(), gr.skip()] if running or halt.pressed else idle()
+    return [gr.skip(), gr.skip()] if memory.running or halt.pressed else idle()
 
 
 def after_failure(memory: Memory, halt: Halt, model: str) -> list[Any]:
@@ -132,10 +147,9 @@ def after_failure(memory: Memory, halt: Halt, model: str) -> list[Any]:
 
     Gradio calls a stopped run a failure too; its buttons are restored already.
     """
-    _, loading, loaded, running = memory
-    if running or halt.pressed:
+    if memory.running or halt.pressed:
         return [gr.skip()] * 3
-    return [*idle(), loaded if loading and loaded else model]
+    return [*idle(), memory.loaded if memory.loading and memory.loaded else model]
 
 
 def fill(example: Example) -> list[Any]:
