@@ -30,10 +30,10 @@ class LayerCache:
         if self.keys is None or self.values is None:
             self.keys = keys.new_empty(b, h, self.capacity, e)
             self.values = values.new_empty(b, h, self.capacity, e)
-        self.keys[:, :, self.length : end] = keys
-        self.values[:, :, self.length : end] = values
+        self.keys.narrow(2, self.length, t).copy_(keys)
+        self.values.narrow(2, self.length, t).copy_(values)
         self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
 
     @property
     def n_bytes(self) -> int:

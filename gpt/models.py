@@ -293,7 +293,7 @@ def _on_disk(name: str, label: str) -> ModelSource:
 def _hub_source(name: str) -> ModelSource:
     cfg = config_of(name)
     parameters = count_parameters(cfg).total
-    n_bytes = 4 * (parameters + cfg.n_layers * cfg.context_length**2)  # with a mask a layer
+    n_bytes = 4 * (parameters + cfg.n_layers * cfg.context_length**2)  # the files hold the masks
     size = "downloaded" if (cached := is_cached(name)) else f"{n_bytes / 10**9:.2f} GB to download"
     called = "GPT-2 " + (name.removeprefix("gpt2-") if "-" in name else "small")
     label = f"{called} · {parameters / 10**6:,.0f} M, by OpenAI, {size}"

@@ -51,7 +51,6 @@ def record_step(model: GPTModel) -> GPTModel:
     on_cpu = model.pos_emb.weight.device.type == "cpu"
     if model.training or not on_cpu or model.cfg.context_length < 2 or not _left:
         return model
-    _left -= 1
     ids, cache = torch.zeros(1, 1, dtype=torch.long), KVCache(model.cfg.n_layers, capacity=2)
     model(ids, cache)
     example = ids, torch.tensor(1), cache.buffers()
@@ -60,6 +59,7 @@ def record_step(model: GPTModel) -> GPTModel:
         try:
             recorded = torch.jit.trace(_Step(model).eval(), example, check_trace=False)
             recorded(*example)  # now, not in somebody's run, it settles how to run
+            _left -= 1
         except _FAILURES:  # such as oneDNN's packed bfloat16
             gc.collect()  # what was half made holds the weights
             return model

@@ -143,6 +143,9 @@ def test_copies_and_pickles_do_not_replay_the_original():
 def test_no_process_records_without_end(monkeypatch):
     """torch keeps each graph for good: models that come and go would fill the memory."""
     monkeypatch.setattr(replay, "_left", 2)
+    with monkeypatch.context() as failing:
+        failing.setattr(torch.jit, "trace", lambda *_, **__: torch.jit.script(1))
+        assert record_step(tiny_model()).replay is None  # and keeps no graph
     made = [record_step(tiny_model()).replay is not None for _ in range(4)]
     assert made == [True, True, False, False]
 

@@ -78,11 +78,7 @@ def convert(
     dtype = torch.float32 if on_cpu else DTYPES[precision]
     swap = on_cpu and precision != "float32"
     if swap:
-        for block in model.trf_blocks:
-            _join_projections(block.att, precision)
-            block.att.attend = attention()
-            block.ff.layers[1] = PromptGELU()
-            _return_freed_memory()
+        _swap_in_blocks(model, precision)
     places = _places(model)
     for index, (parent, name) in enumerate(places):
         child = getattr(parent, name)
@@ -201,6 +197,15 @@ def _stored(
         return int8_linear(child, is_head)
     # Rows of a packed head could not be looked up, as a tied embedding has to.
     return HalfLinear(child, half) if is_head else half_linear(child, half)
+
+
+def _swap_in_blocks(model: GPTModel, precision: str) -> None:
+    """All of a block that is not one linear layer for another."""
+    for block in model.trf_blocks:
+        _join_projections(block.att, precision)
+        block.att.attend = attention()
+        block.ff.layers[1] = PromptGELU()
+        _return_freed_memory()
 
 
 def _join_projections(att: MultiHeadAttention, precision: str) -> None:
