@@ -28,7 +28,7 @@ class PromptGELU(GELU):
         if rows_like(x) != MANY:
             return super().forward(x)
         z = x * x
-        z.mul_(0.044715).add_(1).mul_(x)
+        torch.addcmul(x, z, x, value=0.044715, out=z)  # x + 0.044715 x^3
         return z.mul_(2 * math.sqrt(2 / math.pi)).sigmoid_().mul_(x)
 
 
@@ -55,12 +55,12 @@ def attend_in_bfloat16(
     queries, keys, values = (
         x.bfloat16().reshape(b * h, -1, e) for x in (queries * e**-0.5, keys, values)
     )
-    hidden = torch.ones(_QUERIES, _QUERIES, dtype=torch.bool).triu(1)
+    later = torch.full((_QUERIES, _QUERIES), -torch.inf, dtype=torch.bfloat16).triu(1)
     heads = torch.empty(b * h, t, e)
     for start in range(0, t, _QUERIES):
         end = min(start + _QUERIES, t)
         n, seen = end - start, s - t + end  # query i of these n sees keys 0 .. seen - n + i
         scores = torch.bmm(queries[:, start:end], keys[:, :seen].transpose(1, 2))  # (b h, n, seen)
-        scores[:, :, seen - n :].masked_fill_(hidden[:n, :n], -torch.inf)
+        scores[:, :, seen - n :].add_(later[:n, :n])
         heads[:, start:end] = torch.bmm(torch.softmax(scores, dim=-1), values[:, :seen])
     return heads.view(b, h, t, e)
