@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gpt.model import GPTModel
 
 _left = 16  # recordings that this process may still make
+_unrecordable: set[type[nn.Module]] = set()  # layers with which one failed: no other is tried
 _FAILURES = (RuntimeError, TypeError, AttributeError, torch.jit.Error)
 
 
@@ -51,6 +52,10 @@ def record_step(model: GPTModel) -> GPTModel:
     on_cpu = model.pos_emb.weight.device.type == "cpu"
     if model.training or not on_cpu or model.cfg.context_length < 2 or not _left:
         return model
+    layer = type(model.trf_blocks[0].ff.layers[0])
+    if layer in _unrecordable:
+        return model
+    _left -= 1  # a failure leaves something behind, too
     ids, cache = torch.zeros(1, 1, dtype=torch.long), KVCache(model.cfg.n_layers, capacity=2)
     model(ids, cache)
     example = ids, torch.tensor(1), cache.buffers()
@@ -59,8 +64,8 @@ def record_step(model: GPTModel) -> GPTModel:
         try:
             recorded = torch.jit.trace(_Step(model).eval(), example, check_trace=False)
             recorded(*example)  # now, not in somebody's run, it settles how to run
-            _left -= 1
         except _FAILURES:  # such as oneDNN's packed bfloat16
+            _unrecordable.add(layer)
             gc.collect()  # what was half made holds the weights
             return model
 

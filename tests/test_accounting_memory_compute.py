@@ -23,7 +23,7 @@ SMALL_AS_RELEASED = GPTConfig(qkv_bias=True, tie_weights=True)
 
 def random_case(seed: int) -> tuple[GPTConfig, int, int, int]:
     """A configuration, a batch, and how many tokens are cached and new."""
-    draw = random.Random(seed)
+    draw = random.Random(f"case {seed}")  # not the numbers that the configuration is drawn with
     cfg = random_config(seed, (1, 5_000), (2, 64), (1, 6), (1, 40), (1, 4))
     past = draw.randint(0, cfg.context_length - 1)
     new = draw.randint(1, cfg.context_length - past)

@@ -17,7 +17,7 @@ from gpt.ui import generation
 from gpt.ui import generation_controls as controls
 from gpt.ui.continuation import continue_text, stats_html, token_chips
 from gpt.ui.generation_controls import BOOK_EXAMPLE
-from gpt.ui.generation_events import Halt, after_both, after_failure, idle
+from gpt.ui.generation_events import Halt, after_both, after_failure, chips_after_stop, idle
 
 WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
 OPTIONS = SamplingOptions(max_new_tokens=12, seed=3)
@@ -254,6 +254,21 @@ def test_the_memory_says_what_is_loading_and_then_what_is_loaded(registry, token
     assert updates[0] == (3, "storyteller", "", True, ())
     assert set(updates[1:-1]) == {(3, "", "storyteller", True, ())}
     assert updates[-1] == (3, "", "storyteller", False, ())
+
+
+def test_a_run_stopped_while_its_model_loads_shows_no_tokens_of_the_run_before(registry, tokenizer):
+    """The memory of the stopped run went on into the next, with its tokens."""
+    *_, run = continue_text(registry.models["storyteller"], tokenizer, "x", OPTIONS, "cpu")
+    before = generation.RunMemory(1, "", "storyteller", True, tuple(run.steps))
+    updates = generation.stream(
+        registry, tokenizer, "Hello", OPTIONS, "cpu", "storyteller", before=before
+    )
+    *_, loading = next(updates)
+    updates.close()
+    assert chips_after_stop(loading, lambda steps: token_chips(steps, tokenizer)) == ""
+    assert 'class="chip"' in chips_after_stop(before, lambda s: token_chips(s, tokenizer))
+    ended = before._replace(running=False)
+    assert chips_after_stop(ended, token_chips) == gr.skip()
 
 
 def test_the_memory_holds_the_tokens_of_the_text_beside_it_for_a_run_that_is_stopped(

@@ -136,7 +136,11 @@ def test_any_chunking_through_the_cache_gives_the_logits_of_one_pass(seed):
     with torch.no_grad():
         parts = [model(ids[:, a:b], cache=cache) for a, b in pairwise(cuts)]
         whole = model(ids)
+        cache = KVCache(cfg.n_layers, cfg.context_length)
+        ends = [model(ids[:, a:b], cache=cache, last_only=True) for a, b in pairwise(cuts)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
+    last_of_each = whole[:, [cut - 1 for cut in cuts[1:]]]
+    torch.testing.assert_close(torch.cat(ends, dim=1), last_of_each, atol=1e-5, rtol=1e-5)
 
 
 def test_last_only_gives_the_last_position_alone():

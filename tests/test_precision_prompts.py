@@ -35,11 +35,11 @@ def test_attention_in_bfloat16_is_attention_for_every_length_and_past(seed: int)
 def test_no_query_sees_a_later_key() -> None:
     queries, keys, values = queries_keys_values(1, 2, 300, 340, 16)
     before = attend_in_bfloat16(queries, keys, values)
-    for query in (0, 127, 128, 200, 298):
+    for query, large in [(0, 1e4), (127, torch.inf), (128, 1e4), (200, torch.nan), (298, 1e4)]:
         later = 340 - 300 + query + 1
         changed = [x.clone() for x in (keys, values)]
-        for x in changed:
-            x[:, :, later:] = 1e4
+        changed[0][:, :, later:] = large
+        changed[1][:, :, later:] = 1e4
         after = attend_in_bfloat16(queries, *changed)
         assert torch.equal(after[:, :, : query + 1], before[:, :, : query + 1])
         assert not torch.equal(after[:, :, query + 1], before[:, :, query + 1])
@@ -81,11 +81,40 @@ def test_long_prompts_stay_close_to_float32_whichever_attention_is_faster(
 def test_a_machine_without_products_in_bfloat16_takes_the_fused_kernel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def missing(*_: torch.Tensor) -> torch.Tensor:
-        raise RuntimeError("no such product here")
+    """The whole attention was timed, and a slow one stayed where it was named first."""
+    product = torch.bmm
 
-    monkeypatch.setattr(prompts, "attend_in_bfloat16", missing)
+    def emulated(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        for _ in range(4):
+            product(x.float(), y.float())
+        return product(x, y)
+
+    def missing(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.bfloat16:
+            raise RuntimeError("no such product here")
+        return product(x, y)
+
+    for slow in (lambda x, y: (emulated if x.dtype == torch.bfloat16 else product)(x, y), missing):
+        monkeypatch.setattr(torch, "bmm", slow)
+        assert prompts.attention.__wrapped__() is attend
+
+
+def test_an_attention_that_is_fast_and_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "attend_in_bfloat16", lambda q, k, v: q * torch.nan)
+    monkeypatch.setattr(prompts, "fastest", lambda *_, **__: 1)
     assert prompts.attention.__wrapped__() is attend
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+def test_a_gradient_may_pass_through_what_prompts_go_through(precision: str) -> None:
+    """In-place sums made even the forward pass raise where an input wanted its gradient."""
+    block = convert(tiny_model(LONG), precision).trf_blocks[0]
+    x = torch.randn(1, 300, 32, requires_grad=True)
+    block(x)
+    gelu = block.ff.layers[1]
+    gelu(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
 
 
 def test_float32_keeps_the_model_s_own_attention_and_gelu() -> None:

@@ -37,6 +37,7 @@ def stepwise(model, ids, capacity=TINY.context_length):
 def recordings(monkeypatch):
     """Enough for these tests; a process may make 16."""
     monkeypatch.setattr(replay, "_left", 100)
+    monkeypatch.setattr(replay, "_unrecordable", set())
 
 
 def refusing(*_):
@@ -143,11 +144,25 @@ def test_copies_and_pickles_do_not_replay_the_original():
 def test_no_process_records_without_end(monkeypatch):
     """torch keeps each graph for good: models that come and go would fill the memory."""
     monkeypatch.setattr(replay, "_left", 2)
-    with monkeypatch.context() as failing:
-        failing.setattr(torch.jit, "trace", lambda *_, **__: torch.jit.script(1))
-        assert record_step(tiny_model()).replay is None  # and keeps no graph
     made = [record_step(tiny_model()).replay is not None for _ in range(4)]
     assert made == [True, True, False, False]
+
+
+def test_what_cannot_be_recorded_is_tried_once(monkeypatch):
+    """Each bfloat16 model took one of the recordings, and a failure leaves a megabyte behind."""
+    tried = []
+
+    def fail(*_, **__):
+        tried.append(1)
+        raise RuntimeError("opaque tensors cannot be recorded")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(torch.jit, "trace", fail)
+        for _ in range(3):
+            assert record_step(convert(tiny_model(), "bfloat16")).replay is None
+    assert len(tried) == 1
+    assert replay._left == 99
+    assert record_step(convert(tiny_model(), "int8")).replay is not None
 
 
 def test_the_registry_frees_a_recorded_model_and_records_no_drawn_one(tmp_path):

@@ -41,7 +41,7 @@ def forward(
     """FLOPs of one forward pass over `new_tokens`, after `past_tokens` that a cache holds.
 
     `last_only`: only the last position leaves the last block and meets the head. The causal half
-    of the scores is counted too: it is computed and masked. Exact for the matrix products.
+    of the scores is counted too, as computed and masked: kernels may skip some of it.
     """
     letters = letters_of(cfg)
     letters |= {"b": batch, "t": new_tokens, "s": past_tokens + new_tokens}

@@ -118,7 +118,7 @@ def forward_activations(
         at_once["6*b*t*d + 2*b*n*d"] = "in the attention"
         at_once["3*b*t*d + 12*b*n*d"] = "in the feed-forward"
     largest = max(at_once, key=lambda numbers: Formula(numbers).value(letters))
-    note = f"the peak is {at_once[largest]}; attention is fused, its t × t matrix never stored"
+    note = f"the peak is {at_once[largest]}; attention's t × t matrix is never whole"
     source = f"bytes*({largest} + t*d) + 8*t"
     return amount("activations", source, letters, note, estimate=True)
 

@@ -1,4 +1,4 @@
-"""A model -> the same model in another precision: its linear layers are replaced, one by one."""
+"""A model -> the same model in another precision: its layers are replaced, one by one."""
 
 from __future__ import annotations
 
@@ -63,8 +63,9 @@ def convert(
 ) -> GPTModel:
     """`model` itself, on `device` and in `precision`; every tensor is copied, none shared.
 
-    On the CPU the linear layers and the token embedding are stored in that precision, and all
-    else is float32: norms, positions, the residual stream, keys and values. On other devices
+    On the CPU the linear layers and the token embedding are stored in that precision, and all else
+    is float32: norms, positions, the residual stream, keys and values; below float32 long prompts
+    have an attention and a GELU of their own, of precision/prompts.py. On other devices
     everything is of that type. In place, layer by layer, so at most one exists more than once;
     the parameters may be memory-mapped and of any floating type. Only float32 can be trained.
     Raises ValueError if the precision is unknown, unknown on that device, or not the first.

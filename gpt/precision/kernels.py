@@ -79,8 +79,8 @@ def float32_way() -> str:
     return list(ways)[fastest(list(ways.values()))]
 
 
-def fastest(candidates: Sequence[Callable[[], object]], repeats: int = _REPEATS) -> int:
-    """Index of the first that no other beats clearly, by the best of interleaved runs.
+def fastest(candidates: Sequence[Callable[[], object]], clearly: float = _CLEARLY) -> int:
+    """Index of the first that none beats by the factor `clearly`, the best of 15 taken of each.
 
     The first is the one known to be good: on a busy machine it wins again at every start, so
     the same seed meets the same kernels. One that raises, because this machine or torch has no
@@ -88,7 +88,7 @@ def fastest(candidates: Sequence[Callable[[], object]], repeats: int = _REPEATS)
     """
     best = [float("inf")] * len(candidates)
     missing = set()
-    for turn in range(repeats + 1):  # the first turn only warms up
+    for turn in range(_REPEATS + 1):  # the first turn only warms up
         for index, candidate in enumerate(candidates):
             if index in missing:
                 continue
@@ -103,7 +103,7 @@ def fastest(candidates: Sequence[Callable[[], object]], repeats: int = _REPEATS)
                 best[index] = min(best[index], took)
     if len(missing) == len(candidates):
         raise RuntimeError("none of the ways to multiply works on this machine.")
-    return next(i for i, took in enumerate(best) if took <= _CLEARLY * min(best))
+    return next(i for i, took in enumerate(best) if took <= clearly * min(best))
 
 
 def in_parts(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

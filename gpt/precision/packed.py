@@ -91,7 +91,8 @@ class PackedInt8Linear(Packed):
         y = self.multiply(x / size, self.packed)
         if self.bias is None:
             return y.mul_(size)
-        return torch.lerp(self.bias, y, size, out=y)  # y has the bias: bias + size (y - bias)
+        reused = None if size.requires_grad else y
+        return torch.lerp(self.bias, y, size, out=reused)  # y has the bias: bias + size (y - bias)
 
 
 class FoldedInt8Linear(PackedInt8Linear):

@@ -70,7 +70,7 @@ def stream(
     precision = default_precision(source, device) if precision == AUTO else precision
     options = options.with_seed()
     assert options.seed is not None
-    memory = before._replace(seed=options.seed, loading=source, running=True)
+    memory = before._replace(seed=options.seed, loading=source, running=True, steps=())
     yield "", f'<p class="stats">{escape(f"Loading {source} …")}</p>', "", memory
     with registry.borrow(source, device, precision, on_stage) as model:
         run = None
@@ -200,7 +200,7 @@ def _text_handler(run: Callable[..., Iterator[Update]], default_source: str) -> 
                 memory = update[-1]
                 yield update
         except Exception:
-            yield gr.skip(), gr.skip(), gr.skip(), memory._replace(running=False)
+            yield gr.skip(), gr.skip(), gr.skip(), memory._replace(running=False, steps=())
             raise
 
     return generate_text

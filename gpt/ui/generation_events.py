@@ -63,7 +63,7 @@ def wire(
     first = _chain(c, memory, halt, generate_text, generate_untrained, pressed)
     # Stop restores the buttons itself: the end of the cancelled run may come much later.
     c.stop.click(stopped, halt, buttons, cancels=first, **_AT_ONCE).then(
-        lambda run: chips_of(run.steps) if run.running else gr.skip(), memory, c.tokens, **_AT_ONCE
+        lambda run: chips_after_stop(run, chips_of), memory, c.tokens, **_AT_ONCE
     )
     c.model.change(model_note, c.model, c.note, **_AT_ONCE)
     gr.on(
@@ -135,6 +135,11 @@ def stopped(halt: Halt) -> list[Any]:
     """Both runs are told, too: Gradio forgets one that begins while another is being cancelled."""
     halt.pressed = True
     return [*idle(), gr.update(visible=True)]
+
+
+def chips_after_stop(memory: Memory, chips_of: Callable[[Sequence[Step]], str]) -> Any:
+    """The tokens of what a stopped run leaves; one that had ended before shows its own."""
+    return chips_of(memory.steps) if memory.running else gr.skip()
 
 
 def after_both(memory: Memory, halt: Halt) -> list[Any]:
