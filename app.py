@@ -15,7 +15,7 @@ except ImportError:
 import gradio as gr
 
 from gpt import Tokenizer
-from gpt.devices import usable_device
+from gpt.devices import keep_freed_memory, usable_device
 from gpt.models import Registry
 from gpt.ui import architecture, cores, generation, internals
 from gpt.ui.cancelling import end_cancelled_runs_in_silence
@@ -96,6 +96,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    keep_freed_memory()
     cores.start()
     device, missing = usable_device(args.device)
     if missing:
