@@ -53,8 +53,8 @@ def keep_freed_memory() -> bool:
     """Whether the C library (glibc) took it: the memory of tensors just freed serves the next.
 
     Otherwise each prompt's tensors go back to the system, and their pages are made anew for the
-    next: a tenth of the time. At most 256 MiB stay; what is larger than 32 MiB, as heads and
-    caches are, goes back as before.
+    next: a tenth of the time. Up to 256 MiB at the end of each of its heaps stay; what is larger
+    than 32 MiB, as a head is, goes back as before.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -22,7 +22,7 @@ _FEW_QUERIES = 192  # fewer are not worth the calls
 class PromptGELU(GELU):
     """GELU, for many rows as x sigmoid(2 z) where the book has 0.5 x (1 + tanh(z)): the same.
 
-    torch takes three times as long for tanh as for the sigmoid and the products around it.
+    torch takes nearly twice as long for tanh as for the sigmoid and the products around it.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
