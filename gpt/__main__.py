@@ -224,7 +224,7 @@ def _generate(args: argparse.Namespace) -> None:
     precision = default_precision(args.model, args.device) if auto else args.precision
     with _progress() as progress:
         model = record_step(load_model(args.model, args.device, precision, progress=progress))
-    steps = generate(model, ids, options, tokenizer.end_of_text_id)  # refuses here, if at all
+    steps = generate(model, ids, options, tokenizer.end_of_text_id, n_candidates=0)  # may refuse
     for note in plan(model.cfg, len(ids), options.max_new_tokens).notes():
         print(note, file=sys.stderr)
     text, started, n_tokens = tokenizer.stream(), time.perf_counter(), 0

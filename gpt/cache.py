@@ -6,10 +6,11 @@ import torch
 
 
 class LayerCache:
-    """Keys and values of one layer, in one buffer allocated at the first append."""
+    """Keys and values of one layer, in buffers of `dtype` allocated at the first append."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, dtype: torch.dtype | None = None) -> None:
         self.capacity = capacity
+        self.dtype = dtype  # None: that of the first keys
         self.length = 0  # positions held, s
         self.keys: torch.Tensor | None = None
         self.values: torch.Tensor | None = None
@@ -17,8 +18,8 @@ class LayerCache:
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """All keys and values so far, (b, h, s, e) each, given the t new ones (b, h, t, e).
 
-        The result is a view of the buffer: valid until the next append.
-        Raises ValueError if the buffer is full.
+        Of the same type as the new ones; it may be a view of the buffer, so it is valid until the
+        next append. Raises ValueError if the buffer is full.
         """
         b, h, t, e = keys.shape
         end = self.length + t
@@ -28,12 +29,16 @@ class LayerCache:
                 "start a new one from the newest tokens."
             )
         if self.keys is None or self.values is None:
-            self.keys = keys.new_empty(b, h, self.capacity, e)
-            self.values = values.new_empty(b, h, self.capacity, e)
+            dtype = self.dtype or keys.dtype
+            self.keys = keys.new_empty(b, h, self.capacity, e, dtype=dtype)
+            self.values = values.new_empty(b, h, self.capacity, e, dtype=dtype)
         self.keys.narrow(2, self.length, t).copy_(keys)
         self.values.narrow(2, self.length, t).copy_(values)
         self.length = end
-        return self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
+        if end == t and self.keys.dtype != keys.dtype:
+            return keys, values  # there are no others to read back
+        held = self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
+        return held[0].to(keys.dtype), held[1].to(keys.dtype)
 
     @property
     def n_bytes(self) -> int:
@@ -46,8 +51,8 @@ class LayerCache:
 class KVCache:
     """One generation's cache, a LayerCache a block; owned by the loop and dropped with it."""
 
-    def __init__(self, n_layers: int, capacity: int) -> None:
-        self.layers = [LayerCache(capacity) for _ in range(n_layers)]
+    def __init__(self, n_layers: int, capacity: int, dtype: torch.dtype | None = None) -> None:
+        self.layers = [LayerCache(capacity, dtype) for _ in range(n_layers)]
 
     @classmethod
     def of_buffers(cls, buffers: list[torch.Tensor], length: int) -> KVCache:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gpt.cache import KVCache
-from gpt.sampling import SamplingOptions, best_token, draw, probabilities, top, uniforms
+from gpt.sampling import SamplingOptions, best_ids, best_token, draw, probabilities, uniforms
 
 if TYPE_CHECKING:
+    from gpt.cache import KVCache
     from gpt.config import GPTConfig
     from gpt.model import GPTModel
 
@@ -102,11 +102,13 @@ def generate(
     ids: Sequence[int] | torch.Tensor,
     options: SamplingOptions,
     stop_id: int | None = None,
+    n_candidates: int = N_CANDIDATES,
 ) -> Iterator[Step]:
     """A `Step` for each new token after `ids`, a list of ints or a tensor (t,) or (1, t).
 
     The newest `context_length` tokens are the context, as in the book; the keys and values of
     what was read are kept until the context is full. A drawn `stop_id` is the last step.
+    Without candidates, `n_candidates=0`, nobody searches the vocabulary for them.
     Raises ValueError if `ids` are empty or out of the vocabulary, or if dropout is active.
     """
     tokens = _as_list(ids)
@@ -120,7 +122,7 @@ def generate(
         raise ValueError(
             f"token id {outside[0]:,} is outside the vocabulary: use 0 to {vocab - 1:,}."
         )
-    return _steps(model, tokens, options.with_seed(), stop_id)
+    return _steps(model, tokens, options.with_seed(), stop_id, n_candidates)
 
 
 def _as_list(ids: Sequence[int] | torch.Tensor) -> list[int]:
@@ -134,18 +136,24 @@ def _as_list(ids: Sequence[int] | torch.Tensor) -> list[int]:
 
 
 def _steps(
-    model: GPTModel, tokens: list[int], options: SamplingOptions, stop_id: int | None
+    model: GPTModel,
+    tokens: list[int],
+    options: SamplingOptions,
+    stop_id: int | None,
+    n_candidates: int,
 ) -> Iterator[Step]:
     context_length = model.cfg.context_length
     assert options.seed is not None
     generator = torch.Generator().manual_seed(options.seed)
     window = tokens[-context_length:]
     capacity = min(context_length, len(window) + options.max_new_tokens - 1)
-    cache: KVCache | None = KVCache(model.cfg.n_layers, capacity)
-    unread = window
+    cache: KVCache | None = model.new_cache(capacity)
+    device = model.pos_emb.weight.device
+    newest = torch.zeros(1, 1, dtype=torch.long, device=device)
+    unread = torch.tensor([window], device=device)
     for index in range(1, options.max_new_tokens + 1):
         logits = _next_logits(model, unread, cache)
-        step = _choose(logits, options, generator, context_tokens=len(window))
+        step = _choose(logits, options, generator, len(window), n_candidates)
         stop = "stop_id" if step.token_id == stop_id else None
         if stop is None and index == options.max_new_tokens:
             stop = "max_new_tokens"
@@ -154,16 +162,17 @@ def _steps(
             return
         yield step
         window = [*window, step.token_id][-context_length:]
-        unread = [step.token_id]
+        unread = newest.fill_(step.token_id)
         if cache is None or cache.length == context_length:
-            cache, unread = None, window  # every position has moved: nothing kept is valid
+            cache = None  # every position has moved: nothing kept is valid
+            unread = torch.tensor([window], device=device)
 
 
 @torch.inference_mode()
-def _next_logits(model: GPTModel, unread: list[int], cache: KVCache | None) -> torch.Tensor:
-    """Logits (1, vocab) after the unread tokens, on the model's device."""
-    ids = torch.tensor([unread], device=model.pos_emb.weight.device)
-    return model(ids, cache=cache, last_only=True)[:, -1]
+def _next_logits(model: GPTModel, unread: torch.Tensor, cache: KVCache | None) -> torch.Tensor:
+    """Logits (1, vocab) after the unread tokens (1, t), float32, on the CPU."""
+    # On the CPU, so that a seed means the same tokens on every device.
+    return model(unread, cache=cache, last_only=True).flatten(1).float().cpu()
 
 
 @torch.inference_mode()
@@ -172,24 +181,20 @@ def _choose(
     options: SamplingOptions,
     generator: torch.Generator,
     context_tokens: int,
+    n_candidates: int,
 ) -> Step:
-    # On the CPU, so that a seed means the same tokens on every device.
-    logits, uniform = logits.float().cpu(), None
     greedy = options.temperature == 0
     # Greedy leaves one token to choose from: the model's own distribution ranks the others.
     shown = torch.softmax(logits, dim=-1) if greedy else probabilities(logits, options)
-    if greedy:
-        token_id = int(best_token(logits))
-    else:
-        uniform = uniforms(generator)
-        token_id = int(draw(shown, uniform))
-    best, ids = top(shown, min(N_CANDIDATES, shown.shape[-1]))  # (1, N_CANDIDATES)
-    found = zip(ids[0].tolist(), best[0].tolist(), strict=True)
+    uniform = None if greedy else uniforms(generator)
+    token_id = int(best_token(logits) if uniform is None else draw(shown, uniform))
+    chances = shown[0].numpy()
+    found = best_ids(shown[0], min(n_candidates, len(chances))).tolist() if n_candidates else []
     assert options.seed is not None
     return Step(
         token_id=token_id,
-        probability=float(shown[0, token_id]),
-        candidates=tuple(Candidate(i, p) for i, p in found),
+        probability=float(chances[token_id]),
+        candidates=tuple(Candidate(i, float(chances[i])) for i in found if chances[i] > 0),
         uniform=None if uniform is None else float(uniform),
         seed=options.seed,
         context_tokens=context_tokens,

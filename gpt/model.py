@@ -116,6 +116,7 @@ class GPTModel(nn.Module):
         self.trf_blocks = nn.Sequential(*[TransformerBlock(cfg) for _ in range(cfg.n_layers)])
         self.final_norm = LayerNorm(cfg.emb_dim)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
+        self.cache_dtype: torch.dtype | None = None  # of what `new_cache` keeps; None: as computed
         # Decodes a token in place of `compute`, where gpt/replay.py recorded one.
         self.replay: Callable[[torch.Tensor, KVCache], torch.Tensor] | None = None
         if cfg.tie_weights:
@@ -139,6 +140,10 @@ class GPTModel(nn.Module):
         if self.replay is not None and cache is not None and self._replays(ids, cache, trace):
             return self.replay(ids, cache)
         return self.compute(ids, cache, trace, last_only)
+
+    def new_cache(self, capacity: int) -> KVCache:
+        """An empty cache for `capacity` positions, to be passed to `forward`."""
+        return KVCache(self.cfg.n_layers, capacity, self.cache_dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles, which have other weights than the recording."""
@@ -179,7 +184,8 @@ class GPTModel(nn.Module):
         check_context(start + ids.shape[1], self.cfg.context_length)
         if ids.is_meta:
             return  # shapes without values: nothing to look at
-        low, high = (int(end) for end in ids.aminmax())
+        ends = (ids, ids) if ids.numel() == 1 else ids.aminmax()  # decoding is to wait for less
+        low, high = map(int, ends)
         if low < 0 or high >= self.cfg.vocab_size:
             raise ValueError(
                 f"token id {low if low < 0 else high} is outside the vocabulary: "

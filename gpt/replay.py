@@ -56,7 +56,7 @@ def record_step(model: GPTModel) -> GPTModel:
     if layer in _unrecordable:
         return model
     _left -= 1  # a failure leaves something behind, too
-    ids, cache = torch.zeros(1, 1, dtype=torch.long), KVCache(model.cfg.n_layers, capacity=2)
+    ids, cache = torch.zeros(1, 1, dtype=torch.long), model.new_cache(capacity=2)
     model(ids, cache)
     example = ids, torch.tensor(1), cache.buffers()
     with warnings.catch_warnings():

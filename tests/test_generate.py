@@ -127,6 +127,24 @@ def test_the_probability_of_a_step_is_that_of_its_token():
         assert sum(p > 0 for p in chances.values()) <= 3
 
 
+def test_candidates_are_tokens_that_could_have_been_drawn():
+    """With top-k at 3 there were ten of them, seven with a probability of 0."""
+    options = SamplingOptions(max_new_tokens=4, top_k=3, seed=1)
+    steps = list(generate(tiny_model(), [1, 2], options))
+    assert [len(step.candidates) for step in steps] == [3] * 4
+    chances = [[c.probability for c in step.candidates] for step in steps]
+    assert all(row == sorted(row, reverse=True) and row[-1] > 0 for row in chances)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.8])
+def test_without_candidates_the_tokens_are_the_same(temperature):
+    options = SamplingOptions(max_new_tokens=12, temperature=temperature, seed=3)
+    whole = list(generate(tiny_model(), [1, 2], options))
+    bare = list(generate(tiny_model(), [1, 2], options, n_candidates=0))
+    assert bare == [replace(step, candidates=()) for step in whole]
+    assert len(next(generate(tiny_model(), [1, 2], options, n_candidates=10**6)).candidates) > 10
+
+
 def test_two_generations_interleaved_on_one_model_do_not_touch_each_other():
     model = tiny_model()
     options = SamplingOptions(max_new_tokens=20, seed=5)

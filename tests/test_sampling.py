@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gpt import SamplingOptions
-from gpt.sampling import best_token, draw, probabilities, top, uniforms
+from gpt.sampling import best_ids, best_token, draw, probabilities, uniforms
 
 
 def rows(n=40, vocab=23, seed=0):
@@ -157,14 +157,26 @@ def test_top_p_keeps_what_sorting_all_tokens_keeps_also_among_equals(top_p, spre
     assert torch.equal(probabilities(logits, SamplingOptions(top_p=top_p)), expected)
 
 
-@pytest.mark.parametrize("n", [1, 97, 128, 5_000, 50_257])
-def test_the_largest_are_those_that_a_sort_finds(n):
-    values = torch.randn(3, n, generator=torch.Generator().manual_seed(n))
-    expected = values.sort(dim=-1, descending=True)
-    for k in {1, min(10, n), min(40, n), n}:
-        largest, ids = top(values, k)
-        assert torch.equal(largest, expected.values[:, :k])
-        assert torch.equal(values.gather(-1, ids), largest)
+@pytest.mark.parametrize("spread", [0.0, 0.3, 40.0], ids=["all equal", "many equal", "few equal"])
+@pytest.mark.parametrize("n", [1, 97, 256, 300, 5_000, 50_257])
+def test_the_best_ids_are_those_that_a_stable_sort_finds(n, spread):
+    values = (torch.randn(n, generator=torch.Generator().manual_seed(n)) * spread).round()
+    expected = values.sort(descending=True, stable=True).indices
+    for k in {1, min(10, n), min(40, n), n // 2 + 1, n}:
+        assert best_ids(values, k).tolist() == expected[:k].tolist()
+
+
+def test_the_best_of_a_few_probabilities_are_found_among_many_zeros():
+    values = torch.zeros(50_257)
+    values[[50_256, 3, 700]] = torch.tensor([0.5, 0.2, 0.3])
+    assert best_ids(values, 5).tolist() == [50_256, 700, 3, 0, 1]
+
+
+def test_the_best_token_may_be_asked_of_one_row_alone():
+    assert int(best_token(torch.tensor([1.0, 3.0, 3.0]))) == 1
+    for damaged in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="logits are not finite"):
+            best_token(torch.tensor([[1.0, damaged, 2.0]]))
 
 
 def test_among_equal_logits_the_lowest_id_is_the_best_token():

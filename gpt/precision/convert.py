@@ -33,6 +33,7 @@ DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
 }
 PRECISIONS = (*DTYPES, "int8")
+_LARGE_CACHE = 2**24  # bytes
 Progress = Callable[[float, str], None]  # how much of a stage is done, 0 to 1, and its name
 
 
@@ -64,10 +65,10 @@ def convert(
     """`model` itself, on `device` and in `precision`; every tensor is copied, none shared.
 
     On the CPU the linear layers and the token embedding are stored in that precision, and all else
-    is float32: norms, positions, the residual stream, keys and values; below float32 long prompts
-    have an attention and a GELU of their own, of precision/prompts.py. On other devices
-    everything is of that type. In place, layer by layer, so at most one exists more than once;
-    the parameters may be memory-mapped and of any floating type. Only float32 can be trained.
+    is float32: norms, positions, the residual stream. Below float32 a large cache keeps float16,
+    and long prompts have an attention and a GELU of their own, of precision/prompts.py. On other
+    devices everything is of that type. In place, layer by layer, so at most one exists more than
+    once; the parameters may be memory-mapped and of any floating type. Only float32 can be trained.
     Raises ValueError if the precision is unknown, unknown on that device, or not the first.
     """
     check_precision(precision, device)
@@ -79,6 +80,7 @@ def convert(
     dtype = torch.float32 if on_cpu else DTYPES[precision]
     swap = on_cpu and precision != "float32"
     if swap:
+        model.cache_dtype = cache_dtype(model.cfg)
         _swap_in_blocks(model, precision)
     places = _places(model)
     for index, (parent, name) in enumerate(places):
@@ -143,6 +145,16 @@ def weight_bytes(cfg: GPTConfig | Mapping[str, Any], precision: str) -> int:
     channels = 9 * d * blocks + cfg.vocab_size  # each with a scale
     rows = head + 4 * cfg.vocab_size if cfg.tie_weights and packed_int8_is_faster() else 0
     return in_blocks + head + rows + 2 * table + 4 * (whole + channels)
+
+
+def cache_dtype(cfg: GPTConfig) -> torch.dtype | None:
+    """Of the keys and values that a model below float32 keeps on the CPU; None: as computed.
+
+    They are read for every token. Half as many bytes take less time, converting them included,
+    once they are too many for a processor to keep beside the weights.
+    """
+    n_bytes = 2 * cfg.n_layers * cfg.context_length * cfg.emb_dim * torch.float32.itemsize
+    return torch.float16 if n_bytes > _LARGE_CACHE else None
 
 
 def _return_freed_memory() -> None:

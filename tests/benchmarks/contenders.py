@@ -38,20 +38,18 @@ class Ours:
         from gpt import SamplingOptions, generate
 
         options = SamplingOptions(max_new_tokens=tokens + 1, temperature=0)
-        steps = generate(self.model, prompt_of(prompt), options)
+        steps = generate(self.model, prompt_of(prompt), options, n_candidates=0)
         next(steps)
         return timed(lambda: sum(1 for _ in steps))
 
     def prefill(self, tokens: int) -> float:
         import torch
 
-        from gpt.cache import KVCache
-
         ids = torch.tensor([prompt_of(tokens)])
 
         @torch.inference_mode()
         def read() -> None:
-            cache = KVCache(self.model.cfg.n_layers, tokens)
+            cache = self.model.new_cache(tokens)
             int(self.model(ids, cache=cache, last_only=True).argmax())
 
         return timed(read)
@@ -59,9 +57,7 @@ class Ours:
     def batch(self, tokens: int, rows: int) -> float:
         import torch
 
-        from gpt.cache import KVCache
-
-        cache = KVCache(self.model.cfg.n_layers, tokens + 4)
+        cache = self.model.new_cache(tokens + 4)
         ids = torch.tensor([prompt_of(4, row) for row in range(rows)])
 
         @torch.inference_mode()
