@@ -170,13 +170,8 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     )
     seed = "same seed, same text on one machine (default: drawn, and told)"
     add("--seed", type=int, metavar="S", help=seed)
-    devices = ", ".join(available_devices())
-    add(
-        "--device",
-        default="cpu",
-        metavar="D",
-        help=f"this machine has {devices} (default: %(default)s)",
-    )
+    device = f"this machine has {', '.join(available_devices())} (default: %(default)s)"
+    add("--device", default="cpu", metavar="D", help=device)
     add(
         "--precision",
         default="auto",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gpt.sampling import SamplingOptions, best_ids, best_token, draw, probabilities, uniforms
+from gpt.sampling import SamplingOptions, best_ids, check_finite, draw, probabilities, uniforms
 
 if TYPE_CHECKING:
     from gpt.cache import KVCache
@@ -109,9 +109,12 @@ def generate(
     The newest `context_length` tokens are the context, as in the book; the keys and values of
     what was read are kept until the context is full. A drawn `stop_id` is the last step.
     Without candidates, `n_candidates=0`, nobody searches the vocabulary for them.
-    Raises ValueError if `ids` are empty or out of the vocabulary, or if dropout is active.
+    Raises ValueError if `ids` are empty or out of the vocabulary, if dropout is active, or if
+    `n_candidates` is negative.
     """
     tokens = _as_list(ids)
+    if n_candidates < 0:
+        raise ValueError(f"n_candidates is {n_candidates}: use 0 (none) or more.")
     if not tokens:
         raise ValueError("there are no tokens to continue: use a prompt of at least one token.")
     if model.training and model.cfg.drop_rate > 0:
@@ -152,8 +155,7 @@ def _steps(
     newest = torch.zeros(1, 1, dtype=torch.long, device=device)
     unread = torch.tensor([window], device=device)
     for index in range(1, options.max_new_tokens + 1):
-        logits = _next_logits(model, unread, cache)
-        step = _choose(logits, options, generator, len(window), n_candidates)
+        step = _next_step(model, unread, cache, options, generator, len(window), n_candidates)
         stop = "stop_id" if step.token_id == stop_id else None
         if stop is None and index == options.max_new_tokens:
             stop = "max_new_tokens"
@@ -169,31 +171,34 @@ def _steps(
 
 
 @torch.inference_mode()
-def _next_logits(model: GPTModel, unread: torch.Tensor, cache: KVCache | None) -> torch.Tensor:
-    """Logits (1, vocab) after the unread tokens (1, t), float32, on the CPU."""
-    # On the CPU, so that a seed means the same tokens on every device.
-    return model(unread, cache=cache, last_only=True).flatten(1).float().cpu()
-
-
-@torch.inference_mode()
-def _choose(
-    logits: torch.Tensor,
+def _next_step(
+    model: GPTModel,
+    unread: torch.Tensor,
+    cache: KVCache | None,
     options: SamplingOptions,
     generator: torch.Generator,
     context_tokens: int,
     n_candidates: int,
 ) -> Step:
-    greedy = options.temperature == 0
-    # Greedy leaves one token to choose from: the model's own distribution ranks the others.
-    shown = torch.softmax(logits, dim=-1) if greedy else probabilities(logits, options)
-    uniform = None if greedy else uniforms(generator)
-    token_id = int(best_token(logits) if uniform is None else draw(shown, uniform))
-    chances = shown[0].numpy()
+    """Reads the tokens (1, t) and chooses the one after them."""
+    logits = model(unread, cache=cache, last_only=True).flatten(1)  # (1, vocab)
+    # On the CPU, so that a seed means the same tokens on every device.
+    logits, uniform = logits.float().cpu(), None
+    if options.temperature == 0:
+        # One token is left to choose from: the model's own distribution ranks the others.
+        shown = torch.softmax(logits, dim=-1)
+        token_id = int(logits.numpy().argmax())  # the first of equals, in a tenth of torch's time
+    else:
+        shown, uniform = probabilities(logits, options), uniforms(generator)
+        token_id = int(draw(shown, uniform))
+    chances = shown.numpy()[0]
+    probability = float(chances[token_id])
+    check_finite(probability)
     found = best_ids(shown[0], min(n_candidates, len(chances))).tolist() if n_candidates else []
     assert options.seed is not None
     return Step(
         token_id=token_id,
-        probability=float(chances[token_id]),
+        probability=probability,
         candidates=tuple(Candidate(i, float(chances[i])) for i in found if chances[i] > 0),
         uniform=None if uniform is None else float(uniform),
         seed=options.seed,

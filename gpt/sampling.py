@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -62,7 +63,7 @@ def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tenso
         winner = best_token(logits).unsqueeze(-1).to(logits.device)
         return torch.zeros_like(logits).scatter_(-1, winner, 1.0)
     best = logits.amax(dim=-1, keepdim=True)
-    _check_finite(_as_numpy(best))
+    check_finite(float(best.sum()))
     kept = logits if options.top_k is None else _keep_top_k(logits, options.top_k)
     # Shifted by the maximum first, and by no less than float32 can hold, nothing overflows.
     temperature = max(options.temperature, _SMALLEST_TEMPERATURE)
@@ -97,7 +98,7 @@ def best_token(logits: torch.Tensor) -> torch.Tensor:
     """
     rows = _as_numpy(logits)  # numpy finds the largest in half of torch's time
     ids = rows.argmax(axis=-1)  # the first of equals, and a NaN before all else
-    _check_finite(np.take_along_axis(rows, ids[..., None], axis=-1))
+    check_finite(float(rows.max(axis=-1).sum()))
     return torch.as_tensor(ids)
 
 
@@ -123,8 +124,9 @@ def _as_numpy(values: torch.Tensor) -> np.ndarray:
     return values.detach().float().cpu().numpy()
 
 
-def _check_finite(largest: np.ndarray) -> None:
-    if not np.isfinite(largest).all():
+def check_finite(number: float) -> None:
+    """Raises ValueError unless `number`, the largest logit or what was made of it, is finite."""
+    if not math.isfinite(number):
         raise ValueError("the model's logits are not finite: its weights are damaged.")
 
 
@@ -141,7 +143,7 @@ def _keep_top_p(distribution: torch.Tensor, top_p: float) -> torch.Tensor:
     def nucleus(row: torch.Tensor) -> torch.Tensor:
         for size in (min(_NUCLEUS, len(row)), len(row)):
             ids = best_ids(row, size)
-            best = row[ids]
+            best = row[ids].cpu()
             inside = best.cumsum(dim=0, dtype=torch.float64) - best < top_p
             if not inside[-1]:
                 break  # what is left out has less

@@ -143,6 +143,8 @@ def test_without_candidates_the_tokens_are_the_same(temperature):
     bare = list(generate(tiny_model(), [1, 2], options, n_candidates=0))
     assert bare == [replace(step, candidates=()) for step in whole]
     assert len(next(generate(tiny_model(), [1, 2], options, n_candidates=10**6)).candidates) > 10
+    with pytest.raises(ValueError, match=r"n_candidates is -1: use 0 \(none\) or more"):
+        generate(tiny_model(), [1, 2], options, n_candidates=-1)
 
 
 def test_two_generations_interleaved_on_one_model_do_not_touch_each_other():

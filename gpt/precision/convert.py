@@ -76,29 +76,35 @@ def convert(
         raise ValueError("this model is converted already: load it again in another precision.")
     model.replay = None  # it would go on with the tensors of before
     target = torch.device(device)
-    on_cpu = target.type == "cpu"
-    dtype = torch.float32 if on_cpu else DTYPES[precision]
-    swap = on_cpu and precision != "float32"
-    if swap:
+    if target.type == "cpu" and precision != "float32":
         model.cache_dtype = cache_dtype(model.cfg)
         _swap_in_blocks(model, precision)
     places = _places(model)
     for index, (parent, name) in enumerate(places):
-        child = getattr(parent, name)
-        if name == "tok_emb" and model.cfg.tie_weights:
-            setattr(parent, name, _tied_embedding(child, model.out_head))
-        elif swap and name != "pos_emb" and isinstance(child, (nn.Linear, nn.Embedding)):
-            setattr(parent, name, _stored(child, precision, is_head=name == "out_head"))
-            _return_freed_memory()
-        else:
-            _copy(child, target, dtype, trainable=not swap)
-            if on_cpu and isinstance(child, nn.Linear) and float32_way() == "parts":
-                setattr(parent, name, PartsLinear(child))
+        setattr(parent, name, _converted(getattr(parent, name), name, model, precision, target))
         if progress is not None:
             progress((index + 1) / len(places), "reading")
-    if not on_cpu:
+    if target.type != "cpu":
         check_native(str(target), precision)
     return model
+
+
+def _converted(
+    child: nn.Module, name: str, model: GPTModel, precision: str, target: torch.device
+) -> nn.Module:
+    """What takes the place of `child`, the `name` of a module of `model`: it, or another."""
+    on_cpu = target.type == "cpu"
+    swap = on_cpu and precision != "float32"
+    if name == "tok_emb" and model.cfg.tie_weights:
+        return _tied_embedding(child, model.out_head)
+    if swap and name != "pos_emb" and isinstance(child, (nn.Linear, nn.Embedding)):
+        stored = _stored(child, precision, is_head=name == "out_head")
+        _return_freed_memory()
+        return stored
+    _copy(child, target, torch.float32 if on_cpu else DTYPES[precision], trainable=not swap)
+    if on_cpu and isinstance(child, nn.Linear) and float32_way() == "parts":
+        return PartsLinear(child)
+    return child
 
 
 @cache

@@ -22,7 +22,9 @@ def prompt_of(tokens: int, row: int = 0) -> list[int]:
 
 
 class Ours:
-    """This package: `generate` for one sequence, the model and its cache for a batch."""
+    """This package: `generate` for one sequence, without the candidates that no peer gives; the
+    model and its cache for a batch.
+    """
 
     def __init__(self, folder: Path, setting: str) -> None:
         import torch
