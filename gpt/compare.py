@@ -52,7 +52,8 @@ class Measured(Quality):
 def compare(reference: GPTModel, other: GPTModel, ids: torch.Tensor) -> Quality:
     """How `other` predicts `ids` (n,), against `reference`: windows as in `gpt/evaluate.py`.
 
-    Whole windows take the kernels for many rows; those for one row lose no more.
+    Whole windows take the kernels for many rows; those for one row lose no more. They need no
+    cache, so what a float16 one costs is not in it.
     Raises ValueError if there are fewer than two tokens.
     """
     if len(ids) < 2:

@@ -151,9 +151,7 @@ def _steps(
     window = tokens[-context_length:]
     capacity = min(context_length, len(window) + options.max_new_tokens - 1)
     cache: KVCache | None = model.new_cache(capacity)
-    device = model.pos_emb.weight.device
-    newest = torch.zeros(1, 1, dtype=torch.long, device=device)
-    unread = torch.tensor([window], device=device)
+    unread = window
     for index in range(1, options.max_new_tokens + 1):
         step = _next_step(model, unread, cache, options, generator, len(window), n_candidates)
         stop = "stop_id" if step.token_id == stop_id else None
@@ -164,24 +162,26 @@ def _steps(
             return
         yield step
         window = [*window, step.token_id][-context_length:]
-        unread = newest.fill_(step.token_id)
+        unread = [step.token_id]
         if cache is None or cache.length == context_length:
-            cache = None  # every position has moved: nothing kept is valid
-            unread = torch.tensor([window], device=device)
+            cache, unread = None, window  # every position has moved: nothing kept is valid
 
 
 @torch.inference_mode()
 def _next_step(
     model: GPTModel,
-    unread: torch.Tensor,
+    unread: list[int],
     cache: KVCache | None,
     options: SamplingOptions,
     generator: torch.Generator,
     context_tokens: int,
     n_candidates: int,
 ) -> Step:
-    """Reads the tokens (1, t) and chooses the one after them."""
-    logits = model(unread, cache=cache, last_only=True).flatten(1)  # (1, vocab)
+    """Reads the unread tokens and chooses the one after them."""
+    one = len(unread) == 1  # made from a list it takes twice as long
+    ids = torch.full((1, 1), unread[0]) if one else torch.tensor([unread])  # (1, t)
+    ids = ids.to(model.pos_emb.weight.device)
+    logits = model(ids, cache=cache, last_only=True).flatten(1)  # (1, vocab)
     # On the CPU, so that a seed means the same tokens on every device.
     logits, uniform = logits.float().cpu(), None
     if options.temperature == 0:

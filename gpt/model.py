@@ -107,6 +107,8 @@ class GPTModel(nn.Module):
     before the constructor gives the book's weights and its state dicts load by name.
     """
 
+    cache_dtype: torch.dtype | None = None  # of what `new_cache` keeps; None: as computed
+
     def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
         super().__init__()
         self.cfg = cfg = as_config(cfg)
@@ -116,7 +118,6 @@ class GPTModel(nn.Module):
         self.trf_blocks = nn.Sequential(*[TransformerBlock(cfg) for _ in range(cfg.n_layers)])
         self.final_norm = LayerNorm(cfg.emb_dim)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
-        self.cache_dtype: torch.dtype | None = None  # of what `new_cache` keeps; None: as computed
         # Decodes a token in place of `compute`, where gpt/replay.py recorded one.
         self.replay: Callable[[torch.Tensor, KVCache], torch.Tensor] | None = None
         if cfg.tie_weights:

@@ -63,7 +63,7 @@ def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tenso
         winner = best_token(logits).unsqueeze(-1).to(logits.device)
         return torch.zeros_like(logits).scatter_(-1, winner, 1.0)
     best = logits.amax(dim=-1, keepdim=True)
-    check_finite(float(best.sum()))
+    check_finite(float(best.sum(dtype=torch.float64)))
     kept = logits if options.top_k is None else _keep_top_k(logits, options.top_k)
     # Shifted by the maximum first, and by no less than float32 can hold, nothing overflows.
     temperature = max(options.temperature, _SMALLEST_TEMPERATURE)
@@ -96,27 +96,41 @@ def best_token(logits: torch.Tensor) -> torch.Tensor:
 
     Raises ValueError if it is not finite.
     """
-    rows = _as_numpy(logits)  # numpy finds the largest in half of torch's time
+    rows = _as_numpy(logits)  # numpy finds the largest in a tenth of torch's time
     ids = rows.argmax(axis=-1)  # the first of equals, and a NaN before all else
-    check_finite(float(rows.max(axis=-1).sum()))
+    check_finite(float(rows.max(axis=-1).sum(dtype=np.float64)))
     return torch.as_tensor(ids)
 
 
 def best_ids(values: torch.Tensor, k: int) -> torch.Tensor:
     """Ids (k,) of the k largest of `values` (vocab,), best first, among equals the lower first.
 
-    k blocks have a number that is no less than `floor`: what is less is never sorted. This takes
-    a third of the time of torch.topk, which does not say which of equals it takes.
+    For a few of many in less time than torch.topk, which does not say which of equals it takes.
     """
     row = _as_numpy(values)
+    ids = _largest(row, k)
+    return torch.from_numpy(ids[np.argsort(-row[ids], kind="stable")])
+
+
+def _largest(row: np.ndarray, k: int) -> np.ndarray:
+    """Ids (k,) of the k largest of `row` (vocab,), in no order but that of equals: lower first.
+
+    k blocks hold a number that is no less than `floor`, where there are so many: what is less
+    is not looked at again.
+    """
     blocks = torch.from_numpy(row[: len(row) // _BLOCK * _BLOCK]).view(-1, _BLOCK)
-    maxima = blocks.amax(dim=-1).numpy() if k <= len(blocks) else row
-    floor = np.partition(maxima, -k)[-k]
-    above = np.flatnonzero(row > floor)
-    ids = above[np.argsort(-row[above], kind="stable")[:k]]
-    if len(ids) < k:
-        ids = np.append(ids, np.flatnonzero(row == floor)[: k - len(ids)])
-    return torch.from_numpy(ids)
+    if k <= len(blocks):
+        floor = np.partition(blocks.amax(dim=-1).numpy(), -k)[-k]
+        ids = np.flatnonzero(row >= floor)
+        if len(ids) <= k * _BLOCK:  # else nearly all are equal, such as 0
+            return ids[np.argsort(-row[ids], kind="stable")[:k]]
+    return _down_to(row, np.partition(row, -k)[-k], k)
+
+
+def _down_to(row: np.ndarray, border: float, count: int) -> np.ndarray:
+    """Ids of the `count` largest of `row`, given the smallest of them; of equals the lower ids."""
+    above = np.flatnonzero(row > border)
+    return np.append(above, np.flatnonzero(row == border)[: count - len(above)])
 
 
 def _as_numpy(values: torch.Tensor) -> np.ndarray:
@@ -134,35 +148,35 @@ def _keep_top_k(logits: torch.Tensor, top_k: int) -> torch.Tensor:
     """`logits` with -inf outside the k largest; of equals at the border the lower ids stay."""
     if top_k >= logits.shape[-1]:
         return logits
-    return _only(logits, -torch.inf, lambda row: best_ids(row, top_k))
+    return _only(logits, -torch.inf, lambda row: _largest(row, top_k))
 
 
 def _keep_top_p(distribution: torch.Tensor, top_p: float) -> torch.Tensor:
     """The smallest set of most probable tokens that reaches `top_p`, renormalised."""
 
-    def nucleus(row: torch.Tensor) -> torch.Tensor:
+    def nucleus(row: np.ndarray) -> np.ndarray:
         for size in (min(_NUCLEUS, len(row)), len(row)):
-            ids = best_ids(row, size)
-            best = row[ids].cpu()
-            inside = best.cumsum(dim=0, dtype=torch.float64) - best < top_p
+            best = np.sort(np.partition(row, -size)[-size:])[::-1]
+            inside = best.cumsum(dtype=np.float64) - best < top_p  # mass of the better tokens
             if not inside[-1]:
                 break  # what is left out has less
-        return ids[inside]
+        count = int(inside.sum())
+        return _down_to(row, best[count - 1], count)
 
     kept = _only(distribution, 0.0, nucleus)
     return kept / kept.sum(dim=-1, keepdim=True)
 
 
 def _only(
-    values: torch.Tensor, other: float, ids_of: Callable[[torch.Tensor], torch.Tensor]
+    values: torch.Tensor, other: float, ids_of: Callable[[np.ndarray], np.ndarray]
 ) -> torch.Tensor:
     """`values` (..., vocab) with `other` but where `ids_of` each row says."""
-    kept = torch.full_like(values, other)
-    vocab = values.shape[-1]
-    for row, kept_row in zip(values.reshape(-1, vocab), kept.view(-1, vocab), strict=True):
-        ids = ids_of(row)
-        kept_row[ids] = row[ids]
-    return kept
+    rows = _as_numpy(values).reshape(-1, values.shape[-1])
+    kept = np.zeros(rows.shape, dtype=bool)
+    for row, kept_row in zip(rows, kept, strict=True):
+        kept_row[ids_of(row)] = True
+    left_out = torch.from_numpy(~kept).view(values.shape).to(values.device)
+    return values.masked_fill(left_out, other)
 
 
 def _check_whole(name: str, value: object, low: int, off: str = "") -> None:

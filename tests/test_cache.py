@@ -73,7 +73,7 @@ def test_a_half_cache_gives_nearly_what_a_float32_cache_gives(precision, chunk, 
     assert error > 0 or precision != "int8"  # bfloat16's products are numbers of float16, too
 
 
-@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_a_recording_serves_caches_of_either_type(precision, monkeypatch):
     """It is made with one, and its operations are repeated on what it is given."""
     model = record_step(halves(precision, monkeypatch))

@@ -157,6 +157,14 @@ def test_two_generations_interleaved_on_one_model_do_not_touch_each_other():
     assert list(model.buffers()) == []
 
 
+def test_a_run_may_go_on_outside_the_inference_mode_that_it_began_in():
+    """One tensor for all new ids was an inference tensor if the first step came inside."""
+    run = generate(tiny_model(), [1, 2], GREEDY)
+    with torch.inference_mode():
+        first = next(run)
+    assert ids_of([first, *run]) == ids_of(generate(tiny_model(), [1, 2], GREEDY))
+
+
 def test_no_forward_pass_is_made_whose_result_is_not_used():
     class Counting(GPTModel):
         passes = 0

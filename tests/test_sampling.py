@@ -172,6 +172,26 @@ def test_the_best_of_a_few_probabilities_are_found_among_many_zeros():
     assert best_ids(values, 5).tolist() == [50_256, 700, 3, 0, 1]
 
 
+@pytest.mark.parametrize("filtered", [{"top_k": 5}, {"top_p": 0.5}], ids=str)
+def test_filters_take_logits_of_any_layout_that_want_a_gradient(filtered):
+    """Rows were written into a view, which neither a gradient nor permuted logits allow."""
+    logits = torch.randn(2, 3, 97, generator=torch.Generator().manual_seed(0))
+    options = SamplingOptions(**filtered)
+    expected = probabilities(logits.transpose(0, 1).contiguous(), options)
+    assert torch.equal(probabilities(logits.transpose(0, 1), options), expected)
+    found = probabilities(logits.requires_grad_(), options)
+    assert torch.equal(found.detach().transpose(0, 1), expected)
+    found[..., 0].sum().backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_large_logits_of_several_rows_are_finite_together():
+    """Their float32 sum is not, and they were refused."""
+    large = torch.tensor([[3e38, 0.0]] * 3)
+    assert probabilities(large, SamplingOptions())[:, 0].tolist() == [1, 1, 1]
+    assert best_token(large).tolist() == [0, 0, 0]
+
+
 def test_the_best_token_may_be_asked_of_one_row_alone():
     assert int(best_token(torch.tensor([1.0, 3.0, 3.0]))) == 1
     for damaged in (math.nan, math.inf):
