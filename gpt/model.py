@@ -185,7 +185,7 @@ class GPTModel(nn.Module):
         check_context(start + ids.shape[1], self.cfg.context_length)
         if ids.is_meta:
             return  # shapes without values: nothing to look at
-        ends = (ids, ids) if ids.numel() == 1 else ids.aminmax()  # decoding is to wait for less
+        ends = (ids, ids) if ids.numel() == 1 else ids.aminmax()  # one is no search
         low, high = map(int, ends)
         if low < 0 or high >= self.cfg.vocab_size:
             raise ValueError(

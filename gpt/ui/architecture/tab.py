@@ -208,8 +208,8 @@ def _measure(page: Layout) -> None:
         yield [text, *idle]
 
     quiet: dict[str, Any] = {"api_visibility": "private", "queue": False}
-    waiting = [note_html("Waiting for the machine …"), *busy]
-    running = page.measure.click(lambda: waiting, None, outputs, **quiet).then(
+    waiting = note_html("Waiting for the machine …")
+    running = page.measure.click(lambda: [waiting, *busy], None, outputs, **quiet).then(
         run,
         [*page.controls.components, *page.job.components],
         outputs,
