@@ -15,8 +15,9 @@ except ImportError:
 import gradio as gr
 
 from gpt import Tokenizer
-from gpt.devices import keep_freed_memory, usable_device
+from gpt.devices import usable_device
 from gpt.models import Registry
+from gpt.pages import keep_freed_memory
 from gpt.ui import architecture, cores, generation, internals
 from gpt.ui.cancelling import end_cancelled_runs_in_silence
 

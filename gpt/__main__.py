@@ -19,6 +19,7 @@ from gpt.config import PRESETS, GPTConfig
 from gpt.devices import available_devices
 from gpt.generate import generate, plan
 from gpt.models import config_of, load_model
+from gpt.pages import keep_freed_memory
 from gpt.precision import DTYPES, PRECISIONS
 from gpt.replay import record_step
 from gpt.sampling import SamplingOptions
@@ -292,4 +293,5 @@ def _progress() -> Any:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

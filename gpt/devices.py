@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import math
 import os
 from pathlib import Path
@@ -11,8 +9,6 @@ from pathlib import Path
 import torch
 
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt, of its malloc.h
-_KEPT_BYTES, _LARGE_BYTES = 256 * 2**20, 32 * 2**20
 
 
 def available_devices() -> list[str]:
@@ -47,19 +43,3 @@ def usable_cores() -> int:
     if os.environ.get("CPU_CORES", "").isdigit():  # set on Spaces
         limits.append(int(os.environ["CPU_CORES"]))
     return max(1, min(limits))
-
-
-def keep_freed_memory() -> bool:
-    """Whether the C library (glibc) took it: the memory of tensors just freed serves the next.
-
-    Otherwise each prompt's tensors go back to the system, and their pages are made anew for the
-    next: a tenth of the time. Up to 256 MiB at the end of each of its heaps stay; what is larger
-    than 32 MiB, as a head is, goes back as before.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        return all(
-            mallopt(name, value)
-            for name, value in ((_TRIM_THRESHOLD, _KEPT_BYTES), (_MMAP_THRESHOLD, _LARGE_BYTES))
-        )
-    return False

@@ -20,13 +20,14 @@ ALLOWED = {
     "sampling": set(),
     "tokenizer": set(),
     "devices": set(),
+    "pages": set(),
     "attention": {"config", "cache", "trace"},
     "model": {"attention", "config", "cache", "trace"},
     "generate": {"cache", "sampling"},
     "replay": {"cache"},
     "accounting": {"config", "trace"},
     "internals": {"config", "trace", "sampling"},
-    "precision": {"attention", "config", "model"},
+    "precision": {"attention", "config", "model", "pages"},
     "checkpoints": {"config", "model", "precision", "tokenizer", "devices"},
     "models": {"config", "model", "precision", "checkpoints", "accounting", "sampling", "replay"},
     "corpus": {"config", "model", "tokenizer"},
@@ -40,7 +41,8 @@ ALLOWED = {
 }
 TYPES_FOR_ALL = {"config", "model", "trace"}  # under `if TYPE_CHECKING:` a name costs nothing
 OPENS_FILES = {
-    "checkpoints", "models", "tokenizer", "train", "corpus", "devices", "compare", "__main__", "ui",
+    "checkpoints", "models", "tokenizer", "train", "corpus", "devices", "pages", "compare",
+    "__main__", "ui",
 }  # fmt: skip
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -14,6 +12,7 @@ from torch import nn
 from gpt.attention import MultiHeadAttention
 from gpt.config import GPTConfig, as_config
 from gpt.model import GPTModel
+from gpt.pages import return_freed_memory, use_huge_pages
 from gpt.precision.choice import half_linear, int8_linear, packed_int8_is_faster
 from gpt.precision.kernels import float32_way
 from gpt.precision.layers import (
@@ -34,6 +33,7 @@ DTYPES: dict[str, torch.dtype] = {
 }
 PRECISIONS = (*DTYPES, "int8")
 _LARGE_CACHE = 2**24  # bytes
+_IN_CACHE = 2**25  # bytes of weights that a processor may keep from one token to the next
 Progress = Callable[[float, str], None]  # how much of a stage is done, 0 to 1, and its name
 
 
@@ -87,6 +87,8 @@ def convert(
             progress((index + 1) / len(places), "reading")
     if target.type != "cpu":
         check_native(str(target), precision)
+    elif weight_bytes(model.cfg, precision) > _IN_CACHE:
+        use_huge_pages()
     return model
 
 
@@ -100,7 +102,7 @@ def _converted(
         return _tied_embedding(child, model.out_head)
     if swap and name != "pos_emb" and isinstance(child, (nn.Linear, nn.Embedding)):
         stored = _stored(child, precision, is_head=name == "out_head")
-        _return_freed_memory()
+        return_freed_memory()
         return stored
     _copy(child, target, torch.float32 if on_cpu else DTYPES[precision], trainable=not swap)
     if on_cpu and isinstance(child, nn.Linear) and float32_way() == "parts":
@@ -165,12 +167,6 @@ def cache_dtype(cfg: GPTConfig) -> torch.dtype | None:
     return torch.float16 if n_bytes > _LARGE_CACHE else None
 
 
-def _return_freed_memory() -> None:
-    """What packing freed goes back to the system, where the C library (glibc) keeps it."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def named_weights(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:
     """The parameters under the names that a model has before `convert`; a tied one appears once.
 
@@ -226,7 +222,7 @@ def _swap_in_blocks(model: GPTModel, precision: str) -> None:
         _join_projections(block.att, precision)
         block.att.attend = attention()
         block.ff.layers[1] = PromptGELU()
-        _return_freed_memory()
+        return_freed_memory()
 
 
 def _join_projections(att: MultiHeadAttention, precision: str) -> None:

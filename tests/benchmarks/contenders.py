@@ -30,7 +30,7 @@ class Ours:
         import torch
 
         from gpt import load_model, record_step
-        from gpt.devices import keep_freed_memory
+        from gpt.pages import keep_freed_memory
 
         keep_freed_memory()  # as app.py does
         torch.set_num_threads(THREADS)
