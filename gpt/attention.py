@@ -16,7 +16,9 @@ from gpt.cache import LayerCache
 from gpt.config import check_context, check_heads
 from gpt.trace import Trace, record
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # as `attend` below
+Attend = Callable[  # as `attend` below
+    [torch.Tensor, torch.Tensor, torch.Tensor, LayerCache | None], torch.Tensor
+]
 
 
 class MultiHeadAttention(nn.Module):
@@ -44,7 +46,7 @@ class MultiHeadAttention(nn.Module):
         self.W_qkv: nn.Module | None = None  # the three as one, where gpt/precision joined them
         self.out_proj = nn.Linear(d_out, d_out)
         self.dropout = nn.Dropout(dropout)
-        self.attend: Attend = attend  # gpt/precision has one for long prompts
+        self.attend: Attend = attend  # gpt/precision has faster ones
         self.register_load_state_dict_pre_hook(_drop_book_mask)
 
     def forward(
@@ -70,7 +72,8 @@ class MultiHeadAttention(nn.Module):
         if trace is not None or (self.training and self.dropout.p > 0):
             heads = self._attend_step_by_step(queries, keys, values, trace)
         else:
-            heads = self.attend(queries, keys, values)  # the same without the (t, s) matrix
+            # The same without the (t, s) matrix.
+            heads = self.attend(queries, keys, values, cache)
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # the heads side by side
 
     def _project(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
@@ -83,6 +86,7 @@ class MultiHeadAttention(nn.Module):
     def _attend_step_by_step(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, trace: Trace | None
     ) -> torch.Tensor:
+        keys, values = keys.to(queries.dtype), values.to(queries.dtype)
         scores = record(trace, "scores", queries @ keys.transpose(2, 3))  # (b, h, t, s)
         hidden = ~causal_mask(*scores.shape[2:], device=scores.device)
         scaled = scores / keys.shape[-1] ** 0.5
@@ -91,12 +95,19 @@ class MultiHeadAttention(nn.Module):
         return record(trace, "heads", self.dropout(attention) @ values)  # (b, h, t, e)
 
 
-def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def attend(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    cache: LayerCache | None = None,
+) -> torch.Tensor:
     """softmax(Q K^T / sqrt(e)) V by torch's fused kernel; (b, h, t, e) over (b, h, s, e).
 
     Query i of the t sees keys 0 .. s - t + i. torch's `is_causal` aligns top left instead, so
-    it serves only t = s; one query sees every key and needs no mask.
+    it serves only t = s; one query sees every key and needs no mask. `cache`, in which the keys
+    and values may lie, is for ways that read it themselves.
     """
+    keys, values = keys.to(queries.dtype), values.to(queries.dtype)
     t, s = queries.shape[2], keys.shape[2]
     mask = causal_mask(t, s, device=queries.device) if 1 < t < s else None
     return F.scaled_dot_product_attention(

@@ -5,12 +5,31 @@ from __future__ import annotations
 import torch
 
 
+class _Rows:
+    """Which rows of the values' buffer are held: the same in all layers, so found once a step."""
+
+    def __init__(self) -> None:
+        self._found_for: tuple[torch.Size, int] | None = None
+
+    def find(self, shape: torch.Size, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._found_for != (shape, length):
+            b, h, capacity, _ = shape
+            head = torch.arange(b * h)
+            self._ids = (head.unsqueeze(1) * capacity + torch.arange(length)).view(-1)
+            self._starts = head * length
+            self._found_for = shape, length
+        return self._ids, self._starts
+
+
 class LayerCache:
     """Keys and values of one layer, in buffers of `dtype` allocated at the first append."""
 
-    def __init__(self, capacity: int, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, capacity: int, dtype: torch.dtype | None = None, rows: _Rows | None = None
+    ) -> None:
         self.capacity = capacity
         self.dtype = dtype  # None: that of the first keys
+        self._rows = rows or _Rows()
         self.length = 0  # positions held, s
         self.keys: torch.Tensor | None = None
         self.values: torch.Tensor | None = None
@@ -18,8 +37,8 @@ class LayerCache:
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """All keys and values so far, (b, h, s, e) each, given the t new ones (b, h, t, e).
 
-        Of the same type as the new ones; it may be a view of the buffer, so it is valid until the
-        next append. Raises ValueError if the buffer is full.
+        Views of the buffers, of their type, valid until the next append; or the new ones, where
+        there are no others and the type is another. Raises ValueError if the buffer is full.
         """
         b, h, t, e = keys.shape
         end = self.length + t
@@ -36,9 +55,16 @@ class LayerCache:
         self.values.narrow(2, self.length, t).copy_(values)
         self.length = end
         if end == t and self.keys.dtype != keys.dtype:
-            return keys, values  # there are no others to read back
-        held = self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
-        return held[0].to(keys.dtype), held[1].to(keys.dtype)
+            return keys, values  # nothing is rounded before it is read back
+        return self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
+
+    def value_table(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The values' buffer as rows (b h capacity, e); ids (b h s,) of those that are held, head
+        after head; and where the ids of each head begin (b h,).
+        """
+        assert self.values is not None, "nothing was appended"
+        ids, starts = self._rows.find(self.values.shape, self.length)
+        return self.values.view(-1, self.values.shape[3]), ids, starts
 
     @property
     def n_bytes(self) -> int:
@@ -52,7 +78,8 @@ class KVCache:
     """One generation's cache, a LayerCache a block; owned by the loop and dropped with it."""
 
     def __init__(self, n_layers: int, capacity: int, dtype: torch.dtype | None = None) -> None:
-        self.layers = [LayerCache(capacity, dtype) for _ in range(n_layers)]
+        rows = _Rows()
+        self.layers = [LayerCache(capacity, dtype, rows) for _ in range(n_layers)]
 
     @classmethod
     def of_buffers(cls, buffers: list[torch.Tensor], length: int) -> KVCache:

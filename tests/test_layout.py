@@ -27,7 +27,7 @@ ALLOWED = {
     "replay": {"cache"},
     "accounting": {"config", "trace"},
     "internals": {"config", "trace", "sampling"},
-    "precision": {"attention", "config", "model", "pages"},
+    "precision": {"attention", "cache", "config", "model", "pages"},
     "checkpoints": {"config", "model", "precision", "tokenizer", "devices"},
     "models": {"config", "model", "precision", "checkpoints", "accounting", "sampling", "replay"},
     "corpus": {"config", "model", "tokenizer"},

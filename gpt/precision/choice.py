@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gpt.attention import Attend, attend
+from gpt.cache import LayerCache
 from gpt.precision.kernels import fastest, float32_way, half_kernels, int8_kernels
 from gpt.precision.layers import HalfLinear, Int8Linear, Weights
 from gpt.precision.packed import (
@@ -17,7 +19,8 @@ from gpt.precision.packed import (
     PackedFloat16Linear,
     PackedInt8Linear,
 )
-from gpt.precision.prompts import attention
+from gpt.precision.prompts import attend_in_bfloat16, bfloat16_is_faster
+from gpt.precision.steps import attend_in_place, reading_in_place_is_faster
 
 PACKED: dict[torch.dtype, Callable[[nn.Linear | Weights], nn.Module]] = {
     torch.float16: PackedFloat16Linear,
@@ -49,6 +52,28 @@ def int8_linear(
         return Int8Linear(linear)
     folded = is_head and FoldedInt8Linear.serves(linear)
     return FoldedInt8Linear(linear) if folded else PackedInt8Linear(linear)
+
+
+def attention() -> Attend:
+    """The fastest ways to attend on this machine, for models below float32."""
+    return partial(_attend, in_place=reading_in_place_is_faster(), in_bfloat16=bfloat16_is_faster())
+
+
+def _attend(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    cache: LayerCache | None = None,
+    *,
+    in_place: bool,
+    in_bfloat16: bool,
+) -> torch.Tensor:
+    """`attend`, in place for one query over a float16 cache, or in bfloat16 for a long prompt."""
+    one_of_half = queries.shape[2] == 1 and values.dtype == torch.float16
+    if in_place and cache is not None and one_of_half and not queries.requires_grad:
+        return attend_in_place(queries, keys, values, cache)
+    way = attend_in_bfloat16 if in_bfloat16 else attend
+    return way(queries, keys, values, cache)
 
 
 @cache

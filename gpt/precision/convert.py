@@ -13,7 +13,7 @@ from gpt.attention import MultiHeadAttention
 from gpt.config import GPTConfig, as_config
 from gpt.model import GPTModel
 from gpt.pages import return_freed_memory, use_huge_pages
-from gpt.precision.choice import half_linear, int8_linear, packed_int8_is_faster
+from gpt.precision.choice import attention, half_linear, int8_linear, packed_int8_is_faster
 from gpt.precision.kernels import float32_way
 from gpt.precision.layers import (
     HalfEmbedding,
@@ -24,7 +24,7 @@ from gpt.precision.layers import (
     Weights,
 )
 from gpt.precision.packed import PackedBFloat16Linear, PackedFloat16Linear, PackedInt8Linear
-from gpt.precision.prompts import PromptGELU, attention
+from gpt.precision.prompts import PromptGELU
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,

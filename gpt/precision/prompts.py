@@ -7,11 +7,12 @@ larger they are. `python -m gpt compare` measures it along, as far as the model'
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache as once
 
 import torch
 
-from gpt.attention import Attend, attend
+from gpt.attention import attend
+from gpt.cache import LayerCache
 from gpt.model import GELU
 from gpt.precision.kernels import MANY, fastest, rows_like
 
@@ -33,26 +34,11 @@ class PromptGELU(GELU):
         return z.mul_(2 * math.sqrt(2 / math.pi)).sigmoid_().mul_(x)
 
 
-@cache
-def attention() -> Attend:
-    """For a prompt: torch's fused kernel, or `attend_in_bfloat16` where its products are fast.
-
-    Its products alone are timed: with instructions for bfloat16 they take a third of float32's
-    time, without them more, so the choice is the same at every start.
-    """
-    generator = torch.Generator().manual_seed(0)
-    queries, keys, values = torch.randn(3, 1, 12, 512, 64, generator=generator).unbind()
-    exact = queries[0, :, :_QUERIES], keys[0].transpose(1, 2)
-    rounded = exact[0].bfloat16(), exact[1].bfloat16()
-    products = [lambda: torch.bmm(*exact), lambda: torch.bmm(*rounded)]
-    if not fastest(products, clearly=1.2):
-        return attend
-    error = attend_in_bfloat16(queries, keys, values) - attend(queries, keys, values)
-    return attend_in_bfloat16 if error.abs().max() < 0.05 else attend
-
-
 def attend_in_bfloat16(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    cache: LayerCache | None = None,
 ) -> torch.Tensor:
     """`attend` with float32 in and out and products in bfloat16, some queries at a time.
 
@@ -61,7 +47,7 @@ def attend_in_bfloat16(
     b, h, t, e = queries.shape
     s = keys.shape[2]
     if t < _FEW_QUERIES:
-        return attend(queries, keys, values)
+        return attend(queries, keys, values, cache)
     queries, keys, values = (
         x.bfloat16().reshape(b * h, -1, e) for x in (queries * e**-0.5, keys, values)
     )
@@ -74,3 +60,21 @@ def attend_in_bfloat16(
         scores[:, :, seen - n :].masked_fill_(hidden[:n, :n], -torch.inf)
         heads[:, start:end] = torch.bmm(torch.softmax(scores, dim=-1), values[:, :seen])
     return heads.view(b, h, t, e)
+
+
+@once
+def bfloat16_is_faster() -> bool:
+    """Whether `attend_in_bfloat16` is right here, and much faster for a prompt.
+
+    Its products alone are timed: with instructions for bfloat16 they take a third of float32's
+    time, without them more, so the answer is the same at every start.
+    """
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, values = torch.randn(3, 1, 12, 512, 64, generator=generator).unbind()
+    exact = queries[0, :, :_QUERIES], keys[0].transpose(1, 2)
+    rounded = exact[0].bfloat16(), exact[1].bfloat16()
+    products = [lambda: torch.bmm(*exact), lambda: torch.bmm(*rounded)]
+    if not fastest(products, clearly=1.2):
+        return False
+    error = attend_in_bfloat16(queries, keys, values) - attend(queries, keys, values)
+    return bool(error.abs().max() < 0.05)
