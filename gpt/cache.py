@@ -10,14 +10,16 @@ class _Rows:
 
     def __init__(self) -> None:
         self._found_for: tuple[torch.Size, int] | None = None
+        self._ids = self._starts = torch.empty(0)
 
-    def find(self, shape: torch.Size, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if self._found_for != (shape, length):
-            b, h, capacity, _ = shape
-            head = torch.arange(b * h)
-            self._ids = (head.unsqueeze(1) * capacity + torch.arange(length)).view(-1)
+    def find(self, buffer: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._found_for != (buffer.shape, length):
+            b, h, capacity, _ = buffer.shape
+            head = torch.arange(b * h, device=buffer.device)
+            held = torch.arange(length, device=buffer.device)
+            self._ids = (head.unsqueeze(1) * capacity + held).view(-1)
             self._starts = head * length
-            self._found_for = shape, length
+            self._found_for = buffer.shape, length
         return self._ids, self._starts
 
 
@@ -29,7 +31,7 @@ class LayerCache:
     ) -> None:
         self.capacity = capacity
         self.dtype = dtype  # None: that of the first keys
-        self._rows = rows or _Rows()
+        self._rows = rows if rows is not None else _Rows()
         self.length = 0  # positions held, s
         self.keys: torch.Tensor | None = None
         self.values: torch.Tensor | None = None
@@ -63,7 +65,7 @@ class LayerCache:
         after head; and where the ids of each head begin (b h,).
         """
         assert self.values is not None, "nothing was appended"
-        ids, starts = self._rows.find(self.values.shape, self.length)
+        ids, starts = self._rows.find(self.values, self.length)
         return self.values.view(-1, self.values.shape[3]), ids, starts
 
     @property

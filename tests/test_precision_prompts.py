@@ -2,15 +2,16 @@
 
 import importlib
 import random
+from functools import partial
 
 import pytest
 import torch
 from tiny_models import tiny_model
 
 from gpt import GELU, GPTConfig
-from gpt.attention import Attend, attend
+from gpt.attention import attend
 from gpt.cache import KVCache
-from gpt.precision import convert, kernels, prompts
+from gpt.precision import choice, convert, kernels, prompts
 from gpt.precision.prompts import PromptGELU, attend_in_bfloat16
 
 LONG = GPTConfig(vocab_size=97, context_length=640, emb_dim=32, n_heads=4, n_layers=2)
@@ -59,11 +60,12 @@ def test_the_gelu_of_prompts_is_the_gelu(rows: int) -> None:
     assert torch.equal(x, kept)
 
 
-@pytest.mark.parametrize("way", [attend_in_bfloat16, attend])
+@pytest.mark.parametrize("in_bfloat16", [True, False])
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
 def test_long_prompts_stay_close_to_float32_whichever_attention_is_faster(
-    precision: str, way: Attend, monkeypatch: pytest.MonkeyPatch
+    precision: str, in_bfloat16: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    way = partial(choice._attend, in_place=False, in_bfloat16=in_bfloat16)
     converting = importlib.import_module("gpt.precision.convert")  # `convert` is the function
     monkeypatch.setattr(converting, "attention", lambda: way)
     ids = torch.randint(97, (2, 640), generator=torch.Generator().manual_seed(0))

@@ -92,7 +92,11 @@ def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "flo
     """Bytes of the keys and values of `seen_tokens` positions in all layers."""
     _check(precision, PRECISIONS, "precision")
     letters = {**letters_of(cfg), "b": batch, "s": seen_tokens, "bytes": CACHE_BYTES[precision]}
-    note = "" if precision in ("float32", "float16", "bfloat16") else "kept in float16"
+    note = (
+        ""
+        if precision in ("float32", "float16", "bfloat16")
+        else "16 bits each, whatever the weights are"
+    )
     return amount("KV cache", "2*layers*b*s*d*bytes", letters, note)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache as once
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -70,19 +71,19 @@ def _attend(
 ) -> torch.Tensor:
     """`attend`, in place for one query over a float16 cache, or in bfloat16 for a long prompt."""
     one_of_half = queries.shape[2] == 1 and values.dtype == torch.float16
-    if in_place and cache is not None and one_of_half and not queries.requires_grad:
+    wants_gradient = any(x.requires_grad for x in (queries, keys, values))
+    if in_place and cache is not None and one_of_half and not wants_gradient:
         return attend_in_place(queries, keys, values, cache)
-    way = attend_in_bfloat16 if in_bfloat16 else attend
-    return way(queries, keys, values, cache)
+    return (attend_in_bfloat16 if in_bfloat16 else attend)(queries, keys, values)
 
 
-@cache
+@once
 def packed_half_is_faster(dtype: torch.dtype) -> bool:
     """Whether torch has packed kernels of `dtype` here that are right, and as fast for one row."""
     return _is_faster(PACKED[dtype], lambda linear: HalfLinear(linear, dtype))
 
 
-@cache
+@once
 def packed_int8_is_faster() -> bool:
     """Whether torch has packed int8 kernels here that are right, and as fast for one row."""
     return _is_faster(PackedInt8Linear, Int8Linear)

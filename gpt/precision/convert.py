@@ -66,9 +66,10 @@ def convert(
 
     On the CPU the linear layers and the token embedding are stored in that precision, and all else
     is float32: norms, positions, the residual stream. Below float32 the cache of a large model
-    keeps float16, and long prompts have an attention and a GELU of their own, of
-    precision/prompts.py. On other devices everything is of that type. In place, layer by layer, so
-    at most one exists more than once; the parameters may be memory-mapped and of any floating type.
+    keeps float16, and long prompts and decoding steps go through precision/prompts.py and steps.py.
+    On other devices everything is of that type. In place, layer by layer, so at most one exists
+    more than once; the parameters may be memory-mapped and of any floating type. After a large
+    model the memory of the whole process is moved into huge pages.
     Only float32 can be trained.
     Raises ValueError if the precision is unknown, unknown on that device, or not the first.
     """

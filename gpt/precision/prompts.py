@@ -7,12 +7,11 @@ larger they are. `python -m gpt compare` measures it along, as far as the model'
 from __future__ import annotations
 
 import math
-from functools import cache as once
+from functools import cache
 
 import torch
 
 from gpt.attention import attend
-from gpt.cache import LayerCache
 from gpt.model import GELU
 from gpt.precision.kernels import MANY, fastest, rows_like
 
@@ -38,7 +37,6 @@ def attend_in_bfloat16(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    cache: LayerCache | None = None,
 ) -> torch.Tensor:
     """`attend` with float32 in and out and products in bfloat16, some queries at a time.
 
@@ -47,7 +45,7 @@ def attend_in_bfloat16(
     b, h, t, e = queries.shape
     s = keys.shape[2]
     if t < _FEW_QUERIES:
-        return attend(queries, keys, values, cache)
+        return attend(queries, keys, values)
     queries, keys, values = (
         x.bfloat16().reshape(b * h, -1, e) for x in (queries * e**-0.5, keys, values)
     )
@@ -62,7 +60,7 @@ def attend_in_bfloat16(
     return heads.view(b, h, t, e)
 
 
-@once
+@cache
 def bfloat16_is_faster() -> bool:
     """Whether `attend_in_bfloat16` is right here, and much faster for a prompt.
 
