@@ -77,7 +77,7 @@ def test_the_memory_of_a_large_tensor_goes_back_to_the_system() -> None:
 
 MOVED = """
 values = torch.arange(2**24)  # 128 MiB
-assert use_huge_pages() > 0.9 * values.nbytes
+use_huge_pages()
 assert torch.equal(values, torch.arange(2**24))
 print(huge() / values.nbytes)
 """

@@ -92,11 +92,7 @@ def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "flo
     """Bytes of the keys and values of `seen_tokens` positions in all layers."""
     _check(precision, PRECISIONS, "precision")
     letters = {**letters_of(cfg), "b": batch, "s": seen_tokens, "bytes": CACHE_BYTES[precision]}
-    note = (
-        ""
-        if precision in ("float32", "float16", "bfloat16")
-        else "16 bits each, whatever the weights are"
-    )
+    note = "kept in 16 bits" if precision in ("int8", "4-bit") else ""
     return amount("KV cache", "2*layers*b*s*d*bytes", letters, note)
 
 
