@@ -187,7 +187,7 @@ def _next_step(
     if options.temperature == 0:
         # One token is left to choose from: the model's own distribution ranks the others.
         shown = torch.softmax(logits, dim=-1)
-        token_id = int(logits.numpy().argmax())  # the first of equals, in a tenth of torch's time
+        token_id = int(logits.numpy().argmax())  # the first of equals, sooner than torch
     else:
         shown, uniform = probabilities(logits, options), uniforms(generator)
         token_id = int(draw(shown, uniform))

@@ -50,9 +50,9 @@ def use_huge_pages() -> int:
     """About how many bytes of this process lie in huge pages now, 0 where Linux (6.1) makes none.
 
     For each page that it reads, a processor first reads where it lies; in pages of 2 MiB instead
-    of 4 KiB a token of a model larger than its caches takes a twentieth less time. All memory of
-    the process that is in use is moved, so it does not grow, at some 0.3 ms for 2 MiB; it is asked
-    for by name, which Linux does even where it makes no huge pages of itself.
+    of 4 KiB a token of a model larger than its caches takes less time. All memory of the process
+    that is in use is moved, so it does not grow; it is asked for by name, which Linux does even
+    where it makes no huge pages of itself.
     Source: Linux, madvise(2), MADV_COLLAPSE, and pagemap.rst.
     """
     moved = 0

@@ -96,7 +96,7 @@ def best_token(logits: torch.Tensor) -> torch.Tensor:
 
     Raises ValueError if it is not finite.
     """
-    rows = _as_numpy(logits)  # numpy finds the largest in a tenth of torch's time
+    rows = _as_numpy(logits)  # numpy finds the largest in less time than torch
     ids = rows.argmax(axis=-1)  # the first of equals, and a NaN before all else
     check_finite(float(rows.max(axis=-1).sum(dtype=np.float64)))
     return torch.as_tensor(ids)

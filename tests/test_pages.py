@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KEEP = """
 from gpt.pages import keep_freed_memory
 if not keep_freed_memory():
-    raise SystemExit("skip: the C library here is not glibc")
+    raise SystemExit("skip: the C library here is not glibc, or a MALLOC_ variable is set")
 """
 COLLAPSE = """
 from gpt.pages import use_huge_pages
@@ -124,11 +124,11 @@ def test_a_system_that_does_not_tell_its_pages_is_left_as_it_is(monkeypatch, tmp
     assert pages.use_huge_pages() == 0
 
 
-@pytest.mark.parametrize(("in_cache", "times"), [(0, 1), (2**40, 0)])
-def test_only_a_model_that_no_cache_holds_is_moved(monkeypatch, in_cache, times):
+@pytest.mark.parametrize(("large", "times"), [(0, 1), (2**40, 0)])
+def test_only_a_model_that_no_cache_holds_is_moved(monkeypatch, large, times):
     calls = []
     module = importlib.import_module("gpt.precision.convert")
     monkeypatch.setattr(module, "use_huge_pages", lambda: calls.append(1))
-    monkeypatch.setattr(module, "_IN_CACHE", in_cache)
+    monkeypatch.setattr(module, "_LARGE_MODEL", large)
     convert(GPTModel(TINY).eval(), "int8")
     assert len(calls) == times

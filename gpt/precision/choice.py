@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache as once
+from functools import cache as once  # `cache` is what attention remembers
 from functools import partial
 
 import torch

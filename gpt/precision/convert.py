@@ -32,8 +32,8 @@ DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
 }
 PRECISIONS = (*DTYPES, "int8")
-_LARGE_CACHE = 2**24  # bytes
-_IN_CACHE = 2**25  # bytes of weights that a processor may keep from one token to the next
+_LARGE_CACHE = 2**24  # bytes of keys and values
+_LARGE_MODEL = 2**25  # bytes of weights; fewer may stay in a processor's own caches
 Progress = Callable[[float, str], None]  # how much of a stage is done, 0 to 1, and its name
 
 
@@ -88,7 +88,7 @@ def convert(
             progress((index + 1) / len(places), "reading")
     if target.type != "cpu":
         check_native(str(target), precision)
-    elif weight_bytes(model.cfg, precision) > _IN_CACHE:
+    elif weight_bytes(model.cfg, precision) > _LARGE_MODEL:
         use_huge_pages()
     return model
 

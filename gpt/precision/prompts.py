@@ -34,9 +34,7 @@ class PromptGELU(GELU):
 
 
 def attend_in_bfloat16(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
 ) -> torch.Tensor:
     """`attend` with float32 in and out and products in bfloat16, some queries at a time.
 

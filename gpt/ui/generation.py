@@ -34,7 +34,7 @@ from gpt.ui.generation_controls import (
 from gpt.ui.generation_events import Halt, wire
 
 UNTRAINED_SEED = 123  # the book's
-UPDATE_SECONDS = 0.06  # more than 16 updates a second cost a fast model a fifth of its rate
+UPDATE_SECONDS = 0.06  # each update takes some time from a fast model
 
 
 class RunMemory(NamedTuple):
