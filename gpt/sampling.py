@@ -63,7 +63,7 @@ def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tenso
         winner = best_token(logits).unsqueeze(-1).to(logits.device)
         return torch.zeros_like(logits).scatter_(-1, winner, 1.0)
     best = logits.amax(dim=-1, keepdim=True)
-    check_finite(float(best.sum(dtype=torch.float64)))
+    check_finite(float(best.detach().sum(dtype=torch.float64)))
     kept = logits if options.top_k is None else _keep_top_k(logits, options.top_k)
     # Shifted by the maximum first, and by no less than float32 can hold, nothing overflows.
     temperature = max(options.temperature, _SMALLEST_TEMPERATURE)
