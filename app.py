@@ -15,11 +15,13 @@ except ImportError:
 import gradio as gr
 
 from gpt import Tokenizer
-from gpt.devices import usable_device
-from gpt.models import Registry
-from gpt.pages import keep_freed_memory
-from gpt.ui import architecture, cores, generation, internals
-from gpt.ui.cancelling import end_cancelled_runs_in_silence
+from gpt.engine.machine import usable_device
+from gpt.engine.pages import keep_freed_memory
+from gpt.serving import all_cores
+from gpt.serving.registry import Registry
+from gpt.ui import architecture, internals
+from gpt.ui.generation import tab as generation
+from gpt.ui.parts.gradio_patches import end_cancelled_runs_in_silence
 
 TITLE = "A GPT, from scratch"
 INTRODUCTION = (
@@ -98,7 +100,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     keep_freed_memory()
-    cores.start()
+    all_cores.start()
     device, missing = usable_device(args.device)
     if missing:
         print(missing)

@@ -1,10 +1,15 @@
-"""The GPT of *Build a Large Language Model (From Scratch)*, chapter 4, readable in one sitting."""
+"""The GPT of *Build a Large Language Model (From Scratch)*, chapter 4.
+
+The GPT itself is five files; read them in this order: config, model, attention, cache, generate.
+"""
 
 from gpt.accounting import count_parameters
 from gpt.attention import MultiHeadAttention
 from gpt.checkpoints import export_model
+from gpt.checkpoints.sources import load_model
 from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig
-from gpt.generate import generate, generate_text_simple
+from gpt.engine.replay import record_step
+from gpt.generate import generate_text_simple
 from gpt.model import (
     GELU,
     FeedForward,
@@ -12,8 +17,6 @@ from gpt.model import (
     LayerNorm,
     TransformerBlock,
 )
-from gpt.models import load_model
-from gpt.replay import record_step
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
 
@@ -31,7 +34,6 @@ __all__ = [
     "TransformerBlock",
     "count_parameters",
     "export_model",
-    "generate",
     "generate_text_simple",
     "load_model",
     "record_step",

@@ -14,14 +14,14 @@ from typing import Any
 
 from gpt.accounting import count_parameters
 from gpt.checkpoints import export_model
-from gpt.compare import default_precision
+from gpt.checkpoints.precision_record import default_precision
+from gpt.checkpoints.sources import config_of, load_model
 from gpt.config import PRESETS, GPTConfig
-from gpt.devices import available_devices
+from gpt.engine import DTYPES, PRECISIONS
+from gpt.engine.machine import available_devices
+from gpt.engine.pages import keep_freed_memory
+from gpt.engine.replay import record_step
 from gpt.generate import generate, plan
-from gpt.models import config_of, load_model
-from gpt.pages import keep_freed_memory
-from gpt.precision import DTYPES, PRECISIONS
-from gpt.replay import record_step
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
 
@@ -129,12 +129,12 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     _add_params(add("params", "count a configuration's parameters", _PARAMS, _params))
     train = add("train", "train a model on text files, or measure one", _TRAIN, _train)
     if "train" in given[:1]:  # its code is read only when it is wanted
-        from gpt.train import add_arguments
+        from gpt.training.trainer import add_arguments
 
         add_arguments(train)
     compare = add("compare", "measure what a precision costs", _COMPARE, _compare)
     if "compare" in given[:1]:
-        from gpt.compare import add_arguments
+        from gpt.checkpoints.precision_record import add_arguments
 
         add_arguments(compare)
     _add_export(add("export", "write a Hugging Face GPT-2 folder", _EXPORT, _export))
@@ -261,7 +261,7 @@ def _params(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from gpt.train import run
+    from gpt.training.trainer import run
 
     closing = run(args)
     if closing:  # of several processes only one has something to say
@@ -269,7 +269,7 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from gpt import compare
+    from gpt.checkpoints import precision_record as compare
 
     print(compare.run(args))
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt.accounting import compute, memory
-from gpt.accounting.measure import (
+from gpt.accounting import memory
+from gpt.accounting import operations as compute
+from gpt.accounting.timing import (
     Plan,
     Stage,
     build_bytes,
@@ -144,7 +145,7 @@ def test_the_count_on_the_meta_device_loads_no_compiler() -> None:
     """The first check of a visit took 1.5 s: meta's normal_ imports torch's reference operators."""
     program = (
         "import sys\n"
-        "from gpt.accounting.measure import count_on_meta\n"
+        "from gpt.accounting.timing import count_on_meta\n"
         "from gpt.model import GPTModel\n"
         "print(count_on_meta(lambda: GPTModel({'n_layers': 1}))[0], 'sympy' in sys.modules)\n"
     )

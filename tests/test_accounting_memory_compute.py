@@ -12,7 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from gpt.accounting import compute, devices, memory
+from gpt.accounting import machines as devices
+from gpt.accounting import memory
+from gpt.accounting import operations as compute
 from gpt.cache import KVCache
 from gpt.config import GPTConfig
 from gpt.model import GPTModel

@@ -17,9 +17,9 @@ from random_configs import any_size
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpt import GPTConfig, count_parameters
-from gpt.accounting.measure import LIMIT_BYTES
+from gpt.accounting.timing import LIMIT_BYTES
+from gpt.checkpoints.sources import load_model, random_source
 from gpt.model import GPTModel
-from gpt.models import load_model, random_source
 from gpt.ui.architecture import measured
 from gpt.ui.architecture.controls import (
     RANGES,
@@ -263,7 +263,7 @@ def test_a_measurement_leaves_the_weights_that_are_drawn_meanwhile_as_they_are(
         other.join(timeout=1)
         return GPTModel(cfg)
 
-    monkeypatch.setattr("gpt.models.GPTModel", draw_slowly)
+    monkeypatch.setattr("gpt.checkpoints.sources.GPTModel", draw_slowly)
     found = load_model(source).state_dict()
     other.join()
     assert pages[-1].count("equal ✓") == 5

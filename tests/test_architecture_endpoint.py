@@ -9,7 +9,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from gpt.models import Registry
+from gpt.serving.registry import Registry
 from gpt.ui import architecture
 
 FIELDS = (

@@ -15,10 +15,10 @@ from architecture_cases import NAMED, TINY
 from random_configs import any_size
 
 from gpt import GPTConfig, count_parameters
-from gpt.accounting.measure import LIMIT_BYTES
+from gpt.accounting.timing import LIMIT_BYTES
 from gpt.checkpoints import save_model
 from gpt.model import GPTModel
-from gpt.models import Registry
+from gpt.serving.registry import Registry
 from gpt.ui.architecture import exchange, measured
 from gpt.ui.architecture.exercises import EXERCISES
 from gpt.ui.architecture.offer import MOST_OFFERED, offered, remembered

@@ -6,11 +6,12 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from gpt import GPTConfig, SamplingOptions, generate
+from gpt import GPTConfig, SamplingOptions
 from gpt.cache import KVCache, LayerCache
-from gpt.precision import convert
-from gpt.precision.convert import cache_dtype
-from gpt.replay import record_step
+from gpt.engine import convert
+from gpt.engine.convert import cache_dtype
+from gpt.engine.replay import record_step
+from gpt.generate import generate
 
 LONG = GPTConfig(vocab_size=97, context_length=300, emb_dim=32, n_heads=2, n_layers=2)
 GPT2_SMALL = GPTConfig(tie_weights=True, qkv_bias=True)
@@ -19,7 +20,7 @@ STORYTELLER = GPTConfig(context_length=256, emb_dim=256, n_heads=4, n_layers=4)
 
 def halves(precision: str, monkeypatch: pytest.MonkeyPatch):
     """A converted model that keeps float16, as large ones do."""
-    converting = importlib.import_module("gpt.precision.convert")  # `convert` is the function
+    converting = importlib.import_module("gpt.engine.convert")  # `convert` is the function
     monkeypatch.setattr(converting, "_LARGE_CACHE", 0)
     return convert(tiny_model(LONG), precision)
 

@@ -12,7 +12,7 @@ from tiny_models import TINY, VARIANTS, tiny_model
 
 from gpt import load_model
 from gpt.checkpoints import reading, save_model
-from gpt.precision import convert
+from gpt.engine import convert
 
 
 def assert_equal(one, other):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt.checkpoints import free_bytes, memory
+from gpt.checkpoints import free_bytes
+from gpt.checkpoints import free_memory as memory
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from tiny_models import TINY, tiny_model
 
 from gpt import GPTModel
-from gpt.checkpoints import memory, reading, save_model
+from gpt.checkpoints import free_memory as memory
+from gpt.checkpoints import reading, save_model
 
 ROOT = Path(__file__).resolve().parent.parent
 

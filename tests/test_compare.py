@@ -8,12 +8,19 @@ import torch
 import torch.nn.functional as F
 from tiny_models import TINY, tiny_model
 
-from gpt import compare as comparing
 from gpt.__main__ import main
-from gpt.compare import Measured, compare, default_precision, fastest_allowed, record, recorded
-from gpt.evaluate import evaluate
-from gpt.models import random_source
-from gpt.precision import PRECISIONS, convert, weight_bytes
+from gpt.checkpoints import precision_record as comparing
+from gpt.checkpoints.precision_record import (
+    Measured,
+    compare,
+    default_precision,
+    fastest_allowed,
+    record,
+    recorded,
+)
+from gpt.checkpoints.sources import random_source
+from gpt.engine import PRECISIONS, convert, weight_bytes
+from gpt.training.evaluation import evaluate
 
 IDS = torch.arange(80) * 7 % 97
 WIDE = replace(TINY, vocab_size=50257)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tiny_models import TINY
 
 from gpt import GPTConfig, GPTModel
-from gpt.corpus import Vocabulary, WindowOrder, Windows, read_ids
+from gpt.training.corpus import Vocabulary, WindowOrder, Windows, read_ids
 
 
 def starts(n_ids=203, context_length=10, count=200, **where):

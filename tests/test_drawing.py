@@ -11,7 +11,7 @@ from random_configs import any_size
 
 from gpt import GPTModel, count_parameters
 from gpt.trace import Trace
-from gpt.ui.drawing import drawing_svg
+from gpt.ui.architecture.drawing import drawing_svg
 
 
 @pytest.mark.parametrize("seed", range(15))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_models import TINY, VARIANTS, tiny_model
 
-from gpt import GPTModel, SamplingOptions, generate, generate_text_simple
+from gpt import GPTModel, SamplingOptions, generate_text_simple
 from gpt.cache import KVCache
-from gpt.generate import plan
+from gpt.generate import generate, plan
 
 GREEDY = SamplingOptions(max_new_tokens=20, temperature=0)
 

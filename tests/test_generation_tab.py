@@ -12,12 +12,13 @@ import torch
 from gradio_client import Client
 from tiny_models import TINY, TinyRegistry, tiny_model
 
-from gpt import SamplingOptions, compare
-from gpt.ui import generation
-from gpt.ui import generation_controls as controls
-from gpt.ui.continuation import continue_text, stats_html, token_chips
-from gpt.ui.generation_controls import BOOK_EXAMPLE
-from gpt.ui.generation_events import Halt, after_both, after_failure, chips_after_stop, idle
+from gpt import SamplingOptions
+from gpt.checkpoints import precision_record as compare
+from gpt.ui.generation import controls
+from gpt.ui.generation import tab as generation
+from gpt.ui.generation.continuation import continue_text, stats_html, token_chips
+from gpt.ui.generation.controls import BOOK_EXAMPLE
+from gpt.ui.generation.events import Halt, after_both, after_failure, chips_after_stop, idle
 
 WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
 OPTIONS = SamplingOptions(max_new_tokens=12, seed=3)

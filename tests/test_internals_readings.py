@@ -11,14 +11,14 @@ import torch
 from tiny_models import IDS, TINY, VARIANTS, tiny_model
 
 from gpt.internals.ablation import Part, ablate, edits_for, sweep_heads
-from gpt.internals.attention import attention_rows, head_stages, layer_attention
 from gpt.internals.attribution import ROWS_AT_ONCE, gradient_x_input, occlusion
-from gpt.internals.compare import compare
+from gpt.internals.heads import attention_rows, head_stages, layer_attention
 from gpt.internals.ledger import read_ledger
 from gpt.internals.lens import read_lens, stage_logits, stage_names
 from gpt.internals.residual import VECTORS, read_norm, read_stream, token_vector
 from gpt.internals.run import read_prompt
 from gpt.internals.shapes import shape_rows
+from gpt.internals.two_predictions import compare
 
 variants = pytest.mark.parametrize("cfg", VARIANTS)
 

@@ -1,108 +1,116 @@
-"""The house: who may import whom, how long a file may be, what stands at the top level."""
+"""The house: who may import whom, what stands at the top level, names that mislead nobody."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+import gpt
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = sorted((ROOT / "gpt").rglob("*.py"))
-CORE = {"attention", "config", "model", "cache", "trace", "sampling", "generate"}
-# What each module may import of ours; a package counts as one module.
-ALLOWED = {
-    "__init__": None,  # the public names of everything below
-    "__main__": None,
-    "config": set(),
-    "trace": set(),
-    "cache": set(),
-    "sampling": set(),
-    "tokenizer": set(),
-    "devices": set(),
-    "pages": set(),
-    "attention": {"config", "cache", "trace"},
-    "model": {"attention", "config", "cache", "trace"},
-    "generate": {"cache", "sampling"},
-    "replay": {"cache"},
-    "accounting": {"config", "trace"},
-    "internals": {"config", "trace", "sampling"},
-    "precision": {"attention", "cache", "config", "model", "pages"},
-    "checkpoints": {"config", "model", "precision", "tokenizer", "devices"},
-    "models": {"config", "model", "precision", "checkpoints", "accounting", "sampling", "replay"},
-    "corpus": {"config", "model", "tokenizer"},
-    "evaluate": {"model"},
-    "compare": CORE | {"devices", "models", "precision", "replay", "tokenizer"},
-    "train_options": {"config"},
-    "optimizer": {"model", "train_options"},
-    "train": CORE
-    | {"tokenizer", "checkpoints", "models", "corpus", "evaluate", "train_options", "optimizer"},
-    "ui": None,
-}
-TYPES_FOR_ALL = {"config", "model", "trace"}  # under `if TYPE_CHECKING:` a name costs nothing
-OPENS_FILES = {
-    "checkpoints", "models", "tokenizer", "train", "corpus", "devices", "pages", "compare",
-    "__main__", "ui",
-}  # fmt: skip
+PACKAGE = ROOT / "gpt"
+FILES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+TOP = sorted(path.stem for path in PACKAGE.glob("*.py"))
+EXEMPT = ("__init__", "__main__")  # of everything below them: the public names, the commands
 
 
-def module_of(path):
-    return path.relative_to(ROOT / "gpt").parts[0].removesuffix(".py")
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(tree, types_too=True):
-    """Every module that a file imports, by its full dotted name."""
-    skipped = set()
-    if not types_too:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-                skipped |= {id(inner) for inner in ast.walk(node)}
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
+def imports(path):
+    """Every module of ours and of others that a file imports, by its full dotted name."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
+            assert node.level == 0, f"{path}: imports are absolute"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def ours(tree, types_too=True):
-    names = {name for name in imports(tree, types_too) if name.startswith("gpt.")}
-    known = {module_of(path) for path in FILES}
-    return {name.split(".")[1] for name in names} & known
+def imported_rooms(path):
+    names = {name.split(".")[1] for name in imports(path) if name.startswith("gpt.")}
+    return names & {*ROOMS, *TOP}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_imports_only_what_the_house_allows(path):
-    module, tree = module_of(path), ast.parse(path.read_text())
-    assert module in ALLOWED, f"{module} is not in the house: give it its place in this test"
-    allowed = ALLOWED[module]
-    if allowed is not None:
-        assert ours(tree, types_too=False) <= allowed | {module}
-        assert ours(tree) <= allowed | {module} | TYPES_FOR_ALL
+def named_rooms(room):
+    """The rooms that a room's docstring names: "Imports the rooms accounting and engine." """
+    docstring = " ".join((ast.get_docstring(ast.parse(_init(room))) or "").split())
+    found = re.search(r"Imports the rooms? ([\w, ]+)\.", docstring)
+    return set(re.split(r", | and ", found[1])) if found else set()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_the_page_imports_gradio(path):
-    packages = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
-    if module_of(path) != "ui" or path.name.endswith("figures.py"):
-        assert "gradio" not in packages
-    if path.name.endswith("figures.py"):
-        assert "torch" not in packages
+def _init(room):
+    return (PACKAGE / room / "__init__.py").read_text()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_are_short_and_print_nothing(path):
-    source = path.read_text()
-    assert len(source.splitlines()) <= 300
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    names = {ast.unparse(call.func) for call in calls}
-    if module_of(path) != "__main__":
-        assert "print" not in names
-    if module_of(path) not in OPENS_FILES:
-        assert not names & {"open", "torch.load", "safe_open", "load_file"}
+def test_top_level_modules_import_only_top_level_modules():
+    for name in set(TOP) - set(EXEMPT):
+        assert imported_rooms(PACKAGE / f"{name}.py") <= set(TOP), name
+
+
+def test_a_room_imports_the_top_level_and_the_rooms_that_its_docstring_names():
+    for path in FILES:
+        room = room_of(path)
+        if room in ROOMS:
+            allowed = named_rooms(room) | {room, *TOP} - set(EXEMPT)
+            assert named_rooms(room) <= set(ROOMS), f"{room} names a room that does not exist"
+            assert imported_rooms(path) <= allowed, path
+
+
+def test_rooms_import_each_other_in_no_circle():
+    left = {room: named_rooms(room) for room in ROOMS}
+    while left:
+        free = [room for room, needed in left.items() if not needed & set(left)]
+        assert free, f"a circle: {left}"
+        for room in free:
+            del left[room]
+
+
+def test_only_the_page_imports_gradio():
+    for path in FILES:
+        if room_of(path) != "ui":
+            assert "gradio" not in {name.split(".")[0] for name in imports(path)}, path
+
+
+def test_the_package_prints_nothing():
+    for path in FILES:
+        if path.name != "__main__.py":
+            calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+            assert "print" not in {ast.unparse(call.func) for call in calls}, path
+
+
+def test_no_module_has_the_name_of_what_its_package_exports():
+    """`import gpt.generate as g; g.Step` failed: the package's `generate` was a function."""
+    for init in PACKAGE.rglob("__init__.py"):
+        name = ".".join(init.parent.relative_to(ROOT).parts)
+        exported = set(getattr(importlib.import_module(name), "__all__", ()))
+        modules = {path.stem for path in init.parent.glob("*.py")}
+        assert not exported & modules, name
+    import gpt.generate as g
+
+    assert g.Step.__name__ == "Step"
+    assert "generate" not in gpt.__all__
+
+
+def test_names_that_misled_readers_are_gone():
+    gone = {
+        "pages", "prompts", "steps", "replay", "fastest", "check_native", "memory_told", "drawing",
+        "compute", "choice", "compare", "devices", "precision", "utils", "common", "helpers",
+    }  # fmt: skip
+    modules = {path.stem for path in FILES} | {path.parent.name for path in FILES}
+    assert not modules & gone
+    defined = {
+        node.name
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    }
+    assert not defined & gone
 
 
 def test_importing_the_package_is_quiet_and_light():
@@ -123,4 +131,3 @@ def test_the_top_level_is_the_one_of_the_card():
         "app.py", "gpt", "requirements.txt", "tests", "README.md", "assets", "LICENSE",
         "pyproject.toml",
     }  # fmt: skip
-    assert not [file for file in files if Path(file).stem in ("utils", "common", "helpers")]

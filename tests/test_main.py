@@ -15,7 +15,7 @@ from tiny_models import TINY, tiny_model
 from gpt import Tokenizer, count_parameters, generate_text_simple, load_model
 from gpt.__main__ import main
 from gpt.checkpoints import save_model
-from gpt.models import random_source
+from gpt.checkpoints.sources import random_source
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = replace(TINY, vocab_size=50257, emb_dim=8, n_heads=2)  # narrow, but it can speak

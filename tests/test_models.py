@@ -9,9 +9,12 @@ import pytest
 import torch
 from tiny_models import TINY, tiny_model
 
-from gpt import GPT_CONFIG_124M, GPTConfig, GPTModel, count_parameters, load_model, models
-from gpt.checkpoints import HUB_MODELS, memory, save_model
-from gpt.models import Registry, config_of, random_source
+from gpt import GPT_CONFIG_124M, GPTConfig, GPTModel, count_parameters, load_model
+from gpt.checkpoints import HUB_MODELS, save_model, sources
+from gpt.checkpoints import free_memory as memory
+from gpt.checkpoints.sources import config_of, random_source
+from gpt.serving import registry as registries
+from gpt.serving.registry import Registry
 
 A, B, C = (random_source(TINY, seed) for seed in (1, 2, 3))
 ONE = 4 * count_parameters(TINY).total  # bytes of a tiny model in float32
@@ -104,8 +107,8 @@ def test_hub_models_have_openais_shapes():
 
 
 def test_the_sources_say_what_needs_the_network_and_how_much(monkeypatch, tmp_path):
-    monkeypatch.setattr(models, "STORYTELLER", save_model(tiny_model(), tmp_path / "tales"))
-    monkeypatch.setattr(models, "is_cached", lambda name: name == "gpt2-medium")
+    monkeypatch.setattr(sources, "STORYTELLER", save_model(tiny_model(), tmp_path / "tales"))
+    monkeypatch.setattr(registries, "is_cached", lambda name: name == "gpt2-medium")
     found = {source.name: source for source in Registry(paths=[str(tmp_path / "tales")]).sources()}
     assert list(found) == ["storyteller", str(tmp_path / "tales"), "book-124M", *HUB_MODELS]
     assert found["storyteller"].size_bytes == (tmp_path / "tales/model.safetensors").stat().st_size
@@ -116,7 +119,7 @@ def test_the_sources_say_what_needs_the_network_and_how_much(monkeypatch, tmp_pa
 
 
 def test_the_storyteller_is_offered_only_where_it_is(monkeypatch, tmp_path):
-    monkeypatch.setattr(models, "STORYTELLER", tmp_path)
+    monkeypatch.setattr(registries, "STORYTELLER", tmp_path)
     assert Registry().sources()[0].name == "book-124M"
 
 
@@ -182,14 +185,14 @@ def test_waiting_for_room_ends_with_a_line():
 
 
 def test_a_model_over_the_budget_is_refused_before_anything_is_allocated(monkeypatch):
-    monkeypatch.setattr(models, "GPTModel", lambda cfg: pytest.fail("was allocated"))
+    monkeypatch.setattr(sources, "GPTModel", lambda cfg: pytest.fail("was allocated"))
     huge = random_source(replace(TINY, n_layers=10**12), 0)
     with pytest.raises(ValueError, match="MiB are allowed here: use a smaller one"):
         Registry(budget_bytes=10**9).borrow(huge).__enter__()
 
 
 def test_two_visitors_asking_for_two_models_at_once_both_get_theirs(monkeypatch):
-    real, inside, most = models.load_model, [], []
+    real, inside, most = registries.load_model, [], []
 
     def slow(*args, **options):
         inside.append(args)
@@ -198,7 +201,7 @@ def test_two_visitors_asking_for_two_models_at_once_both_get_theirs(monkeypatch)
         inside.remove(args)
         return real(*args, **options)
 
-    monkeypatch.setattr(models, "load_model", slow)
+    monkeypatch.setattr(registries, "load_model", slow)
     registry, start, right = Registry(budget_bytes=2 * ONE), threading.Barrier(8), []
 
     def visit(source):
@@ -254,7 +257,7 @@ def test_the_same_name_in_two_precisions_is_two_models():
 
 
 def test_the_budget_is_half_of_what_is_free(monkeypatch):
-    monkeypatch.setattr(models, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(registries, "free_bytes", lambda: 1000)
     assert Registry().budget_bytes == 500
 
 

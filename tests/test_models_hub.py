@@ -13,7 +13,8 @@ from tiny_models import TINY
 
 from gpt import load_model
 from gpt.checkpoints import HUB_MODELS, hub
-from gpt.models import Registry, random_source
+from gpt.checkpoints.sources import random_source
+from gpt.serving.registry import Registry
 
 
 class Hub(http.server.BaseHTTPRequestHandler):

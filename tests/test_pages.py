@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from tiny_models import TINY
 
-from gpt import GPTModel, pages
-from gpt.precision import convert
+from gpt import GPTModel
+from gpt.engine import convert, pages
 
 ROOT = Path(__file__).resolve().parent.parent
 KEEP = """
-from gpt.pages import keep_freed_memory
+from gpt.engine.pages import keep_freed_memory
 if not keep_freed_memory():
     raise SystemExit("skip: the C library here is not glibc, or a MALLOC_ variable is set")
 """
 COLLAPSE = """
-from gpt.pages import use_huge_pages
+from gpt.engine.pages import use_huge_pages
 def private(n_bytes):
     return mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 try:
@@ -51,7 +51,7 @@ def run(code: str) -> float:
 PROMPTS = """
 from gpt import GPTConfig, GPTModel
 from gpt.cache import KVCache
-from gpt.precision import convert
+from gpt.engine import convert
 model = convert(GPTModel(GPTConfig(vocab_size=1000, n_layers=3)).eval(), "int8")
 ids = torch.zeros(1, 512, dtype=torch.long)
 def prompts(n):
@@ -127,7 +127,7 @@ def test_a_system_that_does_not_tell_its_pages_is_left_as_it_is(monkeypatch, tmp
 @pytest.mark.parametrize(("large", "times"), [(0, 1), (2**40, 0)])
 def test_only_a_model_that_no_cache_holds_is_moved(monkeypatch, large, times):
     calls = []
-    module = importlib.import_module("gpt.precision.convert")
+    module = importlib.import_module("gpt.engine.convert")
     monkeypatch.setattr(module, "use_huge_pages", lambda: calls.append(1))
     monkeypatch.setattr(module, "_LARGE_MODEL", large)
     convert(GPTModel(TINY).eval(), "int8")

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from tiny_models import IDS, TINY, VARIANTS, tiny_model
 from torch import nn
 
-from gpt import SamplingOptions, generate, generate_text_simple
+from gpt import SamplingOptions, generate_text_simple
 from gpt.cache import KVCache
-from gpt.precision import (
+from gpt.engine import (
     DTYPES,
     PRECISIONS,
     choice,
@@ -21,9 +21,10 @@ from gpt.precision import (
     named_weights,
     weight_bytes,
 )
-from gpt.precision.convert import check_native
-from gpt.precision.layers import Int8Linear
-from gpt.precision.packed import PackedBFloat16Linear, PackedFloat16Linear, PackedInt8Linear
+from gpt.engine.convert import check_native
+from gpt.engine.layers import Int8Linear
+from gpt.engine.packed import PackedBFloat16Linear, PackedFloat16Linear, PackedInt8Linear
+from gpt.generate import generate
 
 LOSSY = [name for name in PRECISIONS if name != "float32"]
 TOLERANCE = {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.05, "int8": 0.1}

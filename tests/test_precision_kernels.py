@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from tiny_models import IDS, tiny_model
 from torch import nn
 
-from gpt.precision import (
+from gpt.engine import (
     choice,
     convert,
     kernels,
 )
-from gpt.precision.layers import HalfLinear, Int8Linear, PartsLinear
-from gpt.precision.packed import (
+from gpt.engine.layers import HalfLinear, Int8Linear, PartsLinear
+from gpt.engine.packed import (
     FoldedInt8Linear,
     Packed,
     PackedBFloat16Linear,
@@ -173,7 +173,7 @@ def test_a_product_in_parts_is_the_product_and_so_are_its_gradients(inputs, rows
 
 @pytest.mark.parametrize("way", ["parts", "columns", "rows"])
 def test_float32_is_the_same_whichever_way_is_the_fastest(monkeypatch, way):
-    module = importlib.import_module("gpt.precision.convert")  # the package has a function so named
+    module = importlib.import_module("gpt.engine.convert")  # the package has a function so named
     monkeypatch.setattr(module, "float32_way", lambda: way)
     expected = tiny_model()(torch.tensor([IDS]))
     model = convert(tiny_model(), "float32")

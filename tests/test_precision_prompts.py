@@ -11,8 +11,8 @@ from tiny_models import tiny_model
 from gpt import GELU, GPTConfig
 from gpt.attention import attend
 from gpt.cache import KVCache
-from gpt.precision import choice, convert, kernels, prompts
-from gpt.precision.prompts import PromptGELU, attend_in_bfloat16
+from gpt.engine import choice, convert, kernels, prompts
+from gpt.engine.prompts import PromptGELU, attend_in_bfloat16
 
 LONG = GPTConfig(vocab_size=97, context_length=640, emb_dim=32, n_heads=4, n_layers=2)
 
@@ -66,7 +66,7 @@ def test_long_prompts_stay_close_to_float32_whichever_attention_is_faster(
     precision: str, in_bfloat16: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     way = partial(choice._attend, in_place=False, in_bfloat16=in_bfloat16)
-    converting = importlib.import_module("gpt.precision.convert")  # `convert` is the function
+    converting = importlib.import_module("gpt.engine.convert")  # `convert` is the function
     monkeypatch.setattr(converting, "attention", lambda: way)
     ids = torch.randint(97, (2, 640), generator=torch.Generator().manual_seed(0))
     exact, stored = tiny_model(LONG), convert(tiny_model(LONG), precision)

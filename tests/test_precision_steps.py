@@ -8,12 +8,12 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from gpt import GPTConfig, replay
+from gpt import GPTConfig
 from gpt.attention import attend
 from gpt.cache import LayerCache
-from gpt.precision import choice, convert, steps
-from gpt.precision.steps import attend_in_place
-from gpt.replay import record_step
+from gpt.engine import choice, convert, replay, steps
+from gpt.engine.replay import record_step
+from gpt.engine.steps import attend_in_place
 from gpt.trace import Trace
 
 LONG = GPTConfig(vocab_size=97, context_length=300, emb_dim=32, n_heads=2, n_layers=2)
@@ -58,7 +58,7 @@ def test_weights_too_small_for_float16_take_nothing_from_the_others() -> None:
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
 def test_steps_give_nearly_what_the_fused_kernel_gives(precision, rows, monkeypatch) -> None:
-    converting = importlib.import_module("gpt.precision.convert")  # `convert` is the function
+    converting = importlib.import_module("gpt.engine.convert")  # `convert` is the function
     monkeypatch.setattr(converting, "_LARGE_CACHE", 0)
     ids = torch.randint(97, (rows, 290), generator=torch.Generator().manual_seed(0))
     logits = []
@@ -100,7 +100,7 @@ def test_a_gradient_passes_through_the_fused_kernel() -> None:
 
 @pytest.mark.parametrize("traced", [True, False])
 def test_a_trace_takes_a_half_cache_as_well(monkeypatch, traced: bool) -> None:
-    converting = importlib.import_module("gpt.precision.convert")
+    converting = importlib.import_module("gpt.engine.convert")
     monkeypatch.setattr(converting, "_LARGE_CACHE", 0)
     model = convert(tiny_model(LONG), "float16")
     ids, cache = torch.arange(40)[None], model.new_cache(40)

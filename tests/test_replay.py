@@ -10,14 +10,16 @@ import pytest
 import torch
 from tiny_models import IDS, TINY, VARIANTS, tiny_model
 
-from gpt import SamplingOptions, generate, replay
+from gpt import SamplingOptions
 from gpt.cache import KVCache
+from gpt.checkpoints.sources import random_source
 from gpt.checkpoints.writing import save_model
-from gpt.models import Registry, random_source
-from gpt.precision import convert, weight_bytes
-from gpt.precision.choice import packed_int8_is_faster
-from gpt.precision.packed import FoldedInt8Linear
-from gpt.replay import record_step
+from gpt.engine import convert, replay, weight_bytes
+from gpt.engine.choice import packed_int8_is_faster
+from gpt.engine.packed import FoldedInt8Linear
+from gpt.engine.replay import record_step
+from gpt.generate import generate
+from gpt.serving.registry import Registry
 from gpt.trace import Trace
 
 RECORDABLE = ["float32", "float16", "int8"]  # torch records no call of oneDNN's packed bfloat16

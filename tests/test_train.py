@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from tiny_models import TINY, tiny_model
 
 from gpt import GPTConfig, GPTModel
-from gpt import train as training
 from gpt.checkpoints import load_checkpoint
-from gpt.evaluate import evaluate
-from gpt.train_options import TrainOptions, add_arguments
+from gpt.training import trainer as training
+from gpt.training.evaluation import evaluate
+from gpt.training.options import TrainOptions, add_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = GPTConfig(

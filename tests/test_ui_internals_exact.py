@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from tiny_models import TINY, TinyRegistry, tiny_model
 
-from gpt.internals.choice import rank_of
+from gpt.internals.distribution import rank_of
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.attention import grid_html, head_views
 from gpt.ui.internals.lab import Lab

@@ -14,7 +14,7 @@ import torch
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.config import GPTConfig
-from gpt.internals.choice import rank_of
+from gpt.internals.distribution import rank_of
 from gpt.sampling import SamplingOptions, probabilities
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.ablation import ablation_views, sweep_views

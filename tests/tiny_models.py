@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from gpt.checkpoints.sources import config_of, load_model
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
-from gpt.models import config_of, load_model
 
 TINY = GPTConfig(vocab_size=97, context_length=32, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.1)
 VARIANTS = [

@@ -1,4 +1,4 @@
-"""What a configuration costs, each number with its formula: parameters, bytes, operations."""
+"""What a configuration costs: parameters, bytes, operations, times, each with its formula."""
 
 from gpt.accounting.parameters import (
     ParameterCount,

@@ -1,8 +1,11 @@
-"""Files and formats <-> a GPTModel: reading, writing, GPT-2's names, the Hub, free memory."""
+"""Files, formats and the Hub <-> a GPTModel; names of models -> where they come from.
+
+Imports the rooms accounting and engine.
+"""
 
 from gpt.checkpoints.export import export_model
+from gpt.checkpoints.free_memory import check_device, check_memory, free_bytes
 from gpt.checkpoints.hub import HUB_MODELS, download, is_cached
-from gpt.checkpoints.memory import check_device, check_memory, free_bytes
 from gpt.checkpoints.reading import Progress, load_checkpoint, read_config
 from gpt.checkpoints.writing import save_model
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from gpt.checkpoints.memory import check_memory
-from gpt.checkpoints.names import config_to_gpt2, to_gpt2
+from gpt.checkpoints.free_memory import check_memory
+from gpt.checkpoints.gpt2_names import config_to_gpt2, to_gpt2
 from gpt.checkpoints.reading import CONFIG, WEIGHTS
 from gpt.checkpoints.writing import write_json, write_tensors, write_text
 from gpt.config import GPTConfig
+from gpt.engine import named_weights, weight_bytes
 from gpt.model import GPTModel
-from gpt.precision import named_weights, weight_bytes
 from gpt.tokenizer import END_OF_TEXT, Tokenizer
 
 

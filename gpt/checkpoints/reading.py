@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gpt.checkpoints.memory import check_device, check_memory, memory_told
-from gpt.checkpoints.names import config_from_gpt2, from_gpt2, is_gpt2, their_name
+from gpt.checkpoints.free_memory import check_device, check_memory, memory_told
+from gpt.checkpoints.gpt2_names import config_from_gpt2, from_gpt2, is_gpt2, their_name
 from gpt.checkpoints.tensors import INDEX, SUFFIXES, read_json, read_tensors, sha256_of
 from gpt.config import PRESETS, GPTConfig, as_config
+from gpt.engine import Progress, check_precision, convert, weight_bytes
 from gpt.model import GPTModel
-from gpt.precision import Progress, check_precision, convert, weight_bytes
 
 FORMAT = "gpt-from-scratch/1"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

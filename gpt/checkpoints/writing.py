@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from gpt.checkpoints.reading import CONFIG, FORMAT, WEIGHTS
 from gpt.checkpoints.tensors import sha256_of
+from gpt.engine import dtype_of, named_weights
 from gpt.model import GPTModel
-from gpt.precision import dtype_of, named_weights
 
 
 def save_model(model: GPTModel, folder: str | Path, precision: str = "float16") -> Path:

@@ -1,1 +1,4 @@
-"""The Gradio app: the only folder that imports gradio."""
+"""The page, the only folder that imports gradio.
+
+Imports the rooms accounting, checkpoints, engine, internals and serving.
+"""

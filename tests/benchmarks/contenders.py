@@ -30,14 +30,15 @@ class Ours:
         import torch
 
         from gpt import load_model, record_step
-        from gpt.pages import keep_freed_memory
+        from gpt.engine.pages import keep_freed_memory
 
         keep_freed_memory()  # as app.py does
         torch.set_num_threads(THREADS)
         self.model = record_step(load_model(folder / "ours", precision=setting))
 
     def decode(self, tokens: int, prompt: int) -> float:
-        from gpt import SamplingOptions, generate
+        from gpt import SamplingOptions
+        from gpt.generate import generate
 
         options = SamplingOptions(max_new_tokens=tokens + 1, temperature=0)
         steps = generate(self.model, prompt_of(prompt), options, n_candidates=0)

@@ -187,8 +187,8 @@ def weight_sizes(model: str) -> dict[str, dict[str, int]]:
     from dataclasses import replace
 
     from gpt import GPTConfig
-    from gpt.models import config_of
-    from gpt.precision import DTYPES, PRECISIONS, weight_bytes
+    from gpt.checkpoints.sources import config_of
+    from gpt.engine import DTYPES, PRECISIONS, weight_bytes
 
     small = GPTConfig(qkv_bias=True, tie_weights=True)
     cfg = small if model == "gpt2-small-shape" else config_of(model)

@@ -21,8 +21,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
+from gpt.checkpoints.sources import random_source  # noqa: E402
 from gpt.config import PRESETS  # noqa: E402
-from gpt.models import Registry, random_source  # noqa: E402
+from gpt.serving.registry import Registry  # noqa: E402
 from gpt.tokenizer import Tokenizer  # noqa: E402
 from gpt.ui.internals.attention import STAGES, grid_html, head_views  # noqa: E402
 from gpt.ui.internals.choice import DEFAULTS, choice_views, find_token  # noqa: E402

@@ -32,7 +32,7 @@ def rss_anon() -> int:
 def measure(path: str, precision: str) -> dict[str, int]:
     """Growth of RssAnon while and after loading, and the weights' own size, in bytes."""
     from gpt import load_model
-    from gpt.precision import weight_bytes
+    from gpt.engine import weight_bytes
 
     samples, done = [rss_anon()], threading.Event()
 
@@ -75,7 +75,7 @@ def main() -> int:
     if sys.argv[1:2] == ["--child"]:
         print(json.dumps(measure(*sys.argv[2:4])))
         return 0
-    from gpt.precision import PRECISIONS
+    from gpt.engine import PRECISIONS
 
     worst = 0.0
     print(f"{'on disk':24}{'loaded as':12}{'weights':>12}{'highest':>12}{'after':>12}{'ratio':>8}")

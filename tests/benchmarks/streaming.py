@@ -74,8 +74,9 @@ def alone(model: str, precision: str) -> None:
     """Answers each line on standard input with the rate of one run."""
     import torch
 
-    from gpt import SamplingOptions, Tokenizer, generate, load_model, record_step
-    from gpt.devices import usable_cores
+    from gpt import SamplingOptions, Tokenizer, load_model, record_step
+    from gpt.engine.machine import usable_cores
+    from gpt.generate import generate
 
     torch.set_num_threads(usable_cores())
     loaded = record_step(load_model(model, precision=precision))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from gpt.accounting import compute, count_parameters, memory
+from gpt.accounting import count_parameters, memory
+from gpt.accounting import operations as compute
 from gpt.config import GPTConfig
 from gpt.ui.architecture.compute import flop_text
 from gpt.ui.architecture.job import Job
 from gpt.ui.architecture.tables import Cell, Row, note_html, table_html
-from gpt.ui.numbers import mib_and_mb, significant
+from gpt.ui.parts.numbers import mib_and_mb, significant
 
 NOTHING = "Choose what to compare with, or pin the present configuration and then change it."
 

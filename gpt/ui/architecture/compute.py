@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gpt.accounting import compute
-from gpt.accounting.devices import DEVICES, Device
+from gpt.accounting import operations as compute
+from gpt.accounting.machines import DEVICES, Device
 from gpt.config import GPTConfig
 from gpt.ui.architecture.job import Job
 from gpt.ui.architecture.tables import (
@@ -14,7 +14,7 @@ from gpt.ui.architecture.tables import (
     stacked_bar_html,
     table_html,
 )
-from gpt.ui.numbers import percent, seconds, significant
+from gpt.ui.parts.numbers import percent, seconds, significant
 
 COUNTED = (
     "One FLOP is one multiplication or one addition. Counted are the matrix products, exactly as "

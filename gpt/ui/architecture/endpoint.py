@@ -9,7 +9,7 @@ from gpt.accounting import count_parameters
 from gpt.accounting.memory import weights
 from gpt.config import GPTConfig
 from gpt.ui.architecture.controls import configuration
-from gpt.ui.errors import one_line_errors
+from gpt.ui.parts.errors import one_line_errors
 
 
 @one_line_errors

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gpt.accounting import count_parameters
-from gpt.checkpoints.names import config_from_gpt2
+from gpt.checkpoints.gpt2_names import config_from_gpt2
 from gpt.checkpoints.reading import FORMAT
 from gpt.config import GPTConfig, as_config
 from gpt.ui.architecture.controls import configuration

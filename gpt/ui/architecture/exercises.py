@@ -10,7 +10,7 @@ from gpt.accounting.formula import Formula
 from gpt.accounting.memory import weights
 from gpt.config import PRESETS, GPTConfig
 from gpt.ui.architecture.tables import Cell, Row, note_html, table_html
-from gpt.ui.numbers import MIB, significant
+from gpt.ui.parts.numbers import MIB, significant
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from gpt.accounting.devices import DEVICES, Device, device
+from gpt.accounting.machines import DEVICES, Device, device
 from gpt.accounting.memory import PRECISIONS
 from gpt.config import GPTConfig
 

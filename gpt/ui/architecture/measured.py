@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 
-from gpt.accounting import compute, memory
-from gpt.accounting.measure import LIMIT_BYTES, Measured, measure, needed_bytes, plan
+from gpt.accounting import memory
+from gpt.accounting import operations as compute
+from gpt.accounting.timing import LIMIT_BYTES, Measured, measure, needed_bytes, plan
 from gpt.cache import KVCache
 from gpt.checkpoints import free_bytes
+from gpt.checkpoints.sources import weight_init_lock
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
-from gpt.models import drawing
+from gpt.serving.all_cores import on_all_cores
 from gpt.ui.architecture.compute import flop_text
 from gpt.ui.architecture.job import Job
 from gpt.ui.architecture.tables import Cell, Row, note_html, table_html
-from gpt.ui.cores import compute as on_all_cores
-from gpt.ui.numbers import mib_and_mb, seconds, significant
+from gpt.ui.parts.numbers import mib_and_mb, seconds, significant
 
 PROMPT_TOKENS = 256
 ABOUT = (
@@ -82,7 +83,7 @@ def measured_html(cfg: GPTConfig, job: Job) -> Iterator[str]:
 
 def _built(cfg: GPTConfig) -> GPTModel:
     """A model with random weights, which changes none that another visitor draws meanwhile."""
-    with drawing:
+    with weight_init_lock:
         return GPTModel(cfg)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpt.accounting import memory
-from gpt.accounting.devices import DEVICES
+from gpt.accounting.machines import DEVICES
 from gpt.config import GPTConfig
 from gpt.ui.architecture.job import Job
 from gpt.ui.architecture.tables import (
@@ -15,7 +15,7 @@ from gpt.ui.architecture.tables import (
     stacked_bar_html,
     table_html,
 )
-from gpt.ui.numbers import MB, MIB, mib_and_mb, percent, significant
+from gpt.ui.parts.numbers import MB, MIB, mib_and_mb, percent, significant
 
 UNITS = (
     "MiB is 2²⁰ bytes, MB is 10⁶. The book's “621.83 MB” for the 124M model is MiB. Machines are "

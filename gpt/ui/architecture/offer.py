@@ -8,14 +8,14 @@ from typing import Any
 import gradio as gr
 
 from gpt.accounting import count_parameters
-from gpt.accounting.measure import LIMIT_BYTES, build_bytes
+from gpt.accounting.timing import LIMIT_BYTES, build_bytes
+from gpt.checkpoints.sources import random_source
 from gpt.config import GPTConfig
-from gpt.models import random_source
 from gpt.sampling import MAX_SEED
 from gpt.ui.architecture.controls import FIELDS, configuration
 from gpt.ui.architecture.parameters import readable
-from gpt.ui.errors import one_line_errors
-from gpt.ui.numbers import mib_and_mb
+from gpt.ui.parts.errors import one_line_errors
+from gpt.ui.parts.numbers import mib_and_mb
 
 MOST_OFFERED = 8
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from html import escape
 
 from gpt.accounting import ParameterCount, ParameterRow, count_parameters
-from gpt.accounting.measure import count_on_meta
 from gpt.accounting.memory import weights
 from gpt.accounting.parameters import GROUPS
+from gpt.accounting.timing import count_on_meta
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
 from gpt.ui.architecture.tables import Cell, Row, Share, note_html, stacked_bar_html, table_html
-from gpt.ui.numbers import mib_and_mb, percent, seconds, significant
+from gpt.ui.parts.numbers import mib_and_mb, percent, seconds, significant
 
 META_LAYERS = 128  # the check builds a module object a part: more layers take too long
 WHY_163_MILLION = (

@@ -29,7 +29,7 @@ from gpt.ui.architecture.offer import Offer
 from gpt.ui.architecture.presets import Preset, name_of, presets
 from gpt.ui.architecture.tables import note_html
 from gpt.ui.architecture.views import PINNED, figures, problem_html
-from gpt.ui.errors import one_line_errors
+from gpt.ui.parts.errors import one_line_errors
 
 LIVE: dict[str, Any] = {
     "api_visibility": "private",

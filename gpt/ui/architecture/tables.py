@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from gpt.ui.figures import PARTS
-from gpt.ui.numbers import percent
+from gpt.ui.parts.numbers import percent
+from gpt.ui.parts.plots import PARTS
 
 
 @dataclass(frozen=True)

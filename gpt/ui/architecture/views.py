@@ -11,12 +11,12 @@ from gpt.ui.architecture import parameters
 from gpt.ui.architecture.compare import compare_html
 from gpt.ui.architecture.compute import compute_html, times_html
 from gpt.ui.architecture.controls import FIELDS, Suggestion, configuration
+from gpt.ui.architecture.drawing import drawing_svg
 from gpt.ui.architecture.exchange import export
 from gpt.ui.architecture.job import job_of
 from gpt.ui.architecture.memory import memory_html
 from gpt.ui.architecture.presets import Preset
 from gpt.ui.architecture.tables import note_html
-from gpt.ui.drawing import drawing_svg
 
 PINNED = "pinned"
 LIVE_VIEWS = (

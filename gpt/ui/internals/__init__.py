@@ -9,7 +9,6 @@ import gradio as gr
 
 from gpt.internals.run import resolve_position
 from gpt.tokenizer import Tokenizer
-from gpt.ui.errors import one_line_errors
 from gpt.ui.internals import (
     ablation,
     attention,
@@ -26,6 +25,7 @@ from gpt.ui.internals import position as position_section
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, State
 from gpt.ui.internals.prompt import CHIP_JS, prompt_chips, prompt_message
 from gpt.ui.internals.sections import EMPTY, Page, quiet
+from gpt.ui.parts.errors import one_line_errors
 
 INTRO = (
     "One pass of the model over your text, taken apart from the first token to the choice of the "

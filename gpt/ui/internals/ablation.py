@@ -11,15 +11,15 @@ import plotly.graph_objects as go
 import torch
 
 from gpt.internals.ablation import Part, ablate, sweep_heads
-from gpt.internals.compare import compare
-from gpt.ui.cores import compute, computed
-from gpt.ui.errors import one_line_errors
+from gpt.internals.two_predictions import compare
+from gpt.serving.all_cores import each_on_all_cores, on_all_cores
 from gpt.ui.internals.compare import pair_views
+from gpt.ui.internals.figures import heat
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section, at_most, cancellable, modelled, quiet
 from gpt.ui.internals.tables import say, table_html
-from gpt.ui.internals_figures import heat
-from gpt.ui.numbers import significant
+from gpt.ui.parts.errors import one_line_errors
+from gpt.ui.parts.numbers import significant
 
 INTRO = (
     "Silence one part and run the pass again: what it writes is replaced at every position, by "
@@ -50,7 +50,7 @@ def ablation_views(
 
 def _ablated(lab: Lab, state: State, part: Part, mode: str) -> torch.Tensor:
     with lab.borrow(state) as model:
-        return compute(ablate, model, lab.run(state), state["position"], part, mode).cpu()
+        return on_all_cores(ablate, model, lab.run(state), state["position"], part, mode).cpu()
 
 
 def sweep_views(lab: Lab, state: State | None, query: str, mode: str) -> Iterator[tuple[Any, ...]]:
@@ -64,7 +64,9 @@ def sweep_views(lab: Lab, state: State | None, query: str, mode: str) -> Iterato
     token_id = lab.token_id(state, query or "", int(run.logits[at].argmax()))
     changes: list[list[float]] = []
     with lab.borrow(state) as model:
-        for layer, row in computed(sweep_heads(model, run, at, token_id, MODES.get(mode, mode))):
+        for layer, row in each_on_all_cores(
+            sweep_heads(model, run, at, token_id, MODES.get(mode, mode))
+        ):
             changes.append(row)
             done = f"Layer {layer + 1} of {run.cfg.n_layers} …"
             yield say(done), gr.skip(), gr.skip()

@@ -11,12 +11,12 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
-from gpt.internals.attention import attention_rows, head_stages, layer_attention
+from gpt.internals.heads import attention_rows, head_stages, layer_attention
+from gpt.ui.internals.figures import heat
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, KEEP_FOCUS_JS, Page, Section, at_most
 from gpt.ui.internals.tables import csv_link, formula, say, table_html
-from gpt.ui.internals_figures import heat
-from gpt.ui.numbers import percent, significant
+from gpt.ui.parts.numbers import percent, significant
 
 INTRO = (
     "Each head lets every token look back at the tokens before it. A row is the token that looks, "

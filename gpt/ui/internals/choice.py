@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import plotly.graph_objects as go
 
-from gpt.internals.choice import (
+from gpt.internals.distribution import (
     Choice,
     choice_row,
     choose,
@@ -18,7 +18,7 @@ from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section
 from gpt.ui.internals.tables import formula, say, table_html
-from gpt.ui.numbers import percent, significant
+from gpt.ui.parts.numbers import percent, significant
 
 INTRO = (
     "Logits are divided by the **temperature**, then **top-k** and **top-p** strike out the rest, "

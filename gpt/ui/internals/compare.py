@@ -8,16 +8,16 @@ from typing import Any
 import gradio as gr
 import plotly.graph_objects as go
 
-from gpt.internals.compare import Comparison, compare
+from gpt.checkpoints.sources import random_source
 from gpt.internals.run import Run
 from gpt.internals.surprise import foreseen, loss
-from gpt.models import random_source
-from gpt.ui.errors import one_line_errors
+from gpt.internals.two_predictions import Comparison, compare
+from gpt.ui.internals.figures import paired_bars, paired_dots
 from gpt.ui.internals.lab import Lab, Progress, State
 from gpt.ui.internals.sections import Page, Section, modelled
 from gpt.ui.internals.tables import formula, say, table_html
-from gpt.ui.internals_figures import paired_bars, paired_dots
-from gpt.ui.numbers import percent, significant
+from gpt.ui.parts.errors import one_line_errors
+from gpt.ui.parts.numbers import percent, significant
 
 INTRO = (
     "The chosen position beside another prediction: the same model after other words, or this very "

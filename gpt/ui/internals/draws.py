@@ -5,12 +5,12 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import torch
 
-from gpt.internals.choice import tally, uniform_interval
+from gpt.internals.distribution import tally, uniform_interval
 from gpt.sampling import SamplingOptions, draw, uniforms
+from gpt.ui.internals.figures import cumulative_bar, paired_bars
 from gpt.ui.internals.lab import Lab
 from gpt.ui.internals.tables import say, table_html
-from gpt.ui.internals_figures import cumulative_bar, paired_bars
-from gpt.ui.numbers import percent, significant
+from gpt.ui.parts.numbers import percent, significant
 
 TALLY_ROWS = 12
 MAX_DRAWS = 10_000

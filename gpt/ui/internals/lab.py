@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from gpt.internals.run import Run, read_prompt, resolve_position
+from gpt.serving.all_cores import on_all_cores
 from gpt.tokenizer import Tokenizer
-from gpt.ui.cores import compute
 
 MAX_TOKENS = 128  # an attention view has tokens x tokens cells a head
 KEPT_BYTES = 384 * 2**20  # a trace of 128 tokens of GPT-2 small takes about 140 MiB
@@ -116,7 +116,7 @@ class Lab:
             run = self.store.get(key)
             if run is None:
                 with self.borrow(state, progress) as model:
-                    run = compute(read_prompt, model, state["ids"])
+                    run = on_all_cores(read_prompt, model, state["ids"])
                 self.store.put(key, run)
         return run
 

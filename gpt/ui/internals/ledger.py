@@ -5,14 +5,14 @@ from __future__ import annotations
 import gradio as gr
 import plotly.graph_objects as go
 
-from gpt.internals.choice import ranking
+from gpt.internals.distribution import ranking
 from gpt.internals.ledger import Ledger, read_ledger
-from gpt.ui.cores import compute
+from gpt.serving.all_cores import on_all_cores
+from gpt.ui.internals.figures import signed_bars
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section
 from gpt.ui.internals.tables import formula, say, table_html
-from gpt.ui.internals_figures import signed_bars
-from gpt.ui.numbers import significant
+from gpt.ui.parts.numbers import significant
 
 INTRO = (
     "The residual stream is a sum, and the final norm and the head treat it as one: so the logit "
@@ -50,7 +50,7 @@ def ledger_views(lab: Lab, state: State, query: str, mode: str) -> tuple[str, go
 
 def _read(lab: Lab, state: State, token_id: int, minus: int | None) -> Ledger:
     with lab.borrow(state) as model:
-        return compute(read_ledger, model, lab.run(state), state["position"], token_id, minus)
+        return on_all_cores(read_ledger, model, lab.run(state), state["position"], token_id, minus)
 
 
 def _sum(ledger: Ledger, what: str, position: int) -> str:

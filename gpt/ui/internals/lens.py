@@ -9,12 +9,12 @@ import gradio as gr
 import torch
 
 from gpt.internals.lens import Lens, read_lens
-from gpt.ui.cores import compute
-from gpt.ui.internals.heat import heat_table
+from gpt.serving.all_cores import on_all_cores
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section
 from gpt.ui.internals.tables import csv_link, formula, say, table_html
-from gpt.ui.numbers import percent, significant
+from gpt.ui.parts.heat import heat_table
+from gpt.ui.parts.numbers import percent, significant
 
 INTRO = (
     "Read every layer as if it were the last: its residual stream goes through the model's own "
@@ -69,7 +69,7 @@ def lens_html(lab: Lab, state: State, measure: str, query: str) -> str:
 
 def _read(lab: Lab, state: State, token_id: int | None) -> Lens:
     with lab.borrow(state) as model:
-        return compute(read_lens, model, lab.run(state), token_id)
+        return on_all_cores(read_lens, model, lab.run(state), token_id)
 
 
 def _values(lens: Lens, measure: str) -> torch.Tensor:

@@ -8,12 +8,12 @@ from typing import Any
 import gradio as gr
 
 from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
-from gpt.ui.cores import compute, computed
+from gpt.serving.all_cores import each_on_all_cores, on_all_cores
+from gpt.ui.internals.figures import paired_bars
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section, cancellable, quiet
 from gpt.ui.internals.tables import formula, say, table_html
-from gpt.ui.internals_figures import paired_bars
-from gpt.ui.numbers import percent, significant
+from gpt.ui.parts.numbers import percent, significant
 
 INTRO = (
     "Two questions about one token's logit. **Gradient × input**: how would it move if a prompt "
@@ -32,8 +32,8 @@ def mattered_views(lab: Lab, state: State, query: str) -> Iterator[tuple[Any, An
     found = lab.recall(key)
     if found is None:
         with lab.borrow(state) as model:
-            gradient = compute(gradient_x_input, model, run, at, token_id).tolist()
-            for i, occluded in computed(occlusion(model, run, at, token_id)):
+            gradient = on_all_cores(gradient_x_input, model, run, at, token_id).tolist()
+            for i, occluded in each_on_all_cores(occlusion(model, run, at, token_id)):
                 known[i] = occluded
                 if len(known) % 8 == 1:
                     yield say(f"Occlusion: {len(known)} of {at + 2} …"), gr.skip(), gr.skip()

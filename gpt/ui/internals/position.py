@@ -6,12 +6,12 @@ import math
 
 import gradio as gr
 
-from gpt.internals.choice import ranking
+from gpt.internals.distribution import ranking
 from gpt.internals.surprise import Foreseen, foreseen, loss
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section
 from gpt.ui.internals.tables import formula, say, table_html
-from gpt.ui.numbers import percent, significant
+from gpt.ui.parts.numbers import percent, significant
 
 INTRO = (
     "At every position the model predicts the token that comes next, all in the one pass. "

@@ -6,11 +6,11 @@ import math
 
 from gpt.internals.run import Run
 from gpt.internals.surprise import foreseen, loss
-from gpt.ui.chips import Chip, chips_html, token_title
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import KEEP_FOCUS_JS
 from gpt.ui.internals.tables import say
-from gpt.ui.numbers import percent, significant
+from gpt.ui.parts.chips import Chip, chips_html, token_title
+from gpt.ui.parts.numbers import percent, significant
 
 CHIP_JS = """
 element.addEventListener('click', (event) => {

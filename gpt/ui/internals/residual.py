@@ -11,13 +11,13 @@ import torch
 
 from gpt.internals.residual import VECTORS, embeddings, read_norm, read_stream, token_vector
 from gpt.internals.run import Run
-from gpt.ui.internals.heat import heat_table
+from gpt.ui.internals.figures import paired_bars
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section, at_most
 from gpt.ui.internals.tables import csv_link, formula, say, table_html
-from gpt.ui.internals_figures import paired_bars
-from gpt.ui.numbers import significant
-from gpt.ui.vector_figures import activation_curve, histogram_pair, strip
+from gpt.ui.internals.vector_figures import activation_curve, histogram_pair, strip
+from gpt.ui.parts.heat import heat_table
+from gpt.ui.parts.numbers import significant
 
 EMBEDDING_INTRO = (
     "Each token id picks a row of the token table, each position a row of the position table; "

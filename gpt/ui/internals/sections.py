@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from gpt.ui.errors import one_line_errors
 from gpt.ui.internals.lab import Lab, State
+from gpt.ui.parts.errors import one_line_errors
 
 # A view that is drawn again would drop the keyboard's focus: it goes back to the same KEY.
 KEEP_FOCUS_JS = """

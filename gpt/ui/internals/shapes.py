@@ -12,11 +12,11 @@ import gradio as gr
 import numpy as np
 
 from gpt.internals.shapes import shape_rows
-from gpt.ui.errors import one_line_errors
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section, quiet
 from gpt.ui.internals.tables import say, table_html
-from gpt.ui.numbers import mib_and_mb
+from gpt.ui.parts.errors import one_line_errors
+from gpt.ui.parts.numbers import mib_and_mb
 
 INTRO = (
     "What the pass computed, in the order in which it was computed. The last columns are the line "

@@ -11,11 +11,9 @@ from torch import nn
 
 from gpt.attention import MultiHeadAttention
 from gpt.config import GPTConfig, as_config
-from gpt.model import GPTModel
-from gpt.pages import return_freed_memory, use_huge_pages
-from gpt.precision.choice import attention, half_linear, int8_linear, packed_int8_is_faster
-from gpt.precision.kernels import float32_way
-from gpt.precision.layers import (
+from gpt.engine.choice import attention, half_linear, int8_linear, packed_int8_is_faster
+from gpt.engine.kernels import float32_way
+from gpt.engine.layers import (
     HalfEmbedding,
     HalfLinear,
     Int8Embedding,
@@ -23,8 +21,10 @@ from gpt.precision.layers import (
     PartsLinear,
     Weights,
 )
-from gpt.precision.packed import PackedBFloat16Linear, PackedFloat16Linear, PackedInt8Linear
-from gpt.precision.prompts import PromptGELU
+from gpt.engine.packed import PackedBFloat16Linear, PackedFloat16Linear, PackedInt8Linear
+from gpt.engine.pages import return_freed_memory, use_huge_pages
+from gpt.engine.prompts import PromptGELU
+from gpt.model import GPTModel
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,

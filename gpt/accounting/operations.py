@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpt.accounting.devices import Device
+from gpt.accounting.machines import Device
 from gpt.accounting.memory import Amount, amount, kv_cache, read_per_pass
 from gpt.accounting.parameters import count_parameters, letters_of
 from gpt.config import GPTConfig

@@ -1,7 +1,10 @@
-"""How the weights are stored and multiplied for fast generation, by name."""
+"""The GPT's pass, faster on a CPU: precisions, packed layers, the recorded decode step.
 
-from gpt.precision.choice import choose_kernels
-from gpt.precision.convert import (
+Imports the room accounting.
+"""
+
+from gpt.engine.choice import choose_kernels
+from gpt.engine.convert import (
     DTYPES,
     PRECISIONS,
     Progress,

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpt.precision.kernels import quantize_weight
-from gpt.precision.layers import Weights, bias_of, fixed
+from gpt.engine.kernels import quantize_weight
+from gpt.engine.layers import Weights, bias_of, fixed
 
 _BLOCK = 512  # numbers of a row that the int8 kernel reads together
 _NO_STATE = (

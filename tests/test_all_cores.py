@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt.ui.cores import compute, computed
+from gpt.serving.all_cores import each_on_all_cores, on_all_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,27 +28,27 @@ def in_a_process(code):
 
 
 def test_until_it_is_started_the_caller_computes():
-    assert compute(threading.get_ident) == threading.get_ident()
-    assert list(computed(iter([1, 2, 3]))) == [1, 2, 3]
+    assert on_all_cores(threading.get_ident) == threading.get_ident()
+    assert list(each_on_all_cores(iter([1, 2, 3]))) == [1, 2, 3]
 
 
 def test_one_thread_has_all_cores_and_every_other_one():
     """In the page a token took 1.6 times as long: each visitor's thread had a team of its own."""
     found = in_a_process("""
         import threading, torch
-        from gpt.devices import usable_cores
-        from gpt.ui import cores
+        from gpt.engine.machine import usable_cores
+        from gpt.serving import all_cores
 
-        cores.start()
-        cores.start()  # a second time changes nothing
+        all_cores.start()
+        all_cores.start()  # a second time changes nothing
         found = []
         for _ in range(2):
             thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
             thread.start()
             thread.join()
-        there = cores.compute(torch.get_num_threads)
+        there = all_cores.on_all_cores(torch.get_num_threads)
         print(there == usable_cores(), torch.get_num_threads(), *found)
-        print(len({cores.compute(threading.get_ident) for _ in range(5)}))
+        print(len({all_cores.on_all_cores(threading.get_ident) for _ in range(5)}))
     """)
     assert found == ["True", "1", "1", "1", "1"]
 
@@ -57,9 +57,9 @@ def test_between_two_items_others_have_their_turn():
     """A visitor who asks while another's step runs comes before that one's next step."""
     order = in_a_process("""
         import threading, time
-        from gpt.ui import cores
+        from gpt.serving import all_cores
 
-        cores.start()
+        all_cores.start()
         order, running, asked = [], threading.Event(), threading.Event()
 
         def steps():
@@ -73,11 +73,11 @@ def test_between_two_items_others_have_their_turn():
         def visitor():
             running.wait(10)
             asked.set()
-            cores.compute(order.append, "b")
+            all_cores.on_all_cores(order.append, "b")
 
         other = threading.Thread(target=visitor)
         other.start()
-        list(cores.computed(steps()))
+        list(all_cores.each_on_all_cores(steps()))
         other.join()
         print(*order)
     """)
@@ -89,12 +89,12 @@ def test_the_page_generates_and_traces_on_that_thread():
         import threading
         from gpt import SamplingOptions, Tokenizer
         from gpt.model import GPTModel
-        from gpt.models import Registry
-        from gpt.ui import cores
-        from gpt.ui.generation import stream
+        from gpt.serving.registry import Registry
+        from gpt.serving import all_cores
+        from gpt.ui.generation.tab import stream
         from gpt.ui.internals.lab import Lab
 
-        cores.start()
+        all_cores.start()
         names, forward = set(), GPTModel.forward
 
         def watched(self, *args, **kwargs):
@@ -115,21 +115,25 @@ def test_the_page_generates_and_traces_on_that_thread():
 
 def test_what_it_raises_reaches_the_caller_and_the_next_computation_runs():
     found = in_a_process("""
-        from gpt.ui import cores
+        from gpt.serving import all_cores
 
-        cores.start()
+        all_cores.start()
 
         def refuse():
             raise ValueError("no such token")
             yield
 
-        for attempt in (lambda: cores.compute(int, "x"), lambda: next(cores.computed(refuse()))):
+        tries = (
+            lambda: all_cores.on_all_cores(int, "x"),
+            lambda: next(all_cores.each_on_all_cores(refuse())),
+        )
+        for attempt in tries:
             try:
                 attempt()
             except ValueError as error:
                 print(type(error).__name__)
-        print(cores.compute(sum, [1, 2]))
-        print(cores.compute(lambda: cores.compute(sum, [3, 4])))
+        print(all_cores.on_all_cores(sum, [1, 2]))
+        print(all_cores.on_all_cores(lambda: all_cores.on_all_cores(sum, [3, 4])))
     """)
     assert found == ["ValueError", "ValueError", "3", "7"]
 
@@ -139,12 +143,12 @@ def test_a_forked_process_computes_by_itself():
     """ZeroGPU forks for every run; the thread stays behind and would be waited for in vain."""
     found = in_a_process("""
         import os, sys
-        from gpt.ui import cores
+        from gpt.serving import all_cores
 
-        cores.start()
+        all_cores.start()
         child = os.fork()
         if child == 0:
-            print(cores.compute(sum, [20, 22]), flush=True)
+            print(all_cores.on_all_cores(sum, [20, 22]), flush=True)
             os._exit(0)
         os.waitpid(child, 0)
     """)

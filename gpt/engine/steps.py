@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from gpt.attention import attend
 from gpt.cache import LayerCache
-from gpt.precision.kernels import fastest
+from gpt.engine.kernels import fastest
 
 
 def attend_in_place(

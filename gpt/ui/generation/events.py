@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import gradio as gr
 
 from gpt.generate import Step
-from gpt.ui.generation_controls import (
+from gpt.ui.generation.controls import (
     AUTO,
     DRAW_A_SEED,
     Example,

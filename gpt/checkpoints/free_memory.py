@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gpt.devices import available_devices
+from gpt.engine.machine import available_devices
 
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")

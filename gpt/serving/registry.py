@@ -1,46 +1,39 @@
-"""Names -> loaded models: one registry that the app and the command line share."""
+"""Loaded models, shared by all visitors and bounded in memory."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import json
-import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import torch
 
 from gpt.accounting import count_parameters
-from gpt.accounting.measure import build_bytes
 from gpt.checkpoints import (
     HUB_MODELS,
     Progress,
     check_device,
-    check_memory,
     download,
     free_bytes,
     is_cached,
-    load_checkpoint,
-    read_config,
 )
-from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, as_config
+from gpt.checkpoints.sources import (
+    BOOK_CONFIG,
+    BOOK_SEED,
+    RANDOM,
+    STORYTELLER,
+    config_of,
+    load_model,
+    path_of,
+)
+from gpt.config import GPTConfig
+from gpt.engine import weight_bytes
+from gpt.engine.replay import record_step
 from gpt.model import GPTModel
-from gpt.precision import check_precision, convert, weight_bytes
-from gpt.replay import record_step
-from gpt.sampling import MAX_SEED
 
-STORYTELLER = Path(__file__).resolve().parent.parent / "assets" / "storyteller"
-BOOK_CONFIG = GPTConfig(**GPT_CONFIG_124M)
-BOOK_SEED = 123
-_RANDOM = "random:"
 _Key = tuple[str, str, str]  # source, device, precision
-drawing = threading.Lock()  # whoever draws weights holds it: one generator for all threads
 
 
 @dataclass(frozen=True)
@@ -51,108 +44,6 @@ class ModelSource:
     label: str
     needs_network: bool  # not on this disk yet
     size_bytes: int  # of the file to download or read; of the float32 weights if drawn
-
-
-def load_model(
-    source: str | Path,
-    device: str = "cpu",
-    precision: str = "float32",
-    cfg: GPTConfig | Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-) -> GPTModel:
-    """A model of one's own, with `.cfg`, in eval mode.
-
-    `source` is "storyteller", "book-124M" (seed 123, untrained), "gpt2", "gpt2-medium",
-    "gpt2-large" or "gpt2-xl" (from the Hub, cached), what `random_source` gives, or a folder
-    or file on disk. `cfg` is for a file that has no configuration beside it.
-    Raises ValueError, in one line, whatever is wrong with the source, the disk or the memory.
-    """
-    name = _name(source)
-    if name == "book-124M" or name.startswith(_RANDOM):
-        found, seed = _parse_random(name)
-        _refuse_other(cfg, found, name)
-        return _draw(found, seed, device, precision, progress)
-    if name in HUB_MODELS:
-        _refuse_other(cfg, config_of(name), name)
-        n_bytes = weight_bytes(config_of(name), precision)
-        check_memory(n_bytes, check_device(device), f"loading {name}")
-        return load_checkpoint(download(name, progress), device, precision, progress=progress)
-    return load_checkpoint(_path(name), device, precision, cfg, progress)
-
-
-def config_of(source: str | Path) -> GPTConfig:
-    """The configuration of a source, without its weights and without the network.
-
-    Raises ValueError if there is none.
-    """
-    name = _name(source)
-    if name == "book-124M" or name.startswith(_RANDOM):
-        return _parse_random(name)[0]
-    if name in HUB_MODELS:
-        preset = PRESETS["gpt2-small" if name == "gpt2" else name]
-        return GPTConfig(**{**preset, "qkv_bias": True, "tie_weights": True})
-    return read_config(_path(name))
-
-
-def _name(source: str | Path) -> str:
-    """`source` as a string; a Path is a file or folder even where a model has its name."""
-    return source if isinstance(source, str) else str(source.absolute())
-
-
-def _path(name: str) -> Path:
-    return STORYTELLER if name == "storyteller" else Path(name).expanduser()
-
-
-def random_source(cfg: GPTConfig | Mapping[str, Any], seed: int = BOOK_SEED) -> str:
-    """The source string of an untrained model: torch's own initialisation after that seed."""
-    _check_seed(seed)
-    values = {"seed": seed, **as_config(cfg)}
-    return _RANDOM + ",".join(f"{key}={value}" for key, value in values.items())
-
-
-def _parse_random(source: str) -> tuple[GPTConfig, int]:
-    """Configuration and seed of "book-124M" or a string that `random_source` made."""
-    if source == "book-124M":
-        return BOOK_CONFIG, BOOK_SEED
-    settings = source.removeprefix(_RANDOM)[:500].split(",")
-    pairs = (setting.partition("=") for setting in settings)
-    try:
-        values = {key: json.loads(text.lower()) for key, _, text in pairs}
-        seed = values.pop("seed", BOOK_SEED)
-        _check_seed(seed)
-        return as_config(values), seed
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{source[:60]!r} is no random model: use random_source().") from error
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-
-
-def _check_seed(seed: object) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"seed is {seed!r}: use a whole number from 0 to {MAX_SEED:,}.")
-
-
-def _refuse_other(cfg: GPTConfig | Mapping[str, Any] | None, found: GPTConfig, source: str) -> None:
-    if cfg is not None and as_config(cfg) != found:
-        raise ValueError(f"cfg differs from the configuration of {source[:40]}: leave cfg out.")
-
-
-def _draw(
-    cfg: GPTConfig, seed: int, device: str, precision: str, progress: Progress | None
-) -> GPTModel:
-    """The weights that `torch.manual_seed(seed)` before the constructor gives, on the CPU.
-
-    torch's initialisation knows only its global generator: its state is put back afterwards.
-    """
-    target = check_device(device)
-    check_precision(precision, target)
-    check_memory(math.ceil(build_bytes(cfg)), "cpu", "drawing the weights")
-    if progress is not None:
-        progress(0.0, "building")
-    with drawing, torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        model = GPTModel(cfg)
-    return convert(model.eval(), precision, target)
 
 
 @dataclass
@@ -222,7 +113,7 @@ class Registry:
     def _check(self, source: str) -> None:
         """Raises ValueError for a path that this registry was not given, or an unknown name."""
         named = {"storyteller", "book-124M", *HUB_MODELS, *self._paths}
-        if source not in named and not str(source).startswith(_RANDOM):
+        if source not in named and not str(source).startswith(RANDOM):
             known = ", ".join(s.name for s in self.sources())
             raise ValueError(f"there is no model {str(source)[:60]!r}: use {known}.")
 
@@ -244,7 +135,7 @@ class Registry:
                 self._wait_for_room(n_bytes, progress)
             model = load_model(*key, progress=progress)
             # Visitors ask for any number of drawn ones, and torch keeps what it recorded.
-            model = model if key[0].startswith(_RANDOM) else record_step(model)
+            model = model if key[0].startswith(RANDOM) else record_step(model)
             with self._changed:
                 return self._held.setdefault(key, _Held(model, n_bytes, borrowers=1))
         finally:
@@ -286,7 +177,7 @@ class Registry:
 
 
 def _on_disk(name: str, label: str) -> ModelSource:
-    files = [_path(name)] if _path(name).is_file() else _path(name).glob("*.safetensors")
+    files = [path_of(name)] if path_of(name).is_file() else path_of(name).glob("*.safetensors")
     return ModelSource(name, label, False, sum(file.stat().st_size for file in files))
 
 

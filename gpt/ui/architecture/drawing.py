@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 
 from gpt.accounting import ParameterRow, count_parameters
-from gpt.accounting.compute import forward
 from gpt.accounting.memory import Amount
+from gpt.accounting.operations import forward
 from gpt.config import GPTConfig
 
 WIDTH = 324

@@ -12,16 +12,16 @@ from torch import nn
 
 from gpt.attention import Attend, attend
 from gpt.cache import LayerCache
-from gpt.precision.kernels import fastest, float32_way, half_kernels, int8_kernels
-from gpt.precision.layers import HalfLinear, Int8Linear, Weights
-from gpt.precision.packed import (
+from gpt.engine.kernels import fastest, float32_way, half_kernels, int8_kernels
+from gpt.engine.layers import HalfLinear, Int8Linear, Weights
+from gpt.engine.packed import (
     FoldedInt8Linear,
     PackedBFloat16Linear,
     PackedFloat16Linear,
     PackedInt8Linear,
 )
-from gpt.precision.prompts import attend_in_bfloat16, bfloat16_is_faster
-from gpt.precision.steps import attend_in_place, reading_in_place_is_faster
+from gpt.engine.prompts import attend_in_bfloat16, bfloat16_is_faster
+from gpt.engine.steps import attend_in_place, reading_in_place_is_faster
 
 PACKED: dict[torch.dtype, Callable[[nn.Linear | Weights], nn.Module]] = {
     torch.float16: PackedFloat16Linear,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gpt.model import GPTModel
-from gpt.train_options import TrainOptions
+from gpt.training.options import TrainOptions
 
 
 def initialise_like_gpt2(model: GPTModel) -> None:

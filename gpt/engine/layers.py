@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gpt.precision.kernels import (
+from gpt.engine.kernels import (
     MANY,
     half_kernels,
     in_parts,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from gpt.compare import default_precision, recorded
-from gpt.devices import available_devices
-from gpt.models import Registry
-from gpt.precision import PRECISIONS
-from gpt.ui.numbers import percent, significant
+from gpt.checkpoints.precision_record import default_precision, recorded
+from gpt.engine import PRECISIONS
+from gpt.engine.machine import available_devices
+from gpt.serving.registry import Registry
+from gpt.ui.parts.numbers import percent, significant
 
 MAX_NEW_TOKENS = 500
 DRAW_A_SEED = -1

@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
-from gpt.ui.figures import HUE, INK, MUTED, PARTS, style
+from gpt.ui.parts.plots import HUE, INK, MUTED, PARTS, style
 
 MASKED = "#a6abb5"
 NEGATIVE, POSITIVE = "#b2182b", "#2166ac"

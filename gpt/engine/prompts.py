@@ -12,8 +12,8 @@ from functools import cache
 import torch
 
 from gpt.attention import attend
+from gpt.engine.kernels import MANY, fastest, rows_like
 from gpt.model import GELU
-from gpt.precision.kernels import MANY, fastest, rows_like
 
 _QUERIES = 128  # that look together: of their keys, half a block at most is computed in vain
 _FEW_QUERIES = 192  # fewer are not worth the calls

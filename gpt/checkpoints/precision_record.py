@@ -16,12 +16,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from gpt.devices import usable_cores
+from gpt.checkpoints.sources import STORYTELLER, load_model
+from gpt.engine import PRECISIONS, weight_bytes
+from gpt.engine.machine import usable_cores
+from gpt.engine.replay import record_step
 from gpt.generate import generate
 from gpt.model import GPTModel
-from gpt.models import STORYTELLER, load_model
-from gpt.precision import PRECISIONS, weight_bytes
-from gpt.replay import record_step
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
 

@@ -11,8 +11,8 @@ from gpt.generate import Step, generate, plan
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
-from gpt.ui.chips import Chip, chips_html, token_title
-from gpt.ui.numbers import percent, seconds, significant
+from gpt.ui.parts.chips import Chip, chips_html, token_title
+from gpt.ui.parts.numbers import percent, seconds, significant
 
 MAX_PROMPT_CHARACTERS = 50_000
 STOPPED = {

@@ -16,8 +16,8 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-from gpt.devices import usable_cores
-from gpt.precision import choose_kernels
+from gpt.engine import choose_kernels
+from gpt.engine.machine import usable_cores
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,13 +31,13 @@ def start() -> None:
     global _thread
     if _thread is None:
         _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=_NAME)
-        compute(torch.set_num_threads, usable_cores())
-        compute(torch.get_num_threads)  # a thread takes its number when it first asks
-        compute(choose_kernels)  # for all cores, whichever thread loads the first model
+        on_all_cores(torch.set_num_threads, usable_cores())
+        on_all_cores(torch.get_num_threads)  # a thread takes its number when it first asks
+        on_all_cores(choose_kernels)  # for all cores, whichever thread loads the first model
         torch.set_num_threads(1)  # of this thread and of those that do not exist yet
 
 
-def compute(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def on_all_cores(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """`work(...)` on the thread that has all cores, in the order of asking; what it raises too.
 
     Never for what waits for a lock, a file or the network: everybody would wait for it.
@@ -47,9 +47,9 @@ def compute(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return _thread.submit(work, *args, **kwargs).result()
 
 
-def computed(items: Iterator[T]) -> Iterator[T]:
+def each_on_all_cores(items: Iterator[T]) -> Iterator[T]:
     """`items`, each one computed there: between two of them others have their turn."""
-    while (item := compute(next, items, _END)) is not _END:
+    while (item := on_all_cores(next, items, _END)) is not _END:
         yield item
 
 

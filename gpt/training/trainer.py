@@ -27,14 +27,14 @@ from tqdm import tqdm
 
 from gpt.checkpoints import save_model
 from gpt.config import GPTConfig
-from gpt.corpus import Vocabulary, WindowOrder, Windows, read_ids
-from gpt.evaluate import evaluate
 from gpt.generate import generate
 from gpt.model import GPTModel
-from gpt.optimizer import initialise_like_gpt2, learning_rate, make_optimizer, mean_loss
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
-from gpt.train_options import TrainOptions, add_arguments
+from gpt.training.corpus import Vocabulary, WindowOrder, Windows, read_ids
+from gpt.training.evaluation import evaluate
+from gpt.training.optimizer import initialise_like_gpt2, learning_rate, make_optimizer, mean_loss
+from gpt.training.options import TrainOptions, add_arguments
 
 __all__ = ["TrainOptions", "add_arguments", "run", "train"]
 
@@ -235,7 +235,7 @@ def run(args: argparse.Namespace) -> str:
     """
     given = vars(args)
     if args.evaluate:
-        from gpt.models import load_model
+        from gpt.checkpoints.sources import load_model
 
         model = load_model(args.evaluate)
         result = evaluate(model, read_ids(args.text, Tokenizer()))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from gpt.ui.figures import HUE, PARTS, style
-from gpt.ui.internals_figures import SIGNED_SCALE, with_legend
+from gpt.ui.internals.figures import SIGNED_SCALE, with_legend
+from gpt.ui.parts.plots import HUE, PARTS, style
 
 
 def activation_curve(

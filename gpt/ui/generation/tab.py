@@ -10,28 +10,29 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from gpt.compare import default_precision
-from gpt.devices import usable_device
+from gpt.checkpoints.precision_record import default_precision
+from gpt.checkpoints.sources import random_source
+from gpt.engine.machine import usable_device
 from gpt.generate import Step
-from gpt.models import Registry, random_source
 from gpt.sampling import SamplingOptions
+from gpt.serving.all_cores import each_on_all_cores
+from gpt.serving.registry import Registry
 from gpt.tokenizer import Tokenizer
-from gpt.ui.continuation import (
+from gpt.ui.generation.continuation import (
     Continuation,
     checked_prompt,
     continue_text,
     stats_html,
     token_chips,
 )
-from gpt.ui.cores import computed
-from gpt.ui.errors import one_line_errors
-from gpt.ui.generation_controls import (
+from gpt.ui.generation.controls import (
     AUTO,
     DRAW_A_SEED,
     MAX_NEW_TOKENS,
     GenerationControls,
 )
-from gpt.ui.generation_events import Halt, wire
+from gpt.ui.generation.events import Halt, wire
+from gpt.ui.parts.errors import one_line_errors
 
 UNTRAINED_SEED = 123  # the book's
 UPDATE_SECONDS = 0.06  # each update takes some time from a fast model
@@ -77,7 +78,7 @@ def stream(
         memory = RunMemory(options.seed, loaded=source, running=True)
         steps = continue_text(model, tokenizer, prompt, options, f"{device}, {precision}")
         updates = _updates(steps)
-        for run in computed(updates) if device == "cpu" else updates:
+        for run in each_on_all_cores(updates) if device == "cpu" else updates:
             if missing and not run.steps:
                 run.plan_notes.append(missing)
             so_far = memory._replace(steps=tuple(run.steps))

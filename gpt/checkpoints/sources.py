@@ -1,0 +1,129 @@
+"""Names -> where a model comes from: the bundled one, a drawn one, the Hub, a folder or a file."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt.accounting.timing import build_bytes
+from gpt.checkpoints.free_memory import check_device, check_memory
+from gpt.checkpoints.hub import HUB_MODELS, download
+from gpt.checkpoints.reading import Progress, load_checkpoint, read_config
+from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, as_config
+from gpt.engine import check_precision, convert, weight_bytes
+from gpt.model import GPTModel
+from gpt.sampling import MAX_SEED
+
+STORYTELLER = Path(__file__).resolve().parent.parent.parent / "assets" / "storyteller"
+BOOK_CONFIG = GPTConfig(**GPT_CONFIG_124M)
+BOOK_SEED = 123
+RANDOM = "random:"
+weight_init_lock = threading.Lock()  # around torch's global generator while weights are drawn
+
+
+def load_model(
+    source: str | Path,
+    device: str = "cpu",
+    precision: str = "float32",
+    cfg: GPTConfig | Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> GPTModel:
+    """A model of one's own, with `.cfg`, in eval mode.
+
+    `source` is "storyteller", "book-124M" (seed 123, untrained), "gpt2", "gpt2-medium",
+    "gpt2-large" or "gpt2-xl" (from the Hub, cached), what `random_source` gives, or a folder
+    or file on disk. `cfg` is for a file that has no configuration beside it.
+    Raises ValueError, in one line, whatever is wrong with the source, the disk or the memory.
+    """
+    name = _name(source)
+    if name == "book-124M" or name.startswith(RANDOM):
+        found, seed = _parse_random(name)
+        _refuse_other(cfg, found, name)
+        return _draw(found, seed, device, precision, progress)
+    if name in HUB_MODELS:
+        _refuse_other(cfg, config_of(name), name)
+        n_bytes = weight_bytes(config_of(name), precision)
+        check_memory(n_bytes, check_device(device), f"loading {name}")
+        return load_checkpoint(download(name, progress), device, precision, progress=progress)
+    return load_checkpoint(path_of(name), device, precision, cfg, progress)
+
+
+def config_of(source: str | Path) -> GPTConfig:
+    """The configuration of a source, without its weights and without the network.
+
+    Raises ValueError if there is none.
+    """
+    name = _name(source)
+    if name == "book-124M" or name.startswith(RANDOM):
+        return _parse_random(name)[0]
+    if name in HUB_MODELS:
+        preset = PRESETS["gpt2-small" if name == "gpt2" else name]
+        return GPTConfig(**{**preset, "qkv_bias": True, "tie_weights": True})
+    return read_config(path_of(name))
+
+
+def _name(source: str | Path) -> str:
+    """`source` as a string; a Path is a file or folder even where a model has its name."""
+    return source if isinstance(source, str) else str(source.absolute())
+
+
+def path_of(name: str) -> Path:
+    return STORYTELLER if name == "storyteller" else Path(name).expanduser()
+
+
+def random_source(cfg: GPTConfig | Mapping[str, Any], seed: int = BOOK_SEED) -> str:
+    """The source string of an untrained model: torch's own initialisation after that seed."""
+    _check_seed(seed)
+    values = {"seed": seed, **as_config(cfg)}
+    return RANDOM + ",".join(f"{key}={value}" for key, value in values.items())
+
+
+def _parse_random(source: str) -> tuple[GPTConfig, int]:
+    """Configuration and seed of "book-124M" or a string that `random_source` made."""
+    if source == "book-124M":
+        return BOOK_CONFIG, BOOK_SEED
+    settings = source.removeprefix(RANDOM)[:500].split(",")
+    pairs = (setting.partition("=") for setting in settings)
+    try:
+        values = {key: json.loads(text.lower()) for key, _, text in pairs}
+        seed = values.pop("seed", BOOK_SEED)
+        _check_seed(seed)
+        return as_config(values), seed
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source[:60]!r} is no random model: use random_source().") from error
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_seed(seed: object) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed is {seed!r}: use a whole number from 0 to {MAX_SEED:,}.")
+
+
+def _refuse_other(cfg: GPTConfig | Mapping[str, Any] | None, found: GPTConfig, source: str) -> None:
+    if cfg is not None and as_config(cfg) != found:
+        raise ValueError(f"cfg differs from the configuration of {source[:40]}: leave cfg out.")
+
+
+def _draw(
+    cfg: GPTConfig, seed: int, device: str, precision: str, progress: Progress | None
+) -> GPTModel:
+    """The weights that `torch.manual_seed(seed)` before the constructor gives, on the CPU.
+
+    torch's initialisation knows only its global generator: its state is put back afterwards.
+    """
+    target = check_device(device)
+    check_precision(precision, target)
+    check_memory(math.ceil(build_bytes(cfg)), "cpu", "drawing the weights")
+    if progress is not None:
+        progress(0.0, "building")
+    with weight_init_lock, torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        model = GPTModel(cfg)
+    return convert(model.eval(), precision, target)
