@@ -143,7 +143,7 @@ def test_a_model_is_loaded_once_and_shared():
 def test_the_least_recently_used_goes_first(monkeypatch):
     loads = []
     monkeypatch.setattr(
-        models, "load_model", lambda source, *_, **__: (loads.append(source), tiny_model())[1]
+        registries, "load_model", lambda source, *_, **__: (loads.append(source), tiny_model())[1]
     )
     registry = Registry(budget_bytes=2 * ONE)
     for source in (A, B, A, C, A, B):
