@@ -18,11 +18,12 @@ GPT_CONFIG_124M: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class GPTConfig:
+class GPTConfig(Mapping[str, Any]):
     """The shape of a GPT; every field defaults to the book's 124M configuration.
 
     `tie_weights` makes the output head and the token embedding one tensor, as GPT-2
-    does and the book does not. Reads like the book's dict too: `cfg["emb_dim"]`, `**cfg`.
+    does and the book does not. It is a read-only dict as well, as in the book:
+    `cfg["emb_dim"]`, `"emb_dim" in cfg`, `for key in cfg`, `cfg.get("emb_dim")`, `{**cfg}`.
 
     Raises ValueError if a size is impossible, TypeError if a field has the wrong type.
     """
@@ -57,13 +58,16 @@ class GPTConfig:
         """Width of one attention head, emb_dim / n_heads."""
         return self.emb_dim // self.n_heads
 
-    def keys(self) -> Iterator[str]:
-        return (field.name for field in fields(self))
-
     def __getitem__(self, name: str) -> Any:
-        if name not in self.keys():
+        if name not in tuple(self):
             raise KeyError(name)
         return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (field.name for field in fields(self))
+
+    def __len__(self) -> int:
+        return len(fields(self))
 
 
 def as_config(cfg: GPTConfig | Mapping[str, Any]) -> GPTConfig:

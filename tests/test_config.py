@@ -1,5 +1,7 @@
 """The configuration object and its refusals."""
 
+import pickle
+
 import pytest
 
 from gpt import GPT_CONFIG_124M, PRESETS, GPTConfig
@@ -19,9 +21,26 @@ def test_the_books_configuration_is_a_plain_dict_of_seven_keys():
 
 
 def test_a_config_reads_like_the_books_dict():
-    assert GPTConfig()["emb_dim"] == 768
+    """`"emb_dim" in cfg` and `for key in cfg` raised KeyError: 0, though `cfg["emb_dim"]` worked."""
+    cfg, book = GPTConfig(), {**GPT_CONFIG_124M, "tie_weights": False}
+    assert cfg["emb_dim"] == 768
+    assert "emb_dim" in cfg
+    assert "width" not in cfg
+    assert list(cfg) == list(book)
+    assert len(cfg) == 8
+    assert dict(cfg) == book
+    assert dict(cfg.items()) == book
+    assert (cfg.get("n_heads"), cfg.get("width"), cfg.get("width", 5)) == (12, None, 5)
     with pytest.raises(KeyError):
-        GPTConfig()["width"]
+        cfg["width"]
+
+
+def test_configs_compare_hash_and_copy_by_their_fields():
+    small = GPTConfig(n_layers=1)
+    assert small == GPTConfig(n_layers=1)
+    assert small != GPTConfig()
+    assert len({small, GPTConfig(n_layers=1), GPTConfig()}) == 2
+    assert pickle.loads(pickle.dumps(small)) == small
 
 
 def test_the_presets_have_the_sizes_of_the_golden_file(book):
