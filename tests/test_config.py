@@ -21,7 +21,7 @@ def test_the_books_configuration_is_a_plain_dict_of_seven_keys():
 
 
 def test_a_config_reads_like_the_books_dict():
-    """`"emb_dim" in cfg` and `for key in cfg` raised KeyError: 0, though `cfg["emb_dim"]` worked."""
+    """`"emb_dim" in cfg` and `for key in cfg` raised KeyError: 0."""
     cfg, book = GPTConfig(), {**GPT_CONFIG_124M, "tie_weights": False}
     assert cfg["emb_dim"] == 768
     assert "emb_dim" in cfg

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_models import IDS, TINY, VARIANTS, tiny_model
 
+from gpt.internals import lens as lens_module
 from gpt.internals.ablation import Part, ablate, edits_for, sweep_heads
 from gpt.internals.attribution import ROWS_AT_ONCE, gradient_x_input, occlusion
 from gpt.internals.heads import attention_rows, head_stages, layer_attention
@@ -18,7 +19,7 @@ from gpt.internals.lens import read_lens, stage_logits, stage_names
 from gpt.internals.residual import VECTORS, read_norm, read_stream, token_vector
 from gpt.internals.run import read_prompt
 from gpt.internals.shapes import shape_rows
-from gpt.internals.two_predictions import compare
+from gpt.internals.two_predictions import compare_predictions
 
 variants = pytest.mark.parametrize("cfg", VARIANTS)
 
@@ -34,7 +35,7 @@ def test_the_last_row_of_the_lens_is_the_models_own_output(cfg):
     last = len(stage_names(cfg.n_layers)) - 1
     assert (stage_logits(model, run, last) - run.logits).abs().max() < 1e-5
     lens = read_lens(model, run, token_id=7)
-    p = run.logits.softmax(-1)
+    p = run.logits.double().softmax(-1)
     assert torch.equal(lens.best_ids[-1], run.logits.argmax(-1))
     assert torch.allclose(lens.best_probability[-1], p.amax(-1), atol=1e-5)
     assert torch.allclose(lens.token_probability[-1], p[:, 7], atol=1e-5)
@@ -57,6 +58,33 @@ def test_a_rank_of_one_in_the_lens_is_the_best_token():
     lens = read_lens(model, run, best)
     assert lens.token_rank[-1, -1] == 1
     assert torch.equal(lens.token_rank == 1, lens.best_ids == best)
+
+
+def test_entropy_and_divergence_of_the_lens_are_right_to_eleven_digits():
+    """In float32 the sum of 50,257 probabilities is 1 to 6e-5, and these were off by 1e-3."""
+    model = tiny_model(replace(TINY, vocab_size=50257))
+    with torch.no_grad():
+        model.out_head.weight.mul_(8)
+    run = read_prompt(model, IDS)
+    lens = read_lens(model, run)
+    for stage in range(len(lens.stages)):
+        log_p = stage_logits(model, run, stage).double().log_softmax(-1)
+        entropy = -(log_p.exp() * log_p).sum(-1)
+        assert torch.allclose(lens.entropy[stage], entropy, rtol=1e-11, atol=0)
+        final = run.logits.double().log_softmax(-1)
+        divergence = (final.exp() * (final - log_p)).sum(-1)
+        assert torch.allclose(lens.divergence[stage], divergence, rtol=1e-6, atol=1e-9)
+
+
+def test_a_lens_over_many_positions_is_the_lens_over_each(monkeypatch):
+    model, run = read()
+    whole = read_lens(model, run, 7)
+    monkeypatch.setattr(lens_module, "POSITIONS_AT_ONCE", 3)
+    for one, other in zip(
+        vars(whole).values(), vars(read_lens(model, run, 7)).values(), strict=True
+    ):
+        if isinstance(one, torch.Tensor):
+            assert torch.allclose(one.double(), other.double(), atol=1e-6)
 
 
 @variants
@@ -232,6 +260,22 @@ def test_a_mean_ablation_of_one_position_changes_nothing():
         assert torch.allclose(ablate(model, run, 0, part, "mean"), run.logits[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("part", [Part("head", 1, 2), Part("ff", 0), Part("layer", 1)])
+def test_a_mean_ablation_at_a_position_does_not_see_what_comes_later(part):
+    """The mean was over the whole prompt, so that position 2 depended on tokens 3, 4, ..."""
+    model, run = read()
+    whole = ablate(model, run, 2, part, "mean")
+    start = ablate(model, read_prompt(model, IDS[:3]), 2, part, "mean")
+    assert torch.allclose(whole, start, atol=1e-5)
+
+
+def test_a_mean_ablation_writes_the_mean_of_what_was_written_so_far():
+    _, run = read()
+    (edit,) = edits_for(run, Part("ff", 1), "mean").values()
+    written = run.layer(1, "ff_out")
+    assert torch.allclose(edit(written)[3], written[:4].mean(0), atol=1e-6)
+
+
 @pytest.mark.parametrize("mode", ["zero", "mean"])
 def test_a_sweep_is_every_single_ablation(mode):
     model, run = read()
@@ -274,7 +318,7 @@ def test_the_shapes_table_names_lines_that_record_that_step():
 
 def test_a_prediction_compared_with_itself_is_equal():
     _, run = read()
-    same = compare(run.logits[-1], run.logits[-1], 5)
+    same = compare_predictions(run.logits[-1], run.logits[-1], 5)
     assert (same.divergence, same.same_best) == (0, True)
     assert same.overlap == pytest.approx(1)
     assert len(same.pairs) == 5
@@ -282,7 +326,7 @@ def test_a_prediction_compared_with_itself_is_equal():
 
 def test_two_predictions_are_compared_token_by_token():
     first, second = torch.tensor([3.0, 1, 0, 0]), torch.tensor([0.0, 0, 1, 3])
-    result = compare(first, second, 2)
+    result = compare_predictions(first, second, 2)
     p, q = first.softmax(-1), second.softmax(-1)
     assert {pair.token_id for pair in result.pairs} == {0, 1, 2, 3}
     assert result.pairs[0].token_id == 0
@@ -294,4 +338,4 @@ def test_two_predictions_are_compared_token_by_token():
 
 def test_models_of_different_vocabularies_are_not_compared():
     with pytest.raises(ValueError, match="vocabularies have 3 and 4 tokens"):
-        compare(torch.zeros(3), torch.zeros(4), 2)
+        compare_predictions(torch.zeros(3), torch.zeros(4), 2)

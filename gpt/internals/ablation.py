@@ -14,7 +14,9 @@ from gpt.trace import Edit, Trace
 if TYPE_CHECKING:
     from gpt.model import GPTModel
 
-MODES = ("zero", "mean")  # a vector of zeros, or the mean over this prompt's positions
+# A vector of zeros, or at each position the mean of what the part wrote there and before: the
+# mean over the whole prompt would show a position what comes later.
+MODES = ("zero", "mean")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def _layer_sweep(
 ) -> list[float]:
     """All heads of a layer in one batch: row i goes without head i, the last row with all."""
     h = run.cfg.n_heads
-    stand_ins = _stand_in(run.layer(layer, "att.heads"), mode)  # (h, 1, e)
+    stand_ins = _stand_in(run.layer(layer, "att.heads")[:, : position + 1], mode)  # (h, t, e)
 
     def edit(heads: torch.Tensor) -> torch.Tensor:  # (h + 1, h, t, e)
         heads = heads.clone()
@@ -101,6 +103,8 @@ def _replace_by(stand_in: torch.Tensor) -> Edit:
 
 
 def _stand_in(values: torch.Tensor, mode: str) -> torch.Tensor:
-    """Zeros or the mean over positions of (..., t, n), as (..., 1, n)."""
-    mean = values.mean(dim=-2, keepdim=True)
-    return torch.zeros_like(mean) if mode == "zero" else mean
+    """Zeros, or the running mean over positions 0 .. i, for values (..., t, n)."""
+    if mode == "zero":
+        return torch.zeros_like(values)
+    counts = torch.arange(1, values.shape[-2] + 1, device=values.device)
+    return values.cumsum(dim=-2) / counts[:, None]

@@ -51,7 +51,7 @@ def occlusion(
     for start in range(0, len(variants), ROWS_AT_ONCE):
         chunk = variants[start : start + ROWS_AT_ONCE]
         logits = _occluded_logits(model, run, position, chunk)
-        probabilities = logits.softmax(-1)[:, token_id].tolist()
+        probabilities = logits.double().softmax(-1)[:, token_id].tolist()
         for i, logit, p in zip(chunk, logits[:, token_id].tolist(), probabilities, strict=True):
             yield i, Occluded(logit, p)
 

@@ -67,12 +67,18 @@ def ranking(logits: torch.Tensor) -> torch.Tensor:
     return logits.sort(descending=True, stable=True).indices
 
 
+def normalised(distribution: torch.Tensor) -> torch.Tensor:
+    """A distribution (vocab,) in float64 whose sum is 1; in float32 it is off by up to 6e-5."""
+    p = distribution.double()
+    return p / p.sum()
+
+
 def spread(distribution: torch.Tensor, order: torch.Tensor | None = None) -> Spread:
     """Entropy, -sum p ln p in nats, and the size of the 90 % set of a distribution (vocab,).
 
     `order` are the ids from the most probable down, where they are known already.
     """
-    p = distribution.double()
+    p = normalised(distribution)
     entropy = -torch.special.xlogy(p, p).sum().item()
     mass = (p.sort(descending=True).values if order is None else p[order]).cumsum(0)
     # Rounding may leave a sum a hair short of 0.9 where the true one reaches it.
@@ -88,6 +94,7 @@ def choose(
     """
     logits = logits.float()
     softmax = torch.softmax(logits.double(), dim=-1)
+    distribution = normalised(distribution)
     order = ranking(logits)
     best, rest = order[:n_rows], order[n_rows:]
     rows = tuple(
@@ -98,7 +105,7 @@ def choose(
         tokens=len(rest),
         mean_logit=logits[rest].double().mean().item() if len(rest) else 0.0,
         softmax=softmax[rest].sum().item(),
-        probability=distribution[rest].double().sum().item(),
+        probability=distribution[rest].sum().item(),
         kept=int((distribution[rest] > 0).sum()),
     )
     # Neither temperature nor a filter changes the order of the logits.
@@ -133,11 +140,9 @@ def rank_of(logits: torch.Tensor, token_id: int) -> int:
 
 def uniform_interval(distribution: torch.Tensor, token_id: int) -> tuple[float, float]:
     """The part [low, high) of [0, 1) in which a uniform number draws this token, in id order."""
-    p = distribution.double()
-    cumulative = p.cumsum(0)
-    total = cumulative[-1]
-    high = (cumulative[token_id] / total).item()
-    return high - (p[token_id] / total).item(), high
+    p = normalised(distribution)
+    high = p[: token_id + 1].sum().item()
+    return high - p[token_id].item(), high
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,7 @@ class Tally:
 def tally(drawn: torch.Tensor, distribution: torch.Tensor, n_rows: int) -> list[Tally]:
     """The `n_rows` most probable tokens of a distribution (vocab,) with counts of `drawn` (n,)."""
     counts = torch.bincount(drawn, minlength=len(distribution))
+    distribution = normalised(distribution)
     order = distribution.topk(min(n_rows, len(distribution))).indices.tolist()
     return [
         Tally(i, int(counts[i]), len(drawn) * distribution[i].item())

@@ -51,9 +51,11 @@ def attention_rows(attention: torch.Tensor, skip_first: bool = False) -> list[At
     With `skip_first` the first token does not count as the most attended where there is another;
     entropy and shares stay those of the whole row.
     """
-    entropies = -torch.special.xlogy(attention.double(), attention.double()).sum(-1)
+    shares = attention.double()
+    shares = shares / shares.sum(-1, keepdim=True)
+    entropies = -torch.special.xlogy(shares, shares).sum(-1)
     rows = []
-    for position, row in enumerate(attention):
+    for position, row in enumerate(shares):
         seen = row[: position + 1]
         start = 1 if skip_first and position > 0 else 0
         most = start + int(seen[start:].argmax())

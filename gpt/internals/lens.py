@@ -12,12 +12,15 @@ from gpt.internals.run import Run
 if TYPE_CHECKING:
     from gpt.model import GPTModel
 
+POSITIONS_AT_ONCE = 64  # rows of float64 probabilities in memory: 26 MB for GPT-2's vocabulary
+
 
 @dataclass(frozen=True)
 class Lens:
     """A row a stage (the embedding, then each attention and each block), a column a position.
 
-    Every field but `stages` is (stages, t); the token's fields are None if none was asked for.
+    Every field but `stages` is (stages, t); numbers are float64. The token's fields are None if
+    none was asked for.
     """
 
     stages: tuple[str, ...]
@@ -46,36 +49,55 @@ def stage_stream(run: Run, stage: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def stage_logits(model: GPTModel, run: Run, stage: int) -> torch.Tensor:
+def stage_logits(
+    model: GPTModel, run: Run, stage: int, positions: slice = slice(None)
+) -> torch.Tensor:
     """Logits (t, vocab) if the model ended at this stage: its own final norm and head.
 
     Without the final norm the inner layers would be read on another scale.
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
     """
-    return model.out_head(model.final_norm(stage_stream(run, stage)))
+    return model.out_head(model.final_norm(stage_stream(run, stage)[positions]))
 
 
 @torch.no_grad()
 def read_lens(model: GPTModel, run: Run, token_id: int | None = None) -> Lens:
-    """The lens over all stages and positions, one stage in memory at a time."""
+    """The lens over all stages and positions.
+
+    Computed in float64: a float32 softmax over 50,257 tokens does not sum to 1 closely enough
+    for the third digit of an entropy or a divergence.
+    """
     stages = stage_names(run.cfg.n_layers)
-    final = torch.log_softmax(run.logits, dim=-1)  # (t, vocab)
-    columns: dict[str, list[torch.Tensor]] = {}
-    for stage in range(len(stages)):
-        logits = stage_logits(model, run, stage)
-        log_p = torch.log_softmax(logits, dim=-1)
-        p = log_p.exp()
-        best = p.max(dim=-1)
-        row = {
-            "best_ids": best.indices,
-            "best_probability": best.values,
-            "entropy": -(p * log_p).sum(-1),
-            "divergence": (final.exp() * (final - log_p)).sum(-1).clamp(min=0),
-        }
-        if token_id is not None:
-            own = logits[:, token_id : token_id + 1]
-            before = (logits > own).sum(-1) + (logits[:, :token_id] == own).sum(-1)
-            row |= {"token_rank": before + 1, "token_probability": p[:, token_id]}
-        for name, values in row.items():
-            columns.setdefault(name, []).append(values.cpu())
-    return Lens(stages, **{name: torch.stack(values) for name, values in columns.items()})
+    blocks = []  # of positions; each is fields by stages
+    for start in range(0, len(run.ids), POSITIONS_AT_ONCE):
+        at = slice(start, start + POSITIONS_AT_ONCE)
+        final = torch.log_softmax(run.logits[at].double(), dim=-1)
+        rows = [
+            _readings(stage_logits(model, run, stage, at), final, token_id)
+            for stage in range(len(stages))
+        ]
+        blocks.append({name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]})
+    return Lens(stages, **{n: torch.cat([block[n] for block in blocks], 1) for n in blocks[0]})
+
+
+def _readings(
+    logits: torch.Tensor, final: torch.Tensor, token_id: int | None
+) -> dict[str, torch.Tensor]:
+    """The fields of `Lens`, (t,) each, for logits (t, vocab) of one stage.
+
+    `final` are the model's own log probabilities at the same positions.
+    """
+    log_p = torch.log_softmax(logits.double(), dim=-1)
+    p = log_p.exp()
+    best = p.max(dim=-1)
+    found = {
+        "best_ids": best.indices,
+        "best_probability": best.values,
+        "entropy": -(p * log_p).sum(-1),
+        "divergence": (final.exp() * (final - log_p)).sum(-1).clamp(min=0),
+    }
+    if token_id is not None:
+        own = logits[:, token_id : token_id + 1]
+        before = (logits > own).sum(-1) + (logits[:, :token_id] == own).sum(-1)
+        found |= {"token_rank": before + 1, "token_probability": p[:, token_id]}
+    return found

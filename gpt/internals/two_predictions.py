@@ -28,8 +28,8 @@ class Comparison:
     same_best: bool
 
 
-def compare(first: torch.Tensor, second: torch.Tensor, n_best: int) -> Comparison:
-    """Compare logits (vocab,) of two predictions over one vocabulary.
+def compare_predictions(first: torch.Tensor, second: torch.Tensor, n_best: int) -> Comparison:
+    """How logits (vocab,) of two predictions over one vocabulary differ.
 
     Raises ValueError if the vocabularies differ in size.
     """

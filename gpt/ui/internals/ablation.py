@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import torch
 
 from gpt.internals.ablation import Part, ablate, sweep_heads
-from gpt.internals.two_predictions import compare
+from gpt.internals.two_predictions import compare_predictions
 from gpt.serving.all_cores import each_on_all_cores, on_all_cores
 from gpt.ui.internals.compare import pair_views
 from gpt.ui.internals.figures import heat
@@ -23,11 +23,11 @@ from gpt.ui.parts.numbers import significant
 
 INTRO = (
     "Silence one part and run the pass again: what it writes is replaced at every position, by "
-    "zeros or by its mean over this prompt's positions. What changes is what the part was for, "
-    "here."
+    "zeros or by the mean of what it wrote there and at the positions before. What changes is what "
+    "the part was for, here."
 )
 KINDS = {"one head": "head", "a feed-forward": "ff", "a whole layer": "layer"}
-MODES = {"zeros": "zero", "its mean over the prompt": "mean"}
+MODES = {"zeros": "zero", "its mean so far": "mean"}
 TOP = 10
 
 
@@ -43,7 +43,7 @@ def ablation_views(
     name = {"head": f"head {part.head} of layer {part.layer}"}.get(
         part.kind, f"{'the feed-forward of ' if part.kind == 'ff' else ''}layer {part.layer}"
     )
-    result = compare(run.logits[at].cpu(), without, TOP)
+    result = compare_predictions(run.logits[at].cpu(), without, TOP)
     what = f"with and without {name} (replaced by {mode})"
     return pair_views(lab, result, ("with", "without"), f"At position {at}, {what}", "ablation")
 

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from gpt.checkpoints.sources import random_source
 from gpt.internals.run import Run
 from gpt.internals.surprise import foreseen, loss
-from gpt.internals.two_predictions import Comparison, compare
+from gpt.internals.two_predictions import Comparison, compare_predictions
 from gpt.ui.internals.figures import paired_bars, paired_dots
 from gpt.ui.internals.lab import Lab, Progress, State
 from gpt.ui.internals.sections import Page, Section, modelled
@@ -49,7 +49,7 @@ def other_state(
 def comparison_views(lab: Lab, state: State, other: State, way: str) -> tuple[str, go.Figure, str]:
     """Both predictions at their positions: a sentence, bars, a table."""
     runs = lab.run(state), lab.run(other)
-    result = compare(
+    result = compare_predictions(
         runs[0].logits[state["position"]].cpu(), runs[1].logits[other["position"]].cpu(), TOP
     )
     names = ("this prompt", "the other") if way == PROMPT else ("trained", "untrained")
