@@ -1,33 +1,88 @@
-"""A caller's mistake becomes one line on the page; anything else is a bug and reaches the log."""
+"""A caller's mistake becomes one line on the page; anything else is a bug and reaches the log.
+
+A mistake is a ValueError that a `raise` statement of this package raised. A ValueError from
+anywhere else (`zip(strict=True)`, numpy, plotly) is a bug of ours, although its type is the same.
+"""
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+PACKAGE = str(Path(__file__).resolve().parents[2]) + os.sep
+BUG = "This is a fault of the page, not of yours: the server's log has it. Another try may work."
+_RAISE = dis.opmap["RAISE_VARARGS"]
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether a `raise` statement in this package raised `error`, a ValueError.
+
+    What C code raises has our frame as its innermost one too: the instruction there tells.
+    """
+    if not isinstance(error, ValueError):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    code = trace.tb_frame.f_code
+    return code.co_filename.startswith(PACKAGE) and code.co_code[trace.tb_lasti] == _RAISE
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Raises gr.Error in place of an Exception: a mistake's line, or BUG, which is logged.
+
+    Toasts render HTML, and the line may quote what a visitor wrote: it is escaped here.
+    """
+    try:
+        yield
+    except gr.Error:
+        raise
+    except Exception as error:
+        if is_mistake(error):
+            message = escape(str(error), quote=False)
+            raise gr.Error(message, print_exception=False) from error
+        raise gr.Error(BUG) from error  # gradio logs it with its cause
+
 
 def one_line_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """`handler` with ValueError turned into gr.Error; serves functions and generators."""
-    if inspect.isgeneratorfunction(handler):
+    """`handler` within `one_line`: a function or a generator, async or not."""
 
-        @functools.wraps(handler)
-        def stream(*args: Any, **kwargs: Any) -> Any:
-            try:
-                yield from handler(*args, **kwargs)
-            except ValueError as error:
-                raise gr.Error(str(error), print_exception=False) from error
+    @functools.wraps(handler)
+    async def stream_async(*args: Any, **kwargs: Any) -> Any:
+        async with aclosing(handler(*args, **kwargs)) as updates:
+            with one_line():
+                async for update in updates:
+                    yield update
 
-        return stream
+    @functools.wraps(handler)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        with one_line():
+            return await handler(*args, **kwargs)
+
+    @functools.wraps(handler)
+    def stream(*args: Any, **kwargs: Any) -> Any:
+        with one_line():
+            yield from handler(*args, **kwargs)
 
     @functools.wraps(handler)
     def call(*args: Any, **kwargs: Any) -> Any:
-        try:
+        with one_line():
             return handler(*args, **kwargs)
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
 
-    return call
+    if inspect.isasyncgenfunction(handler):
+        return stream_async
+    if inspect.iscoroutinefunction(handler):
+        return call_async
+    return stream if inspect.isgeneratorfunction(handler) else call
