@@ -11,11 +11,11 @@ import plotly.graph_objects as go
 
 from gpt.internals.distribution import choose
 from gpt.sampling import SamplingOptions, probabilities
+from gpt.ui.internals.figures import ranked_bars
 from gpt.ui.internals.lab import Lab, State
 from gpt.ui.internals.sections import EMPTY, Page, Section
 from gpt.ui.internals.tables import formula, say, table_html
 from gpt.ui.parts.numbers import percent, significant
-from gpt.ui.parts.plots import ranked_bars
 
 INTRO = (
     "The last layer gives each token of the vocabulary one number, its **logit**. The softmax "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 from collections.abc import Collection, Sequence
 from html import escape
+
+from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.table import csv_link, csv_text
+
+__all__ = ["csv_link", "csv_text", "formula", "say", "table_html"]
 
 Cell = str | float | int | None
 
@@ -48,36 +50,6 @@ def table_html(
         f'<div class="numbers" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>{link}"
-    )
-
-
-def csv_link(name: str, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A download link that carries the rows itself, so that no file lies on the server."""
-    data = base64.b64encode(csv_text(headers, rows).encode()).decode()
-    return (
-        f'<a class="csv" download="{escape(name)}.csv" '
-        f'href="data:text/csv;charset=utf-8;base64,{data}">Download CSV</a>'
-    )
-
-
-def csv_text(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """RFC 4180 text: a header line and a line a row, quoted where needed."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(headers)
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def say(text: str) -> str:
-    """One sentence under a view, escaped."""
-    return f'<p class="say">{escape(text)}</p>'
-
-
-def formula(general: str, numbers: str) -> str:
-    """A formula, then the same with this run's numbers, escaped."""
-    return (
-        f'<p class="formula"><span>{escape(general)}</span><br><span>{escape(numbers)}</span></p>'
     )
 
 

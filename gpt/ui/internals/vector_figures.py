@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from gpt.ui.internals.figures import SIGNED_SCALE, with_legend
-from gpt.ui.parts.plots import HUE, PARTS, style
+from gpt.ui.parts.plots import HUE, PARTS, plain, style
 
 
 def activation_curve(
@@ -59,7 +58,7 @@ def strip(values: np.ndarray, rows: Sequence[str]) -> go.Figure:
     at = list(range(0, len(rows), every))
     figure.update_yaxes(
         tickvals=at,
-        ticktext=[escape(rows[i]) for i in at],
+        ticktext=[plain(rows[i]) for i in at],
         autorange="reversed",
         showgrid=False,
         zeroline=False,
@@ -80,7 +79,7 @@ def histogram_pair(
         figure.add_bar(
             x=middle,
             y=counts.tolist(),
-            name=escape(name),
+            name=plain(name),
             marker={"color": colour},
             opacity=0.65,
             hovertemplate="about %{x:.3g}: %{y} numbers<extra>%{fullData.name}</extra>",

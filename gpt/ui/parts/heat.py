@@ -1,11 +1,22 @@
-"""A heat map that is a table: text in every cell, labels that stay in view while it scrolls."""
+"""Heat maps: as a table with text in every cell, and as a figure for many cells."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
+import plotly.graph_objects as go
+
+from gpt.ui.parts.plots import AGAINST, FOR, HUE, plain
+
 TITLED_CELLS = 5000  # beyond this a tooltip a cell would make the page too heavy
+MASKED = "#a6abb5"
+# Opaque, so that the text in a cell contrasts with its cell on light and dark pages alike.
+PROBABILITY_SCALE = [[0, "#ffffff"], [1, HUE]]
+SIGNED_SCALE = [[0, AGAINST], [0.5, "#f7f7f7"], [1, FOR]]
+CELL_TEXT_COLUMNS = 16  # more columns than this leave no room for text in the cells
+CELL = 40  # px, the largest side of a square cell
 
 
 def heat_table(
@@ -40,6 +51,69 @@ def heat_table(
         f'<div class="numbers heat" tabindex="0" role="region" aria-label="{escape(caption)}">'
         f"<table><caption>{escape(caption)}</caption><thead><tr><td></td>{head}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def heat_map(
+    z: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    axes: tuple[str, str],
+    unit: str,
+    *,
+    signed: bool = False,
+    masked: np.ndarray | None = None,
+    top: float | None = None,
+) -> go.Figure:
+    """A figure of z (rows, columns): white to one hue from 0 to `top`, or diverging about 0.
+
+    Cells where `masked` is True are grey. `axes` names rows and columns. Cells are square and at
+    most CELL px wide as long as there is room for them.
+    """
+    z = np.asarray(z, dtype=np.float32)
+    shown = z if masked is None else np.where(masked, np.nan, z)
+    high = top if top is not None else float(np.nanmax(np.abs(shown), initial=0.0)) or 1.0
+    figure = go.Figure()
+    if masked is not None:
+        figure.add_trace(_masked_cells(masked))
+    figure.add_heatmap(
+        z=shown,
+        zmin=-high if signed else 0,
+        zmax=high,
+        colorscale=SIGNED_SCALE if signed else PROBABILITY_SCALE,
+        texttemplate="%{z:.2f}" if len(columns) <= CELL_TEXT_COLUMNS else None,
+        textfont={"size": 10},
+        hovertemplate=f"{axes[0]} %{{y}}, {axes[1]} %{{x}}: %{{z:.4g}}<extra></extra>",
+        hoverongaps=False,
+        colorbar={"title": {"text": unit, "side": "right"}, "thickness": 10},
+    )
+    cell = min(CELL, 640 / len(rows))
+    figure.update_layout(height=130 + cell * len(rows), margin={"b": 90})
+    square = {"scaleanchor": "y", "constrain": "domain"}
+    for update, names, most, name in (
+        (figure.update_yaxes, rows, 24, axes[0]),
+        (figure.update_xaxes, columns, 24, axes[1]),
+    ):
+        at = list(range(0, len(names), -(-len(names) // most)))  # thinned where they would overlap
+        update(
+            tickvals=at,
+            ticktext=[plain(names[i]) for i in at],
+            tickfont={"family": "monospace", "size": 11},
+            title=name,
+            showgrid=False,
+            zeroline=False,
+        )
+    figure.update_yaxes(autorange="reversed")
+    return figure.update_xaxes(tickangle=-50, **square)
+
+
+def _masked_cells(masked: np.ndarray) -> go.Heatmap:
+    """Grey cells, the others left to what lies on top."""
+    return go.Heatmap(
+        z=np.where(masked, 1.0, np.nan).astype(np.float32),
+        colorscale=[[0, MASKED], [1, MASKED]],
+        showscale=False,
+        hovertemplate="row %{y}, column %{x}: masked<extra></extra>",
     )
 
 

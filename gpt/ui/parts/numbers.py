@@ -36,15 +36,19 @@ def percent(probability: float) -> str:
 
 
 def mib_and_mb(n_bytes: float) -> str:
-    """Both units, since 621.83 MiB is often called MB: `621.8 MiB (652.0 MB)`."""
+    """Both units, since 621.83 MiB is often called MB: `621.8 MiB (652.0 MB)`, `1.5 GiB (…)`."""
+    for power, letter in ((4, "T"), (3, "G")):
+        if n_bytes >= 1024**power:
+            binary, decimal = n_bytes / 1024**power, n_bytes / 1000**power
+            return f"{significant(binary, 4)} {letter}iB ({significant(decimal, 4)} {letter}B)"
     return f"{n_bytes / MIB:,.1f} MiB ({n_bytes / MB:,.1f} MB)"
 
 
 def seconds(value: float) -> str:
-    """A duration with a unit that fits: `3.2 ms`, `1.24 s`, `2 min 5 s`."""
+    """A duration with a unit that fits: `3.2 ms`, `1.24 s`, `2 min 5 s`, `2 h 1 min`."""
     if value < 1:
         return f"{significant(1000 * value)} ms"
     if value < 100:
         return f"{significant(value)} s"
     minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"

@@ -1,0 +1,17 @@
+"""Sentences and formulas under a view, as HTML; every text is escaped here."""
+
+from __future__ import annotations
+
+from html import escape
+
+
+def say(text: str, kind: str = "say") -> str:
+    """One paragraph; `kind` is a class of assets/style.css: say, note (a bar) or hint (grey)."""
+    return f'<p class="{kind}">{escape(text)}</p>'
+
+
+def formula(general: str, numbers: str) -> str:
+    """A formula, then the same with this run's numbers."""
+    return (
+        f'<p class="formula"><span>{escape(general)}</span><br><span>{escape(numbers)}</span></p>'
+    )
