@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt.accounting import count_parameters
-from gpt.checkpoints import export_model
+from gpt.checkpoints import export_model, tokenizer_of
 from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.config import PRESETS, GPTConfig
@@ -23,7 +23,6 @@ from gpt.engine.pages import keep_freed_memory
 from gpt.engine.replay import record_step
 from gpt.generate import generate, plan
 from gpt.sampling import SamplingOptions
-from gpt.tokenizer import Tokenizer
 
 _MODELS = """
 models, wherever MODEL is asked for:
@@ -213,7 +212,7 @@ def _generate(args: argparse.Namespace) -> None:
     names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
     options = SamplingOptions(**{name: getattr(args, name) for name in names}).with_seed()
     prompt = args.prompt if args.prompt is not None else sys.stdin.read()
-    tokenizer = Tokenizer()
+    tokenizer = tokenizer_of(args.model)
     if not (ids := tokenizer.encode(prompt)):
         raise ValueError("the prompt is empty: give at least one character.")
     auto = args.precision == "auto"
@@ -277,7 +276,7 @@ def _compare(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> None:
     with _progress() as progress:
         model = load_model(args.model, precision=args.precision, progress=progress)
-    folder = export_model(model, Path(args.folder).expanduser())
+    folder = export_model(model, Path(args.folder).expanduser(), tokenizer_of(args.model))
     for path in sorted(folder.iterdir()):
         print(f"{path.stat().st_size:>13,} bytes  {path}")
 

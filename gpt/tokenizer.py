@@ -1,23 +1,43 @@
-"""GPT-2's byte pair encoding: text to ids, ids to text, and byte-exact pieces for display."""
+"""Byte pair encoding as GPT-2 does it: text to ids, ids to text, byte-exact pieces for display."""
 
 from __future__ import annotations
 
-import base64
 import codecs
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tiktoken
 
 END_OF_TEXT = "<|endoftext|>"
-_TABLE = Path(__file__).resolve().parent.parent / "assets" / "gpt2.tiktoken"
-# The value that tiktoken's openai_public.py states for r50k_base, the same vocabulary as gpt2's.
-_TABLE_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+_MERGES = Path(__file__).resolve().parent.parent / "assets" / "vocab.bpe"
+# The value that tiktoken's openai_public.py states for OpenAI's published vocab.bpe.
+_MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 # How GPT-2 cuts text into words before merging. Source: tiktoken, openai_public.py, r50k_pat_str.
 _WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+# A run of white space is one word without its last character, if something follows. `_WORDS`
+# finds that by backtracking, which tiktoken's matcher gives up (a Rust panic) near a million.
+_LONG_SPACE = re.compile(
+    r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]{100000,}"
+)
+
+
+def _byte_letters() -> dict[int, str]:
+    """A printable character for each byte: itself, or from U+0100 on, in order of the byte.
+
+    Source: Radford et al. 2019, the released encoder.py, bytes_to_unicode.
+    """
+    itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in itself]
+    return {byte: chr(byte) for byte in itself} | {b: chr(256 + i) for i, b in enumerate(others)}
+
+
+BYTE_LETTERS = _byte_letters()
+# str.translate's table from letters to bytes; what stands for no byte goes beyond Latin-1.
+_BYTES = {ord(letter): byte for byte, letter in BYTE_LETTERS.items()}
+_BYTES |= {byte: 0x100 for byte in range(0x7F, 0x100) if byte not in _BYTES}
 
 
 @dataclass(frozen=True)
@@ -30,34 +50,68 @@ class Piece:
 
 
 class Tokenizer:
-    """GPT-2's 50,257 tokens, read from a file of the repository and never from the network.
+    """GPT-2's 50,257 tokens; or another vocabulary of the same kind, as its files spell it.
 
-    Raises ValueError if the file is missing or its SHA-256 is not the published one.
+    `ids` gives each token's id and `merges` the pairs to join, in order ("Ġ t"), in the letters
+    that GPT-2's files have for bytes; `end_of_text` is the token between two documents.
+    GPT-2's own come from a file of the repository and never from the network.
+    Raises ValueError if that file is missing or its SHA-256 is not the published one, or if a
+    merge makes what is no token.
     """
 
-    def __init__(self, table: Path | str = _TABLE) -> None:
-        ranks = _read_table(Path(table))
-        self.end_of_text_id = len(ranks)
+    def __init__(
+        self,
+        ids: Mapping[str, int] | None = None,
+        merges: Sequence[str] | None = None,
+        end_of_text: str = END_OF_TEXT,
+    ) -> None:
+        self.merges = tuple(_published_merges() if merges is None else merges)
+        made = [*BYTE_LETTERS.values(), *(merge.replace(" ", "", 1) for merge in self.merges)]
+        if ids is None:  # GPT-2 numbers its tokens in the order of their making
+            ids = {token: i for i, token in enumerate([*made, end_of_text])}
+        self.ids = dict(ids)
+        if unknown := [token for token in (*made[256:], end_of_text) if token not in self.ids]:
+            raise ValueError(f"the vocabulary has no token {unknown[0][:40]!r}: it is damaged.")
+        self.end_of_text, self.end_of_text_id = end_of_text, self.ids[end_of_text]
+        tokens = dict.fromkeys(made)
+        self._id_of_rank = [self.ids.get(token) for token in tokens]  # a byte may have no token
+        self._raw = [f"⟨{i}⟩".encode() for i in range(max(self.ids.values()) + 1)]
+        raw = {token: _bytes_of(token) for token in (*tokens, *self.ids)}
+        for token, token_id in self.ids.items():
+            self._raw[token_id] = raw[token]
         self._encoding = tiktoken.Encoding(
             name="gpt2",
             pat_str=_WORDS,
-            mergeable_ranks=ranks,
-            special_tokens={END_OF_TEXT: self.end_of_text_id},
+            mergeable_ranks={raw[token]: rank for rank, token in enumerate(tokens)},
+            special_tokens={},
         )
 
     @property
     def vocab_size(self) -> int:
-        return self._encoding.n_vocab
+        """The largest id and one."""
+        return len(self._raw)
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of `text`; `<|endoftext|>` in it is plain text unless `allow_special`.
 
         Half of a surrogate pair, which a browser can send, becomes U+FFFD.
+        Raises ValueError for a byte that the vocabulary has no token for; GPT-2's has all.
         """
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if allow_special:
-            return self._encoding.encode(text, allowed_special={END_OF_TEXT})
-        return self._encoding.encode_ordinary(text)
+        ids: list[int] = []
+        for i, document in enumerate(text.split(self.end_of_text) if allow_special else [text]):
+            ids += [self.end_of_text_id] * (i > 0)
+            for part in _parts(document):
+                ids += self._encode(part)
+        return ids
+
+    def _encode(self, text: str) -> list[int]:
+        ids = [self._id_of_rank[rank] for rank in self._encoding.encode_ordinary(text)]
+        if None in ids:
+            missing = self._encoding.encode_ordinary(text)[ids.index(None)]
+            byte = self._encoding.decode_single_token_bytes(missing)[0]
+            raise ValueError(f"the model's vocabulary has no token for byte 0x{byte:02X}.")
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD."""
@@ -70,13 +124,13 @@ class Tokenizer:
             raise ValueError(
                 f"token id {token_id:,} is outside the vocabulary: use 0 to {highest:,}."
             )
-        return self._encoding.decode_single_token_bytes(token_id)
+        return self._raw[token_id]
 
     def piece(self, token_id: int) -> Piece:
         """One token's id, bytes and display form."""
         raw = self.token_bytes(token_id)
         if token_id == self.end_of_text_id:
-            return Piece(token_id, raw, END_OF_TEXT)
+            return Piece(token_id, raw, self.end_of_text)
         return Piece(token_id, raw, display_form(raw))
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
@@ -109,21 +163,40 @@ class StreamDecoder:
         return self._utf8.decode(b"", final=True)
 
 
-def _read_table(path: Path) -> dict[bytes, int]:
+def _published_merges() -> list[str]:
+    """OpenAI's merges, best first, from assets/."""
     try:
-        content = path.read_bytes()
+        content = _MERGES.read_bytes()
     except OSError as error:
         raise ValueError(
-            f"the vocabulary {path.name} cannot be read ({error.strerror}): "
+            f"the vocabulary {_MERGES.name} cannot be read ({error.strerror}): "
             "restore assets/ from the repository."
         ) from error
-    if hashlib.sha256(content).hexdigest() != _TABLE_SHA256:
+    if hashlib.sha256(content).hexdigest() != _MERGES_SHA256:
         raise ValueError(
-            f"the vocabulary {path.name} is damaged (its SHA-256 is not GPT-2's): "
+            f"the vocabulary {_MERGES.name} is damaged (its SHA-256 is not GPT-2's): "
             "restore assets/ from the repository."
         )
-    lines = (line.split() for line in content.splitlines())
-    return {base64.b64decode(token): int(rank) for token, rank in lines}
+    return content.decode().splitlines()[1:]  # the first line is the version
+
+
+def _bytes_of(token: str) -> bytes:
+    """The bytes that a token's letters stand for; its UTF-8 where it is not spelled in them."""
+    try:
+        return token.translate(_BYTES).encode("latin-1")
+    except UnicodeEncodeError:
+        return token.encode()
+
+
+def _parts(text: str) -> Iterator[str]:
+    """`text` cut where a word ends in any case: before the last space of a very long run."""
+    start = 0
+    for run in _LONG_SPACE.finditer(text):
+        if run.end() < len(text):
+            yield text[start : run.start()]
+            yield text[run.start() : run.end() - 1]
+            start = run.end() - 1
+    yield text[start:]
 
 
 def display_form(raw: bytes) -> str:

@@ -3,6 +3,7 @@
 import pytest
 
 from gpt import Tokenizer
+from gpt import tokenizer as tokenizers
 from gpt.tokenizer import display_form
 
 HARD = [
@@ -92,9 +93,57 @@ def test_an_id_outside_the_vocabulary_is_refused(tokenizer):
         tokenizer.decode([50257])
 
 
-def test_a_damaged_or_missing_table_is_a_clear_error(tmp_path):
-    with pytest.raises(ValueError, match=r"gpt2.tiktoken cannot be read \(No such file"):
-        Tokenizer(tmp_path / "gpt2.tiktoken")
-    (tmp_path / "gpt2.tiktoken").write_bytes(b"IQ== 0\n")
-    with pytest.raises(ValueError, match=r"gpt2.tiktoken is damaged"):
-        Tokenizer(tmp_path / "gpt2.tiktoken")
+def test_a_damaged_or_missing_table_is_a_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenizers, "_MERGES", tmp_path / "vocab.bpe")
+    with pytest.raises(ValueError, match=r"vocab.bpe cannot be read \(No such file"):
+        Tokenizer()
+    (tmp_path / "vocab.bpe").write_bytes(b"#version: 0.2\n")
+    with pytest.raises(ValueError, match=r"vocab.bpe is damaged"):
+        Tokenizer()
+
+
+def reference(tokenizer):
+    """tiktoken's own encoding, which cuts nothing beforehand."""
+    return tokenizer._encoding.encode_ordinary
+
+
+def test_a_million_spaces_are_encoded(tokenizer):
+    """They ended in a PanicException of tiktoken, which no `except Exception` catches."""
+    ids = tokenizer.encode("a" + " " * 1_000_000 + "x")
+    assert tokenizer.decode(ids) == "a" + " " * 1_000_000 + "x"
+    assert ids[-1] == tokenizer.encode(" x")[0]
+
+
+@pytest.mark.parametrize("run", [" ", "\n", " \n\u2003", "\u00a0\u00a0\t", "\x1c"])
+@pytest.mark.parametrize("after", ["x", " x", "\nx", "", "'s", "1", "é"])
+def test_long_runs_have_the_ids_that_tiktoken_gives_where_it_can(run, after, tokenizer):
+    text = "a" + run * (120_000 // len(run)) + after
+    assert tokenizer.encode(text + text) == reference(tokenizer)(text + text)
+
+
+def test_a_vocabulary_that_numbers_tokens_differently(tokenizer):
+    n = tokenizer.vocab_size
+    other = Tokenizer({t: n - 1 - i for t, i in tokenizer.ids.items()}, tokenizer.merges)
+    text = "Every effort moves\n\nyou 🙂<|endoftext|>"
+    assert other.encode(text) == [n - 1 - i for i in tokenizer.encode(text)]
+    assert other.encode(text, True) == [n - 1 - i for i in tokenizer.encode(text, True)]
+    assert other.decode(other.encode(text)) == text
+    assert other.end_of_text_id == 0
+    assert other.piece(0).display == "<|endoftext|>"
+
+
+def test_a_small_vocabulary_with_names_and_numbers_of_its_own():
+    """No token for most bytes, a gap in the numbers, another end of a text with a space in it."""
+    ids = {"a": 5, "b": 2, "ab": 9, "é": 1, "<the end>": 3, "日": 4}
+    tokenizer = Tokenizer(ids, ["a b"], end_of_text="<the end>")
+    assert tokenizer.encode("abba<the end>b", allow_special=True) == [9, 2, 5, 3, 2]
+    assert tokenizer.vocab_size == 10
+    assert tokenizer.decode([9, 3, 4]) == "ab<the end>日"
+    assert tokenizer.pieces([0, 3, 1]) == ["⟨0⟩", "<the end>", "⟨E9⟩"]  # é is the letter of a byte
+    with pytest.raises(ValueError, match="has no token for byte 0x63"):
+        tokenizer.encode("abc")
+
+
+def test_a_vocabulary_without_what_its_merges_make_is_refused():
+    with pytest.raises(ValueError, match="has no token 'ab': it is damaged"):
+        Tokenizer({"a": 0, "b": 1, "<|endoftext|>": 2}, ["a b"])

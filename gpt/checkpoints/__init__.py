@@ -7,6 +7,7 @@ from gpt.checkpoints.export import export_model
 from gpt.checkpoints.free_memory import check_device, check_memory, free_bytes
 from gpt.checkpoints.hub import HUB_MODELS, download, is_cached
 from gpt.checkpoints.reading import Progress, load_checkpoint, read_config
+from gpt.checkpoints.vocabulary import tokenizer_of
 from gpt.checkpoints.writing import save_model
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "load_checkpoint",
     "read_config",
     "save_model",
+    "tokenizer_of",
 ]

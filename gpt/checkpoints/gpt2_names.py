@@ -145,9 +145,8 @@ def config_from_gpt2(data: Mapping[str, Any], where: str) -> GPTConfig:
     )
 
 
-def config_to_gpt2(cfg: GPTConfig, precision: str) -> dict[str, Any]:
-    """GPT-2's config.json for `cfg`; end-of-text is named where the vocabulary is GPT-2's."""
-    end = 50256 if cfg.vocab_size == 50257 else None
+def config_to_gpt2(cfg: GPTConfig, precision: str, end_of_text_id: int | None) -> dict[str, Any]:
+    """GPT-2's config.json for `cfg` with weights in `precision`."""
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -167,7 +166,7 @@ def config_to_gpt2(cfg: GPTConfig, precision: str) -> dict[str, Any]:
         "scale_attn_by_inverse_layer_idx": False,
         "reorder_and_upcast_attn": False,
         "tie_word_embeddings": cfg.tie_weights,
-        "bos_token_id": end,
-        "eos_token_id": end,
+        "bos_token_id": end_of_text_id,
+        "eos_token_id": end_of_text_id,
         "torch_dtype": precision,
     }

@@ -73,8 +73,24 @@ def _name(source: str | Path) -> str:
     return source if isinstance(source, str) else str(source.absolute())
 
 
-def path_of(name: str) -> Path:
-    return STORYTELLER if name == "storyteller" else Path(name).expanduser()
+def is_named(source: str | Path) -> bool:
+    """Whether `source` is a model's name here, and no file or folder."""
+    name = _name(source)
+    return name in ("storyteller", "book-124M", *HUB_MODELS) or name.startswith(RANDOM)
+
+
+def path_of(source: str | Path) -> Path:
+    """Where a source lies on this disk. Raises ValueError if no path can have that name."""
+    name = _name(source)
+    if name == "storyteller":
+        return STORYTELLER
+    try:
+        path = Path(name).expanduser()
+        path.exists()  # raises what the system has against the name
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "no such user"
+        raise ValueError(f"there is no file or folder {name[:60]!r} ({reason}).") from error
+    return path
 
 
 def random_source(cfg: GPTConfig | Mapping[str, Any], seed: int = BOOK_SEED) -> str:

@@ -71,14 +71,22 @@ def _read_pickled(path: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ValueError if it cannot be read or holds none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
+        data = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): it is damaged, fetch it again.") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds no JSON object: it is damaged, fetch it again.")
     return data
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, without the byte order mark that some editors put first."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text: it is damaged, fetch it again.") from error
 
 
 def sha256_of(path: Path) -> str:

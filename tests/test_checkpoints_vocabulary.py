@@ -1,0 +1,167 @@
+"""A model's own tokenizer: GPT-2's, that of its Hugging Face folder, or a refusal in one line."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from tiny_models import tiny_model
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers
+
+from gpt import export_model, load_model
+from gpt.checkpoints import save_model, tokenizer_of
+from gpt.generate import generate
+from gpt.sampling import SamplingOptions
+
+PROMPT = "Once upon a time"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The storyteller as a Hugging Face folder, and one with rows and vocabulary permuted alike."""
+    folder = export_model(load_model("storyteller"), tmp_path_factory.mktemp("hf") / "same")
+    other = folder.with_name("permuted")
+    other.mkdir()
+    vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    new = torch.randperm(len(vocab), generator=torch.Generator().manual_seed(0)).tolist()
+    permuted = {token: new[i] for token, i in vocab.items()}
+    (other / "vocab.json").write_text(json.dumps(permuted))
+    tensors = load_file(folder / "model.safetensors")
+    rows = tensors["transformer.wte.weight"]
+    moved = torch.empty_like(rows)
+    moved[torch.tensor(new)] = rows
+    save_file({**tensors, "transformer.wte.weight": moved}, other / "model.safetensors")
+    for name in ("merges.txt", "config.json", "tokenizer_config.json"):
+        (other / name).write_bytes((folder / name).read_bytes())
+    return folder, other
+
+
+def written(source):
+    model, tokenizer = load_model(source), tokenizer_of(source)
+    options = SamplingOptions(max_new_tokens=12, temperature=0)
+    steps = generate(model, tokenizer.encode(PROMPT), options, tokenizer.end_of_text_id)
+    return tokenizer.decode(step.token_id for step in steps)
+
+
+def test_rows_and_vocabulary_permuted_alike_write_the_same_text(exported):
+    """Such a folder was read with GPT-2's numbers: "Once upon a time phylogen retire Tw"."""
+    same, permuted = exported
+    text = written("storyteller")
+    assert written(same) == text
+    assert tokenizer_of(permuted).ids != tokenizer_of(same).ids
+    assert written(permuted) == text
+    assert written(permuted / "model.safetensors") == text
+
+
+def test_the_exported_files_are_openais_byte_for_byte(exported):
+    """Source: tiktoken's openai_public.py states both values."""
+    published = {
+        "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+        "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    }
+    for name, sha256 in published.items():
+        assert hashlib.sha256((exported[0] / name).read_bytes()).hexdigest() == sha256
+
+
+def test_a_folders_own_tokenizer_is_exported_with_it(exported, tmp_path):
+    permuted = exported[1]
+    own = tokenizer_of(permuted)
+    export_model(load_model(permuted), tmp_path, own)
+    assert tokenizer_of(tmp_path).ids == own.ids
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["eos_token_id"] == own.end_of_text_id
+
+
+def test_models_without_tokenizer_files_have_gpt2s(tmp_path):
+    ours = save_model(tiny_model(), tmp_path / "ours")
+    for source in ("storyteller", "book-124M", "gpt2", "random:seed=1", ours, str(ours)):
+        assert tokenizer_of(source) is tokenizer_of("gpt2")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A byte-level BPE that Hugging Face's library trained."""
+    tokenizer = ByteLevelBPETokenizer()
+    lines = ["Es war einmal ein König, der hatte drei Töchter.", "Жил-был король. 日本語 🙂  x"] * 9
+    tokenizer.train_from_iterator(lines, 400, special_tokens=["<s>", "</s>"], show_progress=False)
+    return tokenizer
+
+
+@pytest.mark.parametrize("form", ["tokenizer.json", "vocab.json"])
+def test_a_tokenizer_trained_elsewhere_gives_its_ids(form, trained, tmp_path):
+    if form == "vocab.json":
+        trained.save_model(str(tmp_path))
+        (tmp_path / "added_tokens.json").write_text(json.dumps({"<pad>": trained.get_vocab_size()}))
+    else:
+        trained.save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": "GPT2Tokenizer", "eos_token": {"content": "</s>"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    ours = tokenizer_of(tmp_path)
+    for text in ("Es war einmal: König   Töchter's 12", "日本語 🙂 король\r\n\t x ", ""):
+        assert ours.encode(text) == trained.encode(text).ids
+        assert ours.decode(ours.encode(text)) == text
+    assert ours.end_of_text_id == trained.token_to_id("</s>")
+    assert ours.vocab_size == trained.get_vocab_size() + (form == "vocab.json")
+
+
+def test_the_end_of_a_text_is_found_by_the_id_that_the_configuration_names(trained, tmp_path):
+    trained.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match="names no token for the end of a text"):
+        tokenizer_of(tmp_path)
+    (tmp_path / "config.json").write_text('{"eos_token_id": 1}')
+    assert tokenizer_of(tmp_path).end_of_text == "</s>"
+
+
+def test_transformers_reads_the_same_ids(exported):
+    theirs = transformers.AutoTokenizer.from_pretrained(exported[1])
+    assert theirs(PROMPT).input_ids == tokenizer_of(exported[1]).encode(PROMPT)
+
+
+def words(**changes):
+    """The JSON of a tokenizer of another kind: of whole words."""
+    made = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    return json.dumps({**json.loads(made.to_str()), **changes})
+
+
+BPE = '{"type": "BPE", "vocab": {"a": 0}, "merges": []}'
+LEVEL = '"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("tokenizer.json", words(), "another kind"),
+        ("tokenizer.json", '{"model": [], "pre_tokenizer": null}', "another kind"),
+        ("tokenizer.json", f'{{"model": {{"type": "BPE"}}, {LEVEL}}}', "damaged"),
+        (
+            "tokenizer.json",
+            f'{{"model": {BPE}, {LEVEL.replace("false", "true")}}}',
+            "cuts text into words in another way",
+        ),
+        ("tokenizer.json", f'{{"model": {BPE}, {LEVEL}, "normalizer": {{}}}}', "changes the text"),
+        ("tokenizer.json", f'{{"model": {BPE}, {LEVEL}}}', "no token for the end"),
+        ("tokenizer.json", "{", "is no JSON"),
+        ("vocab.json", '{"a": 0}', "a part of it is missing"),
+        ("vocab.txt", "[PAD]\n[UNK]\n", "another kind"),
+        ("spiece.model", "x", "another kind"),
+        ("tokenizer_config.json", '{"tokenizer_class": "BertTokenizerFast"}', "BertTokenizerFast"),
+        ("tokenizer_config.json", '{"add_prefix_space": true}', "add_prefix_space"),
+    ],
+)
+def test_a_tokenizer_of_another_kind_is_refused_in_one_line(name, content, reason, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=reason) as caught:
+        tokenizer_of(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["-1", "1e3", '"x"', "null", "99999999999"])
+def test_numbers_of_tokens_that_cannot_be_are_refused(number, tmp_path):
+    (tmp_path / "vocab.json").write_text(f'{{"a": {number}, "<|endoftext|>": 1}}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(ValueError, match="no whole number"):
+        tokenizer_of(tmp_path)
