@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt.accounting import memory
+from gpt.accounting import memory, timing
 from gpt.accounting import operations as compute
+from gpt.accounting.meta_model import model_without_values
 from gpt.accounting.timing import (
     Plan,
     Stage,
@@ -21,21 +22,17 @@ from gpt.accounting.timing import (
     needed_bytes,
     plan,
 )
-from gpt.cache import KVCache
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
 
 TINY = GPTConfig(97, 48, 24, 4, 2)
 
 
-def stages_of(cfg: GPTConfig, planned: Plan):
-    readings = iter((1_000, 5_000))
-    return measure(
-        lambda: GPTModel(cfg),
-        lambda capacity: KVCache(cfg.n_layers, capacity),
-        planned,
-        lambda: next(readings),
-    )
+def stages_of(cfg: GPTConfig, planned: Plan, monkeypatch: pytest.MonkeyPatch | None = None):
+    if monkeypatch is not None:
+        readings = iter((1_000, 5_000))
+        monkeypatch.setattr(timing, "resident_bytes", lambda: next(readings))
+    return measure(cfg, planned)
 
 
 def models_alive() -> int:
@@ -44,10 +41,12 @@ def models_alive() -> int:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_measured_bytes_and_operations_equal_the_computed_ones(tied: bool) -> None:
+def test_measured_bytes_and_operations_equal_the_computed_ones(
+    tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cfg = GPTConfig(97, 48, 24, 4, 2, tie_weights=tied)
     planned = plan(cfg, 12)
-    found = list(stages_of(cfg, planned))[-1].measured
+    found = list(stages_of(cfg, planned, monkeypatch))[-1].measured
     assert found.parameter_bytes == memory.weights(cfg, "float32").value
     assert found.cache_bytes == memory.kv_cache(cfg, 1, 12 + planned.steps, "float32").value
     assert found.prefill_flops == compute.forward(cfg, 1, 12, last_only=True).total
@@ -132,11 +131,28 @@ def test_build_bytes_are_those_of_every_tensor_the_constructor_fills(
     monkeypatch.setattr(torch.nn.Module, "register_parameter", note)
     GPTModel(cfg)
     assert build_bytes(cfg) == sum(parameter.nbytes for parameter in filled)
-    assert needed_bytes(cfg, 1, 1) >= build_bytes(cfg)
+
+
+def test_a_measurement_draws_nothing_from_the_global_generator() -> None:
+    """A visitor's random model, drawn from the global generator meanwhile, would be another."""
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    for _ in stages_of(TINY, plan(TINY, 8)):
+        pass
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_a_model_without_values_has_the_shapes_of_the_model() -> None:
+    wanted = {name: p.shape for name, p in GPTModel(TINY).named_parameters()}
+    bare = model_without_values(TINY)
+    assert {name: p.shape for name, p in bare.named_parameters()} == wanted
+    assert all(p.is_meta for p in bare.parameters())
+    assert not bare.training
 
 
 def test_the_meta_device_counts_the_same_parameters_and_allocates_none() -> None:
-    count, seconds = count_on_meta(lambda: GPTModel(TINY))
+    count, seconds = count_on_meta(TINY)
     assert count == sum(p.numel() for p in GPTModel(TINY).parameters())
     assert seconds > 0
 
@@ -146,8 +162,8 @@ def test_the_count_on_the_meta_device_loads_no_compiler() -> None:
     program = (
         "import sys\n"
         "from gpt.accounting.timing import count_on_meta\n"
-        "from gpt.model import GPTModel\n"
-        "print(count_on_meta(lambda: GPTModel({'n_layers': 1}))[0], 'sympy' in sys.modules)\n"
+        "from gpt.config import GPTConfig\n"
+        "print(count_on_meta(GPTConfig(n_layers=1))[0], 'sympy' in sys.modules)\n"
     )
     root = Path(__file__).parent.parent
     found = subprocess.run(

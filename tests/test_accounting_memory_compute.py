@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,12 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from gpt.accounting import activations, memory
 from gpt.accounting import machines as devices
-from gpt.accounting import memory
 from gpt.accounting import operations as compute
+from gpt.accounting.meta_model import model_without_values
 from gpt.cache import KVCache
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
+from gpt.training.optimizer import mean_loss
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SMALL_AS_RELEASED = GPTConfig(qkv_bias=True, tie_weights=True)
@@ -33,8 +36,7 @@ def random_case(seed: int) -> tuple[GPTConfig, int, int, int]:
 
 
 def on_meta(cfg: GPTConfig, dtype: torch.dtype = torch.float32) -> GPTModel:
-    with torch.device("meta"):
-        return GPTModel(cfg).to(dtype).eval()
+    return model_without_values(cfg).to(dtype)
 
 
 def counted_flops(model: GPTModel, batch: int, past: int, new: int, last_only: bool) -> int:
@@ -47,7 +49,7 @@ def counted_flops(model: GPTModel, batch: int, past: int, new: int, last_only: b
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", range(12))
 def test_forward_operations_are_exactly_what_the_counter_sees(seed: int) -> None:
     cfg, batch, past, new = random_case(seed)
     last_only = seed % 2 == 0
@@ -56,7 +58,7 @@ def test_forward_operations_are_exactly_what_the_counter_sees(seed: int) -> None
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_forward_and_backward_are_exactly_what_the_counter_sees(seed: int, training: bool) -> None:
     cfg, batch, _, new = random_case(seed)
     model = on_meta(cfg).train(training)
@@ -67,7 +69,7 @@ def test_forward_and_backward_are_exactly_what_the_counter_sees(seed: int, train
 
 
 @pytest.mark.parametrize("precision", list(DTYPES))
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(4))
 def test_weight_and_cache_bytes_are_those_of_the_tensors(seed: int, precision: str) -> None:
     cfg, batch, past, new = random_case(seed)
     model = on_meta(cfg, DTYPES[precision])
@@ -143,8 +145,10 @@ def _storage(tensor: torch.Tensor) -> int:
 
 @pytest.mark.parametrize("n_layers", [1, 2])
 @pytest.mark.parametrize("last_only", [False, True])
-@pytest.mark.parametrize("vocab_size", [13, 97, 5_000])
-@pytest.mark.parametrize(("batch", "tokens", "width"), [(2, 32, 24), (1, 64, 96), (3, 2, 24)])
+@pytest.mark.parametrize(
+    ("batch", "tokens", "width", "vocab_size"),
+    [(2, 32, 24, 97), (1, 64, 96, 13), (3, 2, 24, 5_000)],
+)
 def test_inference_activations_are_the_tensors_that_a_forward_pass_holds_at_its_peak(
     batch: int, tokens: int, width: int, vocab_size: int, last_only: bool, n_layers: int
 ) -> None:
@@ -158,14 +162,65 @@ def test_inference_activations_are_the_tensors_that_a_forward_pass_holds_at_its_
     assert computed.value == live.peak
 
 
-def test_training_activations_follow_korthikanti_per_layer() -> None:
+def test_training_activations_in_bfloat16_follow_korthikanti_per_layer() -> None:
     cfg = GPTConfig(97, 64, 24, 4, 3)
     around = 5 * 2 * 32 * 24 + 4 * 2 * 32 * 97
     layer = 2 * 32 * 24 * (34 + 5 * 4 * 32 / 24)  # s b h (34 + 5 a s / h), their letters
-    assert memory.training_activations(cfg, 2, 32).value == pytest.approx(3 * layer + around)
+    assert activations.kept_in_bfloat16(cfg, 2, 32).value == pytest.approx(3 * layer + around)
     kept = 3 * 2 * 2 * 32 * 24
-    recomputed = memory.training_activations(cfg, 2, 32, recompute=True).value
+    recomputed = activations.kept_in_bfloat16(cfg, 2, 32, recompute=True).value
     assert recomputed == pytest.approx(kept + layer + around)
+
+
+class KeptBytes(torch.autograd.graph.saved_tensors_hooks):
+    """Bytes of what autograd saves within it, each storage once, the parameters left out."""
+
+    def __init__(self, model: GPTModel) -> None:
+        self.parameters = {_storage(p) for p in model.parameters()}
+        self.held: dict[int, torch.Tensor] = {}
+        super().__init__(self._keep, lambda tensor: tensor)
+
+    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        if _storage(tensor) not in self.parameters:
+            self.held[_storage(tensor)] = tensor
+        return tensor
+
+    @property
+    def total(self) -> int:
+        return sum(tensor.untyped_storage().nbytes() for tensor in self.held.values())
+
+
+def kept_by_training(cfg: GPTConfig, batch: int, tokens: int, autocast: bool) -> int:
+    """What a step of gpt/training keeps; without autocast, the model in bfloat16 throughout."""
+    model = GPTModel(cfg).train()
+    if autocast:
+        for block in model.trf_blocks:
+            block.att.dropout.p = 0.0  # as gpt/training has it, unless asked otherwise
+    else:
+        model.to(torch.bfloat16)
+    ids = torch.zeros(batch, tokens, dtype=torch.long)
+    kept = KeptBytes(model)
+    with kept, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        logits = model(ids)
+        mean_loss(logits if autocast else logits.float(), ids.clone(), torch.zeros(()))
+    return kept.total
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_the_packages_own_training_keeps_is_what_the_formula_says(seed: int) -> None:
+    """The one estimate shown was of bfloat16 throughout, half to two thirds of what is kept."""
+    cfg = replace(random_config(seed, (2, 3_000), (300, 300), (1, 4), (1, 40), (1, 4)),
+                  drop_rate=(0.0, 0.1)[seed % 2])  # fmt: skip
+    batch, tokens = 1 + seed % 3, 20 + 50 * seed
+    kept = kept_by_training(cfg, batch, tokens, autocast=True)
+    computed = activations.kept_by_autocast(cfg, batch, tokens).value
+    assert kept - computed == 4 * -(-batch * tokens // 256)  # the loss's weight, a chunk
+
+
+def test_the_estimate_for_bfloat16_throughout_is_near_what_that_keeps() -> None:
+    cfg = GPTConfig(500, 64, 64, 4, 3)
+    estimate = activations.kept_in_bfloat16(cfg, 4, 64).value
+    assert 0.88 < estimate / kept_by_training(cfg, 4, 64, autocast=False) < 0.95
 
 
 @pytest.mark.parametrize(

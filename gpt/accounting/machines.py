@@ -52,7 +52,7 @@ DEVICES: tuple[Device, ...] = (
     ),
     Device(
         key="space",
-        label="Free Space (2 vCPU, 16 GB)",
+        label="Space on CPU (2 vCPU, 16 GB)",
         memory_bytes=16 * GIGA,
         bandwidth_bytes=20 * GIGA,
         # One AVX-512 core with two multiply-add units: 2.9 GHz x 64 FLOP a cycle.
@@ -69,7 +69,10 @@ DEVICES: tuple[Device, ...] = (
         bandwidth_bytes=320 * GIGA,
         # No bfloat16 units: those numbers run as float32.
         peak_flops=_peaks(float32=8.1, float16=65, bfloat16=8.1, int8=130),
-        source="NVIDIA T4 data sheet (2019)",
+        source=(
+            "NVIDIA T4 data sheet (2019); bandwidth from the product brief, 320 GB/s (the sheet "
+            "says 300)"
+        ),
     ),
     Device(
         key="h100",

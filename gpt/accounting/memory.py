@@ -38,8 +38,6 @@ _TRAINING: dict[str, tuple[str, str, str]] = {
     "sgd-float32": ("SGD, float32", "(4 + 4)*P", "weights and gradients, no momentum"),
 }
 TRAINING_STATES = tuple(_TRAINING)
-_PER_LAYER = "34*b*t*d + 5*b*h*t*t"
-_AROUND = "5*b*t*d + 4*b*t*vocab"
 
 
 @dataclass(frozen=True)
@@ -121,24 +119,6 @@ def forward_activations(
     note = f"the peak is {at_once[largest]}; attention's t × t matrix is never whole"
     source = f"bytes*({largest} + t*d) + 8*t"
     return amount("activations", source, letters, note, estimate=True)
-
-
-def training_activations(
-    cfg: GPTConfig, batch: int, new_tokens: int, recompute: bool = False
-) -> Amount:
-    """Bytes kept for the backward pass in 16-bit training with dropout, an estimate.
-
-    `recompute` keeps each block's input only and one block's activations at a time.
-    Source: Korthikanti et al. 2022, equation 1, section 4.3 and section 5.
-    """
-    letters = {**letters_of(cfg), "b": batch, "t": new_tokens}
-    if recompute:
-        source = f"layers*2*b*t*d + {_PER_LAYER} + {_AROUND}"
-        note = "each block's input, one block at a time, logits in float32"
-        return amount("activations, recomputed", source, letters, note, estimate=True)
-    note = "16-bit, attention matrices and dropout masks kept, logits in float32"
-    source = f"layers*({_PER_LAYER}) + {_AROUND}"
-    return amount("activations, all kept", source, letters, note, estimate=True)
 
 
 def training_state(cfg: GPTConfig, optimiser: str = "adamw-mixed") -> Amount:

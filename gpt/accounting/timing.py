@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from gpt.accounting import memory
+from gpt.accounting.meta_model import model_without_values
 from gpt.config import GPTConfig
+from gpt.model import GPTModel
 
 LIMIT_BYTES = 2 * 2**30  # weights, cache and activations in float32, so that all visitors fit
 DECODE_STEPS = 32
 MAX_PROMPT_TOKENS = 1024
+_STATM = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True)
@@ -72,47 +75,40 @@ def plan(cfg: GPTConfig, context_tokens: int) -> Plan:
 
 
 def needed_bytes(cfg: GPTConfig, prompt_tokens: int, steps: int = DECODE_STEPS) -> float:
-    """Weights, cache and activations in float32 of one sequence; the last is an estimate.
-
-    Or what building takes, where that is more: it is over before there is a cache.
-    """
-    running = (
+    """Weights, cache and activations in float32 of one sequence; the last is an estimate."""
+    return (
         memory.weights(cfg, "float32").value
         + memory.kv_cache(cfg, 1, prompt_tokens + steps, "float32").value
         + memory.forward_activations(cfg, 1, prompt_tokens, "float32").value
     )
-    return max(build_bytes(cfg), running)
 
 
 def build_bytes(cfg: GPTConfig) -> float:
-    """Weights in float32 while they are drawn: a tied model has an embedding of its own first."""
+    """Bytes while `GPTModel(cfg)` draws its weights: a tied one has its own embedding first."""
     embedding = 4 * cfg.vocab_size * cfg.emb_dim if cfg.tie_weights else 0
     return memory.weights(cfg, "float32").value + embedding
 
 
 def measure(
-    build: Callable[[], nn.Module],
-    new_cache: Callable[[int], Any],
+    cfg: GPTConfig,
     planned: Plan,
-    resident_bytes: Callable[[], int | None],
     run: Callable[..., Any] = lambda work, *args: work(*args),
 ) -> Iterator[Stage]:
     """Stages of a measurement, the last with its result; close the iterator to cancel.
 
-    `build` makes the model, `new_cache(capacity)` what attention remembers, `resident_bytes`
-    reads this process's memory; `run(work, *args)` runs what is timed, on a thread of its
-    choice. Nothing outlives the iterator.
+    `run(work, *args)` runs what is timed, on a thread of its choice. torch's global generator is
+    left alone, and nothing outlives the iterator.
     """
     yield Stage(0.02, "counting operations on the meta device")
-    prefill_flops, decode_flops = _counted_flops(build, new_cache, planned)
+    prefill_flops, decode_flops = _counted_flops(cfg, planned)
     yield Stage(0.05, "building the model: random weights in float32")
     before, start = resident_bytes(), time.perf_counter()
-    model = build().eval()
+    model = _random_model(cfg)
     build_seconds = time.perf_counter() - start
-    ids = torch.arange(planned.prompt_tokens).remainder(model.cfg.vocab_size).unsqueeze(0)
-    yield Stage(0.4, f"reading a prompt of {planned.prompt_tokens:,} tokens")
+    ids = torch.arange(planned.prompt_tokens).remainder(cfg.vocab_size).unsqueeze(0)
+    yield Stage(0.4, f"prefill of {planned.prompt_tokens:,} tokens")
     run(_forward, model, ids[:, :1], None)  # the first call sets up threads and kernels
-    cache = new_cache(planned.prompt_tokens + planned.steps)
+    cache = model.new_cache(planned.prompt_tokens + planned.steps)
     logits, prefill_seconds = run(_forward, model, ids, cache)
     decode_seconds: list[float] = []
     for step in range(planned.steps):
@@ -122,7 +118,9 @@ def measure(
         decode_seconds.append(seconds)
     after = resident_bytes()
     result = Measured(
-        **_sizes(model, cache),
+        parameters=sum(p.numel() for p in model.parameters()),
+        parameter_bytes=sum(p.nbytes for p in model.parameters()),
+        cache_bytes=cache.n_bytes,
         resident_growth_bytes=None if before is None or after is None else after - before,
         build_seconds=build_seconds,
         prefill_tokens=planned.prompt_tokens,
@@ -135,15 +133,34 @@ def measure(
     yield Stage(1.0, "done", result)
 
 
-def _sizes(model: nn.Module, cache: Any) -> dict[str, int]:
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "parameter_bytes": sum(p.nbytes for p in model.parameters()),
-        "cache_bytes": cache.n_bytes,
-    }
+def resident_bytes() -> int | None:
+    """Resident memory of this process; None where the system does not tell (Linux does)."""
+    try:
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
-def _forward(model: nn.Module, ids: torch.Tensor, cache: Any) -> tuple[torch.Tensor, float]:
+def count_on_meta(cfg: GPTConfig) -> tuple[int, float]:
+    """Parameters of the real module, built on the meta device, and the seconds it took."""
+    start = time.perf_counter()
+    model = model_without_values(cfg)
+    return sum(p.numel() for p in model.parameters()), time.perf_counter() - start
+
+
+def _random_model(cfg: GPTConfig) -> GPTModel:
+    """Weights from a generator of its own: the global one gives other visitors' seeds."""
+    model = model_without_values(cfg).to_empty(device="cpu")
+    if cfg.tie_weights:  # to_empty gave each its own memory, untouched
+        model.out_head.weight = model.tok_emb.weight
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.uniform_(-0.02, 0.02, generator=generator)
+    return model
+
+
+def _forward(model: GPTModel, ids: torch.Tensor, cache: Any) -> tuple[torch.Tensor, float]:
     """Logits of the last position and the seconds they took."""
     with torch.inference_mode():  # within the step: the server moves generators between threads
         start = time.perf_counter()
@@ -151,16 +168,14 @@ def _forward(model: nn.Module, ids: torch.Tensor, cache: Any) -> tuple[torch.Ten
         return logits, time.perf_counter() - start
 
 
-def _counted_flops(
-    build: Callable[[], nn.Module], new_cache: Callable[[int], Any], planned: Plan
-) -> tuple[int, int]:
+def _counted_flops(cfg: GPTConfig, planned: Plan) -> tuple[int, int]:
     """FLOPs of the prompt and of the last step by torch's counter, without a byte of weights.
 
     On the meta device, since the counter does not see the fused CPU kernel of attention.
     """
+    model = model_without_values(cfg)
     with torch.device("meta"), torch.inference_mode():
-        model = build().eval()
-        cache = new_cache(planned.prompt_tokens + planned.steps)
+        cache = model.new_cache(planned.prompt_tokens + planned.steps)
         prompt = torch.zeros(1, planned.prompt_tokens, dtype=torch.long)
         with FlopCounterMode(display=False) as prefill:
             model(prompt, cache, last_only=True)
@@ -169,26 +184,3 @@ def _counted_flops(
         with FlopCounterMode(display=False) as decode:
             model(torch.zeros(1, 1, dtype=torch.long), cache, last_only=True)
     return prefill.get_total_flops(), decode.get_total_flops()
-
-
-class _NothingToFill(TorchFunctionMode):
-    """Leaves initial values out: meta tensors have none, and filling them loads 800 modules."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in _FILLS:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
-_FILLS = (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_, torch.Tensor.normal_)
-
-
-def count_on_meta(build: Callable[[], nn.Module]) -> tuple[int, float]:
-    """Parameters of the model that `build` makes on the meta device, and the seconds it took."""
-    start = time.perf_counter()
-    with torch.device("meta"), _NothingToFill():
-        model = build()
-    return sum(p.numel() for p in model.parameters()), time.perf_counter() - start

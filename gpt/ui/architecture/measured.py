@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from html import escape
-from pathlib import Path
 
 from gpt.accounting import memory
 from gpt.accounting import operations as compute
 from gpt.accounting.timing import LIMIT_BYTES, Measured, measure, needed_bytes, plan
-from gpt.cache import KVCache
 from gpt.checkpoints import free_bytes
-from gpt.checkpoints.sources import weight_init_lock
 from gpt.config import GPTConfig
-from gpt.model import GPTModel
 from gpt.serving.all_cores import on_all_cores
 from gpt.ui.architecture.compute import flop_text
 from gpt.ui.architecture.job import Job
@@ -32,7 +27,6 @@ ABOUT = (
 # Cancelling frees the event's place at once while its thread may still build: without this, who
 # cancels often could fill the memory.
 _one_at_a_time = threading.Lock()
-_STATM = Path("/proc/self/statm")
 
 
 def refusal(cfg: GPTConfig) -> str:
@@ -63,13 +57,7 @@ def measured_html(cfg: GPTConfig, job: Job) -> Iterator[str]:
         raise ValueError(why_not)
     while not _one_at_a_time.acquire(timeout=0.5):
         yield _progress_html(0, "waiting for another measurement to end")
-    running = measure(
-        lambda: _built(cfg),
-        lambda capacity: KVCache(cfg.n_layers, capacity),
-        plan(cfg, PROMPT_TOKENS),
-        resident_bytes,
-        on_all_cores,
-    )
+    running = measure(cfg, plan(cfg, PROMPT_TOKENS), on_all_cores)
     try:
         for stage in running:
             if stage.measured is not None:
@@ -79,12 +67,6 @@ def measured_html(cfg: GPTConfig, job: Job) -> Iterator[str]:
     finally:
         running.close()  # the model goes with it
         _one_at_a_time.release()
-
-
-def _built(cfg: GPTConfig) -> GPTModel:
-    """A model with random weights, which changes none that another visitor draws meanwhile."""
-    with weight_init_lock:
-        return GPTModel(cfg)
 
 
 def _progress_html(share: float, text: str) -> str:
@@ -125,14 +107,6 @@ def result_html(cfg: GPTConfig, found: Measured, job: Job) -> str:
 def compute_total(cfg: GPTConfig) -> int:
     """Parameters by the formulas."""
     return int(memory.weights(cfg).value) // 4
-
-
-def resident_bytes() -> int | None:
-    """Resident memory of this process; None where the system does not tell (Linux does)."""
-    try:
-        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def _sentence(found: Measured, traffic_bytes: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpt.accounting import memory
+from gpt.accounting import activations, memory
 from gpt.accounting.machines import DEVICES
 from gpt.config import GPTConfig
 from gpt.ui.architecture.job import Job
@@ -57,7 +57,7 @@ def _to_run(cfg: GPTConfig, job: Job) -> list[memory.Amount]:
 def _to_train(cfg: GPTConfig, job: Job) -> list[memory.Amount]:
     return [
         memory.training_state(cfg),
-        memory.training_activations(cfg, job.batch, job.tokens),
+        activations.kept_in_bfloat16(cfg, job.batch, job.tokens),
     ]
 
 
@@ -95,9 +95,10 @@ def _rows(cfg: GPTConfig, job: Job) -> list[Row]:
     rows += [_row(memory.training_state(cfg, each)) for each in memory.TRAINING_STATES]
     rows.append(_heading("Activations of training"))
     rows += [
-        _row(memory.training_activations(cfg, batch, tokens, recompute=recompute))
+        _row(activations.kept_in_bfloat16(cfg, batch, tokens, recompute=recompute))
         for recompute in (False, True)
     ]
+    rows.append(_row(activations.kept_by_autocast(cfg, batch, tokens)))
     return rows
 
 

@@ -10,7 +10,6 @@ from gpt.accounting.memory import weights
 from gpt.accounting.parameters import GROUPS
 from gpt.accounting.timing import count_on_meta
 from gpt.config import GPTConfig
-from gpt.model import GPTModel
 from gpt.ui.architecture.tables import Cell, Row, Share, note_html, stacked_bar_html, table_html
 from gpt.ui.parts.numbers import mib_and_mb, percent, seconds, significant
 
@@ -105,7 +104,7 @@ def check_html(cfg: GPTConfig) -> str:
     computed = count_parameters(cfg).total
     if cfg.n_layers > META_LAYERS:
         return note_html(f"Check left out: more than {META_LAYERS:,} layers of module objects.")
-    built, took = count_on_meta(lambda: GPTModel(cfg))
+    built, took = count_on_meta(cfg)
     verdict = "equal ✓" if built == computed else f"NOT EQUAL to the computed {computed:,} ✗"
     return note_html(
         f"Check: GPTModel(cfg) on torch's meta device (shapes without memory) has {built:,} "
