@@ -67,6 +67,20 @@ def test_a_trillion_parameters_are_counted_at_once(client: Client) -> None:
     assert numbers["total"] > 10**12
 
 
+def test_numbers_beyond_64_bits_reach_a_client_rounded_and_in_full(client: Client) -> None:
+    """Whole numbers above 64 bits are no JSON for gradio: the client got an error instead."""
+    said, table, numbers = client.predict(
+        emb_dim=620_000, n_heads=10, n_layers=1_000_000, api_name="/architecture"
+    )
+    assert said == "4,612,806,262,954,800,000 parameters"
+    assert numbers["exact"]["total"] == "4612806262954800000"
+    assert numbers["exact"]["float32_bytes"] == str(4 * 4_612_806_262_954_800_000)
+    assert numbers["total"] == pytest.approx(4_612_806_262_954_800_000)
+    assert numbers["float32_bytes"] > 2**64
+    column = table["headers"].index("parameters")
+    assert sum(row[column] for row in table["data"]) == pytest.approx(numbers["total"])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from gpt.accounting import count_parameters
@@ -25,7 +24,8 @@ def architecture(
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """A sentence with the total, the table (headers, data), and the numbers as JSON.
 
-    Every parameter defaults to the book's 124M configuration.
+    Every parameter defaults to the book's 124M configuration. A whole number above 2**53, which
+    JSON readers round or refuse, is rounded to a float, and stands in full under "exact".
     """
     cfg = configuration(
         {
@@ -47,13 +47,20 @@ def answer(cfg: GPTConfig) -> tuple[str, dict[str, Any], dict[str, Any]]:
     count = count_parameters(cfg)
     headers = ["part", "shape", "formula", "with these numbers", "parameters", "what for"]
     data = [
-        [row.name, row.shape, row.formula, row.numbers, row.count, row.purpose]
+        [row.name, row.shape, row.formula, row.numbers, _for_json(row.count), row.purpose]
         for row in count.rows
     ]
-    numbers = {
+    exact = {
         "total": count.total,
         "block": count.block,
         "float32_bytes": int(weights(cfg).value),
-        "config": asdict(cfg),
     }
+    numbers: dict[str, Any] = {name: _for_json(value) for name, value in exact.items()}
+    numbers["exact"] = {name: str(value) for name, value in exact.items()}
+    numbers["config"] = dict(cfg)
     return f"{count.total:,} parameters", {"headers": headers, "data": data}, numbers
+
+
+def _for_json(whole: int) -> int | float:
+    """`whole`, or the nearest float where a browser would round it anyway."""
+    return whole if whole <= 2**53 else float(whole)
