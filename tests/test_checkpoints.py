@@ -125,4 +125,4 @@ def test_shapes_that_are_no_presets_ask_for_the_configuration(tmp_path):
     torch.save(book_state(tiny_model()), tmp_path / "book.pth")
     text = message(tmp_path / "book.pth")
     assert "vocab_size 97, emb_dim 24, context_length 32, n_layers 2" in text
-    assert text.endswith("give cfg.")
+    assert "give cfg, on the command line --config FILE" in text

@@ -87,9 +87,16 @@ def read_config(path: str | Path) -> GPTConfig:
 
 
 def _config_beside(weights: Path) -> GPTConfig | None:
-    data, where = _read_json_beside(weights)
-    if data is None:
-        return None
+    where = _json_beside(weights)
+    return read_config_file(where) if where else None
+
+
+def read_config_file(where: Path) -> GPTConfig:
+    """The configuration in a JSON file: ours, the book's dict or GPT-2's config.json.
+
+    Raises ValueError, naming the file, if it cannot be read or describes another model.
+    """
+    data = read_json(where)
     try:
         if "model_type" in data:
             return config_from_gpt2(data, str(where))
@@ -117,20 +124,19 @@ def _weights_file(path: Path) -> Path:
     raise ValueError(f"{path} holds no {WEIGHTS}: name the file to load.")
 
 
-def _read_json_beside(weights: Path) -> tuple[dict[str, Any] | None, Path]:
+def _json_beside(weights: Path) -> Path | None:
     own = weights.with_suffix(".json")
     where = own if own.is_file() and weights.name != INDEX else weights.with_name(CONFIG)
-    if not where.is_file():
-        return None, where
-    return read_json(where), where
+    return where if where.is_file() else None
 
 
 def _check_sha256(weights: Path) -> None:
     """Raises ValueError if the config.json beside our weights states another SHA-256."""
-    data, where = _read_json_beside(weights)
-    if weights.name != WEIGHTS or data is None or "sha256" not in data:
+    where = _json_beside(weights)
+    if weights.name != WEIGHTS or where is None:
         return
-    if sha256_of(weights) != data["sha256"]:
+    stated = read_json(where).get("sha256")
+    if stated is not None and sha256_of(weights) != stated:
         raise ValueError(f"{weights} is damaged (not the SHA-256 in {where.name}): restore it.")
 
 
@@ -159,7 +165,9 @@ def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> G
             )
     raise ValueError(
         f"{weights} has no configuration beside it and is no preset (vocab_size {vocab:,}, "
-        f"emb_dim {width:,}, context_length {context:,}, n_layers {len(blocks)}): give cfg."
+        f"emb_dim {width:,}, context_length {context:,}, n_layers {len(blocks)}): give cfg, "
+        "on the command line --config FILE or the sizes that differ from the book's, such as "
+        "--context-length 256."
     )
 
 
