@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from gpt.sampling import SamplingOptions, best_ids, check_finite, draw, probabilities, uniforms
+from gpt.sampling import SamplingOptions, choose, uniforms
 
 if TYPE_CHECKING:
     from gpt.cache import KVCache
@@ -108,99 +108,128 @@ def generate(
 
     The newest `context_length` tokens are the context, as in the book; the keys and values of
     what was read are kept until the context is full. A drawn `stop_id` is the last step.
-    Without candidates, `n_candidates=0`, nobody searches the vocabulary for them.
-    Raises ValueError if `ids` are empty or out of the vocabulary, if dropout is active, or if
+    Raises ValueError if `ids` are not the model's token ids, if dropout is active, or if
     `n_candidates` is negative.
     """
-    tokens = _as_list(ids)
-    if n_candidates < 0:
-        raise ValueError(f"n_candidates is {n_candidates}: use 0 (none) or more.")
-    if not tokens:
-        raise ValueError("there are no tokens to continue: use a prompt of at least one token.")
-    if model.training and model.cfg.drop_rate > 0:
-        raise ValueError("the model is in training mode, so dropout is on: call model.eval().")
-    vocab = model.cfg.vocab_size
-    outside = [token for token in tokens if not 0 <= token < vocab]
-    if outside:
-        raise ValueError(
-            f"token id {outside[0]:,} is outside the vocabulary: use 0 to {vocab - 1:,}."
+    return _steps(model, Row(model, ids, options, stop_id, n_candidates))
+
+
+def _steps(model: GPTModel, row: Row) -> Iterator[Step]:
+    cache: KVCache | None = model.new_cache(row.capacity)
+    unread = row.window
+    while row.stop is None:
+        step = next_steps(read(model, unread, cache), [row])[0]
+        if isinstance(step, ValueError):
+            raise step
+        yield step
+        unread = row.window[-1:]
+        if cache is None or cache.length == row.context_length:
+            cache, unread = None, row.window  # every position has moved: nothing kept is valid
+
+
+@torch.inference_mode()
+def read(model: GPTModel, ids: Sequence[int], cache: KVCache | None) -> torch.Tensor:
+    """Logits (1, vocab) for the token after `ids`, which follow the tokens in `cache`."""
+    one = len(ids) == 1  # made from a list it takes twice as long
+    tensor = torch.full((1, 1), ids[0]) if one else torch.tensor([ids])  # (1, t)
+    return model(tensor.to(model.pos_emb.weight.device), cache=cache, last_only=True).flatten(1)
+
+
+class Row:
+    """One sequence that is being continued: its newest tokens and how the next one is chosen.
+
+    Raises ValueError as `generate` does.
+    """
+
+    def __init__(
+        self,
+        model: GPTModel,
+        ids: Sequence[int] | torch.Tensor,
+        options: SamplingOptions,
+        stop_id: int | None = None,
+        n_candidates: int = N_CANDIDATES,
+    ) -> None:
+        if n_candidates < 0:
+            raise ValueError(f"n_candidates is {n_candidates}: use 0 (none) or more.")
+        if model.training and model.cfg.drop_rate > 0:
+            raise ValueError("the model is in training mode, so dropout is on: call model.eval().")
+        self.context_length = model.cfg.context_length
+        self.window = _checked(ids, model.cfg.vocab_size)[-self.context_length :]
+        self.options = options.with_seed()
+        assert self.options.seed is not None
+        self.seed = self.options.seed
+        self.stop_id = stop_id
+        self.n_candidates = n_candidates
+        self.made = 0
+        self.stop: str | None = None  # why it ended, as in `Step`
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    @property
+    def capacity(self) -> int:
+        """Positions that the cache of the whole run needs, at most the context."""
+        left = self.options.max_new_tokens - self.made
+        return min(self.context_length, len(self.window) + left - 1)
+
+    def uniform(self) -> float | None:
+        """The number in [0, 1) that draws the next token; None when greedy."""
+        return float(uniforms(self._generator)) if self.options.temperature > 0 else None
+
+    def append(self, token_id: int) -> None:
+        """Notes the next token, and whether it is the last."""
+        self.window = [*self.window, token_id][-self.context_length :]
+        self.made += 1
+        if token_id == self.stop_id:
+            self.stop = "stop_id"
+        elif self.made == self.options.max_new_tokens:
+            self.stop = "max_new_tokens"
+
+
+def next_steps(logits: torch.Tensor, rows: Sequence[Row]) -> list[Step | ValueError]:
+    """The next step of each row, chosen from its logits (rows, vocab) and appended to it.
+
+    No row depends on another; one whose logits are not finite has the error in place of a step.
+    """
+    steps: list[Step | ValueError] = []
+    numbers = [row.uniform() for row in rows]
+    options = [row.options for row in rows]
+    choices = choose(logits, options, numbers, [row.n_candidates for row in rows])
+    for row, uniform, choice in zip(rows, numbers, choices, strict=True):
+        if isinstance(choice, ValueError):
+            steps.append(choice)
+            continue
+        context_tokens = len(row.window)
+        row.append(choice.token_id)
+        candidates = tuple(Candidate(*pair) for pair in choice.candidates)
+        steps.append(
+            Step(
+                choice.token_id,
+                choice.probability,
+                candidates,
+                uniform,
+                row.seed,
+                context_tokens,
+                row.stop,
+            )
         )
-    return _steps(model, tokens, options.with_seed(), stop_id, n_candidates)
+    return steps
 
 
-def _as_list(ids: Sequence[int] | torch.Tensor) -> list[int]:
+def _checked(ids: Sequence[int] | torch.Tensor, vocab_size: int) -> list[int]:
+    """`ids` as a list. Raises ValueError unless they are one row of ids below `vocab_size`."""
     if isinstance(ids, torch.Tensor):
         if ids.dim() == 2 and ids.shape[0] == 1:
             ids = ids[0]
         if ids.dim() != 1:
             raise ValueError(f"ids have shape {tuple(ids.shape)}: use (tokens,) or (1, tokens).")
-        return ids.tolist()
-    return list(ids)
-
-
-def _steps(
-    model: GPTModel,
-    tokens: list[int],
-    options: SamplingOptions,
-    stop_id: int | None,
-    n_candidates: int,
-) -> Iterator[Step]:
-    context_length = model.cfg.context_length
-    assert options.seed is not None
-    generator = torch.Generator().manual_seed(options.seed)
-    window = tokens[-context_length:]
-    capacity = min(context_length, len(window) + options.max_new_tokens - 1)
-    cache: KVCache | None = model.new_cache(capacity)
-    unread = window
-    for index in range(1, options.max_new_tokens + 1):
-        step = _next_step(model, unread, cache, options, generator, len(window), n_candidates)
-        stop = "stop_id" if step.token_id == stop_id else None
-        if stop is None and index == options.max_new_tokens:
-            stop = "max_new_tokens"
-        if stop is not None:
-            yield replace(step, stop=stop)
-            return
-        yield step
-        window = [*window, step.token_id][-context_length:]
-        unread = [step.token_id]
-        if cache is None or cache.length == context_length:
-            cache, unread = None, window  # every position has moved: nothing kept is valid
-
-
-@torch.inference_mode()
-def _next_step(
-    model: GPTModel,
-    unread: list[int],
-    cache: KVCache | None,
-    options: SamplingOptions,
-    generator: torch.Generator,
-    context_tokens: int,
-    n_candidates: int,
-) -> Step:
-    """Reads the unread tokens and chooses the one after them."""
-    one = len(unread) == 1  # made from a list it takes twice as long
-    ids = torch.full((1, 1), unread[0]) if one else torch.tensor([unread])  # (1, t)
-    ids = ids.to(model.pos_emb.weight.device)
-    logits = model(ids, cache=cache, last_only=True).flatten(1)  # (1, vocab)
-    # On the CPU, so that a seed means the same tokens on every device.
-    logits, uniform = logits.float().cpu(), None
-    if options.temperature == 0:
-        # One token is left to choose from: the model's own distribution ranks the others.
-        shown = torch.softmax(logits, dim=-1)
-        token_id = int(logits.numpy().argmax())  # the first of equals, sooner than torch
-    else:
-        shown, uniform = probabilities(logits, options), uniforms(generator)
-        token_id = int(draw(shown, uniform))
-    chances = shown.numpy()[0]
-    probability = float(chances[token_id])
-    check_finite(probability)
-    found = best_ids(shown[0], min(n_candidates, len(chances))).tolist() if n_candidates else []
-    assert options.seed is not None
-    return Step(
-        token_id=token_id,
-        probability=probability,
-        candidates=tuple(Candidate(i, float(chances[i])) for i in found if chances[i] > 0),
-        uniform=None if uniform is None else float(uniform),
-        seed=options.seed,
-        context_tokens=context_tokens,
-    )
+        ids = ids.tolist()
+    tokens = list(ids)
+    if not tokens:
+        raise ValueError("there are no tokens to continue: use a prompt of at least one token.")
+    for token in tokens:
+        if isinstance(token, bool) or not isinstance(token, int):
+            raise ValueError(f"ids hold {str(token)[:40]!r}: use whole numbers, as encode() gives.")
+        if not 0 <= token < vocab_size:
+            raise ValueError(
+                f"token id {token:,} is outside the vocabulary: use 0 to {vocab_size - 1:,}."
+            )
+    return tokens

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-_NUCLEUS = 512  # top-p rarely keeps more tokens than these
+_NUCLEI = (512, 8192)  # top-p sorts as many of the best tokens, and all if they are too few
 _BLOCK = 256
 _SMALLEST_TEMPERATURE = 1e-30
+_NOT_FINITE = "the model's logits are not finite: its weights are damaged."
+MAX_TEMPERATURE = 1e6
 MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
 
 
@@ -19,8 +22,10 @@ MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
 class SamplingOptions:
     """How the next token is chosen; each filter is off by default.
 
-    temperature 0 is greedy; `top_k=None` and `top_p=1.0` keep every token; `seed=None` means
-    that a run draws a seed and reports it. Raises ValueError if a value is impossible.
+    temperature 0 is greedy; `top_k=None`, `top_p=1.0` and `min_p=0.0` keep every token; `seed=None`
+    means that a run draws a seed and reports it. `min_p` is the smallest probability that is kept,
+    as a share of the best token's, after the temperature.
+    Raises ValueError if a value is impossible.
     """
 
     max_new_tokens: int = 50
@@ -28,21 +33,28 @@ class SamplingOptions:
     top_k: int | None = None
     top_p: float = 1.0
     seed: int | None = None
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_whole("max_new_tokens", self.max_new_tokens, low=1)
+        _check_whole("max_new_tokens", self.max_new_tokens, 1)
         _check_real("temperature", self.temperature)
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}: use 0 (greedy) or more.")
+        if not 0 <= self.temperature <= MAX_TEMPERATURE:
+            raise ValueError(
+                f"temperature is {_shown(self.temperature)}: "
+                f"use 0 (greedy) or more, at most {MAX_TEMPERATURE:,.0f}."
+            )
         if self.top_k is not None:
-            _check_whole("top_k", self.top_k, low=1, off="None to keep every token")
+            _check_whole("top_k", self.top_k, 1, off="None to keep every token")
         _check_real("top_p", self.top_p)
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}: use more than 0 and at most 1 (off).")
+            raise ValueError(f"top_p is {_shown(self.top_p)}: use more than 0 and at most 1 (off).")
+        _check_real("min_p", self.min_p)
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p is {_shown(self.min_p)}: use 0 (off) to 1.")
         if self.seed is not None:
-            _check_whole("seed", self.seed, low=0, off="None to draw one")
+            _check_whole("seed", self.seed, 0, off="None to draw one")
             if self.seed > MAX_SEED:
-                raise ValueError(f"seed is {self.seed:,}: use at most {MAX_SEED:,}.")
+                raise ValueError(f"seed is {_shown(self.seed)}: use at most {MAX_SEED:,}.")
 
     def with_seed(self) -> SamplingOptions:
         """These options with a seed: the one given, or one drawn from the system's entropy."""
@@ -50,27 +62,107 @@ class SamplingOptions:
             return self
         return replace(self, seed=torch.Generator().seed() % 2**31)
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether no filter is on, or none matters because the choice is greedy."""
+        off = self.top_k is None and self.top_p == 1 and self.min_p == 0
+        return off or self.temperature == 0
+
+
+class Choice(NamedTuple):
+    """A token, its probability, and the most probable tokens with theirs, best first."""
+
+    token_id: int
+    probability: float
+    candidates: list[tuple[int, float]]
+
+
+class _Kept(NamedTuple):
+    """The tokens that may be drawn, ids ascending (None: all), and their weights.
+
+    Their probabilities are the weights over the total, the last of `block_ends`: the cumulative
+    weights at the end of each block of 256, in float64.
+    """
+
+    ids: np.ndarray | None
+    weights: np.ndarray
+    block_ends: np.ndarray
+
+    @classmethod
+    def of(cls, ids: np.ndarray | None, weights: np.ndarray) -> _Kept:
+        whole = len(weights) // _BLOCK * _BLOCK
+        blocks = weights[:whole].reshape(-1, _BLOCK).sum(axis=-1, dtype=np.float64)
+        rest = weights[whole:].sum(dtype=np.float64)
+        return cls(ids, weights, np.append(blocks, rest).cumsum())
+
+    @property
+    def total(self) -> float:
+        return float(self.block_ends[-1])
+
+    def place_of(self, uniform: float) -> int:
+        """Index of the first weight up to which more than `uniform` of the total lies."""
+        wanted = uniform * self.total
+        block = int(self.block_ends.searchsorted(wanted, side="right"))
+        start = self.block_ends[block - 1] if block else 0.0
+        inside = self.weights[block * _BLOCK : (block + 1) * _BLOCK]
+        cumulative = inside.cumsum(dtype=np.float64) + start
+        place = int(cumulative.searchsorted(wanted, side="right"))
+        if place == len(inside):  # the two sums of a block may differ in the last digit
+            place = int(np.flatnonzero(inside)[-1])
+        return block * _BLOCK + place
+
+
+def choose(
+    logits: torch.Tensor,
+    options: Sequence[SamplingOptions],
+    uniforms: Sequence[float | None],
+    n_candidates: Sequence[int],
+) -> list[Choice | ValueError]:
+    """For each row of `logits` (rows, vocab) the token that its options and its number choose.
+
+    The number is in [0, 1), None at temperature 0: there the best token is chosen, and shown with
+    the probabilities of the logits' softmax. No row depends on another. A row whose largest logit
+    is not finite gets a ValueError in place of a choice.
+    """
+    logits = logits.detach().float().cpu().contiguous()
+    best, largest = _best(logits)
+    kept = _kept(logits, largest, options)
+    choices: list[Choice | ValueError] = []
+    for i, row in enumerate(logits.numpy()):
+        if not math.isfinite(largest[i]):
+            choices.append(ValueError(_NOT_FINITE))
+            continue
+        ids, weights, _ = kept[i]
+        uniform = uniforms[i]
+        place = int(best[i]) if uniform is None else kept[i].place_of(uniform)
+        shown = best_ids(row if ids is None else row[ids], min(n_candidates[i], len(weights)))
+        places = np.append(shown, place)
+        *chances, chance = (weights[places] / kept[i].total).tolist()
+        *names, token_id = (places if ids is None else ids[places]).tolist()
+        candidates = [pair for pair in zip(names, chances, strict=True) if pair[1] > 0]
+        choices.append(Choice(token_id, chance, candidates))
+    return choices
+
 
 def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tensor:
-    """The distribution that is sampled from, float32, same shape as `logits` (..., vocab).
+    """The distribution that is sampled from, float64, same shape as `logits` (..., vocab).
 
-    Temperature, then top-k, then top-p on what top-k left, renormalised; rejected tokens are 0.
-    At temperature 0 the best token has it all. Among equal logits the lower id comes first.
+    Temperature, then top-k, then top-p on what top-k left, then min-p, normalised; rejected tokens
+    are 0. At temperature 0 the best token has it all. Among equal logits the lower id comes first.
     Raises ValueError if the logits are not finite at their maximum.
     """
-    logits = logits.float()
+    rows = logits.detach().float().cpu().reshape(-1, logits.shape[-1]).contiguous()
+    best, largest = _best(rows)
+    if not np.isfinite(largest).all():
+        raise ValueError(_NOT_FINITE)
+    shares = np.zeros(rows.shape)
     if options.temperature == 0:
-        winner = best_token(logits).unsqueeze(-1).to(logits.device)
-        return torch.zeros_like(logits).scatter_(-1, winner, 1.0)
-    best = logits.amax(dim=-1, keepdim=True)
-    check_finite(float(best.detach().sum(dtype=torch.float64)))
-    kept = logits if options.top_k is None else _keep_top_k(logits, options.top_k)
-    # Shifted by the maximum first, and by no less than float32 can hold, nothing overflows.
-    temperature = max(options.temperature, _SMALLEST_TEMPERATURE)
-    distribution = torch.softmax((kept - best).div_(temperature), dim=-1)
-    if options.top_p < 1:
-        distribution = _keep_top_p(distribution, options.top_p)
-    return distribution
+        shares[np.arange(len(best)), best] = 1.0
+    else:
+        for share, found in zip(shares, _kept(rows, largest, [options] * len(rows)), strict=True):
+            share[slice(None) if found.ids is None else found.ids] = found.weights
+            share /= share.sum()
+    return torch.from_numpy(shares).reshape(logits.shape).to(logits.device)
 
 
 def uniforms(generator: torch.Generator, rows: int = 1) -> torch.Tensor:
@@ -91,40 +183,96 @@ def draw(distribution: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     return ids.reshape(uniform.shape)
 
 
-def best_token(logits: torch.Tensor) -> torch.Tensor:
-    """Ids (...) of the largest of `logits` (..., vocab), on the CPU; among equals the lowest id.
-
-    Raises ValueError if it is not finite.
-    """
-    rows = _as_numpy(logits)  # numpy finds the largest in less time than torch
-    ids = rows.argmax(axis=-1)  # the first of equals, and a NaN before all else
-    check_finite(float(rows.max(axis=-1).sum(dtype=np.float64)))
-    return torch.as_tensor(ids)
-
-
-def best_ids(values: torch.Tensor, k: int) -> torch.Tensor:
+def best_ids(values: np.ndarray, k: int) -> np.ndarray:
     """Ids (k,) of the k largest of `values` (vocab,), best first, among equals the lower first.
 
-    For a few of many in less time than torch.topk, which does not say which of equals it takes.
+    At least k values are no less than the k-th largest maximum of a block of 256, so smaller ones
+    are not sorted: half the time of np.argpartition over 50,257.
     """
-    row = _as_numpy(values)
-    ids = _largest(row, k)
-    return torch.from_numpy(ids[np.argsort(-row[ids], kind="stable")])
-
-
-def _largest(row: np.ndarray, k: int) -> np.ndarray:
-    """Ids (k,) of the k largest of `row` (vocab,), in no order but that of equals: lower first.
-
-    k blocks hold a number that is no less than `floor`, where there are so many: what is less
-    is not looked at again.
-    """
-    blocks = torch.from_numpy(row[: len(row) // _BLOCK * _BLOCK]).view(-1, _BLOCK)
+    if k == 0:
+        return np.empty(0, dtype=np.int64)
+    if k >= len(values):
+        return np.argsort(-values, kind="stable")[:k]
+    blocks = values[: len(values) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
     if k <= len(blocks):
-        floor = np.partition(blocks.amax(dim=-1).numpy(), -k)[-k]
-        ids = np.flatnonzero(row >= floor)
-        if len(ids) <= k * _BLOCK:  # else nearly all are equal, such as 0
-            return ids[np.argsort(-row[ids], kind="stable")[:k]]
-    return _down_to(row, np.partition(row, -k)[-k], k)
+        floor = np.partition(blocks.max(axis=-1), -k)[-k]
+        ids = np.flatnonzero(values >= floor)
+    if k > len(blocks) or len(ids) > k * _BLOCK:  # nearly all are equal, such as 0
+        ids = _down_to(values, np.partition(values, -k)[-k], k)
+    return ids[np.argsort(-values[ids], kind="stable")[:k]]
+
+
+def _best(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Id and value of the largest logit of each row: the first of equals, NaN before all else."""
+    rows = logits.numpy()
+    ids = rows.argmax(axis=-1)
+    return ids, rows[np.arange(len(ids)), ids]
+
+
+def _kept(
+    logits: torch.Tensor, largest: np.ndarray, options: Sequence[SamplingOptions]
+) -> list[_Kept]:
+    """What may be drawn from each row of `logits` (rows, vocab); all of a greedy row."""
+    whole = [i for i, wanted in enumerate(options) if wanted.keeps_all]
+    found = dict(zip(whole, _keep_all(logits, largest, options, whole), strict=True))
+    return [
+        found[i] if i in found else _filtered(row, largest[i], options[i])
+        for i, row in enumerate(logits.numpy())
+    ]
+
+
+def _keep_all(
+    logits: torch.Tensor,
+    largest: np.ndarray,
+    options: Sequence[SamplingOptions],
+    whole: Sequence[int],
+) -> list[_Kept]:
+    """The rows that no filter touches, all at once."""
+    if not whole:
+        return []
+    rows = logits if len(whole) == len(logits) else logits[whole]
+    divisors = [max(options[i].temperature or 1.0, _SMALLEST_TEMPERATURE) for i in whole]
+    # Shifted by the maximum first, and by no less than float32 can hold, nothing overflows.
+    shifted = rows - torch.from_numpy(largest[whole])[:, None]
+    weights = torch.softmax(shifted.div_(torch.tensor(divisors)[:, None]), dim=-1)
+    return [_Kept.of(None, row) for row in weights.numpy()]
+
+
+def _filtered(row: np.ndarray, best: float, options: SamplingOptions) -> _Kept:
+    """The tokens of one row (vocab,) that the filters leave, by their logits alone.
+
+    Every mass is float64: a float32 softmax over 50,257 terms sums to 1 +- 6e-5.
+    """
+
+    def weigh(values: np.ndarray) -> np.ndarray:
+        shifted = torch.from_numpy(values).double().sub_(float(best))
+        return shifted.div_(max(options.temperature, _SMALLEST_TEMPERATURE)).exp_().numpy()
+
+    ids = None
+    if options.top_k is not None and options.top_k < len(row):
+        ids = np.sort(best_ids(row, options.top_k))
+    if options.top_p < 1:
+        values = row if ids is None else row[ids]
+        inside = _nucleus(values, weigh, options.top_p)
+        ids = inside if ids is None else ids[inside]
+    weights = weigh(row if ids is None else row[ids])
+    if options.min_p > 0:
+        probable = np.flatnonzero(weights >= options.min_p)  # the best one's weight is 1
+        ids, weights = probable if ids is None else ids[probable], weights[probable]
+    return _Kept.of(ids, weights)
+
+
+def _nucleus(values: np.ndarray, weigh: Any, top_p: float) -> np.ndarray:
+    """Ids, ascending, of the fewest of the best of `values` (n,) that hold `top_p` of the mass."""
+    total = weigh(values).sum()
+    for size in (*(size for size in _NUCLEI if size < len(values)), len(values)):
+        best = np.sort(np.partition(values, -size)[-size:])[::-1]
+        weights = weigh(best.copy())
+        inside = (weights.cumsum() - weights) / total < top_p  # mass of the better tokens
+        if not inside[-1]:
+            break  # what is left out has less
+    count = int(inside.sum())
+    return np.sort(_down_to(values, best[count - 1], count))
 
 
 def _down_to(row: np.ndarray, border: float, count: int) -> np.ndarray:
@@ -133,58 +281,19 @@ def _down_to(row: np.ndarray, border: float, count: int) -> np.ndarray:
     return np.append(above, np.flatnonzero(row == border)[: count - len(above)])
 
 
-def _as_numpy(values: torch.Tensor) -> np.ndarray:
-    """float32, sharing memory where `values` are that, and on the CPU."""
-    return values.detach().float().cpu().numpy()
-
-
-def check_finite(number: float) -> None:
-    """Raises ValueError unless `number`, the largest logit or what was made of it, is finite."""
-    if not math.isfinite(number):
-        raise ValueError("the model's logits are not finite: its weights are damaged.")
-
-
-def _keep_top_k(logits: torch.Tensor, top_k: int) -> torch.Tensor:
-    """`logits` with -inf outside the k largest; of equals at the border the lower ids stay."""
-    if top_k >= logits.shape[-1]:
-        return logits
-    return _only(logits, -torch.inf, lambda row: _largest(row, top_k))
-
-
-def _keep_top_p(distribution: torch.Tensor, top_p: float) -> torch.Tensor:
-    """The smallest set of most probable tokens that reaches `top_p`, renormalised."""
-
-    def nucleus(row: np.ndarray) -> np.ndarray:
-        for size in (min(_NUCLEUS, len(row)), len(row)):
-            best = np.sort(np.partition(row, -size)[-size:])[::-1]
-            inside = best.cumsum(dtype=np.float64) - best < top_p  # mass of the better tokens
-            if not inside[-1]:
-                break  # what is left out has less
-        count = int(inside.sum())
-        return _down_to(row, best[count - 1], count)
-
-    kept = _only(distribution, 0.0, nucleus)
-    return kept / kept.sum(dim=-1, keepdim=True)
-
-
-def _only(
-    values: torch.Tensor, other: float, ids_of: Callable[[np.ndarray], np.ndarray]
-) -> torch.Tensor:
-    """`values` (..., vocab) with `other` but where `ids_of` each row says."""
-    rows = _as_numpy(values).reshape(-1, values.shape[-1])
-    kept = np.zeros(rows.shape, dtype=bool)
-    for row, kept_row in zip(rows, kept, strict=True):
-        kept_row[ids_of(row)] = True
-    left_out = torch.from_numpy(~kept).view(values.shape).to(values.device)
-    return values.masked_fill(left_out, other)
-
-
 def _check_whole(name: str, value: object, low: int, off: str = "") -> None:
     hint = f", or {off}" if off else ""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"{name} is {value!r}: use a whole number of at least {low}{hint}.")
+        raise ValueError(f"{name} is {_shown(value)}: use a whole number of at least {low}{hint}.")
 
 
 def _check_real(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{name} is {value!r}: use a number.")
+        raise ValueError(f"{name} is {_shown(value)}: use a number.")
+
+
+def _shown(value: object) -> str:
+    """`value` as text of at most 40 characters: 10**400 is a number too."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of more than 30 digits"
+    return f"{value:,}" if isinstance(value, int) else repr(value)[:40]
