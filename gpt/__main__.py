@@ -128,7 +128,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     _add_params(add("params", "count a configuration's parameters", _PARAMS, _params))
     train = add("train", "train a model on text files, or measure one", _TRAIN, _train)
     if "train" in given[:1]:  # its code is read only when it is wanted
-        from gpt.training.trainer import add_arguments
+        from gpt.training.command import add_arguments
 
         add_arguments(train)
     compare = add("compare", "measure what a precision costs", _COMPARE, _compare)
@@ -260,7 +260,7 @@ def _params(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from gpt.training.trainer import run
+    from gpt.training.command import run
 
     closing = run(args)
     if closing:  # of several processes only one has something to say

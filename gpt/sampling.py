@@ -297,3 +297,11 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10**30:
         return "a number of more than 30 digits"
     return f"{value:,}" if isinstance(value, int) else repr(value)[:40]
+
+
+def perplexity_text(nats: float) -> str:
+    """e^nats in digits, such as "58.56"; "e^1,139.8" where that is more than a float holds."""
+    if nats > 709:
+        return f"e^{nats:,.1f}"
+    perplexity = math.exp(nats)
+    return f"{perplexity:,.2f}" if perplexity < 1e6 else f"{perplexity:.3g}"

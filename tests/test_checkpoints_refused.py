@@ -160,6 +160,16 @@ def test_a_disk_that_fills_up_leaves_the_old_model_whole(folder):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_weight_that_half_precision_cannot_hold_is_refused(tmp_path):
+    """1e6 was stored as infinity without a word."""
+    model = tiny_model()
+    model.final_norm.scale.data[3] = 1e6
+    with pytest.raises(ValueError, match=r"final_norm.scale holds 1e.06 and float16 ends at 65504"):
+        save_model(model, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    assert save_model(model, tmp_path / "model", "bfloat16").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(ValueError, match="cannot be written"):

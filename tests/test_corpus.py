@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from tiny_models import TINY
 
 from gpt import GPTConfig, GPTModel
-from gpt.training.corpus import Vocabulary, WindowOrder, Windows, read_ids
+from gpt.training.corpus import Vocabulary, read_ids, window_starts, windows_at
 
 
 def starts(n_ids=203, context_length=10, count=200, **where):
-    return list(islice(WindowOrder(n_ids, context_length, seed=1, **where), count))
+    return list(islice(window_starts(n_ids, context_length, seed=1, **where), count))
 
 
 def test_each_text_of_a_file_ends_with_the_end_of_text_id(tmp_path, tokenizer):
@@ -30,20 +30,42 @@ def test_separators_at_the_ends_and_in_a_row_make_no_empty_text(tmp_path, tokeni
     assert read_ids([file], tokenizer).tolist() == [*one, 50256, *two, 50256]
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path, tokenizer):
-    with pytest.raises(ValueError, match=r"missing.txt cannot be read as UTF-8 text"):
-        read_ids([tmp_path / "missing.txt"], tokenizer)
-    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"latin.txt cannot be read as UTF-8 text"):
-        read_ids([tmp_path / "latin.txt"], tokenizer)
-    with pytest.raises(ValueError, match="no text to read"):
+def test_a_byte_order_mark_is_no_text(tmp_path, tokenizer):
+    """It was: every file of Windows' Notepad began with a token that no other text has."""
+    file = tmp_path / "bom.txt"
+    file.write_bytes(b"\xef\xbb\xbfOne.\r\nTwo.")
+    assert read_ids([file], tokenizer).tolist() == [*tokenizer.encode("One.\nTwo."), 50256]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "text.txt cannot be read: No such file"),
+        (b"", "text.txt holds no text"),
+        (b"\xef\xbb\xbf<|endoftext|>\n", "text.txt holds no text"),
+        ("caf\xe9".encode("latin-1"), "no UTF-8 text .byte 0xE9 at position 3.: save it as UTF-8"),
+        ("text".encode("utf-16"), "no UTF-8 text .byte 0xFF at position 0.: save it as UTF-8"),
+        ("text".encode("utf-16-le"), "no UTF-8 text .it has NUL characters.: save it as UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named_in_one_line(content, message, tmp_path, tokenizer):
+    """UTF-16 was read as text with NULs; an empty --validation was blamed on --text."""
+    file = tmp_path / "text.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_ids([file], tokenizer)
+
+
+def test_no_file_at_all_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="name at least one file with --text"):
         read_ids([], tokenizer)
 
 
 def test_a_target_is_the_token_after_its_input():
-    inputs, targets = Windows(torch.arange(30), 10)[4]
-    assert inputs.tolist() == list(range(4, 14))
-    assert targets.tolist() == list(range(5, 15))
+    inputs, targets = windows_at(torch.arange(30), [4, 17], 10)
+    assert inputs.tolist() == [list(range(4, 14)), list(range(17, 27))]
+    assert targets.tolist() == [list(range(5, 15)), list(range(18, 28))]
 
 
 def test_an_epoch_covers_the_text_once_without_overlap():

@@ -24,14 +24,15 @@ def save_model(model: GPTModel, folder: str | Path, precision: str = "float16") 
 
     A tied head is stored once, as out_head.weight. config.json has the eight fields of
     GPTConfig, "format", and "sha256" of the weights, which loading checks.
-    Raises ValueError if the disk is full or the folder cannot be written.
+    Raises ValueError if a weight is too large for `precision`, the disk is full or the folder
+    cannot be written.
     """
     dtype = dtype_of(precision)
     tensors = {
         "out_head.weight" if model.cfg.tie_weights and name == "tok_emb.weight" else name: value
         for name, value in named_weights(model)  # a tied weight appears once
     }
-    tensors = {n: t.detach().to("cpu", dtype).contiguous() for n, t in tensors.items()}
+    tensors = {n: _rounded(n, t.detach(), dtype).contiguous() for n, t in tensors.items()}
     folder = Path(folder)
     write_tensors(folder / WEIGHTS, tensors)
     sha256 = sha256_of(folder / WEIGHTS)
@@ -39,9 +40,23 @@ def save_model(model: GPTModel, folder: str | Path, precision: str = "float16") 
     return folder
 
 
+def _rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`tensor` in `dtype` on the CPU. Raises ValueError if a finite number became infinite."""
+    exact = tensor.cpu()
+    rounded = exact.to(dtype)
+    lost = exact[rounded.isinf() & exact.isfinite()]
+    if len(lost):
+        precision = str(dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{name} holds {float(lost.abs().max()):.6g} and {precision} ends at "
+            f"{torch.finfo(dtype).max:.6g}: save in precision float32."
+        )
+    return rounded
+
+
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """A safetensors file of contiguous `tensors`; metadata as Hugging Face expects it."""
-    _write(path, lambda target: save_file(dict(tensors), target, metadata={"format": "pt"}))
+    write_file(path, lambda target: save_file(dict(tensors), target, metadata={"format": "pt"}))
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -51,11 +66,14 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """A UTF-8 text file with line feeds."""
-    _write(path, lambda target: target.write_bytes(text.encode()))
+    write_file(path, lambda target: target.write_bytes(text.encode()))
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """What `write` makes, put under its name only when it is whole; the folder is made."""
+def write_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """What `write` makes, put under its name only when it is whole; the folder is made.
+
+    Raises ValueError if it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
@@ -65,8 +83,9 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
             ordinary.touch()  # safetensors makes files that only their owner can read
             temporary.chmod(ordinary.stat().st_mode & 0o777)
             os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        cause = error.__context__ if type(error) is RuntimeError else error  # torch.save's
+        reason = getattr(cause, "strerror", None) or str(error).splitlines()[0]
         raise ValueError(
             f"{path} cannot be written ({reason}): make room or choose another folder."
         ) from error

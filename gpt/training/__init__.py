@@ -1,4 +1,4 @@
-"""Training a GPT on a text: the loop, its options, optimizer, corpus, evaluation.
+"""Training a GPT on a text: the loop, its options, optimizers, corpus, evaluation.
 
-Imports the rooms checkpoints and engine.
+Imports the rooms accounting and checkpoints.
 """

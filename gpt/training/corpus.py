@@ -4,94 +4,126 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.data import Dataset, Sampler
 
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
 from gpt.tokenizer import END_OF_TEXT, Tokenizer
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """Token ids (n,) to learn from, ids held out or None, and the tokenizer that made both."""
+
+    ids: torch.Tensor
+    held_out: torch.Tensor | None
+    tokenizer: Tokenizer
+
+
+def read_corpus(text: Sequence[str], held_out: str, tokenizer: Tokenizer) -> Corpus:
+    """The corpus of the files `text`, and of the file `held_out` unless that is "".
+
+    Raises ValueError as `read_ids` does.
+    """
+    ids = read_ids(text, tokenizer)
+    return Corpus(ids, read_ids([held_out], tokenizer) if held_out else None, tokenizer)
+
+
 def read_ids(paths: Sequence[str | Path], tokenizer: Tokenizer) -> torch.Tensor:
     """Token ids (n,) of UTF-8 files, each text followed by the end-of-text id.
 
     A line that holds only `<|endoftext|>` separates texts within a file.
-    Raises ValueError if a file cannot be read or there is no text at all.
+    Raises ValueError if a file cannot be read or holds no text, or if there is no file.
     """
-    ids: list[int] = []
-    for path in paths:
-        try:
-            content = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} cannot be read as UTF-8 text: {error}.") from error
-        for is_separator, lines in itertools.groupby(
-            content.split("\n"), key=lambda line: line == END_OF_TEXT
-        ):
-            text = "\n".join(lines)
-            if text and not is_separator:
-                ids += [*tokenizer.encode(text), tokenizer.end_of_text_id]
-    if len(ids) < 2:
+    if not paths:
         raise ValueError("there is no text to read: name at least one file with --text.")
-    return torch.tensor(ids)
+    parts = []
+    for path in paths:
+        if not (ids := text_ids(read_text(path), tokenizer)):
+            raise ValueError(f"{path} holds no text: use a file with some.")
+        parts.append(torch.tensor(ids))
+    return torch.cat(parts)
 
 
-class Windows(Dataset):
-    """Pairs of inputs and targets (context_length,) each, by the position they start at."""
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, with line feeds and without a byte order mark.
 
-    def __init__(self, ids: torch.Tensor, context_length: int) -> None:
-        self.ids, self.context_length = ids, context_length
+    Raises ValueError if it cannot be read, is in another encoding or is no text.
+    """
+    try:
+        text = Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is no UTF-8 text (byte 0x{error.object[error.start]:02X} at position "
+            f"{error.start:,}): save it as UTF-8."
+        ) from error
+    if "\0" in text:
+        raise ValueError(f"{path} is no UTF-8 text (it has NUL characters): save it as UTF-8.")
+    return text
 
-    def __getitem__(self, start: int) -> tuple[torch.Tensor, torch.Tensor]:
-        window = self.ids[start : start + self.context_length + 1]
-        return window[:-1], window[1:]
+
+def text_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Ids of the texts in `text`, each followed by the end-of-text id; [] if there are none."""
+    ids: list[int] = []
+    lines = itertools.groupby(text.split("\n"), key=lambda line: line == END_OF_TEXT)
+    for is_separator, group in lines:
+        one = "\n".join(group)
+        if one and not is_separator:
+            ids += [*tokenizer.encode(one), tokenizer.end_of_text_id]
+    return ids
 
 
-class WindowOrder(Sampler[int]):
-    """Starts of windows, without end: every epoch shuffles and shifts them by its own seed.
+def window_starts(
+    n_ids: int, context_length: int, seed: int, skip: int = 0, rank: int = 0, world: int = 1
+) -> Iterator[int]:
+    """Where windows start, without end: every epoch shuffles and shifts them by its own seed.
 
     Of the common order, process `rank` of `world` takes every world-th, so that a step reads
     the same windows however many processes share it; `skip` windows are already done.
-    Raises ValueError if the text is shorter than one window.
+    Raises ValueError if the text is shorter than two windows.
     """
+    if n_ids < 2 * context_length + 1:
+        raise ValueError(
+            f"the text has {n_ids:,} tokens: use at least {2 * context_length + 1:,} "
+            f"for a context of {context_length:,}."
+        )
 
-    def __init__(
-        self,
-        n_ids: int,
-        context_length: int,
-        seed: int,
-        skip: int = 0,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        if n_ids < 2 * context_length + 1:
-            raise ValueError(
-                f"the text has {n_ids:,} tokens: use at least {2 * context_length + 1:,} "
-                f"for a context of {context_length:,}."
-            )
-        self.n_ids, self.context_length, self.seed = n_ids, context_length, seed
-        self.skip, self.rank, self.world = skip, rank, world
-
-    def __iter__(self) -> Iterator[int]:
-        starts = itertools.chain.from_iterable(map(self._epoch, itertools.count()))
-        return itertools.islice(starts, self.skip + self.rank, None, self.world)
-
-    def _epoch(self, epoch: int) -> list[int]:
-        generator = torch.Generator().manual_seed(self.seed + epoch)
-        shift = int(torch.randint(self.context_length, (1,), generator=generator))
-        starts = torch.arange(shift, self.n_ids - self.context_length, self.context_length)
+    def epoch(number: int) -> list[int]:
+        generator = torch.Generator().manual_seed(seed + number)
+        shift = int(torch.randint(context_length, (1,), generator=generator))
+        starts = torch.arange(shift, n_ids - context_length, context_length)
         return starts[torch.randperm(len(starts), generator=generator)].tolist()
+
+    order = itertools.chain.from_iterable(map(epoch, itertools.count()))
+    return itertools.islice(order, skip + rank, None, world)
+
+
+def windows_at(
+    ids: torch.Tensor, starts: Sequence[int], context_length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets (b, context_length) of the windows that begin at `starts`."""
+    places = torch.tensor(starts)[:, None] + torch.arange(context_length + 1)
+    # A copy that waited would wait for all that a GPU has still to do.
+    windows = ids[places.to(ids.device, non_blocking=ids.is_cuda)]  # (b, context_length + 1)
+    return windows[:, :-1], windows[:, 1:]
 
 
 class Vocabulary:
     """The tokens that a corpus uses, numbered without gaps; all others share one last number.
 
     A token that never occurs is never a target, so training does the same to its row of the
-    output head as to every other such row. Giving them one common row is therefore no loss,
-    and more than halves the work of the softmax. `log_counts` (compact,), added to the logits,
-    makes that row count as often as it stands for a token: the softmax is the full one.
+    output head as to every other such row: one common row stands for them, which more than
+    halves the work of the softmax. `log_counts` (compact,), added to the logits, makes that
+    row count as often as it stands for a token: the loss is that of the whole vocabulary.
+    The common row's gradient is the sum of theirs, so the norm that `clip` limits is larger
+    than over the whole vocabulary.
     """
 
     def __init__(self, ids: torch.Tensor, vocab_size: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -18,18 +17,17 @@ class Evaluation:
     nats_per_token: float
     n_targets: int
 
-    @property
-    def perplexity(self) -> float:
-        return math.exp(self.nats_per_token)
-
 
 @torch.inference_mode()
 def evaluate(model: GPTModel, ids: torch.Tensor) -> Evaluation:
     """Loss on `ids` (n,) cut into windows of context_length targets, each target counted once.
 
     Windows do not overlap and the last may be short; the model's own precision, eval mode.
+    Raises ValueError if there are fewer than two tokens.
     """
     assert not model.training
+    if len(ids) < 2:
+        raise ValueError(f"the text has {len(ids)} tokens: give at least 2.")
     t = model.cfg.context_length
     total = 0.0
     for start in range(0, len(ids) - 1, t):

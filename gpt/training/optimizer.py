@@ -1,4 +1,4 @@
-"""How weights start and how a step changes them: initialisation, loss, schedule, AdamW."""
+"""How weights start and how a step changes them: initialisation, loss, schedule, optimizers."""
 
 from __future__ import annotations
 
@@ -34,15 +34,35 @@ def learning_rate(step: int, options: TrainOptions) -> float:
     return options.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves biases and norms alone."""
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    vectors = [p for p in model.parameters() if p.dim() < 2]
+def make_optimizers(model: GPTModel, options: TrainOptions) -> list[torch.optim.Optimizer]:
+    """AdamW for every parameter, or Muon for the blocks' matrices and AdamW for the rest.
+
+    Matrices decay, biases and norms do not. Muon's rate is scaled by 0.2 sqrt(max(rows, columns)),
+    which gives its updates about the size of AdamW's, so `peak_rate` means the same for both.
+    Raises ValueError if this torch has no Muon.
+    Source: Loshchilov and Hutter 2019 (AdamW); Liu et al. 2025, arXiv 2502.16982, 2.2 (the scale).
+    """
+    vectors, matrices, by_muon = [], [], []
+    for name, parameter in model.named_parameters():
+        if parameter.dim() < 2:
+            vectors.append(parameter)
+        elif options.optimizer == "muon" and name.startswith("trf_blocks."):
+            by_muon.append(parameter)
+        else:
+            matrices.append(parameter)
+    rate, decay = options.peak_rate, options.weight_decay
     groups = [
-        {"params": matrices, "weight_decay": options.weight_decay},
+        {"params": matrices, "weight_decay": decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=options.peak_rate, betas=(0.9, options.beta2), fused=True)
+    adamw = torch.optim.AdamW(groups, lr=rate, betas=(0.9, options.beta2), fused=True)
+    if options.optimizer == "adamw":
+        return [adamw]
+    if not hasattr(torch.optim, "Muon"):
+        raise ValueError(
+            f"optimizer muon needs torch 2.9 and this is torch {torch.__version__}: use adamw."
+        )
+    return [torch.optim.Muon(by_muon, rate, decay, adjust_lr_fn="match_rms_adamw"), adamw]
 
 
 def mean_loss(

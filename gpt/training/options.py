@@ -1,12 +1,12 @@
-"""Every choice of a training run, with its default and its flag on the command line."""
+"""Every choice of a training run, with its default."""
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass, field, fields
-from typing import Any
+import math
+from dataclasses import dataclass, field
 
 from gpt.config import GPTConfig
+from gpt.sampling import MAX_SEED
 
 # The bundled model's shape: the lowest held-out loss of those tried that fits in 32 MiB.
 STORYTELLER = GPTConfig(
@@ -16,7 +16,10 @@ STORYTELLER = GPTConfig(
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a run goes; the defaults are those of the bundled storyteller."""
+    """How a run goes; the defaults are those of the bundled storyteller.
+
+    Raises ValueError if a value is impossible.
+    """
 
     text: tuple[str, ...] = field(default=(), metadata={"help": "UTF-8 files to learn from"})
     validation: str = field(default="", metadata={"help": "a held-out UTF-8 file"})
@@ -24,52 +27,53 @@ class TrainOptions:
     steps: int = field(default=8200, metadata={"help": "updates of the weights"})
     batch_size: int = field(default=8, metadata={"help": "windows a step, over all processes"})
     micro_batch: int = field(default=8, metadata={"help": "windows a forward pass at most"})
+    optimizer: str = field(
+        default="adamw",
+        metadata={"help": "adamw, or muon: Muon for the blocks' matrices, AdamW for the rest"},
+    )
     peak_rate: float = field(default=1e-3, metadata={"help": "learning rate after the warm-up"})
     warmup_steps: int = field(default=200, metadata={"help": "steps of linear warm-up"})
     weight_decay: float = field(default=0.5, metadata={"help": "of matrices; never of vectors"})
     beta2: float = field(default=0.95, metadata={"help": "AdamW's second decay rate"})
-    clip: float = field(default=1.0, metadata={"help": "largest norm of the gradient"})
+    clip: float = field(
+        default=1.0,
+        metadata={
+            "help": "largest norm of the gradient; tokens that the text lacks share one row, whose "
+            "gradient is the sum of theirs, so the norm is larger than over the whole vocabulary"
+        },
+    )
     initialisation: str = field(default="gpt2", metadata={"help": "gpt2, or torch for the book's"})
     attention_dropout: bool = field(
         default=False, metadata={"help": "drop attention weights too (much slower)"}
     )
     precision: str = field(default="bfloat16", metadata={"help": "bfloat16 or float32 arithmetic"})
-    device: str = field(default="cpu", metadata={"help": "cpu or cuda"})
+    device: str = field(default="cpu", metadata={"help": "cpu, cuda or mps"})
     seed: int = field(default=123, metadata={"help": "of weights, order and dropout"})
+    report_every: int = field(
+        default=10, metadata={"help": "steps between readings of the loss, which wait for a GPU"}
+    )
     validate_every: int = field(default=1000, metadata={"help": "steps between validations"})
     checkpoint_every: int = field(default=250, metadata={"help": "steps between checkpoints"})
+    prompt: str = field(default="Once upon a time", metadata={"help": "what samples continue"})
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "micro_batch", "validate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: use at least 1.")
+        for name, low, high in (
+            *((name, 1, 2**53) for name in ("steps", "batch_size", "micro_batch", "report_every")),
+            *((name, 1, 2**53) for name in ("validate_every", "checkpoint_every")),
+            ("warmup_steps", 0, 2**53),
+            ("seed", 0, MAX_SEED),
+            ("peak_rate", 0, 1e6),
+            ("weight_decay", 0, 1e6),
+            ("beta2", 0, math.nextafter(1, 0)),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)}: use {low:,} to {high:,}.")
+        if not self.clip > 0:
+            raise ValueError(f"clip is {self.clip}: use more than 0, or inf for no limit.")
         for name, allowed in (
+            ("optimizer", ("adamw", "muon")),
             ("initialisation", ("gpt2", "torch")),
             ("precision", ("bfloat16", "float32")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: use {' or '.join(allowed)}.")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One flag for each field of TrainOptions and GPTConfig, and `--evaluate`."""
-    parser.add_argument(
-        "--evaluate",
-        metavar="CHECKPOINT",
-        help="only print the loss of a model on --text",
-    )
-    for group, defaults in (
-        (parser.add_argument_group("the run"), TrainOptions()),
-        (parser.add_argument_group("the model"), STORYTELLER),
-    ):
-        for item in fields(defaults):
-            flag, value = "--" + item.name.replace("_", "-"), getattr(defaults, item.name)
-            text = item.metadata.get("help", "of the model")
-            text += "" if value in ("", ()) else f" (default {value})"
-            if isinstance(value, bool):
-                parse: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
-            elif isinstance(value, tuple):
-                parse = {"nargs": "+", "metavar": "FILE"}
-            else:
-                parse = {"type": type(value), "metavar": type(value).__name__.upper()}
-            group.add_argument(flag, dest=item.name, default=value, help=text, **parse)

@@ -1,20 +1,17 @@
-"""The training run that made the bundled model: plain text in, a GPTModel out.
+"""The training loop: a generator of events, over a run that its folder can continue.
 
-One process: `python -m gpt train --text FILE ...`; several: `torchrun --nproc-per-node 2
--m gpt train ...`, which reads the same windows in each step and so gives the same loss.
+The command line, a page and the tests read the same events. Who stops pulling pauses the run;
+who closes the generator ends it, with a checkpoint of its last step.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
-import json
-import os
-import pickle
+import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,242 +19,320 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from gpt.checkpoints import save_model
+from gpt.accounting import count_parameters
+from gpt.checkpoints import check_device, check_memory, save_model
+from gpt.checkpoints.sources import weight_init_lock
 from gpt.config import GPTConfig
 from gpt.generate import generate
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
-from gpt.tokenizer import Tokenizer
-from gpt.training.corpus import Vocabulary, WindowOrder, Windows, read_ids
+from gpt.training.corpus import Corpus, Vocabulary, window_starts, windows_at
 from gpt.training.evaluation import evaluate
-from gpt.training.optimizer import initialise_like_gpt2, learning_rate, make_optimizer, mean_loss
-from gpt.training.options import TrainOptions, add_arguments
+from gpt.training.optimizer import initialise_like_gpt2, learning_rate, make_optimizers, mean_loss
+from gpt.training.options import TrainOptions
+from gpt.training.run_folder import RunFolder
 
-__all__ = ["TrainOptions", "add_arguments", "run", "train"]
+QUICK_TARGETS = 16_384  # of the held-out text, for all validations but the last
+LOG_EVERY = 50  # steps between the training losses in metrics.jsonl
+# Options that do not change what a step does: a run may be continued with others.
+_FREE = {"text", "validation", "out", "device", "prompt"} | {
+    f"{what}_every" for what in ("report", "validate", "checkpoint")
+}
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """Weights after an update; of the loss, nats a token on the windows just read."""
+
+    step: int  # updates so far
+    tokens: int  # read so far
+    seconds: float  # in updates so far, validations and checkpoints left out
+    loss: float
+    average_loss: float  # exponential, over about 50 steps
+    learning_rate: float
+    gradient_norm: float  # before clipping
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Held-out loss after a step, in nats a token over `n_targets` targets."""
+
+    step: int
+    nats_per_token: float
+    n_targets: int
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the model writes after a step, from the prompt and seed that all samples share."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last event: all steps are done, or a loss, gradient or weight was not finite."""
+
+    step: int
+    saved_step: int  # of the newest checkpoint, 0 without one
+    diverged: bool
+
+
+Event = Stepped | Evaluated | Sampled | Ended
 
 
 class Run:
-    """One training run of one process: its model, its data and the state that is checkpointed."""
+    """One training run of one process: its model, its data and the state that is checkpointed.
 
-    def __init__(self, cfg: GPTConfig, options: TrainOptions, tokenizer: Tokenizer) -> None:
-        self.cfg, self.options, self.tokenizer = cfg, options, tokenizer
-        self.rank, self.world = (
-            (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        )
-        if options.batch_size % self.world:
-            raise ValueError(
-                f"batch_size {options.batch_size} is not divisible by {self.world} processes."
-            )
-        ids = read_ids(options.text, tokenizer)
-        if int(ids.max()) >= cfg.vocab_size:
-            raise ValueError(
-                f"the text has token id {int(ids.max()):,} and vocab_size is {cfg.vocab_size:,}: "
-                f"use at least {tokenizer.vocab_size:,}."
-            )
-        self.corpus = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
-        self.vocabulary = Vocabulary(ids, cfg.vocab_size)
-        self.ids = self.vocabulary.to_compact[ids]
-        self.log_counts = self.vocabulary.log_counts.to(options.device)
-        torch.manual_seed(options.seed)
-        self.model = GPTModel({**cfg, "vocab_size": self.vocabulary.size})
-        if options.initialisation == "gpt2":
-            initialise_like_gpt2(self.model)
+    With a folder `options.out`, process 0 writes checkpoint.pt, metrics.jsonl and at the end
+    model/ there, and a checkpoint found there is continued, to the same weights as without the
+    break. With "" nothing is written.
+    Raises ValueError if the text does not suit `cfg`, the device is missing, memory is short,
+    the folder cannot be written, or its checkpoint is damaged or of another run.
+    """
+
+    def __init__(self, cfg: GPTConfig, options: TrainOptions, corpus: Corpus) -> None:
+        self.cfg, self.options, self.corpus = cfg, options, corpus
+        self.device = check_device(options.device)
+        parallel = dist.is_initialized()
+        self.rank = dist.get_rank() if parallel else 0
+        self.world = dist.get_world_size() if parallel else 1
+        self._check()
+        self.vocabulary = Vocabulary(corpus.ids, cfg.vocab_size)
+        compact = GPTConfig(**{**cfg, "vocab_size": self.vocabulary.size})
+        # Weights, gradients and two moments of each, in float32.
+        check_memory(16 * count_parameters(compact).total, self.device, "training")
+        self.ids = self.vocabulary.to_compact[corpus.ids].to(self.device)
+        self.log_counts = self.vocabulary.log_counts.to(self.device)
+        with _seeded(options.seed):
+            self.model = GPTModel(compact)
+            if options.initialisation == "gpt2":
+                initialise_like_gpt2(self.model)
         if not options.attention_dropout:
             for block in self.model.trf_blocks:
                 block.att.dropout.p = 0.0
-        self.model.to(options.device)
-        self.optimizer = make_optimizer(self.model, options)
-        self.step = 0
+        self.model.to(self.device)
+        self.optimizers = make_optimizers(self.model, options)
+        self.step = self.saved_step = 0
         self.seconds = 0.0
-        self.average: float | None = None  # of the training loss, over about 50 steps
-        self.out = Path(options.out)
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.validation = read_ids([options.validation], tokenizer) if options.validation else None
+        self.average = torch.full((), math.nan, device=self.device)  # of the loss
+        self._savable = True  # weights, moments and step belong together and are finite
+        self.folder = RunFolder(options.out) if options.out else None
+        if self.folder is not None:
+            if (state := self.folder.load(self.device)) is not None:
+                self._continue(state, self.folder.checkpoint)
+            if self.rank == 0:
+                self.folder.forget_after(self.step)
 
-    def batches(self) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
-        """For each step from the present one on, this process's micro-batches (b, t)."""
-        order = WindowOrder(
-            len(self.ids),
-            self.cfg.context_length,
-            self.options.seed,
-            skip=self.step * self.options.batch_size,
-            rank=self.rank,
-            world=self.world,
-        )
-        share = self.options.batch_size // self.world
-        loader = DataLoader(Windows(self.ids, self.cfg.context_length), share, sampler=order)
-        for inputs, targets in loader:
-            n = self.options.micro_batch
-            yield list(zip(inputs.split(n), targets.split(n), strict=True))
+    def events(self) -> Iterator[Event]:
+        """The steps from the present one on: a Stepped every `report_every`, the validations
+        with a sample each, and one Ended. A step that is not reported does not wait for a GPU.
 
-    def update(self, parallel: nn.Module, batch: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
-        """One step of the optimizer; the mean loss over all processes."""
-        # Dropout of a step depends on the step alone, so that a resumed run repeats it.
-        torch.manual_seed(self.options.seed + 1_000_003 * (self.step * self.world + self.rank))
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.options)
-        n_windows = sum(len(inputs) for inputs, _ in batch)
-        loss_sum = torch.zeros((), device=self.options.device)
-        for i, (inputs, targets) in enumerate(batch):
-            last = i == len(batch) - 1
-            wait = contextlib.nullcontext() if last or self.world == 1 else parallel.no_sync()
-            device = self.options.device
-            half = torch.autocast(
-                device.split(":")[0], torch.bfloat16, enabled=self.options.precision == "bfloat16"
-            )
-            with wait:
-                with half:
-                    logits = parallel(inputs.to(device))
-                    loss = mean_loss(logits, targets.to(device), self.log_counts)
-                loss = loss * len(inputs) / n_windows
-                loss.backward()
-            loss_sum += loss.detach()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        if self.world > 1:
-            dist.all_reduce(loss_sum)
-        return float(loss_sum) / self.world
-
-    def save(self) -> None:
-        """Everything that a killed run needs, by a temporary file and a rename."""
-        state = {
-            "cfg": dict(self.cfg),
-            "options": asdict(self.options),
-            "step": self.step,
-            "seconds": self.seconds,
-            "average": self.average,
-            "corpus": self.corpus,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        temporary = self.out / "checkpoint.tmp"
-        torch.save(state, temporary)
-        os.replace(temporary, self.out / "checkpoint.pt")
-
-    def resume(self) -> None:
-        """Continue from the folder's checkpoint, if it has one.
-
-        Raises ValueError if it is damaged, or was of another text, configuration or options.
+        A loss that is not finite ends the run and leaves the last checkpoint as it is.
+        Raises ValueError if something cannot be written.
         """
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
-            return
+        self.model.train()
+        parallel = DistributedDataParallel(self.model) if self.world > 1 else self.model
+        batches = self._batches()
         try:
-            state = torch.load(path, map_location=self.options.device, weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            raise ValueError(f"{path} is damaged: remove it or use another --out.") from error
-        mine = {**asdict(self.options), **self.cfg, "corpus": self.corpus}
-        theirs = {**state["options"], **state["cfg"], "corpus": state["corpus"]}
-        for name in set(mine) - {"text", "validation", "out", "device"}:
-            if mine[name] != theirs.get(name):
-                raise ValueError(
-                    f"{path} was made with {name} {theirs.get(name)}, not {mine[name]}: "
-                    "use the same or another --out."
-                )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.average = state["average"]
+            while self.step < self.options.steps:
+                stepped = self._update(parallel, *next(batches))
+                if stepped is not None:
+                    if not self._is_finite(stepped):
+                        self._savable = False
+                        yield Ended(self.step, self.saved_step, diverged=True)
+                        return
+                    yield from self._after(stepped)
+            if self.folder is not None and self.rank == 0:
+                save_model(self.whole_model(), self.folder.path / "model", precision="float16")
+            yield Ended(self.step, self.saved_step, diverged=False)
+        except (GeneratorExit, KeyboardInterrupt):
+            if self._savable and self.saved_step < self.step:
+                self._save()
+            raise
 
     def whole_model(self) -> GPTModel:
-        """The model so far over the whole vocabulary, float32, on the CPU."""
-        return self.vocabulary.expand(self.model, self.cfg)
+        """A copy of the model so far over the whole vocabulary, float32, on the CPU."""
+        with _seeded(0):  # draws weights that are overwritten
+            return self.vocabulary.expand(self.model, self.cfg)
 
-    def log(self, **measured: Any) -> None:
-        """One more line of metrics.jsonl."""
-        with (self.out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(measured) + "\n")
+    def evaluated(self) -> Evaluated:
+        """The held-out loss now; over all targets once the run is at its end."""
+        assert self.corpus.held_out is not None
+        whole = self.step == self.options.steps
+        ids = self.corpus.held_out if whole else self.corpus.held_out[: QUICK_TARGETS + 1]
+        found = evaluate(self.whole_model().to(self.device), ids)
+        return Evaluated(self.step, found.nats_per_token, found.n_targets)
 
+    def sampled(self, max_new_tokens: int = 60) -> Sampled:
+        """What the model writes now."""
+        tokenizer, prompt = self.corpus.tokenizer, self.options.prompt
+        options = SamplingOptions(max_new_tokens=max_new_tokens, temperature=0.8, seed=1)
+        ids = tokenizer.encode(prompt) or [tokenizer.end_of_text_id]
+        stream = tokenizer.stream()
+        model = self.whole_model().to(self.device)
+        steps = generate(model, ids, options, tokenizer.end_of_text_id, n_candidates=0)
+        pieces = [stream.push(step.token_id) for step in steps if step.stop != "stop_id"]
+        return Sampled(self.step, prompt + "".join(pieces) + stream.finish())
 
-def train(cfg: GPTConfig, options: TrainOptions) -> Run:
-    """A finished run; process 0 writes its checkpoints, metrics and model under `options.out`.
+    def _check(self) -> None:
+        if self.options.batch_size % self.world:
+            raise ValueError(
+                f"batch_size {self.options.batch_size} is not divisible by {self.world} processes."
+            )
+        highest = int(self.corpus.ids.max())
+        if highest >= self.cfg.vocab_size:
+            raise ValueError(
+                f"the text has token id {highest:,} and vocab_size is {self.cfg.vocab_size:,}: "
+                f"use at least {self.corpus.tokenizer.vocab_size:,}."
+            )
 
-    Continues a killed run from its last checkpoint with the same order of data.
-    """
-    run = Run(cfg, options, Tokenizer())
-    run.resume()
-    run.model.train()
-    parallel = DistributedDataParallel(run.model) if run.world > 1 else run.model
-    progress = tqdm(
-        total=options.steps, initial=run.step, disable=run.rank > 0, unit="step", smoothing=0.1
-    )
-    tokens_a_step = options.batch_size * cfg.context_length
-    for batch in run.batches():
-        if run.step >= options.steps:
-            break
-        started = time.perf_counter()
-        loss = run.update(parallel, batch)
-        took = time.perf_counter() - started
-        run.seconds += took
-        run.average = loss if run.average is None else 0.98 * run.average + 0.02 * loss
-        progress.update()
-        progress.set_postfix_str(f"loss {run.average:.3f}, {tokens_a_step / took:,.0f} tokens/s")
-        if run.rank == 0:
-            _after_step(run)
-    progress.close()
-    if run.rank == 0:
-        save_model(run.whole_model(), run.out / "model", precision="float16")
-    return run
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """For each step from the present one on, this process's inputs and targets (b, t)."""
+        n, t = self.options.batch_size, self.cfg.context_length
+        place = {"skip": self.step * n, "rank": self.rank, "world": self.world}
+        starts = window_starts(len(self.ids), t, self.options.seed, **place)
+        while True:
+            yield windows_at(self.ids, [next(starts) for _ in range(n // self.world)], t)
 
+    def _update(
+        self, parallel: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
+    ) -> Stepped | None:
+        """One step of the optimizers; what is to be said of it, if it is one that is reported."""
+        options, started = self.options, time.perf_counter()
+        rate = learning_rate(self.step, options)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        # Dropout of a step depends on the step alone, so that a resumed run repeats it.
+        with _seeded(options.seed + 1_000_003 * (self.step * self.world + self.rank)):
+            loss = self._gradients(parallel, inputs, targets)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+        self._savable = False
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.average = loss if self.step == 0 else torch.lerp(self.average, loss, 0.02)
+        self.step += 1
+        every = (LOG_EVERY, options.report_every, options.validate_every, options.checkpoint_every)
+        reported = self.step == options.steps or any(self.step % n == 0 for n in every)
+        numbers = [float(x) for x in (loss, self.average, norm)] if reported else []
+        self.seconds += time.perf_counter() - started
+        self._savable = True
+        return self._stepped(rate, *numbers) if reported else None
 
-def _after_step(run: Run) -> None:
-    done = run.step == run.options.steps
-    if run.step % 50 == 0 or done:
-        tokens = run.step * run.options.batch_size * run.cfg.context_length
-        run.log(step=run.step, tokens=tokens, seconds=round(run.seconds, 1), loss=run.average)
-    if run.validation is not None and (run.step % run.options.validate_every == 0 or done):
-        model = run.whole_model()
-        held_out = evaluate(model, run.validation if done else run.validation[:16_385])
-        run.log(step=run.step, validation=held_out.nats_per_token, targets=held_out.n_targets)
-        tqdm.write(f"step {run.step:,}: held-out {held_out.nats_per_token:.4f} nats a token")
-        tqdm.write(_sample(model, run.tokenizer))
-    if run.step % run.options.checkpoint_every == 0 or done:
-        run.save()
+    def _stepped(self, rate: float, loss: float, average: float, norm: float) -> Stepped:
+        tokens = self.step * self.options.batch_size * self.cfg.context_length
+        return Stepped(self.step, tokens, self.seconds, loss, average, rate, norm)
 
+    def _gradients(
+        self, parallel: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """Leaves the gradients of all processes' mean loss; that loss, on the device."""
+        total = torch.zeros((), device=self.device)
+        parts = [x.split(self.options.micro_batch) for x in (inputs, targets)]
+        half = self.options.precision == "bfloat16"
+        for i, (some_inputs, some_targets) in enumerate(zip(*parts, strict=True), start=1):
+            apart = self.world > 1 and i < len(parts[0])
+            with parallel.no_sync() if apart else contextlib.nullcontext():
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                    logits = parallel(some_inputs)  # (b, t, compact)
+                    loss = mean_loss(logits, some_targets, self.log_counts)
+                loss = loss * len(some_inputs) / len(inputs)
+                loss.backward()
+            total += loss.detach()
+        if self.world > 1:
+            dist.all_reduce(total)
+        return total / self.world
 
-def _sample(model: GPTModel, tokenizer: Tokenizer) -> str:
-    prompt = "Once upon a time"
-    options = SamplingOptions(max_new_tokens=60, temperature=0.8, seed=1)
-    steps = generate(model, tokenizer.encode(prompt), options, tokenizer.end_of_text_id)
-    decoder = tokenizer.stream()
-    return prompt + "".join(decoder.push(step.token_id) for step in steps) + decoder.finish()
+    def _is_finite(self, stepped: Stepped) -> bool:
+        if not math.isfinite(stepped.average_loss + stepped.gradient_norm):
+            return False
+        return self.step % self.options.checkpoint_every != 0 or self._weights_are_finite()
 
+    def _after(self, stepped: Stepped) -> Iterator[Event]:
+        """Metrics and checkpoint first, then the events, which a reader may fail to show."""
+        if self.rank > 0:
+            yield stepped
+            return
+        found: list[Event] = [stepped]
+        done = self.step == self.options.steps
+        if self.folder is not None and (self.step % LOG_EVERY == 0 or done):
+            self.folder.log(
+                step=self.step,
+                tokens=stepped.tokens,
+                seconds=round(self.seconds, 1),
+                loss=stepped.average_loss,
+            )
+        if self.step % self.options.validate_every == 0 or done:
+            if self.corpus.held_out is not None:
+                evaluated = self.evaluated()
+                loss, n = evaluated.nats_per_token, evaluated.n_targets
+                if self.folder is not None:
+                    self.folder.log(step=self.step, validation=loss, targets=n)
+                found.append(evaluated)
+            found.append(self.sampled())
+        if self.step % self.options.checkpoint_every == 0 or done:
+            self._save()
+        yield from found
 
-def run(args: argparse.Namespace) -> str:
-    """Train or evaluate as the flags say; a closing sentence, empty but for process 0.
-
-    Raises ValueError for impossible flags and unreadable files.
-    """
-    given = vars(args)
-    if args.evaluate:
-        from gpt.checkpoints.sources import load_model
-
-        model = load_model(args.evaluate)
-        result = evaluate(model, read_ids(args.text, Tokenizer()))
-        return (
-            f"{result.nats_per_token:.4f} nats a token, perplexity {result.perplexity:.2f}, "
-            f"over {result.n_targets:,} targets"
+    def _save(self) -> None:
+        """Everything that a killed run needs, unless an update has spoilt the weights."""
+        if self.folder is None or self.rank > 0 or not self._weights_are_finite():
+            return
+        self.folder.save(
+            {
+                "cfg": dict(self.cfg),
+                "options": asdict(self.options),
+                "step": self.step,
+                "seconds": self.seconds,
+                "average": self.average,
+                "corpus": self._corpus_sha256(),
+                "model": self.model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            }
         )
-    options = {item.name: given[item.name] for item in fields(TrainOptions)}
-    cfg = GPTConfig(**{item.name: given[item.name] for item in fields(GPTConfig)})
-    options["text"] = tuple(options["text"])
-    parallel = int(os.environ.get("WORLD_SIZE", "1")) > 1  # torchrun sets it
-    if parallel:
-        on_gpus = args.device == "cuda"
-        dist.init_process_group("nccl" if on_gpus else "gloo")
-        if on_gpus:
-            options["device"] = f"cuda:{os.environ['LOCAL_RANK']}"
-            torch.cuda.set_device(options["device"])
-    try:
-        finished = train(cfg, TrainOptions(**options))
-    finally:
-        if parallel:
-            dist.destroy_process_group()
-    if finished.rank > 0:
-        return ""
-    return f"{finished.step:,} steps done; the model is in {finished.out / 'model'}"
+        self.saved_step = self.step
+
+    def _weights_are_finite(self) -> bool:
+        return all(bool(p.isfinite().all()) for p in self.model.parameters())
+
+    def _continue(self, state: Any, where: Path) -> None:
+        """Takes up the run of a checkpoint. Raises ValueError if that was another one."""
+        foreign = ValueError(
+            f"{where} is no checkpoint of this version's `train`: remove it or use another --out."
+        )
+        try:
+            theirs = {**asdict(TrainOptions()), **state["options"], **state["cfg"]}
+            theirs["corpus"] = state["corpus"]
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise foreign from error
+        mine = {**asdict(self.options), **self.cfg, "corpus": self._corpus_sha256()}
+        for name in mine.keys() - _FREE:
+            if mine[name] != theirs.get(name):
+                raise ValueError(
+                    f"{where} was made with {name} {theirs.get(name)}, not {mine[name]}: "
+                    "use the same or another --out."
+                )
+        try:
+            self.model.load_state_dict(state["model"])
+            for optimizer, known in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(known)
+            self.average = torch.as_tensor(state["average"]).to(self.device)
+        except Exception as error:  # parts of other types or shapes can raise anything
+            raise foreign from error
+        self.saved_step = self.step
+
+    def _corpus_sha256(self) -> str:
+        return hashlib.sha256(self.corpus.ids.numpy().tobytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Inside, torch's global generators start from `seed` and are this thread's alone."""
+    with weight_init_lock, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

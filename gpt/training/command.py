@@ -1,0 +1,117 @@
+"""`python -m gpt train`: the run behind the bundled model, or the loss of a model on a text.
+
+One process: `python -m gpt train --text FILE ...`; several: `torchrun --nproc-per-node 2
+-m gpt train ...`, which reads the same windows in each step and so gives the same loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+
+from gpt.checkpoints import check_device, tokenizer_of
+from gpt.checkpoints.sources import load_model
+from gpt.config import GPTConfig
+from gpt.sampling import perplexity_text
+from gpt.tokenizer import Tokenizer
+from gpt.training.corpus import read_corpus, read_ids
+from gpt.training.evaluation import evaluate
+from gpt.training.options import STORYTELLER, TrainOptions
+from gpt.training.trainer import Evaluated, Run, Sampled, Stepped
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One flag for each field of TrainOptions and GPTConfig, and `--evaluate`."""
+    parser.add_argument(
+        "--evaluate",
+        metavar="CHECKPOINT",
+        help="only print the loss of a model on --text",
+    )
+    for group, defaults in (
+        (parser.add_argument_group("the run"), TrainOptions()),
+        (parser.add_argument_group("the model"), STORYTELLER),
+    ):
+        for item in fields(defaults):
+            flag, value = "--" + item.name.replace("_", "-"), getattr(defaults, item.name)
+            text = item.metadata.get("help", "of the model")
+            text += "" if value in ("", ()) else f" (default {value})"
+            if isinstance(value, bool):
+                parse: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+            elif isinstance(value, tuple):
+                parse = {"nargs": "+", "metavar": "FILE"}
+            else:
+                parse = {"type": type(value), "metavar": type(value).__name__.upper()}
+            group.add_argument(flag, dest=item.name, default=value, help=text, **parse)
+
+
+def run(args: argparse.Namespace) -> str:
+    """Train or evaluate as the flags say; a closing sentence, empty but for process 0.
+
+    Raises ValueError for impossible flags, unreadable files and a loss that is not finite.
+    """
+    given = vars(args)
+    if args.evaluate:
+        ids = read_ids(args.text, tokenizer_of(args.evaluate))
+        result = evaluate(load_model(args.evaluate, args.device), ids)
+        return (
+            f"{result.nats_per_token:.4f} nats a token, "
+            f"perplexity {perplexity_text(result.nats_per_token)}, "
+            f"over {result.n_targets:,} targets"
+        )
+    if not args.out:
+        raise ValueError("out is empty: name the folder for what is written.")
+    cfg = GPTConfig(**{item.name: given[item.name] for item in fields(GPTConfig)})
+    values = {item.name: given[item.name] for item in fields(TrainOptions)}
+    with _processes(values):
+        options = TrainOptions(**{**values, "text": tuple(values["text"])})
+        check_device(options.device)  # before the text is read
+        corpus = read_corpus(options.text, options.validation, Tokenizer())
+        return train(Run(cfg, options, corpus))
+
+
+def train(run: Run) -> str:
+    """Pulls every event of `run`, with a bar and the samples on the terminal; as `run`."""
+    steps, first = run.options.steps, run.rank == 0
+    with tqdm(total=steps, initial=run.step, disable=not first, unit="step", smoothing=0.1) as bar:
+        for event in run.events():
+            if isinstance(event, Stepped):
+                bar.set_postfix_str(f"loss {event.average_loss:.3f}", refresh=False)
+                bar.update(event.step - bar.n)
+            elif isinstance(event, Evaluated):
+                tqdm.write(f"step {event.step:,}: held-out {event.nats_per_token:.4f} nats a token")
+            elif isinstance(event, Sampled):
+                tqdm.write(event.text)
+    if event.diverged:
+        kept = f"the checkpoint of step {event.saved_step:,} is kept" if event.saved_step else ""
+        raise ValueError(
+            f"the run diverged, its loss is not finite at step {event.step:,}: "
+            f"{kept or 'there is no checkpoint'}; use a lower --peak-rate and another --out."
+        )
+    return (
+        f"{event.step:,} steps done; the model is in {run.folder.path / 'model'}" if first else ""
+    )
+
+
+@contextlib.contextmanager
+def _processes(values: dict[str, Any]) -> Iterator[None]:
+    """Joins the processes of torchrun, if it started this one, each on a GPU of its own."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:  # torchrun sets it
+        yield
+        return
+    on_gpus = values["device"] == "cuda"
+    if on_gpus:
+        values["device"] = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(values["device"])
+    dist.init_process_group("nccl" if on_gpus else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

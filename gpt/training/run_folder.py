@@ -1,0 +1,71 @@
+"""The folder of a run: checkpoint.pt, which continues it, and metrics.jsonl, its measurements."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt.checkpoints.writing import write_file, write_text
+
+
+class RunFolder:
+    """Made if need be. Raises ValueError, as its methods do, if it cannot be made or written."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(os.path.expanduser(path))
+        self.checkpoint = self.path / "checkpoint.pt"
+        self.metrics = self.path / "metrics.jsonl"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"the folder {self.path} cannot be made ({error.strerror}): use another --out."
+            ) from error
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replaces the checkpoint, which is whole or the one before."""
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:  # torch.save of a path does not say why it failed
+                torch.save(dict(state), file)
+
+        write_file(self.checkpoint, write)
+
+    def load(self, device: torch.device) -> Any:
+        """What is in the checkpoint, None without one. Raises ValueError if it is damaged."""
+        if not self.checkpoint.exists():
+            return None
+        try:
+            return torch.load(self.checkpoint, map_location=device, weights_only=True)
+        except Exception as error:  # a malformed file can raise anything
+            raise ValueError(
+                f"{self.checkpoint} is damaged: remove it or use another --out."
+            ) from error
+
+    def log(self, **measured: Any) -> None:
+        """One more line of metrics.jsonl."""
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(measured) + "\n")
+        except OSError as error:
+            raise ValueError(
+                f"{self.metrics} cannot be written ({error.strerror}): make room and start "
+                "again, the run continues from its checkpoint."
+            ) from error
+
+    def forget_after(self, step: int) -> None:
+        """Drops the metrics of later steps, which a run that continues from `step` repeats."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # a line cut short
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+        write_text(self.metrics, "".join(kept))
