@@ -1,0 +1,123 @@
+"""A grammar that writes documents from templates, and knows their probability and entropy."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+# A slot of a template: `<rule>` writes by a rule; `<rule as name>` also keeps what was written,
+# `<rule as name not other>` something else than `other`; `{name}` repeats it, and `{name.1}`
+# the second of the forms of a word "Anna|she|her|She".
+_SLOT = re.compile(r"<(\w+)(?: as (\w+))?(?: not (\w+))?>|\{(\w+)(?:\.(\d))?\}")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A piece of a template: its literal text, then at most one slot."""
+
+    literal: str
+    rule: str = ""
+    name: str = ""
+    other: str = ""
+    again: str = ""
+    form: int = 0
+
+
+def parts_of(template: str) -> list[_Part]:
+    """The template cut after each of its slots."""
+    parts, end = [], 0
+    for slot in _SLOT.finditer(template):
+        rule, name, other, again, form = (group or "" for group in slot.groups())
+        literal = template[end : slot.start()]
+        parts.append(_Part(literal, rule, name, other, again, int(form or 0)))
+        end = slot.end()
+    return [*parts, _Part(template[end:])]
+
+
+class Grammar:
+    """Templates that a rule chooses among; choices depend on no earlier one but through `not`.
+
+    `rules` gives each rule's templates: with weights, or equally likely, as a list or as words
+    in one string (or phrases with " / " between them). "document" is the first rule.
+    If no two derivations write the same text, the entropy of a derivation, which is what
+    `nats_per_document` sums up, is that of the text.
+    """
+
+    def __init__(self, rules: Mapping[str, str | Sequence[str] | Mapping[str, float]]) -> None:
+        self.rules = {name: _weighted(given) for name, given in rules.items()}
+        self._parts = {t: parts_of(t) for templates in self.rules.values() for t in templates}
+        self._rule_of = {
+            part.name: part.rule for parts in self._parts.values() for part in parts if part.name
+        }
+        self.nats_per_document = self._entropy("document")
+        self.characters_per_document = self._length("document", 0)
+
+    def document(self, rng: random.Random) -> tuple[str, float]:
+        """One document and -ln of its probability."""
+        return self._write("document", None, {}, rng)
+
+    def _write(
+        self, rule: str, unwanted: str | None, known: dict[str, str], rng: random.Random
+    ) -> tuple[str, float]:
+        choices = {t: weight for t, weight in self.rules[rule].items() if t != unwanted}
+        total, at = sum(choices.values()), 0.0
+        drawn = rng.random() * total
+        for template, weight in choices.items():  # noqa: B007
+            at += weight
+            if drawn < at:
+                break
+        text, nats = "", math.log(total / weight)
+        for part in self._parts[template]:
+            text += part.literal
+            if part.rule:
+                words, its_nats = self._write(part.rule, known.get(part.other), known, rng)
+                text, nats = text + words.split("|")[0], nats + its_nats
+                if part.name:
+                    known[part.name] = words
+            elif part.again:
+                text += known[part.again].split("|")[part.form]
+        return text, nats
+
+    def _entropy(self, rule: str) -> float:
+        """Nats of all choices from `rule` down, in the mean."""
+        templates, total = self.rules[rule], sum(self.rules[rule].values())
+        nats = 0.0
+        for template, weight in templates.items():
+            below = sum(self._slot_entropy(part) for part in self._parts[template] if part.rule)
+            nats += weight / total * (math.log(total / weight) + below)
+        return nats
+
+    def _slot_entropy(self, part: _Part) -> float:
+        # `not` is for words that are equally likely: one of them fewer.
+        return math.log(len(self.rules[part.rule]) - 1) if part.other else self._entropy(part.rule)
+
+    def _length(self, rule: str, form: int) -> float:
+        """Characters that `rule` writes in the mean; of its words in a form other than the first.
+
+        A word that is not to be an equally likely other has the mean length of them all.
+        """
+        templates, total = self.rules[rule], sum(self.rules[rule].values())
+        length = 0.0
+        for template, weight in templates.items():
+            if "|" in template:
+                length += weight / total * len(template.split("|")[form])
+                continue
+            for part in self._parts[template]:
+                length += weight / total * len(part.literal)
+                if part.rule:
+                    length += weight / total * self._length(part.rule, 0)
+                elif part.again:
+                    of = self._rule_of[part.again]
+                    length += weight / total * self._length(of, part.form)
+        return length
+
+
+def _weighted(given: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:
+    if isinstance(given, Mapping):
+        return dict(given)
+    if isinstance(given, str):
+        given = given.split(" / ") if " / " in given else given.split()
+    return dict.fromkeys(given, 1.0)

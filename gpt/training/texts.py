@@ -1,0 +1,188 @@
+"""Texts made from a seed, whose entropy is known: stories, additions, capitals.
+
+A text is a sequence of documents drawn one by one, each with a known probability. The mean of
+-ln(probability) is the entropy of a document; over the tokens of a document it is the loss that
+no model can beat on such a text, however large it is and however long it learns.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from gpt.tokenizer import END_OF_TEXT
+from gpt.training.grammar import Grammar
+
+
+class Source(Protocol):
+    """Documents of a known distribution."""
+
+    nats_per_document: float  # the entropy
+    characters_per_document: float  # the mean length
+
+    def document(self, rng: random.Random) -> tuple[str, float]:
+        """One document, a line without its line feed, and -ln of its probability."""
+
+
+@dataclass(frozen=True)
+class MadeText:
+    """Documents, with a line `<|endoftext|>` after each, as files of `train` have."""
+
+    text: str
+    n_documents: int
+    nats: float  # -ln of the probability of all of them
+
+
+def make_text(source: Source, characters: int, seed: int) -> MadeText:
+    """Documents of `source` until they have `characters` between them; the same for a seed."""
+    rng = random.Random(seed)
+    documents, length, nats = [], 0, 0.0
+    while length < characters:
+        document, its_nats = source.document(rng)
+        documents.append(f"{document}\n{END_OF_TEXT}\n")
+        length, nats = length + len(document), nats + its_nats
+    return MadeText("".join(documents), len(documents), nats)
+
+
+_GIRLS = ("Anna", "Ella", "Clara", "Rosa", "Greta", "Mina", "Ida", "Nora", "Lotte", "Hanna")
+_BOYS = ("Tom", "Max", "Hugo", "Karl", "Otto", "Finn", "Emil", "Paul", "Anton", "Jonas")
+_NAMES = [f"{name}|she|her|She" for name in _GIRLS] + [f"{name}|he|him|He" for name in _BOYS]
+
+STORIES = Grammar(
+    {
+        "document": ["<opening> <owning><habit> <meeting> <request> <ending>"],
+        "opening": [
+            "<time>, a <nature as nature> <animal as kind> called <name as hero> lived "
+            "<place as home>."
+        ],
+        "owning": [
+            "{hero} had a <colour as colour> <thing as thing> and kept it <place as hidden>.",
+            "{hero.3} owned nothing but a <colour as colour> <thing as thing>.",
+            "There {hero.1} found a <colour as colour> <thing as thing> one <season>.",
+        ],
+        "habit": {
+            "": 2,
+            " Every <day> {hero.1} <chore> and dreamed of <food>.": 3,
+            " The {kind} <chore> until the {thing} shone.": 1,
+        },
+        "meeting": [
+            "One <day> <daytime>, while <weather>, <name as friend not hero> the "
+            "<animal as other not kind> <arrived>."
+        ],
+        "request": [
+            '"May I <use> your {colour} {thing}?" <asked> {friend}.',
+            '"Dear {hero}, I am <nature as mood not nature>. Lend me that {thing}!" <asked> '
+            "the {other}.",
+        ],
+        "ending": {
+            '"Yes," said the {kind}, "if you bring me <food as pay>." Soon {friend} came back '
+            "with the {pay}, and {hero} gave {friend.2} the {thing}. <asked_given>": 4,
+            '"No," said the {kind}, "it is mine." So the {other} turned round and ate '
+            "<food as meal> alone. <asked_kept>": 3,
+            "But the {thing} was gone! They looked <place as first>, but it was not there. Then "
+            "{friend} looked <place as second not first>, and there it lay. <asked_found>": 3,
+        },
+        # The answers are in the story, up to 400 characters before.
+        "asked_given": [
+            "Who has the {colour} {thing} now? {friend} has it.",
+            "What does {hero} eat now? {hero.3} eats {pay}.",
+            "Where does the {nature} {kind} live? {hero.3} lives {home}.",
+        ],
+        "asked_kept": [
+            "Who has the {colour} {thing} now? {hero} has it.",
+            "What did {friend} eat? {friend.3} ate {meal}.",
+            "Where does the {nature} {kind} live? {hero.3} lives {home}.",
+        ],
+        "asked_found": [
+            "Where was the {colour} {thing}? It was {second}.",
+            "Who found the {thing}? {friend} found it for {hero}.",
+            "Where was it not? It was not {first}.",
+        ],
+        "name": _NAMES,
+        "nature": "small clever lazy brave shy proud quiet merry kind grey tired polite",
+        "animal": "fox hare wolf bear cat dog goat mouse frog owl duck goose crow hen pig sheep "
+        "badger mole otter deer squirrel beaver stork rat",
+        "colour": "red blue green yellow white black brown silver golden purple",
+        "thing": "ball kite drum lamp spoon basket bell book key hat scarf boat ring cup flute "
+        "mirror coin ladder blanket whistle button wheel candle cart",
+        "food": "bread honey cheese soup apples nuts berries pancakes cake milk porridge plums "
+        "carrots pears butter jam",
+        "day": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
+        "daytime": "morning evening night",
+        "season": "spring summer autumn winter",
+        "use": "borrow hold see paint carry mend",
+        "asked": "asked begged cried whispered called",
+        "chore": "swept the floor / sang to the birds / polished it / carried water / cut wood / "
+        "picked flowers / mended shoes / counted clouds",
+        "arrived": "came running / knocked three times / jumped over the fence / passed that way / "
+        "fell through the roof / stopped to rest",
+        "time": "Once upon a time / Long ago / Many winters ago / In the days of the old king / "
+        "Before there were roads / When the moon was young",
+        "place": "under the oak / by the river / behind the mill / near the bridge / in the deep "
+        "forest / on top of the hill / beside the lake / below the castle / in a hollow tree / "
+        "among the reeds / next to the church / inside the barn / at the well / over the bakery / "
+        "between two rocks / across the field",
+        "weather": "rain was falling / the sun was shining / snow lay everywhere / a cold wind "
+        "blew / the mist was thick / thunder rolled / nobody else was awake / bees were humming",
+    }
+)
+
+
+class Additions:
+    """Lines such as `27+48=75` of numbers from 10 to 99, each pair equally likely.
+
+    A tenth of the 8,100 pairs is held out, so that right sums of them were not learnt by heart.
+    """
+
+    def __init__(self, held_out: bool = False) -> None:
+        pairs = [(a, b) for a in range(10, 100) for b in range(10, 100)]
+        self.pairs = [(a, b) for a, b in pairs if ((7 * a + 3 * b) % 10 == 0) == held_out]
+        self.nats_per_document = math.log(len(self.pairs))
+        self.characters_per_document = sum(len(_sum(*p)) for p in self.pairs) / len(self.pairs)
+
+    def document(self, rng: random.Random) -> tuple[str, float]:
+        """One addition and -ln of its probability."""
+        return _sum(*self.pairs[int(rng.random() * len(self.pairs))]), self.nats_per_document
+
+
+def _sum(a: int, b: int) -> str:
+    return f"{a}+{b}={a + b}"
+
+
+def right_sums(text: str) -> tuple[int, int]:
+    """How many of the additions that `text` has, a line each, are right; and how many there are."""
+    found = [map(int, m) for m in re.findall(r"^(\d+)\+(\d+)=(\d+)$", text, re.MULTILINE)]
+    return sum(a + b == c for a, b, c in found), len(found)
+
+
+_CAPITALS = """
+Afghanistan Kabul, Albania Tirana, Algeria Algiers, Angola Luanda, Argentina Buenos_Aires, Armenia
+Yerevan, Australia Canberra, Austria Vienna, Azerbaijan Baku, Bangladesh Dhaka, Belarus Minsk,
+Belgium Brussels, Bhutan Thimphu, Botswana Gaborone, Brazil Brasilia, Bulgaria Sofia, Cambodia
+Phnom_Penh, Cameroon Yaounde, Canada Ottawa, Chile Santiago, China Beijing, Colombia Bogota, Croatia
+Zagreb, Cuba Havana, Cyprus Nicosia, Denmark Copenhagen, Ecuador Quito, Egypt Cairo, Eritrea Asmara,
+Estonia Tallinn, Ethiopia Addis_Ababa, Fiji Suva, Finland Helsinki, France Paris, Gabon Libreville,
+Georgia Tbilisi, Germany Berlin, Ghana Accra, Greece Athens, Guatemala Guatemala_City, Guinea
+Conakry, Guyana Georgetown, Haiti Port-au-Prince, Honduras Tegucigalpa, Hungary Budapest, Iceland
+Reykjavik, India New_Delhi, Iran Tehran, Iraq Baghdad, Ireland Dublin, Italy
+Rome, Jamaica Kingston, Japan Tokyo, Jordan Amman, Kenya Nairobi, Kuwait Kuwait_City, Laos
+Vientiane, Latvia Riga, Lebanon Beirut, Liberia Monrovia, Libya Tripoli, Lithuania Vilnius,
+Luxembourg Luxembourg, Madagascar Antananarivo, Malawi Lilongwe, Malaysia Kuala_Lumpur, Mali
+Bamako, Malta Valletta, Mexico Mexico_City, Mongolia Ulaanbaatar, Montenegro Podgorica, Morocco
+Rabat, Mozambique Maputo, Namibia Windhoek, Nepal Kathmandu, New_Zealand Wellington, Nicaragua
+Managua, Niger Niamey, Nigeria Abuja, Norway Oslo, Oman Muscat, Pakistan Islamabad, Panama
+Panama_City, Paraguay Asuncion, Peru Lima, Philippines Manila, Poland Warsaw, Portugal Lisbon, Qatar
+Doha, Romania Bucharest, Russia Moscow, Rwanda Kigali, Senegal Dakar, Serbia Belgrade, Singapore
+Singapore, Slovakia Bratislava, Slovenia Ljubljana, Somalia Mogadishu, South_Korea Seoul, Spain
+Madrid, Sudan Khartoum, Sweden Stockholm, Syria Damascus, Thailand Bangkok, Togo Lome, Tunisia
+Tunis, Turkey Ankara, Uganda Kampala, Ukraine Kyiv, United_Kingdom London, Uruguay Montevideo,
+Uzbekistan Tashkent, Venezuela Caracas, Vietnam Hanoi, Yemen Sanaa, Zambia Lusaka, Zimbabwe Harare
+"""
+# (country, capital), in English and in the letters of ASCII
+CAPITALS = [tuple(word.replace("_", " ") for word in pair.split()) for pair in _CAPITALS.split(",")]
+CAPITAL_SENTENCES = Grammar(
+    {"document": [f"The capital of {country} is {capital}." for country, capital in CAPITALS]}
+)
