@@ -15,6 +15,7 @@ except ImportError:
 import gradio as gr
 
 from gpt import Tokenizer
+from gpt.checkpoints.sources import path_of
 from gpt.engine.machine import usable_device
 from gpt.engine.pages import keep_freed_memory
 from gpt.serving import all_cores
@@ -49,7 +50,7 @@ def on_gpu(handler: Callable[..., Any]) -> Callable[..., Any]:
 def build_demo(default_source: str | None = None, default_device: str = "cpu") -> gr.Blocks:
     """The page; models load at first need. Raises ValueError if `default_source` is unknown."""
     # A folder or file named on the command line is offered; visitors can name no other.
-    on_disk = (default_source,) if default_source and Path(default_source).exists() else ()
+    on_disk = (default_source,) if default_source and path_of(default_source).exists() else ()
     registry = Registry(paths=on_disk)
     tokenizer = Tokenizer()
     source = default_source or registry.sources()[0].name

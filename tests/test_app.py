@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client
+from tiny_models import tiny_model
 
 import app
 import gpt
+from gpt.checkpoints import save_model
 from gpt.checkpoints.sources import config_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,6 +112,14 @@ def test_every_local_link_of_a_page_leads_somewhere(page):
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
     assert links
     assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+
+
+def test_a_model_in_the_home_folder_may_be_named_with_a_tilde(tmp_path, monkeypatch):
+    """A shell leaves `--model=~/mine` as it is, and the page knew no such model."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_model(tiny_model(), tmp_path / "mine")
+    labels = [str(block.get("props")) for block in app.build_demo("~/mine").config["components"]]
+    assert any("~/mine" in label for label in labels)
 
 
 def test_the_bundled_model_is_small_enough_and_the_one_its_card_describes():

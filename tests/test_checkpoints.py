@@ -1,18 +1,26 @@
 """What is on disk becomes the same model again."""
 
 import json
+import os
+import resource
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from checkpoint_cases import SEVEN, book_state, message
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_models import TINY, VARIANTS, tiny_model
 
-from gpt import load_model
+from gpt import GPTModel, load_model
+from gpt.checkpoints import free_memory as memory
 from gpt.checkpoints import reading, save_model
 from gpt.engine import convert
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def assert_equal(one, other):
@@ -126,3 +134,124 @@ def test_shapes_that_are_no_presets_ask_for_the_configuration(tmp_path):
     text = message(tmp_path / "book.pth")
     assert "vocab_size 97, emb_dim 24, context_length 32, n_layers 2" in text
     assert "give cfg, on the command line --config FILE" in text
+
+
+def test_the_same_shapes_with_another_context_need_only_be_told_so(tmp_path, monkeypatch):
+    """Chapter 5 trains the 124M model with a context of 256, which is no preset."""
+    monkeypatch.setitem(reading.PRESETS, "tiny", replace(TINY, context_length=1024))
+    torch.save(book_state(tiny_model()), tmp_path / "model.pth")
+    assert "context_length 32, n_layers 2" in message(tmp_path / "model.pth")
+    assert "--config FILE" in message(tmp_path / "model.pth")
+    assert_equal(load_model(tmp_path / "model.pth", cfg=SEVEN), tiny_model())
+
+
+# What stands beside the weights or in their names
+
+
+@pytest.mark.parametrize(
+    "name", ["._book.pth", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "training_args.bin"]
+)
+def test_what_macos_and_trainers_put_beside_the_weights_is_not_taken_for_them(name, tmp_path):
+    torch.save(book_state(tiny_model()), tmp_path / "book.pth")
+    (tmp_path / "book.json").write_text(json.dumps(SEVEN))
+    (tmp_path / name).write_bytes(b"not a model")
+    assert_equal(load_model(tmp_path), tiny_model())
+
+
+def test_a_byte_order_mark_before_the_configuration_is_no_part_of_it(folder):
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text, encoding="utf-8-sig")
+    assert_equal(load_model(folder), tiny_model())
+
+
+def test_the_model_json_of_tensorflow_js_is_no_configuration(folder):
+    (folder / "model.json").write_text('{"format": "graph-model", "weightsManifest": []}')
+    assert_equal(load_model(folder), tiny_model())
+
+
+def test_a_folder_with_pytorch_model_bin_alone_loads(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert_equal(load_model(folder), tiny_model())
+
+
+@pytest.mark.parametrize("wrapped", ["module.{}", "_orig_mod.{}", "module._orig_mod.{}"])
+def test_the_names_that_torchs_wrappers_give_are_read_as_the_models(wrapped, tmp_path):
+    state = {wrapped.format(name): t for name, t in book_state(tiny_model()).items()}
+    torch.save(state, tmp_path / "book.pth")
+    assert_equal(load_model(tmp_path / "book.pth", cfg=TINY), tiny_model())
+
+
+# What is refused; the rest is in hostile/test_reading.py
+
+
+def test_a_missing_head_hints_at_tying(tmp_path):
+    state = book_state(tiny_model())
+    del state["out_head.weight"]
+    torch.save(state, tmp_path / "book.pth")
+    assert "tie_weights" in message(tmp_path / "book.pth", cfg=TINY)
+
+
+def test_a_head_that_differs_from_the_embedding_is_not_tied_silently(tmp_path):
+    torch.save(book_state(tiny_model()), tmp_path / "book.pth")
+    assert "differ" in message(tmp_path / "book.pth", cfg=replace(TINY, tie_weights=True))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file size limits are POSIX")
+def test_a_disk_that_fills_up_leaves_the_old_model_whole(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(ValueError, match="cannot be written"):
+            save_model(tiny_model(seed=1), folder, "float32")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_weight_that_half_precision_cannot_hold_is_refused(tmp_path):
+    """1e6 was stored as infinity without a word."""
+    model = tiny_model()
+    model.final_norm.scale.data[3] = 1e6
+    with pytest.raises(ValueError, match=r"final_norm.scale holds 1e.06 and float16 ends at 65504"):
+        save_model(model, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    assert save_model(model, tmp_path / "model", "bfloat16").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(ValueError, match="cannot be written"):
+        save_model(tiny_model(), tmp_path / "taken" / "model")
+
+
+def test_too_little_memory_is_told_before_anything_is_allocated(folder, monkeypatch):
+    monkeypatch.setattr(memory, "_machine_bytes", lambda: iter([1000]))
+    monkeypatch.setattr(GPTModel, "load_state_dict", lambda *_: pytest.fail("was loaded"))
+    assert "MiB free: use a smaller model or precision float16" in message(folder)
+
+
+def test_an_allocation_that_fails_after_all_is_one_line(folder, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(reading, "convert", refuse)
+    assert "has no memory for the weights after all" in message(folder)
+
+
+def test_loading_does_not_import_torchs_compiler(folder):
+    """Making the empty model once drew on the meta device, which cost a second and 67 MiB."""
+    load = "[gpt.load_model(sys.argv[1], precision=p) for p in ('float32', 'float16', 'int8')]"
+    code = f"import sys, gpt; {load}; print('sympy' in sys.modules)"
+    command = [sys.executable, "-c", code, folder]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (made.stdout, made.stderr) == ("False\n", "")
+
+
+def test_tensors_without_a_shape_are_misshapen_too(tmp_path):
+    save_file({"h.0.attn.c_attn.weight": torch.tensor(1.0)}, tmp_path / "odd.safetensors")
+    assert "missing wte.weight" in message(
+        tmp_path / "odd.safetensors",
+        cfg=replace(TINY, vocab_size=1, context_length=1, emb_dim=1, n_heads=1, n_layers=1),
+    )

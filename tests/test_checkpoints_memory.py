@@ -37,14 +37,6 @@ def test_a_containers_limit_counts_without_its_page_cache(machine):
     assert free_bytes() == 900_000
 
 
-def test_a_limit_of_the_older_control_groups_counts_too(machine):
-    machine("proc/self/cgroup", "4:memory:/box\n3:cpu:/\n")
-    machine("cgroup/memory/box/memory.limit_in_bytes", "3000000\n")
-    machine("cgroup/memory/box/memory.usage_in_bytes", "2500000\n")
-    machine("cgroup/memory/box/memory.stat", "total_inactive_file 100000\n")
-    assert free_bytes() == 600_000
-
-
 def test_memory_that_torch_keeps_on_a_gpu_is_free_for_the_next_model(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 9000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 700)

@@ -61,27 +61,6 @@ def test_models_drawn_in_many_threads_do_not_mix_their_numbers():
     assert wrong == []
 
 
-@pytest.mark.parametrize(
-    ("source", "reason"),
-    [
-        ("random:", "no random model"),
-        ("random:seed=x", "no random model"),
-        ("random:seed=-1", "seed is -1"),
-        ("random:seed=1.5", "seed is 1.5"),
-        ("random:colour=3", "colour"),
-        ("random:emb_dim=770", "use 768 or 780"),
-        ("random:n_layers=true", "n_layers"),
-        ("random:vocab_size=[[[[", "no random model"),
-        ("nowhere/at/all", "there is no file or folder"),
-    ],
-)
-def test_a_source_that_cannot_be_is_one_clear_line(source, reason):
-    for ask in (load_model, config_of):
-        with pytest.raises(ValueError, match=reason) as caught:
-            ask(source)
-        assert "\n" not in str(caught.value)
-
-
 def test_a_path_object_is_a_path_even_where_a_model_has_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = tiny_model()

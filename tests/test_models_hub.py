@@ -148,6 +148,16 @@ def test_a_full_disk_while_downloading_is_one_line(local_hub, monkeypatch):
         load_model("gpt2")
 
 
+def test_a_cache_that_cannot_be_written_is_not_the_networks_fault(local_hub, tmp_path, monkeypatch):
+    """The line asked "is there a network?"."""
+    (tmp_path / "taken").write_text("a file where the cache's folder would be")
+    real = huggingface_hub.hf_hub_download
+    cache = functools.partial(real, cache_dir=tmp_path / "taken" / "hub")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", cache)
+    with pytest.raises(ValueError, match=r"cannot be written \(Not a directory\); set HF_HOME"):
+        load_model("gpt2")
+
+
 def test_a_lost_connection_of_the_accelerated_transfers_is_one_line_too(monkeypatch):
     def lost(*_, **__):
         raise RuntimeError("reqwest: connection closed")  # as hf_xet says it

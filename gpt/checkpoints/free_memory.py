@@ -58,8 +58,8 @@ def check_memory(n_bytes: int, device: str | torch.device, what: str) -> None:
 
 
 @contextlib.contextmanager
-def memory_told(device: torch.device) -> Iterator[None]:
-    """Raises ValueError, in one line, if there is no memory for a tensor after all."""
+def out_of_memory_as_value_error(device: torch.device) -> Iterator[None]:
+    """Turns torch's out-of-memory errors into a ValueError of one line."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -80,25 +80,14 @@ def _machine_bytes() -> Iterator[int]:
 def _group_bytes() -> Iterator[int]:
     """What each control group of this process leaves; files in its page cache can be given up."""
     for line in _text(_PROC / "self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":  # version 2
-            root, names = _CGROUP, ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):  # version 1
-            root = _CGROUP / "memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        group = root / path.strip("/")
-        while group.is_relative_to(root):
-            yield from _left_in(group, *names)
-            group = group.parent
-
-
-def _left_in(group: Path, limit: str, used: str, cached: str) -> Iterator[int]:
-    ceiling, current = _text(group / limit).strip(), _text(group / used).strip()
-    if ceiling.isdigit() and current.isdigit():  # "max" is no limit
-        stat = dict(line.split() for line in _text(group / "memory.stat").splitlines())
-        yield int(ceiling) - int(current) + int(stat.get(cached, 0))
+        if line.startswith("0::"):  # version 2
+            group = _CGROUP / line[3:].strip("/")
+            while group.is_relative_to(_CGROUP):
+                limit, used = (_text(group / f"memory.{n}").strip() for n in ("max", "current"))
+                if limit.isdigit() and used.isdigit():  # "max" is no limit
+                    stat = dict(s.split() for s in _text(group / "memory.stat").splitlines())
+                    yield int(limit) - int(used) + int(stat.get("inactive_file", 0))
+                group = group.parent
 
 
 def _text(path: Path) -> str:

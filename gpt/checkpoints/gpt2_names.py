@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,18 +48,6 @@ GPT2_NAMES: tuple[Name, ...] = (
 _BY_THEIRS = {name.theirs: name for name in GPT2_NAMES}
 _PREFIX = "transformer."
 _BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, which is computed here
-
-# What GPT-2's configuration must say for its numbers to be this model's; a missing key has
-# the value in transformers' GPT2Config, which is the one here.
-_REQUIRED: dict[str, Any] = {
-    "activation_function": "gelu_new",
-    "layer_norm_epsilon": 1e-5,
-    "scale_attn_weights": True,
-    "scale_attn_by_inverse_layer_idx": False,
-    "reorder_and_upcast_attn": False,
-    "add_cross_attention": False,
-    "quantization_config": None,
-}
 
 
 def is_gpt2(tensors: Mapping[str, Any]) -> bool:
@@ -118,31 +106,162 @@ def to_gpt2(
             )
 
 
-def config_from_gpt2(data: Mapping[str, Any], where: str) -> GPTConfig:
-    """The configuration that GPT-2's config.json describes; `drop_rate` is its resid_pdrop.
+# Configurations. Each dialect's keys for our fields; where a field has two, the later one wins.
 
-    Raises ValueError, naming the field, if the model computes something else than this one.
+
+@dataclass(frozen=True)
+class _Dialect:
+    """How one project writes down a GPT-2: its keys, and the values of those that are missing."""
+
+    called: str
+    keys: Mapping[str, tuple[str, ...]]  # by our field
+    missing: GPTConfig
+
+
+_GPT2_KEYS = {"emb_dim": ("n_embd",), "n_heads": ("n_head",), "n_layers": ("n_layer",)}
+# Source: transformers, models/gpt2/configuration_gpt2.py; an alias of attribute_map wins there.
+_TRANSFORMERS = _Dialect(
+    "a Hugging Face GPT-2 configuration",
+    {
+        "vocab_size": ("vocab_size",),
+        "context_length": ("n_positions", "max_position_embeddings"),
+        "emb_dim": ("n_embd", "hidden_size"),
+        "n_heads": ("n_head", "num_attention_heads"),
+        "n_layers": ("n_layer", "num_hidden_layers"),
+        "drop_rate": ("resid_pdrop",),
+        "tie_weights": ("tie_word_embeddings",),
+    },
+    GPTConfig(qkv_bias=True, tie_weights=True),
+)
+# Source: nanoGPT, model.py, GPTConfig.
+_NANOGPT = _Dialect(
+    "nanoGPT's model_args",
+    {
+        "vocab_size": ("vocab_size",),
+        "context_length": ("block_size",),
+        **_GPT2_KEYS,
+        "drop_rate": ("dropout",),
+        "qkv_bias": ("bias",),
+    },
+    GPTConfig(vocab_size=50304, drop_rate=0.0, qkv_bias=True, tie_weights=True),
+)
+# Source: OpenAI's gpt-2, src/model.py, default_hparams; its code has no dropout.
+_OPENAI = _Dialect(
+    "OpenAI's hparams",
+    {"vocab_size": ("n_vocab",), "context_length": ("n_ctx",), **_GPT2_KEYS},
+    GPTConfig(drop_rate=0.0, qkv_bias=True, tie_weights=True),
+)
+_OURS = _Dialect(
+    "a configuration of this app", {name: (name,) for name in GPTConfig()}, GPTConfig()
+)
+FORMAT = "gpt-from-scratch/1"  # what saving writes beside our fields, and their SHA-256
+
+# What GPT-2's configuration must say for its numbers to be this model's; a missing key has
+# the value in transformers' GPT2Config, which is the one here.
+_REQUIRED: dict[str, Any] = {
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "reorder_and_upcast_attn": False,
+    "add_cross_attention": False,
+    "quantization_config": None,
+}
+
+
+def is_configuration(data: Mapping[str, Any]) -> bool:
+    """Whether any key is one of a GPT's configuration, in any of the dialects."""
+    return not {"model_type", *_keys(_OURS, _TRANSFORMERS, _NANOGPT, _OPENAI)}.isdisjoint(data)
+
+
+def read_configuration(data: Mapping[str, Any]) -> tuple[GPTConfig, str]:
+    """The configuration that a JSON object describes, and in one sentence what was read.
+
+    Ours or the book's dict, transformers' GPT-2 config.json, nanoGPT's model_args or OpenAI's
+    hparams; missing keys have the values of their own project.
+    Raises ValueError, in one short line that names the key, if it describes another model.
     """
-    if data.get("model_type") != "gpt2":
-        raise ValueError(f"{where}: model_type is {data.get('model_type')!r}: only gpt2 is read.")
+    try:
+        dialect = _dialect_of(data)
+        if dialect is _TRANSFORMERS:
+            _check_transformers(data)
+        if dialect is _OURS and data.get("format", FORMAT) != FORMAT:
+            raise ValueError(f"format is {data['format']!r}: this version reads {FORMAT}.")
+        _check_keys(dialect, data)
+        found = {ours: key for ours, keys in dialect.keys.items() for key in keys if key in data}
+        cfg = _with_names(dialect.missing, {ours: data[key] for ours, key in found.items()}, found)
+        return cfg, f"Read {dialect.called}{_remark(dialect, data, cfg, found)}."
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        raise ValueError(text if len(text) < 400 else f"{text[:200]} … {text[-150:]}") from error
+
+
+def _dialect_of(data: Mapping[str, Any]) -> _Dialect:
+    if "model_type" in data:
+        if data["model_type"] != "gpt2":
+            raise ValueError(f"model_type is {data['model_type']!r}: only gpt2 is read.")
+        return _TRANSFORMERS
+    if not {"block_size", "bias", "dropout"}.isdisjoint(data):
+        return _NANOGPT
+    positions = ("n_positions", "max_position_embeddings")
+    if "n_vocab" in data or ("n_ctx" in data and not any(key in data for key in positions)):
+        return _OPENAI
+    theirs = any(key in data for key in _keys(_TRANSFORMERS) if key != "vocab_size")
+    return _TRANSFORMERS if theirs else _OURS
+
+
+def _keys(*dialects: _Dialect) -> list[str]:
+    return [key for dialect in dialects for keys in dialect.keys.values() for key in keys]
+
+
+def _check_keys(dialect: _Dialect, data: Mapping[str, Any]) -> None:
+    """Raises ValueError for a key that another dialect has and, but in transformers', any other.
+
+    transformers' files hold much beside the model's sizes, and n_ctx from its first versions.
+    """
+    known = [*_keys(dialect), *(("format", "sha256") if dialect is _OURS else ())]
+    others = {*_keys(_OURS, _NANOGPT, _OPENAI)} - {"n_ctx", "dropout", "drop_rate"}
+    for key in data:
+        if key not in known and (dialect is not _TRANSFORMERS or key in others):
+            allowed = ", ".join(_keys(dialect))
+            raise ValueError(
+                f"unknown configuration key {key!r} in {dialect.called}: use {allowed}."
+            )
+
+
+def _check_transformers(data: Mapping[str, Any]) -> None:
+    """Raises ValueError for a field with which transformers would compute something else."""
     for field, required in _REQUIRED.items():
         if data.get(field, required) != required:
-            raise ValueError(f"{where}: {field} is {data[field]!r}: here it must be {required!r}.")
-    width = data.get("n_embd", 768)
-    if data.get("n_inner") not in (None, 4 * width):
-        raise ValueError(
-            f"{where}: n_inner is {data['n_inner']!r}: this model has {4 * width} only."
-        )
-    return GPTConfig(
-        vocab_size=data.get("vocab_size", 50257),
-        context_length=data.get("n_positions", 1024),
-        emb_dim=width,
-        n_heads=data.get("n_head", 12),
-        n_layers=data.get("n_layer", 12),
-        drop_rate=data.get("resid_pdrop", 0.1),
-        qkv_bias=True,
-        tie_weights=data.get("tie_word_embeddings", True),
-    )
+            raise ValueError(f"{field} is {data[field]!r}: here it must be {required!r}.")
+    width = data.get("hidden_size", data.get("n_embd", 768))
+    for field in ("n_inner", "intermediate_size"):
+        if isinstance(width, int) and data.get(field) not in (None, 4 * width):
+            raise ValueError(f"{field} is {data[field]!r}: this model has {4 * width} only.")
+
+
+def _with_names(base: GPTConfig, values: Mapping[str, Any], found: Mapping[str, str]) -> GPTConfig:
+    """`base` with `values`; what is wrong with one is told by the key that it was `found` under."""
+    try:
+        return replace(base, **values)
+    except (TypeError, ValueError) as error:
+        field, _, rest = str(error).partition(" ")
+        raise ValueError(f"{found.get(field, field)} {rest}") from error
+
+
+def _remark(
+    dialect: _Dialect, data: Mapping[str, Any], cfg: GPTConfig, found: Mapping[str, str]
+) -> str:
+    """What the reader of a configuration should know about how it was taken."""
+    if dialect is _OURS and (missing := [name for name in cfg if name not in found]):
+        return f"; the book's value for {', '.join(missing)}"
+    others = (data.get(name, 0.1) for name in ("embd_pdrop", "attn_pdrop"))
+    if dialect is _TRANSFORMERS and any(rate != cfg.drop_rate for rate in others):
+        return "; its three dropout rates differ, resid_pdrop is kept"
+    if dialect is _NANOGPT and not cfg.qkv_bias:
+        n = 6 * cfg.emb_dim * cfg.n_layers + (2 * cfg.n_layers + 1) * cfg.emb_dim
+        return f"; this model has {n:,} parameters more, biases and shifts that `bias: false` omits"
+    return ""
 
 
 def config_to_gpt2(cfg: GPTConfig, precision: str, end_of_text_id: int | None) -> dict[str, Any]:

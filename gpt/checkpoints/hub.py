@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 FILES = ("config.json", "model.safetensors")
+# What a system says of a folder of another user, on a read-only disk, or that is a file.
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def is_cached(name: str) -> bool:
 def download(name: str, progress: Callable[[float, str], None] | None = None) -> Path:
     """The folder with config.json and model.safetensors of that Hub model, from cache if there.
 
-    Raises ValueError, in one line, without a network, without the revision or on a full disk.
+    Raises ValueError, in one line, without a network or the revision, and where the cache is full
+    or cannot be written.
     """
     from huggingface_hub import hf_hub_download
 
@@ -88,7 +91,7 @@ def _meter(progress: Callable[[float, str], None]) -> type[Any]:
 
 def _explained(error: Exception, model: HubModel) -> str | None:
     """What went wrong and the way around, in one line; None if it cannot be told."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     repository = model.repository
     by_hand = f"download {' and '.join(FILES)} into a folder by hand and load that folder"
@@ -97,8 +100,14 @@ def _explained(error: Exception, model: HubModel) -> str | None:
         return f"{repository} has no revision {model.revision} any more: {by_hand}."
     if isinstance(error, gone) and not isinstance(error, errors.LocalEntryNotFoundError):
         return f"{repository} or a file of it is not on the Hub any more: {by_hand}."
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {repository} was not downloaded; make room or set HF_HOME."
+    if number in _NOT_WRITABLE:
+        return (
+            f"{repository} cannot be kept: the cache {constants.HF_HUB_CACHE} cannot be written "
+            f"({error.strerror}); set HF_HOME to a folder of yours."
+        )
     # The accelerated transfers of hf_xet report a lost connection as RuntimeError too.
     if isinstance(error, (OSError, RuntimeError, errors.HTTPError, errors.XetDownloadError)):
         return f"{repository} cannot be downloaded: is there a network? Or {by_hand}."

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
-from gpt.checkpoints.free_memory import check_device, check_memory, memory_told
-from gpt.checkpoints.gpt2_names import config_from_gpt2, from_gpt2, is_gpt2, their_name
+from gpt.accounting.meta_model import model_without_values
+from gpt.checkpoints.free_memory import (
+    check_device,
+    check_memory,
+    out_of_memory_as_value_error,
+)
+from gpt.checkpoints.gpt2_names import (
+    from_gpt2,
+    is_configuration,
+    is_gpt2,
+    read_configuration,
+    their_name,
+)
 from gpt.checkpoints.tensors import INDEX, SUFFIXES, read_json, read_tensors, sha256_of
 from gpt.config import PRESETS, GPTConfig, as_config
 from gpt.engine import Progress, check_precision, convert, weight_bytes
 from gpt.model import GPTModel
 
-FORMAT = "gpt-from-scratch/1"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+PICKLED = "pytorch_model.bin"  # Hugging Face's name before safetensors
+_FEW_LAYERS = 64  # described in a tenth of a second, whatever the file holds
 _EMBEDDING, _HEAD = "tok_emb.weight", "out_head.weight"
+# Beside the weights: what macOS adds, and what Hugging Face's trainer needs to go on.
+_BESIDE = re.compile(r"\._|optimizer\b|scheduler\b|rng_state|training_args\b|scaler\b")
 
 
 def load_checkpoint(
@@ -48,8 +62,7 @@ def load_checkpoint(
     found = found or given or _config_from_shapes(tensors, weights)
     _check_sizes(found, tensors, weights)
     tensors = _tie(tensors, found, weights)
-    with torch.device("meta"), _NothingDrawn():
-        model = GPTModel(found)  # shapes without memory
+    model = model_without_values(found)
     _check_shapes(model, tensors, weights, _both_names if is_gpt2(stored) else str)
     check_memory(weight_bytes(found, precision), target, f"loading {weights}")
     model.load_state_dict(tensors, assign=True, strict=not found.tie_weights)
@@ -58,28 +71,15 @@ def load_checkpoint(
     # So that a file which could not be memory-mapped is let go tensor by tensor.
     stored.clear()
     tensors.clear()
-    with memory_told(target):
+    with out_of_memory_as_value_error(target):
         return convert(model.eval(), precision, target, progress)
-
-
-class _NothingDrawn(TorchFunctionMode):
-    """Inside it, torch's initialisation leaves tensors as they are.
-
-    The meta device has no numbers to draw, and drawing them imports torch's compiler: a second
-    and 67 MiB.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
 
 
 def read_config(path: str | Path) -> GPTConfig:
     """The configuration of the weights at `path`, without reading their values.
 
-    From the JSON file beside them: ours, the book's dict or GPT-2's; `x.json` or config.json
-    for a file `x.pth`. Else the preset that has their shapes. Raises ValueError if neither.
+    From the JSON file beside them: `x.json` or config.json for a file `x.pth`. Else the preset
+    that has their shapes. Raises ValueError if neither.
     """
     weights = _weights_file(Path(path))
     found = _config_beside(weights)
@@ -92,19 +92,15 @@ def _config_beside(weights: Path) -> GPTConfig | None:
 
 
 def read_config_file(where: Path) -> GPTConfig:
-    """The configuration in a JSON file: ours, the book's dict or GPT-2's config.json.
+    """The configuration in a JSON file, in one of four dialects (`read_configuration`).
 
     Raises ValueError, naming the file, if it cannot be read or describes another model.
     """
     data = read_json(where)
     try:
-        if "model_type" in data:
-            return config_from_gpt2(data, str(where))
-        if data.get("format", FORMAT) != FORMAT:
-            raise ValueError(f"format is {data['format']!r}: this version reads {FORMAT}.")
-        return as_config({k: v for k, v in data.items() if k not in ("format", "sha256")})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from error
+        return read_configuration(data)[0]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _weights_file(path: Path) -> Path:
@@ -115,19 +111,26 @@ def _weights_file(path: Path) -> Path:
         raise ValueError(f"{path} is no checkpoint: use a folder, a .safetensors or a .pth file.")
     if not path.is_dir():
         raise ValueError(f"there is no file or folder {path}.")
-    for name in (WEIGHTS, INDEX):
+    for name in (WEIGHTS, INDEX, PICKLED):
         if (path / name).is_file():
             return path / name
-    alone = [p for p in sorted(path.iterdir()) if p.suffix in SUFFIXES]
+    alone = [
+        p for p in sorted(path.iterdir()) if p.suffix in SUFFIXES and not _BESIDE.match(p.name)
+    ]
     if len(alone) == 1:
         return alone[0]
     raise ValueError(f"{path} holds no {WEIGHTS}: name the file to load.")
 
 
 def _json_beside(weights: Path) -> Path | None:
-    own = weights.with_suffix(".json")
-    where = own if own.is_file() and weights.name != INDEX else weights.with_name(CONFIG)
-    return where if where.is_file() else None
+    """The file of the configuration: the weights' own, else the folder's.
+
+    A JSON of another kind under their name, such as TensorFlow.js's model.json, is left alone.
+    """
+    own, shared = weights.with_suffix(".json"), weights.with_name(CONFIG)
+    if own.is_file() and weights.name != INDEX and is_configuration(read_json(own)):
+        return own
+    return shared if shared.is_file() else None
 
 
 def _check_sha256(weights: Path) -> None:
@@ -153,7 +156,7 @@ def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> G
     if table is None or positions is None or table.dim() != 2 or positions.dim() != 2:
         raise ValueError(f"{weights} holds no GPT: {_EMBEDDING} or pos_emb.weight is missing.")
     (vocab, width), context = table.shape, positions.shape[0]
-    blocks = {name.split(".")[1] for name in tensors if name.startswith("trf_blocks.")}
+    blocks = _blocks(tensors)
     for preset in PRESETS.values():
         sizes = (preset.vocab_size, preset.emb_dim, preset.context_length, preset.n_layers)
         if sizes == (vocab, width, context, len(blocks)):
@@ -172,11 +175,30 @@ def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> G
 
 
 def _check_sizes(cfg: GPTConfig, tensors: Mapping[str, torch.Tensor], weights: Path) -> None:
-    """Raises ValueError for a size that no tensor has, before a model of it is even described."""
-    largest = max([len(tensors), *(size for tensor in tensors.values() for size in tensor.shape)])
-    for name in ("vocab_size", "context_length", "emb_dim", "n_layers"):
+    """Raises ValueError for a size that the file does not have, before such a model is described.
+
+    A layer costs time and memory even without numbers, so many must be in the file; of the other
+    sizes only the impossible matter.
+    """
+    n_blocks = min(len(_blocks(tensors)), len(tensors) // 6)  # a block has 13 tensors or more
+    if cfg.n_layers > max(n_blocks, _FEW_LAYERS):
+        raise ValueError(
+            f"{weights} is smaller than its configuration: n_layers is {_short(cfg.n_layers)} and "
+            f"the file has {n_blocks:,}."
+        )
+    largest = max([1, *(size for tensor in tensors.values() for size in tensor.shape)])
+    for name in ("vocab_size", "context_length", "emb_dim"):
         if cfg[name] > largest:
-            raise ValueError(f"{weights} is smaller than its configuration: {name} {cfg[name]:,}.")
+            size = _short(cfg[name])
+            raise ValueError(f"{weights} is smaller than its configuration: {name} is {size}.")
+
+
+def _blocks(tensors: Mapping[str, torch.Tensor]) -> set[str]:
+    return {name.split(".")[1] for name in tensors if name.startswith("trf_blocks.")}
+
+
+def _short(number: int) -> str:
+    return f"{number:,}" if number < 10**18 else "beyond 10^18"
 
 
 def _tie(
@@ -224,4 +246,4 @@ def _both_names(ours: str) -> str:
 
 def _listed(names: list[str], limit: int = 4) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(name[:100].encode("unicode_escape").decode() for name in names[:limit]) + more

@@ -108,6 +108,9 @@ def _parse_random(source: str) -> tuple[GPTConfig, int]:
     pairs = (setting.partition("=") for setting in settings)
     try:
         values = {key: json.loads(text.lower()) for key, _, text in pairs}
+        for key, value in values.items():
+            if isinstance(value, int) and value >= 10**18:
+                raise ValueError(f"{key} has {len(str(value))} digits: use at most 18.")
         seed = values.pop("seed", BOOK_SEED)
         _check_seed(seed)
         return as_config(values), seed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 INDEX = "model.safetensors.index.json"  # lists the files of a model that is in several
-SUFFIXES = (".safetensors", ".pth", ".pt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+# What wrappers put into the names: DistributedDataParallel in front, torch.compile anywhere.
+_WRAPPERS = re.compile(r"^module\.|_orig_mod\.")
 
 
 def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of the file by its stored name, memory-mapped: on disk until it is used.
+    """Every tensor of the file by its name, memory-mapped: on disk until it is used.
 
-    Raises ValueError if the file cannot be read, or holds something else.
+    Names are as stored, without what torch's wrappers of a model add.
+    Raises ValueError if the file cannot be read, or holds something else than plain tensors.
     """
     if weights.name == INDEX:
         shards = read_json(weights).get("weight_map")
@@ -32,11 +36,15 @@ def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
     else:
         tensors = _read_pickled(weights)
     for name, tensor in tensors.items():
+        shown = repr(name)[:100]
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise ValueError(
-                f"{weights}: {name!r} is a {type(tensor).__name__}, not a tensor with a name."
+                f"{weights}: {shown} is a {type(tensor).__name__}, not a tensor with a name."
             )
-    return tensors
+        if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
+            kind = "has no values" if tensor.is_meta else f"is {tensor.layout} or nested"
+            raise ValueError(f"{weights}: {shown} {kind}: save it as a plain (dense) tensor.")
+    return {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -44,7 +52,8 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): fetch it again.") from error
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read ({reason}): fetch it again.") from error
 
 
 def _read_pickled(path: Path) -> dict[str, Any]:
@@ -70,9 +79,10 @@ def _read_pickled(path: Path) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ValueError if it cannot be read or holds none."""
+    text = read_text(path)
     try:
-        data = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): it is damaged, fetch it again.") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds no JSON object: it is damaged, fetch it again.")

@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from gpt.checkpoints.reading import CONFIG, FORMAT, WEIGHTS
+from gpt.checkpoints.gpt2_names import FORMAT
+from gpt.checkpoints.reading import CONFIG, WEIGHTS
 from gpt.checkpoints.tensors import sha256_of
 from gpt.engine import dtype_of, named_weights
 from gpt.model import GPTModel

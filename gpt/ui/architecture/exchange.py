@@ -9,16 +9,13 @@ from dataclasses import asdict
 from typing import Any
 
 from gpt.accounting import count_parameters
-from gpt.checkpoints.gpt2_names import config_from_gpt2
-from gpt.checkpoints.reading import FORMAT
-from gpt.config import GPTConfig, as_config
+from gpt.checkpoints.gpt2_names import read_configuration
+from gpt.config import GPTConfig
 from gpt.ui.architecture.controls import configuration
 
 LONGEST_JSON = 100_000
 MOST_DIGITS = 30  # of a whole number: enough for any size, and a message stays one line
 FORMATS = {"JSON": "json", "Python": "python", "CSV of the table": None}  # gr.Code's languages
-_GPT2_KEYS = ("n_embd", "n_head", "n_layer")
-_BESIDE = ("format", "sha256")  # what saving writes beside the fields
 
 
 def export(cfg: GPTConfig, form: str) -> str:
@@ -62,24 +59,12 @@ def to_csv(cfg: GPTConfig) -> str:
 
 
 def from_json(text: str) -> tuple[GPTConfig, str]:
-    """The configuration in a JSON text, ours or a GPT-2 `config.json`, and what was read.
+    """The configuration in a JSON text, in one of four dialects, and what was read.
 
     Raises ValueError, in one line, if it is no JSON object or no model that `gpt` can build.
     """
-    data = _object(text)
-    try:
-        if "model_type" in data or any(key in data for key in _GPT2_KEYS):
-            cfg = config_from_gpt2({"model_type": "gpt2", **data}, "the JSON")
-            said = "Read a Hugging Face GPT-2 configuration" + _dropouts(data) + "."
-            return configuration(asdict(cfg)), said
-        if data.get("format", FORMAT) != FORMAT:
-            raise ValueError(f"format is {data['format']!r}: this version reads {FORMAT}.")
-        cfg = as_config({name: value for name, value in data.items() if name not in _BESIDE})
-    except TypeError as error:  # a field of the wrong type: here the visitor's mistake
-        raise ValueError(str(error)) from error
-    missing = [name for name in asdict(cfg) if name not in data]
-    filled = f"; the book's value for {', '.join(missing)}" if missing else ""
-    return configuration(asdict(cfg)), f"Read a configuration of this app{filled}."
+    cfg, said = read_configuration(_object(text))
+    return configuration(asdict(cfg)), said
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -101,9 +86,3 @@ def _whole(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
         raise ValueError(f"a number has {len(digits):,} digits: use at most {MOST_DIGITS}.")
     return int(digits)
-
-
-def _dropouts(data: dict[str, Any]) -> str:
-    first, *others = [data.get(name, 0.1) for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop")]
-    differ = any(rate != first for rate in others)
-    return "; its three dropout rates differ, resid_pdrop is kept" if differ else ""
