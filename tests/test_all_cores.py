@@ -4,11 +4,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from gpt.serving.all_cores import each_on_all_cores, on_all_cores
+from gpt.serving import all_cores
+from gpt.serving.all_cores import _Thread, each_on_all_cores, on_all_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,7 +20,7 @@ def in_a_process(code):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "CPU_CORES": "2"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "CPU_CORES": "2", "OMP_WAIT_POLICY": "passive"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -53,89 +55,103 @@ def test_one_thread_has_all_cores_and_every_other_one():
     assert found == ["True", "1", "1", "1", "1"]
 
 
-def test_between_two_items_others_have_their_turn():
+@pytest.fixture
+def thread():
+    """A thread of its own for one test, idle at its end; how many cores it has does not matter."""
+    return _Thread()
+
+
+class Turns:
+    """Takes as many turns as it is told and notes each."""
+
+    def __init__(self, name, count, noted):
+        self.name, self.left, self.noted, self.told = name, count, noted, None
+
+    def turn(self):
+        self.left -= 1
+        self.noted.append(self.name)
+        return self.left > 0
+
+    def abandon(self, error):
+        self.told = error
+
+
+def test_between_two_items_others_have_their_turn(thread, monkeypatch):
     """A visitor who asks while another's step runs comes before that one's next step."""
-    order = in_a_process("""
-        import threading, time
-        from gpt.serving import all_cores
+    thread.cores = 1
+    monkeypatch.setattr(all_cores, "_thread", thread)
+    order, running, stands = [], threading.Event(), threading.Event()
 
-        all_cores.start()
-        order, running, asked = [], threading.Event(), threading.Event()
+    def steps():
+        running.set()
+        stands.wait(60)
+        for i in range(3):
+            order.append(f"a{i}")
+            yield i
 
-        def steps():
-            running.set()
-            asked.wait(10)
-            time.sleep(0.2)  # until the other stands in the queue
-            for i in range(3):
-                order.append(f"a{i}")
-                yield i
-
-        def visitor():
-            running.wait(10)
-            asked.set()
-            all_cores.on_all_cores(order.append, "b")
-
-        other = threading.Thread(target=visitor)
-        other.start()
-        list(all_cores.each_on_all_cores(steps()))
-        other.join()
-        print(*order)
-    """)
+    first = threading.Thread(target=lambda: list(each_on_all_cores(steps())))
+    first.start()
+    running.wait(60)
+    second = thread.do(lambda: order.append("b"))
+    stands.set()
+    second.result(60)
+    first.join(60)
     assert order == ["a0", "b", "a1", "a2"]
 
 
-def test_the_page_generates_and_traces_on_that_thread():
-    found = in_a_process("""
-        import threading
-        from gpt import SamplingOptions, Tokenizer
-        from gpt.model import GPTModel
-        from gpt.serving.registry import Registry
-        from gpt.serving import all_cores
-        from gpt.ui.generation.tab import stream
-        from gpt.ui.internals.lab import Lab
-
-        all_cores.start()
-        names, forward = set(), GPTModel.forward
-
-        def watched(self, *args, **kwargs):
-            names.add(threading.current_thread().name.rpartition("_")[0])
-            return forward(self, *args, **kwargs)
-
-        GPTModel.forward = watched
-        registry, tokenizer = Registry(), Tokenizer()
-        options = SamplingOptions(max_new_tokens=3)
-        list(stream(registry, tokenizer, "Once", options, "cpu", "storyteller"))
-        print(*names)
-        names.clear()
-        Lab(registry, tokenizer).read("storyteller", "Once")
-        print(*names)
-    """)
-    assert found == ["all-cores", "all-cores"]
+def test_between_two_jobs_everybody_who_writes_has_a_turn(thread):
+    """Passes of Internals that many ask for at once delay a token by one of them, not by all."""
+    order, stand = [], threading.Event()
+    thread.do(lambda: stand.wait(60))
+    thread.take_turns(Turns("x", 3, order))
+    thread.take_turns(Turns("y", 2, order))
+    jobs = [thread.do(lambda: order.append("job")) for _ in range(4)]
+    stand.set()
+    for job in jobs:
+        job.result(60)
+    assert order == ["x", "y", "job", "x", "y", "job", "x", "job", "job"]
 
 
-def test_what_it_raises_reaches_the_caller_and_the_next_computation_runs():
-    found = in_a_process("""
-        from gpt.serving import all_cores
+def test_an_idle_thread_does_not_wake(thread):
+    thread.do(lambda: None).result(60)
+    status = Path(f"/proc/self/task/{thread._thread.native_id}/status")
+    asleep = None
+    while asleep != (asleep := [x for x in status.read_text().splitlines() if "_switches" in x]):
+        time.sleep(0.2)  # it lies down
+    time.sleep(0.3)
+    assert [x for x in status.read_text().splitlines() if "_switches" in x] == asleep
 
-        all_cores.start()
 
-        def refuse():
-            raise ValueError("no such token")
-            yield
+def test_a_thread_that_dies_tells_all_and_the_next_job_has_another(thread, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    stand = threading.Event()
+    thread.do(lambda: stand.wait(60))
+    dying, other = Turns("x", 2, []), Turns("y", 2, [])
+    dying.turn = lambda: sys.exit()
+    thread.take_turns(dying)
+    thread.take_turns(other)
+    first, second = thread.do(lambda: 1), thread.do(lambda: 2)
+    stand.set()
+    assert "the engine stopped (SystemExit)" in str(first.exception(60))
+    assert "the engine stopped (SystemExit)" in str(second.exception(60))
+    assert "the engine stopped" in str(dying.told)
+    assert "the engine stopped" in str(other.told)
+    assert thread.do(lambda: 3).result(60) == 3
 
-        tries = (
-            lambda: all_cores.on_all_cores(int, "x"),
-            lambda: next(all_cores.each_on_all_cores(refuse())),
-        )
-        for attempt in tries:
-            try:
-                attempt()
-            except ValueError as error:
-                print(type(error).__name__)
-        print(all_cores.on_all_cores(sum, [1, 2]))
-        print(all_cores.on_all_cores(lambda: all_cores.on_all_cores(sum, [3, 4])))
-    """)
-    assert found == ["ValueError", "ValueError", "3", "7"]
+
+def test_what_a_job_raises_reaches_its_caller_and_the_next_one_runs(thread, monkeypatch):
+    thread.cores = 1
+    monkeypatch.setattr(all_cores, "_thread", thread)
+
+    def refuse():
+        raise ValueError("no such token")
+        yield
+
+    with pytest.raises(ValueError, match="invalid literal"):
+        on_all_cores(int, "x")
+    with pytest.raises(ValueError, match="no such token"):
+        next(each_on_all_cores(refuse()))
+    assert on_all_cores(lambda: on_all_cores(sum, [3, 4])) == 7
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system has no fork")

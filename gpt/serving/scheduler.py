@@ -1,0 +1,362 @@
+"""Continuous batching: many visitors' sequences are rows of one batch on one engine thread.
+
+Rows join and leave between two steps. A turn is at most one chunk of one row's prompt and then
+one decode step of all rows that write, so a long prompt delays the others by one chunk a token.
+What a row computes depends on that row alone: its tokens are the same in any company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+
+from gpt.accounting.memory import kv_cache
+from gpt.cache import KVCache
+from gpt.checkpoints import free_bytes
+from gpt.generate import N_CANDIDATES, Row, Step, next_steps, read
+from gpt.model import GPTModel
+from gpt.sampling import SamplingOptions
+from gpt.serving.all_cores import take_turns
+
+MAX_ROWS = 64
+PREFILL_CHUNK = 32  # tokens
+_MEMORY_SHARE = 4  # keys and values may take a quarter of what is free
+
+
+class _Visit(Row):
+    """A visitor's row: its cache and unread tokens, and the steps that the visitor has not taken.
+
+    The engine thread appends steps and the visitor takes them; neither needs a lock for it.
+    """
+
+    cache: KVCache | None = None
+    n_bytes = 0  # of its full cache
+    started: float | None = None
+    over = False  # nothing will be appended
+    closed = False  # by the visitor
+    error: BaseException | None = None
+    wake: Callable[[], Any] | None = None  # set while the visitor waits
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.unread = self.window
+        self.steps: deque[Step] = deque()
+
+    @property
+    def reads(self) -> bool:
+        """Whether it has tokens to read before it writes on: a prompt, or a window that moved."""
+        return len(self.unread) > 1 or self.cache is None or self.cache.length == 0
+
+    def put(self, step: Step | BaseException) -> None:
+        """Hands a step, or the error that ends the row, to the visitor."""
+        if isinstance(step, BaseException):
+            self.error = step
+        else:
+            self.steps.append(step)
+        if self.stop is not None or self.error is not None:
+            self.over, self.cache = True, None
+        wake, self.wake = self.wake, None
+        if wake is not None:
+            wake()
+
+
+class Run:
+    """A visitor's iterator of steps, plain and asynchronous; closing it frees its row."""
+
+    def __init__(self, visit: _Visit, scheduler: Scheduler) -> None:
+        self._visit = visit
+        self._scheduler: Scheduler | None = scheduler  # keeps it, and its model, meanwhile
+
+    def take(self) -> list[Step]:
+        """The steps that are there and were not taken yet, without waiting."""
+        steps = self._visit.steps
+        return [steps.popleft() for _ in range(len(steps))]
+
+    @property
+    def place(self) -> int:
+        """The place in the waiting line, 1 is next; 0 once it runs or is over."""
+        scheduler = self._scheduler
+        return 0 if scheduler is None else scheduler.place(self._visit)
+
+    @property
+    def started(self) -> float | None:
+        """When it left the waiting line, by time.perf_counter()."""
+        return self._visit.started
+
+    @property
+    def over(self) -> bool:
+        """Whether the last step was made, or an error ended the run, or it was closed."""
+        return self._visit.over or self._visit.closed
+
+    def close(self) -> None:
+        """Frees the row before the next step; nothing more comes."""
+        self._visit.closed = True
+        self._visit.steps.clear()
+        self._scheduler = None
+        wake = self._visit.wake
+        if wake is not None:
+            wake()
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def __iter__(self) -> Run:
+        return self
+
+    def __next__(self) -> Step:
+        while (step := self._next()) is None:
+            event = threading.Event()
+            self._visit.wake = event.set
+            if not self._is_ready():  # asked after `wake` is set: no step is missed
+                event.wait()
+        if isinstance(step, Step):
+            return step
+        raise StopIteration
+
+    def __aiter__(self) -> Run:
+        return self
+
+    async def __anext__(self) -> Step:
+        while (step := self._next()) is None:
+            await self.ready()
+        if isinstance(step, Step):
+            return step
+        raise StopAsyncIteration
+
+    async def ready(self, timeout_seconds: float | None = None) -> bool:
+        """True once there is a step, the end or an error; False if the time is over before."""
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(event.set)
+            except RuntimeError:  # that loop has ended, and the visitor with it
+                self._visit.closed = True
+
+        self._visit.wake = wake
+        if not self._is_ready():
+            try:
+                await asyncio.wait_for(event.wait(), timeout_seconds)
+            except (TimeoutError, asyncio.TimeoutError):
+                return self._is_ready()
+        return True
+
+    def _is_ready(self) -> bool:
+        return self.over or bool(self._visit.steps)
+
+    def _next(self) -> Step | bool | None:
+        """The next step; None if it must be waited for, False after the last one."""
+        over = self.over  # asked first: the last step is appended before it is set
+        if self._visit.steps:
+            return self._visit.steps.popleft()
+        if not over:
+            return None
+        error, self._visit.error = self._visit.error, None
+        self.close()
+        if error is not None:
+            raise error
+        return False
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Run:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._visit.closed = True
+
+
+class Scheduler:
+    """Continues many sequences with one model, on the thread of `gpt.serving.all_cores`.
+
+    At most `max_rows` run at once, whose keys and values take at most `cache_bytes` (a quarter of
+    the free memory by default); one that needs more by itself runs alone. The others wait in line.
+    """
+
+    def __init__(
+        self,
+        model: GPTModel,
+        max_rows: int = MAX_ROWS,
+        prefill_chunk: int = PREFILL_CHUNK,
+        cache_bytes: int | None = None,
+    ) -> None:
+        if max_rows < 1 or prefill_chunk < 1:
+            raise ValueError(
+                f"max_rows is {max_rows}, prefill_chunk {prefill_chunk}: use at least 1."
+            )
+        self.model = model
+        self.max_rows = max_rows
+        self.prefill_chunk = prefill_chunk
+        if cache_bytes is None:
+            free = free_bytes(model.pos_emb.weight.device)
+            cache_bytes = (8 * 2**30 if free is None else free) // _MEMORY_SHARE
+        self.cache_bytes = cache_bytes
+        self._waiting: deque[_Visit] = deque()
+        self._running: deque[_Visit] = deque()  # the one that reads next comes first
+        self._takes_turns = False
+        self._lock = threading.Lock()
+
+    def submit(
+        self,
+        ids: Sequence[int] | torch.Tensor,
+        options: SamplingOptions,
+        stop_id: int | None = None,
+        n_candidates: int = N_CANDIDATES,
+    ) -> Run:
+        """The steps that continue `ids`, as `generate` makes them; from any thread, at once.
+
+        Raises ValueError as `generate` does; what goes wrong later is raised by the run itself.
+        """
+        visit = _Visit(self.model, ids, options, stop_id, n_candidates)
+        visit.n_bytes = self._bytes_of(visit.capacity)
+        with self._lock:
+            self._waiting.append(visit)
+            begin, self._takes_turns = not self._takes_turns, True
+        if begin:
+            take_turns(self)
+        return Run(visit, self)
+
+    @property
+    def running(self) -> int:
+        """Rows that have begun and not ended."""
+        return sum(not (visit.over or visit.closed) for visit in tuple(self._running))
+
+    @property
+    def waiting(self) -> int:
+        """Rows in the waiting line."""
+        return sum(not visit.closed for visit in tuple(self._waiting))
+
+    def place(self, visit: _Visit) -> int:
+        """Of one in the waiting line, from 1; else 0."""
+        with self._lock:
+            line = [waiting for waiting in self._waiting if not waiting.closed]
+        return line.index(visit) + 1 if visit in line else 0
+
+    def turn(self) -> bool:
+        """A chunk of one row that reads, a step of all that write; whether any row is left."""
+        with self._lock:
+            self._let_in()
+            reading = next((visit for visit in self._running if visit.reads), None)
+            writing = [visit for visit in self._running if not visit.reads]
+            if reading is not None:  # after this chunk it is the turn of others
+                self._running.remove(reading)
+                self._running.append(reading)
+            self._takes_turns = bool(self._running)
+            if not self._takes_turns:
+                return False
+        if reading is not None:
+            self._read_chunk(reading)
+        if writing:
+            self._write(writing)
+        return True
+
+    def abandon(self, error: ValueError) -> None:
+        """Ends every row with `error`: the thread has died."""
+        with self._lock:
+            visits = [*self._running, *self._waiting]
+            self._running.clear()
+            self._waiting.clear()
+            self._takes_turns = False
+        for visit in visits:
+            visit.put(ValueError(str(error)))
+
+    def _let_in(self) -> None:
+        """Drops the rows that are over and lets others in, in the order of their coming."""
+        for line in (self._running, self._waiting):
+            for visit in [visit for visit in line if visit.over or visit.closed]:
+                line.remove(visit)
+                visit.cache = None
+        used = sum(visit.n_bytes for visit in self._running)
+        while self._waiting and len(self._running) < self.max_rows:
+            used += self._waiting[0].n_bytes
+            if used > self.cache_bytes and self._running:
+                break
+            visit = self._waiting.popleft()
+            visit.started = time.perf_counter()
+            self._running.append(visit)
+
+    def _read_chunk(self, visit: _Visit) -> None:
+        chunk, visit.unread = (
+            visit.unread[: self.prefill_chunk],
+            visit.unread[self.prefill_chunk :],
+        )
+        try:
+            if visit.cache is None:
+                visit.cache = self.model.new_cache(visit.capacity)
+            logits = read(self.model, chunk, visit.cache)
+        except Exception as error:
+            visit.put(error)
+            return
+        if not visit.unread:
+            self._step(logits, [visit])
+
+    def _write(self, visits: list[_Visit]) -> None:
+        try:
+            logits = self._decode(visits)
+        except Exception as error:
+            for visit in visits:
+                failure = RuntimeError("a decode step failed")
+                failure.__cause__ = error
+                visit.put(failure)
+            return
+        self._step(logits, visits)
+
+    @torch.inference_mode()
+    def _decode(self, visits: list[_Visit]) -> torch.Tensor:
+        """Logits (rows, vocab) after each row's newest token, each the same as of it alone."""
+        decode_rows = getattr(self.model, "decode_rows", None)
+        if decode_rows is not None:
+            return decode_rows([v.unread[0] for v in visits], [v.cache for v in visits])
+        return torch.cat([read(self.model, visit.unread, visit.cache) for visit in visits])
+
+    def _step(self, logits: torch.Tensor, visits: list[_Visit]) -> None:
+        for visit, step in zip(visits, next_steps(logits, visits), strict=True):
+            visit.unread = visit.window[-1:]
+            if visit.cache is not None and visit.cache.length == visit.context_length:
+                # Every position has moved: the window is read anew, as in the book.
+                visit.cache, visit.unread = None, visit.window
+            visit.put(step)
+
+    def _bytes_of(self, capacity: int) -> int:
+        half = getattr(self.model, "cache_dtype", None) is torch.float16
+        precision = "float16" if half else "float32"
+        return int(kv_cache(self.model.cfg, 1, capacity, precision).value)
+
+
+_schedulers: WeakValueDictionary[int, Scheduler] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def scheduler_for(model: GPTModel) -> Scheduler:
+    """The one scheduler of `model`, made at need; it lives as long as a run of it is held."""
+    with _lock:
+        scheduler = _schedulers.get(id(model))  # it holds the model, so the number is its own
+        if scheduler is None:
+            scheduler = _schedulers[id(model)] = Scheduler(model)
+        return scheduler
+
+
+def _forget() -> None:
+    """A forked process has no thread that would serve these, and perhaps a lock that is held."""
+    global _schedulers, _lock
+    _schedulers, _lock = WeakValueDictionary(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,336 @@
+"""Many visitors at once: the same tokens in any company, turns for all, errors that stay alone."""
+
+import asyncio
+import gc
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import TINY, tiny_model
+
+from gpt import SamplingOptions, generate_text_simple
+from gpt.generate import generate
+from gpt.serving import scheduler as module
+from gpt.serving.all_cores import on_all_cores
+from gpt.serving.scheduler import Scheduler, scheduler_for
+
+ROOT = Path(__file__).resolve().parent.parent
+GREEDY = SamplingOptions(max_new_tokens=8, temperature=0)
+
+
+@pytest.fixture
+def by_hand(monkeypatch):
+    """Turns are taken by the test, not by the thread: every order is the test's own."""
+    monkeypatch.setattr(module, "take_turns", lambda taker: None)
+
+
+def finish(*schedulers):
+    """Turns of all, one after the other, until nobody has any work."""
+    while any(scheduler.turn() for scheduler in schedulers):
+        pass
+
+
+def alone(model, ids, options, stop_id=None, chunk=4):
+    scheduler = Scheduler(model, prefill_chunk=chunk)
+    run = scheduler.submit(ids, options, stop_id)
+    finish(scheduler)
+    return list(run)
+
+
+def ids_of(steps):
+    return [step.token_id for step in steps]
+
+
+def random_request(rng):
+    """Ids, options and a stop token of any kind; some prompts outgrow the context of 32."""
+    ids = [rng.randrange(97) for _ in range(rng.choice([1, 2, 5, 13, 31, 32, 33, 50]))]
+    options = SamplingOptions(
+        max_new_tokens=rng.randrange(1, 12),
+        temperature=rng.choice([0, 0.7, 1.5]),
+        top_k=rng.choice([None, 5]),
+        top_p=rng.choice([1.0, 0.8]),
+        seed=rng.randrange(1000),
+    )
+    return ids, options, rng.choice([None, rng.randrange(97)])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_visitors_steps_are_the_same_alone_and_in_any_company(seed, by_hand):
+    """Two models, arrivals at any time, some closed before they are done: every step is the same,
+    its probabilities to the last bit.
+    """
+    rng = random.Random(seed)
+    models = [tiny_model(seed=0), tiny_model(seed=1)]
+    schedulers = [
+        Scheduler(model, max_rows=rng.randrange(1, 6), prefill_chunk=4) for model in models
+    ]
+    runs = []
+    for _ in range(12):
+        which, request = rng.randrange(2), random_request(rng)
+        runs.append((which, request, schedulers[which].submit(*request)))
+        for _ in range(rng.randrange(6)):
+            rng.choice(schedulers).turn()
+        if rng.random() < 0.2:
+            rng.choice(runs)[2].close()
+    closed = [run for *_, run in runs if run.over and run._scheduler is None]
+    finish(*schedulers)
+    for which, request, run in runs:
+        if run not in closed:
+            assert list(run) == alone(models[which], *request)
+    assert [s.running + s.waiting for s in schedulers] == [0, 0]
+
+
+@pytest.mark.parametrize("length", [1, 5, 30, 32, 40])
+def test_greedy_is_the_books_loop_within_and_past_the_context(length, by_hand):
+    model = tiny_model()
+    prompt = torch.randint(97, (1, length), generator=torch.Generator().manual_seed(length))
+    expected = generate_text_simple(model, prompt, 8, context_size=TINY.context_length)
+    assert ids_of(alone(model, prompt, GREEDY)) == expected[0, length:].tolist()
+
+
+def test_a_seed_gives_the_tokens_that_generate_gives(by_hand):
+    options = SamplingOptions(max_new_tokens=20, temperature=1.2, top_p=0.9, seed=4)
+    steps = alone(tiny_model(), [1, 2, 3], options)
+    assert ids_of(steps) == ids_of(generate(tiny_model(), [1, 2, 3], options))
+    assert [step.stop for step in steps] == [None] * 19 + ["max_new_tokens"]
+
+
+def test_a_long_prompt_is_read_a_chunk_a_turn_while_others_write(by_hand):
+    """llama.cpp's server freezes the others meanwhile."""
+    scheduler = Scheduler(tiny_model(), prefill_chunk=4)
+    writer = scheduler.submit([1], SamplingOptions(max_new_tokens=30, seed=0))
+    scheduler.turn()
+    reader = scheduler.submit(list(range(30)), GREEDY)
+    for _ in range(7):
+        scheduler.turn()
+        assert reader.take() == []
+    assert len(writer.take()) == 8
+    scheduler.turn()
+    assert len(reader.take()) == 1
+
+
+def test_rows_past_the_context_do_not_starve_the_rest(by_hand):
+    """Three that read 32 tokens for each new one; a newcomer has a turn after at most three."""
+    scheduler = Scheduler(tiny_model(), prefill_chunk=4)
+    sliding = [scheduler.submit([i] * 40, GREEDY) for i in range(3)]
+    for _ in range(40):
+        scheduler.turn()
+    writer = scheduler.submit([1, 2], GREEDY)
+    for _ in range(4):
+        scheduler.turn()
+    assert len(writer.take()) >= 1
+    for _ in range(3):
+        scheduler.turn()
+        assert len(writer.take()) == 1
+    finish(scheduler)
+    assert [len(run.take()) for run in sliding] == [8, 8, 8]
+
+
+def test_closing_frees_the_row_before_the_next_step(by_hand):
+    scheduler = Scheduler(tiny_model(), max_rows=1)
+    first, second, third = (scheduler.submit([1, 2], GREEDY) for _ in range(3))
+    scheduler.turn()
+    assert (scheduler.running, scheduler.waiting) == (1, 2)
+    assert [run.place for run in (first, second, third)] == [0, 1, 2]
+    first.close()
+    second.close()
+    assert (scheduler.running, scheduler.waiting) == (0, 1)
+    assert third.place == 1
+    scheduler.turn()
+    assert len(third.take()) == 1
+    assert (third.place, third.started is not None) == (0, True)
+    assert list(first) == []
+
+
+def test_a_run_that_nobody_holds_frees_its_row(by_hand):
+    scheduler = Scheduler(tiny_model())
+    run = scheduler.submit([1, 2], GREEDY)
+    scheduler.turn()
+    del run
+    gc.collect()
+    assert scheduler.turn() is False
+
+
+def test_who_does_not_fit_the_memory_waits_and_who_fits_nowhere_runs_alone(by_hand):
+    per_position = 2 * TINY.n_layers * TINY.emb_dim * 4
+    scheduler = Scheduler(tiny_model(), cache_bytes=20 * per_position)
+    small = [scheduler.submit([1, 2, 3], GREEDY) for _ in range(3)]  # 10 positions each
+    large = scheduler.submit([1] * 25, GREEDY)  # 32
+    scheduler.turn()
+    assert [run.place for run in (*small, large)] == [0, 0, 1, 2]
+    finish(scheduler)
+    assert [len(run.take()) for run in (*small, large)] == [8] * 4
+
+
+def test_a_row_whose_logits_are_not_finite_ends_alone(by_hand):
+    model = tiny_model()
+    options = SamplingOptions(max_new_tokens=5, seed=1)
+    expected = alone(model, [1, 2], options)
+    with torch.no_grad():
+        model.tok_emb.weight[96] = float("nan")
+    scheduler = Scheduler(model)
+    good, bad = scheduler.submit([1, 2], options), scheduler.submit([96, 2], options)
+    finish(scheduler)
+    with pytest.raises(ValueError, match="logits are not finite"):
+        next(bad)
+    assert list(bad) == []
+    assert list(good) == expected
+
+
+def test_a_bug_of_the_model_reaches_the_one_who_reads(by_hand, monkeypatch):
+    model = tiny_model()
+    scheduler = Scheduler(model)
+    good = scheduler.submit([1, 2], GREEDY)
+    scheduler.turn()
+    real = module.read
+    monkeypatch.setattr(
+        module, "read", lambda m, ids, cache: real(m, ids, cache) if 7 not in ids else 1 / 0
+    )
+    bad = scheduler.submit([7, 7], GREEDY)
+    finish(scheduler)
+    with pytest.raises(ZeroDivisionError):
+        next(bad)
+    assert len(good.take()) == 8
+
+
+def test_an_impossible_prompt_is_refused_at_the_call():
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        Scheduler(tiny_model()).submit([97], GREEDY)
+    with pytest.raises(ValueError, match="use at least 1"):
+        Scheduler(tiny_model(), max_rows=0)
+
+
+def test_a_model_has_one_scheduler_that_goes_with_its_last_run():
+    model = tiny_model()
+    run = scheduler_for(model).submit([1], SamplingOptions(max_new_tokens=1, temperature=0))
+    assert scheduler_for(model) is run._scheduler
+    assert len(list(run)) == 1
+    gone = weakref.ref(model)
+    on_engine(lambda: None)  # the thread has let go of its last turn
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def on_engine(work):
+    """`work()` on the thread that takes the turns."""
+    from gpt.serving import all_cores
+
+    return all_cores._thread.do(work).result(60)
+
+
+def test_threads_and_handlers_of_an_event_loop_are_served_at_once():
+    """Sixteen of each, on the real thread, and every one gets what it gets alone."""
+    model = tiny_model()
+    options = [SamplingOptions(max_new_tokens=6, seed=i) for i in range(32)]
+    expected = [ids_of(generate(model, [i, 2], options[i])) for i in range(32)]
+    found = {}
+
+    def visitor(i):
+        found[i] = ids_of(scheduler_for(model).submit([i, 2], options[i]))
+
+    async def handler(i):
+        steps = []
+        async with scheduler_for(model).submit([i, 2], options[i]) as run:
+            while not await run.ready(10):
+                pass
+            async for step in run:
+                steps += [step, *run.take()]
+        found[i] = ids_of(steps)
+
+    async def handlers():
+        await asyncio.gather(*(handler(i) for i in range(16, 32)))
+
+    threads = [threading.Thread(target=visitor, args=(i,)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    asyncio.run(handlers())
+    for thread in threads:
+        thread.join(60)
+    assert [found[i] for i in range(32)] == expected
+
+
+def test_nothing_is_ready_while_a_run_waits():
+    async def wait():
+        scheduler = Scheduler(tiny_model(), max_rows=1)
+        with scheduler.submit([1], SamplingOptions(max_new_tokens=10**6, seed=0)) as first:
+            second = scheduler.submit([1], GREEDY)
+            assert await first.ready(60)
+            assert not await second.ready(0.01)
+            assert second.place == 1
+        assert await second.ready(60)
+        await second.aclose()
+        return [step async for step in second]
+
+    assert asyncio.run(wait()) == []
+
+
+def test_a_thread_that_dies_tells_every_visitor_and_the_next_run_has_another(monkeypatch):
+    """Nobody may wait for ever."""
+    scheduler = Scheduler(tiny_model(), max_rows=1)
+    real = Scheduler.turn
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    monkeypatch.setattr(Scheduler, "turn", lambda self: sys.exit("killed"))
+    runs = [scheduler.submit([1], GREEDY) for _ in range(2)]
+    for run in runs:
+        with pytest.raises(
+            ValueError, match=r"the engine stopped \(SystemExit\): run it once more"
+        ):
+            next(run)
+    monkeypatch.setattr(Scheduler, "turn", real)
+    assert len(list(scheduler.submit([1], GREEDY))) == 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_starts_afresh():
+    """ZeroGPU forks for every run: the parent's thread is not there, its locks may be held."""
+    code = """
+        import os, sys
+        sys.path.insert(0, "tests")
+        from tiny_models import tiny_model
+        from gpt import SamplingOptions
+        from gpt.serving import scheduler as module
+
+        def texts():
+            options = SamplingOptions(max_new_tokens=5, seed=0)
+            return len(list(module.scheduler_for(model).submit([1], options)))
+
+        model = tiny_model()
+        held = module.scheduler_for(model).submit([1], SamplingOptions(10**6, seed=0))
+        next(held)
+        module._lock.acquire()  # at the worst of moments
+        child = os.fork()
+        if child == 0:
+            print(texts(), flush=True)
+            os._exit(0)
+        module._lock.release()
+        os.waitpid(child, 0)
+        print(texts())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.stdout.split(), done.returncode) == (["5", "5"], 0), done.stderr
+
+
+def test_closing_from_another_thread_ends_a_visitor_who_waits(by_hand):
+    run = Scheduler(tiny_model()).submit([1], GREEDY)
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(list(run)))
+    waiting.start()
+    run.close()
+    waiting.join(60)
+    assert found == [[]]
+    assert on_all_cores(sum, [1, 2]) == 3
