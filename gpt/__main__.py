@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import torch
 
 from gpt.accounting import count_parameters
 from gpt.checkpoints import export_model, tokenizer_of
-from gpt.checkpoints.precision_record import default_precision
+from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.config import PRESETS, GPTConfig
 from gpt.engine import DTYPES, PRECISIONS
-from gpt.engine.machine import available_devices
+from gpt.engine.machine import available_devices, usable_cores
 from gpt.engine.pages import keep_freed_memory
 from gpt.engine.replay import record_step
 from gpt.generate import generate, plan
 from gpt.sampling import SamplingOptions
 
+LONGEST_MESSAGE = 500  # characters
 _MODELS = """
 models, wherever MODEL is asked for:
   storyteller     the small model of this repository, trained on public-domain fairy tales
@@ -31,7 +35,8 @@ models, wherever MODEL is asked for:
   gpt2, gpt2-medium, gpt2-large, gpt2-xl
                   OpenAI's weights, downloaded once (0.5, 1.5, 3.2 and 6.4 GB) and cached
   PATH            a folder that `train` or `export` wrote, any Hugging Face GPT-2 folder,
-                  or a checkpoint of the book (.safetensors or .pth)
+                  or a checkpoint of the book (.safetensors or .pth); one that has no
+                  configuration beside it needs --config, or the sizes as options
 """
 _GENERATE = """\
 Continues a text. It goes to the standard output as it is made; notes, the speed and the seed
@@ -89,24 +94,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     0, or 2 after a mistake in the request, 130 after Ctrl-C, 141 when the reader has gone.
     """
     given = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console that is not UTF-8 shows ? instead
     args = _parser(given).parse_args(given)
+    if "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it for each of its processes
+        torch.set_num_threads(usable_cores())
     try:
         args.command(args)
         sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_in_one_line(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a disk that is full, a folder that cannot be written
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {_in_one_line(f'{where}{error.strerror or error}')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, such as `head`, has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     return 0
 
 
+def _in_one_line(message: str) -> str:
+    """`message` without line breaks, and its middle left out where it quotes a long input."""
+    line = " ".join(message.splitlines())
+    if len(line) <= LONGEST_MESSAGE:
+        return line
+    return f"{line[: LONGEST_MESSAGE - 150]} … {line[-150:]}"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Exits with status 2 after the usage and one line."""
+        super().error(_in_one_line(message))
+
+
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m gpt", description="The GPT of the book, from the command line."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -136,6 +164,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         from gpt.checkpoints.precision_record import add_arguments
 
         add_arguments(compare)
+        _add_configuration(compare, "of a checkpoint that has none beside it")
     _add_export(add("export", "write a Hugging Face GPT-2 folder", _EXPORT, _export))
     return parser
 
@@ -179,6 +208,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         help=f"of the weights: {', '.join(PRECISIONS)}; auto is the fastest that was measured "
         "to cost little, else float32 (default: %(default)s)",
     )
+    _add_configuration(parser, "of a checkpoint that has none beside it")
 
 
 def _add_params(parser: argparse.ArgumentParser) -> None:
@@ -190,11 +220,43 @@ def _add_params(parser: argparse.ArgumentParser) -> None:
         help="a preset, untied and without biases as in the book (OpenAI's own: add "
         "--tie-weights --qkv-bias), else a model (default: %(default)s)",
     )
+    _add_configuration(parser, "in place of MODEL's")
+
+
+def _add_configuration(parser: argparse.ArgumentParser, which: str) -> None:
+    """`--config FILE`, and an option for each field of GPTConfig."""
+    group = parser.add_argument_group(f"the configuration {which}")
+    text = "JSON: the book's dict, this package's or GPT-2's config.json"
+    group.add_argument("--config", metavar="FILE", help=text)
     for field in fields(GPTConfig):
         kind: dict[str, Any] = {"type": type(field.default), "metavar": "N"}
         if isinstance(field.default, bool):
             kind = {"action": argparse.BooleanOptionalAction}
-        parser.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **kind)
+        group.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **kind)
+
+
+def _configuration(args: argparse.Namespace, base: Callable[[], GPTConfig]) -> GPTConfig:
+    """What --config names, else `base()`, with the sizes that are given as options."""
+    found = base() if args.config is None else read_config_file(_path(args.config))
+    return replace(found, **_sizes(args))
+
+
+def _given_configuration(args: argparse.Namespace) -> GPTConfig | None:
+    """The options' configuration, the book's but for what they give; None if they give nothing."""
+    nothing = args.config is None and not _sizes(args)
+    return None if nothing else _configuration(args, GPTConfig)
+
+
+def _sizes(args: argparse.Namespace) -> dict[str, Any]:
+    given = {field.name: getattr(args, field.name) for field in fields(GPTConfig)}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _path(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{name!r}: there is no such user on this machine.") from error
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -206,24 +268,27 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         metavar="TYPE",
         help=f"of the weights: {', '.join(DTYPES)} (default: %(default)s)",
     )
+    _add_configuration(parser, "of a checkpoint that has none beside it")
 
 
 def _generate(args: argparse.Namespace) -> None:
     names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
     options = SamplingOptions(**{name: getattr(args, name) for name in names}).with_seed()
-    prompt = args.prompt if args.prompt is not None else sys.stdin.read()
+    prompt = args.prompt if args.prompt is not None else _standard_input()
     tokenizer = tokenizer_of(args.model)
     if not (ids := tokenizer.encode(prompt)):
         raise ValueError("the prompt is empty: give at least one character.")
+    from gpt.checkpoints.precision_record import default_precision
+
     auto = args.precision == "auto"
     precision = default_precision(args.model, args.device) if auto else args.precision
+    cfg = _given_configuration(args)
     with _progress() as progress:
-        model = record_step(load_model(args.model, args.device, precision, progress=progress))
+        model = record_step(load_model(args.model, args.device, precision, cfg, progress))
     steps = generate(model, ids, options, tokenizer.end_of_text_id, n_candidates=0)  # may refuse
     for note in plan(model.cfg, len(ids), options.max_new_tokens).notes():
         print(note, file=sys.stderr)
     text, started, n_tokens = tokenizer.stream(), time.perf_counter(), 0
-    sys.stdout.reconfigure(errors="replace")
     sys.stdout.write(prompt)
     sys.stdout.flush()
     try:
@@ -239,10 +304,19 @@ def _generate(args: argparse.Namespace) -> None:
         print(f"{n_tokens:,} tokens, {rate:.1f} a second, seed {options.seed}", file=sys.stderr)
 
 
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the standard input is no {error.encoding} text: {error.reason}."
+        ) from error
+
+
 def _params(args: argparse.Namespace) -> None:
-    found = PRESETS[args.model] if args.model in PRESETS else config_of(args.model)
-    given = {field.name: getattr(args, field.name) for field in fields(GPTConfig)}
-    cfg = replace(found, **{name: value for name, value in given.items() if value is not None})
+    cfg = _configuration(
+        args, lambda: PRESETS[args.model] if args.model in PRESETS else config_of(args.model)
+    )
     count = count_parameters(cfg)
     table = [("part", "tensors", "parameters", "share", "formula")]
     for row in count.rows:
@@ -254,9 +328,9 @@ def _params(args: argparse.Namespace) -> None:
             f"{part:<{widths[0]}}  {shape:<{widths[1]}}  {number:>{widths[2]}}  "
             f"{share:>{widths[3]}}  {formula}"
         )
-    n_bytes = 4 * count.total
+    hundredths = (400 * count.total + 2**19) // 2**20  # of a MiB; whole numbers have no limit
     print(f"\n{', '.join(f'{name} {value}' for name, value in dict(cfg).items())}")
-    print(f"{count.total:,} parameters, {n_bytes / 2**20:,.2f} MiB in float32")
+    print(f"{count.total:,} parameters, {hundredths // 100:,}.{hundredths % 100:02} MiB in float32")
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -268,15 +342,16 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from gpt.checkpoints import precision_record as compare
+    from gpt.checkpoints.precision_record import run
 
-    print(compare.run(args))
+    print(run(args, _given_configuration(args)))
 
 
 def _export(args: argparse.Namespace) -> None:
     with _progress() as progress:
-        model = load_model(args.model, precision=args.precision, progress=progress)
-    folder = export_model(model, Path(args.folder).expanduser(), tokenizer_of(args.model))
+        cfg = _given_configuration(args)
+        model = load_model(args.model, precision=args.precision, cfg=cfg, progress=progress)
+    folder = export_model(model, _path(args.folder), tokenizer_of(args.model))
     for path in sorted(folder.iterdir()):
         print(f"{path.stat().st_size:>13,} bytes  {path}")
 

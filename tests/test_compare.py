@@ -1,6 +1,7 @@
 """What a precision costs: measured against float32, recorded, and followed by the default."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from gpt.checkpoints.precision_record import (
     fastest_allowed,
     record,
     recorded,
+    table,
 )
 from gpt.checkpoints.sources import random_source
 from gpt.engine import PRECISIONS, convert, weight_bytes
@@ -28,14 +30,14 @@ SOURCE = random_source(WIDE, 5)
 
 
 def measured(kl, rate):
-    return Measured(kl, 0.9, 20.0, 100, rate, 1000)
+    return Measured(kl, 0.9, 3.0, 100, rate, 1000)
 
 
 def test_a_model_is_no_distance_from_itself_and_its_perplexity_is_evaluates():
     model = tiny_model()
     quality = compare(model, model, IDS)
     assert (quality.mean_kl_nats, quality.top1_agreement, quality.n_tokens) == (0.0, 1.0, 79)
-    assert quality.perplexity == pytest.approx(evaluate(model, IDS).perplexity)
+    assert quality.nats_per_token == pytest.approx(evaluate(model, IDS).nats_per_token)
 
 
 def test_the_divergence_is_torchs_own():
@@ -52,6 +54,13 @@ def test_a_precision_costs_something_and_less_than_another_model():
     model = tiny_model()
     int8 = compare(model, convert(tiny_model(), "int8"), IDS).mean_kl_nats
     assert 0 < int8 < 0.01 < compare(model, tiny_model(seed=1), IDS).mean_kl_nats
+
+
+def test_a_loss_above_709_nats_has_a_perplexity_in_words():
+    """e^709 is the most that a float holds: OverflowError. 1,139.8 nats are e^1,139.8."""
+    found = {"float32": Measured(0.0, 1.0, 1139.8, 10, 5.0, 1000)}
+    assert "e^1,139.8" in table(found)
+    assert math.isfinite(found["float32"].perplexity)
 
 
 def test_too_short_a_text_is_refused():

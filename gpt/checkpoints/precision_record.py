@@ -16,14 +16,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from gpt.checkpoints.sources import STORYTELLER, load_model
+from gpt.checkpoints.sources import STORYTELLER, load_model, path_of
+from gpt.checkpoints.tensors import read_text
+from gpt.checkpoints.vocabulary import tokenizer_of
+from gpt.config import GPTConfig
 from gpt.engine import PRECISIONS, weight_bytes
-from gpt.engine.machine import usable_cores
 from gpt.engine.replay import record_step
 from gpt.generate import generate
 from gpt.model import GPTModel
-from gpt.sampling import SamplingOptions
-from gpt.tokenizer import Tokenizer
+from gpt.sampling import SamplingOptions, perplexity_text
 
 RECORD = STORYTELLER.parent / "precision.json"
 LARGEST_KL_NATS = 0.01  # what the default of a model may cost
@@ -36,8 +37,13 @@ class Quality:
 
     mean_kl_nats: float  # of the reference's distribution from this one
     top1_agreement: float  # share of positions with the same most probable token
-    perplexity: float
+    nats_per_token: float
     n_tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """e^nats; the largest number of a float where it is more."""
+        return math.exp(min(self.nats_per_token, 709.0))
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def compare(reference: GPTModel, other: GPTModel, ids: torch.Tensor) -> Quality:
         divergence += float((wanted.exp() * (wanted - found)).sum(dtype=torch.float64))
         agreed += float((wanted.argmax(dim=-1) == found.argmax(dim=-1)).sum())
         loss += float(F.nll_loss(found, window[1:], reduction="sum"))
-    return Quality(max(0.0, divergence / n), agreed / n, math.exp(loss / n), n)
+    return Quality(max(0.0, divergence / n), agreed / n, loss / n, n)
 
 
 def decoding_rates(
@@ -88,14 +94,17 @@ def decoding_rates(
 
 
 def measure(
-    source: str, ids: torch.Tensor, precisions: Sequence[str] = PRECISIONS
+    source: str,
+    ids: torch.Tensor,
+    precisions: Sequence[str] = PRECISIONS,
+    cfg: GPTConfig | None = None,
 ) -> dict[str, Measured]:
     """Quality on `ids` (n,) and speed here of `source` in each precision, on the CPU.
 
     Raises ValueError if the model cannot be loaded, or the text is too short.
     """
-    models = {name: record_step(load_model(source, precision=name)) for name in precisions}
-    reference = models.get("float32") or load_model(source)
+    models = {name: record_step(load_model(source, precision=name, cfg=cfg)) for name in precisions}
+    reference = models.get("float32") or load_model(source, cfg=cfg)
     tokens = min(SPEED_TOKENS, reference.cfg.context_length)
     rates = decoding_rates(models, ids[:1].tolist(), tokens, SPEED_REPEATS)
     return {
@@ -118,8 +127,9 @@ def table(measured: Mapping[str, Measured]) -> str:
     """The measurements as lines of text, a precision a line."""
     lines = [f"{'':10}{'mean KL':>12}{'same best':>11}{'perplexity':>12}{'tokens/s':>10}{'MiB':>9}"]
     for name, m in measured.items():
+        perplexity = perplexity_text(m.nats_per_token)
         lines.append(
-            f"{name:10}{m.mean_kl_nats:>7.5f} nats{m.top1_agreement:>10.2%} {m.perplexity:>12.4f}"
+            f"{name:10}{m.mean_kl_nats:>7.5f} nats{m.top1_agreement:>10.2%} {perplexity:>12}"
             f"{m.tokens_per_second:>10.1f}{m.weight_bytes / 2**20:>9.1f}"
         )
     return "\n".join(lines)
@@ -135,7 +145,9 @@ def record(source: str, text: str, measured: Mapping[str, Measured], path: Path 
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
         "default": fastest_allowed(measured),
-        "precisions": {name: asdict(m) for name, m in measured.items()},
+        "precisions": {
+            name: {**asdict(m), "perplexity": m.perplexity} for name, m in measured.items()
+        },
     }
     path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
 
@@ -170,18 +182,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", action="store_true", help="keep the result as the default's")
 
 
-def run(args: argparse.Namespace) -> str:
+def run(args: argparse.Namespace, cfg: GPTConfig | None = None) -> str:
     """What the command prints, after measuring and, if asked to, recording.
 
-    Raises ValueError if the text or the model cannot be read.
+    `cfg` is for a checkpoint that has no configuration. Raises ValueError if the text or the
+    model cannot be read.
     """
-    path = Path(args.text).expanduser()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as UTF-8 text ({error}).") from error
-    torch.set_num_threads(usable_cores())
-    measured = measure(args.model, torch.tensor(Tokenizer().encode(text)[: args.tokens]))
+    if args.tokens < 2:
+        raise ValueError(f"--tokens is {args.tokens}: use at least 2.")
+    path = path_of(args.text)
+    ids = tokenizer_of(args.model).encode(read_text(path))[: args.tokens]
+    measured = measure(args.model, torch.tensor(ids), cfg=cfg)
     if args.record:
         record(args.model, path.name, measured, RECORD)
     best = fastest_allowed(measured)
