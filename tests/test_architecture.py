@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import re
-import statistics
 import threading
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -22,19 +19,20 @@ from gpt.checkpoints.sources import load_model, random_source
 from gpt.model import GPTModel
 from gpt.ui.architecture import measured
 from gpt.ui.architecture.controls import (
-    RANGES,
+    SLIDERS,
     configuration,
-    reach_for,
+    field_updates,
     suggestions,
-    width_steps,
+    width_step,
 )
-from gpt.ui.architecture.job import job_of
-from gpt.ui.architecture.parameters import check_html, readable
-from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, not_expressible, presets
-from gpt.ui.architecture.tab import _take
-from gpt.ui.architecture.views import PINNED, figures
+from gpt.ui.architecture.operations_section import readable_count
+from gpt.ui.architecture.parameters import check_html
+from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, presets
+from gpt.ui.architecture.tab import measuring, take
+from gpt.ui.architecture.views import PINNED, SECTIONS, figures
+from gpt.ui.architecture.workload import NAMES, workload_of
 
-JOB = {
+WORKLOAD = {
     "batch": 1,
     "tokens": 1024,
     "precision": "float16",
@@ -48,7 +46,7 @@ JOB = {
 
 
 def values_of(cfg: GPTConfig, **changes: Any) -> dict[str, Any]:
-    return {**asdict(cfg), **JOB, **changes}
+    return {**asdict(cfg), **WORKLOAD, **changes}
 
 
 class NothingAllocated(TorchDispatchMode):
@@ -58,7 +56,7 @@ class NothingAllocated(TorchDispatchMode):
         raise AssertionError(f"{func} was called")
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(12))
 def test_every_figure_follows_from_any_configuration_without_a_tensor(seed: int) -> None:
     cfg = any_size(seed)
     with NothingAllocated():
@@ -70,13 +68,13 @@ def test_every_figure_follows_from_any_configuration_without_a_tensor(seed: int)
     assert not re.search(r"\bnan\b|not finite", " ".join(found.values()))
 
 
-def test_a_slider_step_costs_less_than_50_ms_of_handler_time() -> None:
-    taken = []
-    for layers in range(1, 12):
-        start = time.perf_counter()
-        figures(values_of(GPTConfig(n_layers=layers), compare="gpt2-xl"), NAMED)
-        taken.append(time.perf_counter() - start)
-    assert statistics.median(taken) < 0.05
+def test_only_open_sections_are_computed() -> None:
+    """Each tick of a slider computed and sent all of them: 51 kB, 41 of them for closed ones."""
+    values = values_of(GPTConfig(), compare="gpt2-xl")
+    assert set(figures(values, NAMED, [""])) == {"total", "tied", "plot", "table"}
+    assert set(figures(values, NAMED, ["", "memory"])) == {*SECTIONS[""], "memory"}
+    sent = sum(len(text.encode()) for text in figures(values, NAMED, [""]).values())
+    assert sent < 12_000
 
 
 def test_the_check_builds_the_real_module_and_says_equal() -> None:
@@ -102,12 +100,10 @@ def test_the_storyteller_is_a_preset_where_it_exists_only() -> None:
     assert found["storyteller"] == TINY
 
 
-def test_gpt3_sizes_whose_heads_do_not_divide_the_width_are_listed_with_the_reason() -> None:
-    refused = dict(not_expressible())
-    assert list(refused) == ["XL, 1.3B", "13B"]
-    assert refused["XL, 1.3B"] == "24 heads of 128 make 3,072, the width is 2,048"
-    assert refused["13B"] == "40 heads of 128 make 5,120, the width is 5,140"
-    totals = {p.key: readable(count_parameters(p.cfg).total) for p in NAMED if "gpt3" in p.key}
+def test_gpt3_sizes_have_the_parameters_that_the_paper_rounds() -> None:
+    totals = {
+        p.key: readable_count(count_parameters(p.cfg).total) for p in NAMED if "gpt3" in p.key
+    }
     assert totals == {
         "gpt3-125m": "125 million",
         "gpt3-350m": "356 million",
@@ -146,14 +142,10 @@ def test_an_impossible_value_is_refused_in_one_line(changes: dict, message: str)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_suggestions_are_possible_and_the_nearest(seed: int) -> None:
-    draw = random.Random(seed)
-    width, heads = draw.randint(1, 3_000), draw.randint(1, 60)
+@pytest.mark.parametrize(("width", "heads"), [(770, 12), (2048, 30), (2039, 32), (5, 9), (7, 3)])
+def test_suggestions_are_possible_and_the_nearest(width: int, heads: int) -> None:
     found = suggestions(width, heads)
-    if width % heads == 0:
-        assert found == ()
-        return
+    assert suggestions(width * heads, heads) == ()
     for each in found:
         changed = {"emb_dim": width, "n_heads": heads, each.field: each.value}
         assert changed["emb_dim"] % changed["n_heads"] == 0
@@ -171,9 +163,7 @@ def test_suggestions_are_possible_and_the_nearest(seed: int) -> None:
 
 def test_suggestions_for_a_prime_width_of_nine_digits_come_at_once() -> None:
     """Every number up to the width was tried, a minute in a handler that has no queue."""
-    start = time.perf_counter()
     found = suggestions(999_999_937, 12)
-    assert time.perf_counter() - start < 0.5
     assert [(each.field, each.value) for each in found] == [
         ("emb_dim", 999_999_936),
         ("emb_dim", 999_999_948),
@@ -182,39 +172,34 @@ def test_suggestions_for_a_prime_width_of_nine_digits_come_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize(("width", "heads"), [(2048, 30), (2039, 32), (770, 12)])
-def test_a_suggestion_takes_its_slider_along_to_where_it_is(width: int, heads: int) -> None:
+def test_a_suggestion_takes_its_slider_along_to_where_it_is() -> None:
     """The slider ended at 2,048, so the page clipped the suggested width of 2,070 to that."""
-    found = suggestions(width, heads)
+    found = suggestions(SLIDERS["emb_dim"] - 1, 12)
     for index, each in enumerate(found):
-        updates = dict(zip(("emb_dim", "n_heads"), _take(found, index, 0), strict=True))
+        updates = dict(zip(("emb_dim", "n_heads"), take(found, index), strict=True))
         taken = updates.pop(each.field)
         assert taken["value"] == each.value
-        assert taken["maximum"] >= max(each.value, RANGES[each.field].maxima[0])
+        assert taken["maximum"] >= max(each.value, SLIDERS[each.field])
         assert not any("value" in other for other in updates.values())
 
 
 def test_tokens_beyond_the_context_are_cut_and_that_is_told() -> None:
-    job = job_of(values_of(TINY), TINY)
-    assert job.tokens == 48
-    assert job.cut == "1,024 tokens exceed the context of 48: computed for 48."
+    load = workload_of(values_of(TINY), TINY)
+    assert load.tokens == 48
+    assert load.cut == "1,024 tokens exceed the context of 48: computed for 48."
 
 
-def test_sliders_reach_as_far_as_a_configuration_needs() -> None:
-    assert reach_for(GPTConfig()) == 0
-    assert reach_for(GPTConfig(emb_dim=12_288, n_heads=96, n_layers=96)) == 1
-    assert reach_for(TRILLION) == 2
+def test_sliders_grow_as_far_as_a_configuration_needs() -> None:
+    width, heads, layers = field_updates(TRILLION)[2:5]
+    assert (width["maximum"], heads["maximum"], layers["maximum"]) == (25_600, 160, 128)
+    width, _, layers = field_updates(GPTConfig())[2:5]
+    assert (width["value"], width["maximum"], width["step"]) == (768, SLIDERS["emb_dim"], 12)
+    assert (layers["value"], layers["maximum"]) == (12, SLIDERS["n_layers"])
 
 
-@pytest.mark.parametrize(("width", "heads"), [(768, 12), (770, 12), (24, 3), (5, 9), (1, 1)])
-def test_the_width_s_slider_steps_over_possible_widths_and_reaches_the_present_one(
-    width: int, heads: int
-) -> None:
-    steps = width_steps(width, heads)
-    assert steps["minimum"] <= width
-    assert steps["step"] == steps["minimum"]
-    assert steps["step"] in (1, heads)
-    assert width_steps(None, heads) == {}
+def test_the_width_s_slider_steps_over_possible_widths() -> None:
+    assert width_step(12) == {"step": 12}
+    assert width_step(0) == width_step(None) == {"step": 1}
 
 
 def test_the_pinned_configuration_is_what_is_compared_with() -> None:
@@ -228,7 +213,7 @@ def test_a_trillion_is_refused_to_be_built_and_small_fits() -> None:
     assert "are allowed here" in measured.refusal(TRILLION)
     assert measured.refusal(TINY) == ""
     with pytest.raises(ValueError, match="are allowed here"):
-        next(measured.measured_html(TRILLION, job_of(values_of(TRILLION), TRILLION)))
+        next(measured.measured_html(TRILLION, workload_of(values_of(TRILLION), TRILLION)))
 
 
 def test_too_little_free_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +228,7 @@ def test_gpt2_medium_is_within_the_stated_limit_and_large_is_not() -> None:
 
 
 def test_the_measurement_ends_in_a_table_whose_counts_are_equal() -> None:
-    pages = list(measured.measured_html(TINY, job_of(values_of(TINY), TINY)))
+    pages = list(measured.measured_html(TINY, workload_of(values_of(TINY), TINY)))
     assert all("<progress" in page for page in pages[:-1])
     assert pages[-1].count("equal ✓") == 5
 
@@ -252,11 +237,11 @@ def test_a_measurement_leaves_the_weights_that_are_drawn_meanwhile_as_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both drew from torch's one generator: every visitor got a book's model with wrong weights."""
-    source, job = random_source(TINY, 5), job_of(values_of(TINY), TINY)
+    source, load = random_source(TINY, 5), workload_of(values_of(TINY), TINY)
     right = load_model(source).state_dict()
-    [*measured.measured_html(TINY, job)]  # the first loads modules, which takes long
+    [*measured.measured_html(TINY, load)]  # the first loads modules, which takes long
     pages: list[str] = []
-    other = threading.Thread(target=lambda: pages.extend(measured.measured_html(TINY, job)))
+    other = threading.Thread(target=lambda: pages.extend(measured.measured_html(TINY, load)))
 
     def draw_slowly(cfg: GPTConfig) -> GPTModel:
         other.start()
@@ -273,12 +258,56 @@ def test_a_measurement_leaves_the_weights_that_are_drawn_meanwhile_as_they_are(
 
 def test_a_cancelled_measurement_makes_room_for_the_next_which_waits_until_then() -> None:
     """After a cancel the next run was dropped, or two models were built beside each other."""
-    job = job_of(values_of(TINY), TINY)
-    first, second = measured.measured_html(TINY, job), measured.measured_html(TINY, job)
+    load = workload_of(values_of(TINY), TINY)
+    first, second = measured.measured_html(TINY, load), measured.measured_html(TINY, load)
     next(first)
     assert "waiting for another measurement" in next(second)
     first.close()
     assert [*second][-1].count("equal ✓") == 5
+
+
+def test_a_result_names_the_configuration_that_was_measured() -> None:
+    """After Reset the table of another configuration stood there without its name."""
+    page = [*measured.measured_html(TINY, workload_of(values_of(TINY), TINY))][-1]
+    assert "2 layers of width 24 with 3 heads, vocabulary 97, context 48: built in" in page
+
+
+def test_a_measurement_that_fails_gives_the_button_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancel stayed on the page, and Build and measure away, for anything but a ValueError."""
+
+    def broken(cfg: GPTConfig, load: Any) -> Any:
+        yield "building"
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(measured, "measured_html", broken)
+    values = values_of(TINY)
+    given = [*asdict(TINY).values(), *(values[name] for name in NAMES)]
+    steps = measuring(*given)
+    assert [next(steps), next(steps)] == [("building", True), ("", False)]
+    with pytest.raises(RuntimeError):
+        next(steps)
+    (refused,) = measuring(*given[:4], 0, *given[5:])
+    assert "n_layers is 0: use a whole number of at least 1." in refused[0]
+    assert refused[1] is False
+
+
+def test_building_for_a_measurement_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model was drawn in one go, for seconds, on a thread beside the one with all cores."""
+    pieces: list[str] = []
+
+    def on_all_cores(work: Any, *args: Any) -> Any:
+        pieces.append(work.__name__)
+        return work(*args)
+
+    monkeypatch.setattr(measured, "on_all_cores", on_all_cores)
+    [*measured.measured_html(TINY, workload_of(values_of(TINY), TINY))]
+    assert pieces.count("_draw") == len(list(GPTModel(TINY).parameters()))
+
+
+def test_the_note_on_124_million_stands_beside_its_own_sizes_only() -> None:
+    found = figures(values_of(GPTConfig(qkv_bias=True, tie_weights=True)), NAMED, [""])["tied"]
+    assert "which OpenAI rounds to 124M" in found
+    assert "124M" not in figures(values_of(TRILLION), NAMED, [""])["tied"]
 
 
 def test_configuration_reads_whole_numbers_that_arrive_as_floats() -> None:

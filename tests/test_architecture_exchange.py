@@ -19,13 +19,13 @@ from gpt.accounting.timing import LIMIT_BYTES
 from gpt.checkpoints import save_model
 from gpt.model import GPTModel
 from gpt.serving.registry import Registry
-from gpt.ui.architecture import exchange, measured
+from gpt.ui.architecture import exchange
 from gpt.ui.architecture.exercises import EXERCISES
 from gpt.ui.architecture.offer import MOST_OFFERED, offered, remembered
 from gpt.ui.architecture.presets import TRILLION
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(5))
 def test_exported_json_comes_back_the_same(seed: int) -> None:
     cfg = any_size(seed)
     assert exchange.from_json(exchange.to_json(cfg)) == (cfg, "Read a configuration of this app.")
@@ -61,6 +61,14 @@ def test_a_hugging_face_gpt2_configuration_is_read() -> None:
     assert said == "Read a Hugging Face GPT-2 configuration."
     _, said = exchange.from_json(json.dumps({**foreign, "attn_pdrop": 0.0}))
     assert said.endswith("its three dropout rates differ, resid_pdrop is kept.")
+
+
+def test_a_byte_order_mark_before_the_json_is_nothing() -> None:
+    """Notepad writes one, and the import said: no valid JSON (line 1)."""
+    for text in ('\ufeff{"n_layers": 2}', b'\xef\xbb\xbf{"n_layers": 2}'):
+        assert exchange.from_json(text)[0] == GPTConfig(n_layers=2)
+    with pytest.raises(ValueError, match="no UTF-8 text"):
+        exchange.from_json(b"\xff\xfe{")
 
 
 def test_missing_fields_of_our_json_are_the_book_s_and_that_is_told() -> None:
@@ -134,7 +142,6 @@ def test_a_tied_model_is_offered_only_if_its_two_embeddings_fit_while_it_is_draw
     assert 4 * count_parameters(cfg).total < LIMIT_BYTES
     with pytest.raises(ValueError, match="make it smaller to use it"):
         offered(cfg, 1)
-    assert "are allowed here" in measured.refusal(cfg)
 
 
 def test_the_newest_offers_are_remembered_once_each() -> None:

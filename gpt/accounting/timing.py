@@ -101,9 +101,13 @@ def measure(
     """
     yield Stage(0.02, "counting operations on the meta device")
     prefill_flops, decode_flops = _counted_flops(cfg, planned)
-    yield Stage(0.05, "building the model: random weights in float32")
     before, start = resident_bytes(), time.perf_counter()
-    model = _random_model(cfg)
+    model, generator = _model_without_weights(cfg), torch.Generator().manual_seed(0)
+    parameters = list(model.parameters())
+    for index, parameter in enumerate(parameters):  # one at a time: others take turns on `run`
+        share = 0.05 + 0.35 * index / len(parameters)
+        yield Stage(share, "building the model: random weights in float32")
+        run(_draw, parameter, generator)
     build_seconds = time.perf_counter() - start
     ids = torch.arange(planned.prompt_tokens).remainder(cfg.vocab_size).unsqueeze(0)
     yield Stage(0.4, f"prefill of {planned.prompt_tokens:,} tokens")
@@ -148,16 +152,18 @@ def count_on_meta(cfg: GPTConfig) -> tuple[int, float]:
     return sum(p.numel() for p in model.parameters()), time.perf_counter() - start
 
 
-def _random_model(cfg: GPTConfig) -> GPTModel:
-    """Weights from a generator of its own: the global one gives other visitors' seeds."""
+def _model_without_weights(cfg: GPTConfig) -> GPTModel:
+    """The model in memory that was never touched: its parameters are to be drawn."""
     model = model_without_values(cfg).to_empty(device="cpu")
-    if cfg.tie_weights:  # to_empty gave each its own memory, untouched
+    if cfg.tie_weights:  # to_empty gave each its own memory
         model.out_head.weight = model.tok_emb.weight
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.uniform_(-0.02, 0.02, generator=generator)
     return model
+
+
+def _draw(parameter: torch.nn.Parameter, generator: torch.Generator) -> None:
+    """Random numbers from a generator of its own: the global one gives other visitors' seeds."""
+    with torch.no_grad():
+        parameter.uniform_(-0.02, 0.02, generator=generator)
 
 
 def _forward(model: GPTModel, ids: torch.Tensor, cache: Any) -> tuple[torch.Tensor, float]:

@@ -118,7 +118,7 @@ class Run:
         self.step = self.saved_step = 0
         self.seconds = 0.0
         self.average = torch.full((), math.nan, device=self.device)  # of the loss
-        self._savable = True  # weights, moments and step belong together and are finite
+        self._savable = True  # weights, moments and step are of the same update
         self.folder = RunFolder(options.out) if options.out else None
         if self.folder is not None:
             if (state := self.folder.load(self.device)) is not None:
@@ -141,7 +141,6 @@ class Run:
                 stepped = self._update(parallel, *next(batches))
                 if stepped is not None:
                     if not self._is_finite(stepped):
-                        self._savable = False
                         yield Ended(self.step, self.saved_step, diverged=True)
                         return
                     yield from self._after(stepped)

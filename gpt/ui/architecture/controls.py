@@ -13,32 +13,17 @@ import gradio as gr
 from gpt.config import GPTConfig, nearest_divisible
 from gpt.ui.architecture.presets import CUSTOM, Preset
 
-SIZES = ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers")
+BOXES = ("vocab_size", "context_length")
+SLIDERS = {"emb_dim": 16_384, "n_heads": 128, "n_layers": 128}  # the longest, unless more is set
+SIZES = (*BOXES, *SLIDERS)
 FIELDS = (*SIZES, "drop_rate", "qkv_bias", "tie_weights")
-LARGEST_SIZE = 10**9  # what the endpoint takes; sliders reach less
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a slider reaches at each of REACHES, its step, and one sentence of help."""
-
-    minimum: int
-    maxima: tuple[int, int, int]
-    step: int
-    about: str
-
-
-REACHES = ("GPT-2 sizes", "GPT-3 sizes", "beyond any machine")
-RANGES: dict[str, Range] = {
-    "vocab_size": Range(1, (102_400, 262_144, 1_048_576), 1, "How many tokens there are."),
-    "context_length": Range(1, (4_096, 32_768, 1_048_576), 1, "How many tokens it sees at once."),
-    "emb_dim": Range(
-        1, (2_048, 16_384, 65_536), 1, "Numbers per token. The slider steps by n_heads."
-    ),
-    "n_heads": Range(1, (32, 128, 512), 1, "Attention heads a block; must divide emb_dim."),
-    "n_layers": Range(1, (64, 128, 1_024), 1, "Transformer blocks."),
-}
+LARGEST_SIZE = 10**9
 SAYS = {
+    "vocab_size": "How many tokens there are.",
+    "context_length": "How many tokens the model sees at once.",
+    "emb_dim": "Numbers per token. The slider steps by n_heads.",
+    "n_heads": "Attention heads in a block; must divide emb_dim.",
+    "n_layers": "Transformer blocks.",
     "drop_rate": "0 to 1: the share of numbers dropped in training. Changes no count.",
     "qkv_bias": "Biases in queries, keys and values. GPT-2 has them, the book does not.",
     "tie_weights": "Use the token embedding as the output head. GPT-2 does, the book does not.",
@@ -100,21 +85,7 @@ def _divisors(width: int) -> list[int]:
     return [*small, *(width // n for n in small)]
 
 
-def reach_for(cfg: GPTConfig) -> int:
-    """The index of the first of REACHES whose sliders can show `cfg`."""
-    for index in range(len(REACHES)):
-        if all(getattr(cfg, name) <= RANGES[name].maxima[index] for name in SIZES):
-            return index
-    return len(REACHES) - 1
-
-
-def allowed(name: str, reach: int) -> str:
-    """The help of a size: what it is and what the slider allows."""
-    limits = RANGES[name]
-    return f"{limits.about} {limits.minimum:,} to {limits.maxima[reach]:,}."
-
-
-def within_reach_js(components: list[Any]) -> str:
+def within_sliders_js(components: list[Any]) -> str:
     """JavaScript that clips what sliders send to their ends, as the page does on leaving them.
 
     While somebody types, a number can be too large or absent, which the server would refuse
@@ -130,28 +101,23 @@ def within_reach_js(components: list[Any]) -> str:
     }})"""
 
 
-def reached(name: str, reach: int, value: float) -> Any:
-    """An update of a slider's end and help: as long as `reach` says, and as `value` needs."""
-    limits = RANGES[name]
-    return gr.update(maximum=max(limits.maxima[reach], int(value)), info=allowed(name, reach))
+def slider_update(name: str, value: int) -> dict[str, Any]:
+    """An update that shows `value`, the slider made long enough for it."""
+    return gr.update(value=value, maximum=max(SLIDERS[name], value))
 
 
-def width_steps(emb_dim: Any, n_heads: Any) -> dict[str, int]:
-    """Least value and step of the width's slider, so that it meets multiples of `n_heads` only."""
-    try:
-        width, heads = _whole("emb_dim", emb_dim), _whole("n_heads", n_heads)
-    except ValueError:
-        return {}
-    step = heads if 1 <= heads <= width else 1
-    return {"minimum": step, "step": step}
+def field_updates(cfg: GPTConfig) -> list[Any]:
+    """Updates of all FIELDS that show `cfg`."""
+    updates = {name: cfg[name] for name in FIELDS}
+    updates |= {name: slider_update(name, cfg[name]) for name in SLIDERS}
+    updates["emb_dim"] |= width_step(cfg.n_heads)
+    return list(updates.values())
 
 
-def slider_updates(cfg: GPTConfig) -> list[Any]:
-    """Updates of all FIELDS that show `cfg`, with sliders long enough for it."""
-    reach = reach_for(cfg)
-    sizes = {name: {**reached(name, reach, cfg[name]), "value": cfg[name]} for name in SIZES}
-    sizes["emb_dim"] |= width_steps(cfg.emb_dim, cfg.n_heads)
-    return [*sizes.values(), cfg.drop_rate, cfg.qkv_bias, cfg.tie_weights]
+def width_step(n_heads: Any) -> dict[str, int]:
+    """The step of the width's slider: from 0 on it meets multiples of `n_heads` only."""
+    whole = isinstance(n_heads, (int, float)) and n_heads >= 1
+    return {"step": int(n_heads) if whole else 1}
 
 
 class Controls:
@@ -161,11 +127,24 @@ class Controls:
         self.preset = gr.Dropdown(
             [*((preset.label, preset.key) for preset in presets), ("your own sizes", CUSTOM)],
             value=presets[0].key,
-            label="preset",
+            label="Preset",
             elem_id="arch-preset",
             info="A named configuration; change any control afterwards.",
         )
-        self.fields: dict[str, Any] = {name: _slider(name, first) for name in SIZES}
+        self.fields: dict[str, Any] = {}
+        for name in SLIDERS:
+            step = width_step(first.n_heads) if name == "emb_dim" else {"step": 1}
+            # From 0 on, so that 0 is refused in words and not taken for the least value.
+            self.fields[name] = gr.Slider(
+                0, SLIDERS[name], first[name], label=name, info=SAYS[name],
+                elem_id=f"arch-{name}", **step,
+            )  # fmt: skip
+        with gr.Row():
+            for name in BOXES:
+                self.fields[name] = gr.Number(
+                    first[name], label=name, info=SAYS[name], elem_id=f"arch-{name}",
+                    min_width=130,
+                )  # fmt: skip
         self.fields["drop_rate"] = gr.Slider(
             0, 1, first.drop_rate, step=0.05, label="drop_rate", info=SAYS["drop_rate"],
             elem_id="arch-drop_rate",
@@ -173,34 +152,15 @@ class Controls:
         with gr.Row():
             for name in ("qkv_bias", "tie_weights"):
                 self.fields[name] = gr.Checkbox(
-                    getattr(first, name), label=name, info=SAYS[name], elem_id=f"arch-{name}",
+                    first[name], label=name, info=SAYS[name], elem_id=f"arch-{name}",
                     min_width=130,
                 )  # fmt: skip
-        self.reach = gr.Radio(
-            list(REACHES), value=REACHES[0], label="sliders reach", elem_id="arch-reach",
-            info="Longer sliders for larger models; presets switch this by themselves.",
-        )  # fmt: skip
         self.reset = gr.Button("Reset to the book's 124M", size="sm", elem_id="arch-reset")
 
     @property
     def components(self) -> list[Any]:
         """The components of FIELDS, in that order."""
         return [self.fields[name] for name in FIELDS]
-
-
-def _slider(name: str, first: GPTConfig) -> gr.Slider:
-    limits = RANGES[name]
-    ends = {"minimum": limits.minimum, "step": limits.step}
-    if name == "emb_dim":
-        ends = width_steps(first.emb_dim, first.n_heads)
-    return gr.Slider(
-        value=getattr(first, name),
-        maximum=limits.maxima[0],
-        **ends,
-        label=name,
-        info=allowed(name, 0),
-        elem_id=f"arch-{name}",
-    )
 
 
 def _whole(name: str, value: Any) -> int:

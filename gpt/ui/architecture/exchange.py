@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +10,7 @@ from gpt.accounting import count_parameters
 from gpt.checkpoints.gpt2_names import read_configuration
 from gpt.config import GPTConfig
 from gpt.ui.architecture.controls import configuration
+from gpt.ui.parts.table import csv_text
 
 LONGEST_JSON = 100_000
 MOST_DIGITS = 30  # of a whole number: enough for any size, and a message stays one line
@@ -47,18 +46,12 @@ def to_python(cfg: GPTConfig) -> str:
 def to_csv(cfg: GPTConfig) -> str:
     """The per-part table, a line a part, with a header; counts are plain digits."""
     count = count_parameters(cfg)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["part", "group", "copies", "shape", "formula", "parameters", "purpose"])
-    for row in count.rows:
-        writer.writerow(
-            [row.name, row.group, row.copies, row.shape, row.formula, row.count, row.purpose]
-        )
-    writer.writerow(["total", "", "", "", "", count.total, ""])
-    return text.getvalue()
+    headers = ("part", "group", "copies", "shape", "formula", "parameters", "purpose")
+    rows = [(r.name, r.group, r.copies, r.shape, r.formula, r.count, r.purpose) for r in count.rows]
+    return csv_text(headers, [*rows, ("total", "", "", "", "", count.total, "")])
 
 
-def from_json(text: str) -> tuple[GPTConfig, str]:
+def from_json(text: str | bytes) -> tuple[GPTConfig, str]:
     """The configuration in a JSON text, in one of four dialects, and what was read.
 
     Raises ValueError, in one line, if it is no JSON object or no model that `gpt` can build.
@@ -67,8 +60,14 @@ def from_json(text: str) -> tuple[GPTConfig, str]:
     return configuration(asdict(cfg)), said
 
 
-def _object(text: str) -> dict[str, Any]:
-    if not text or not text.strip():
+def _object(text: str | bytes) -> dict[str, Any]:
+    if isinstance(text, bytes):
+        try:
+            text = text.decode()
+        except UnicodeDecodeError as error:
+            raise ValueError("this file is no UTF-8 text: use a JSON file.") from error
+    text = (text or "").removeprefix("\ufeff")  # a byte order mark, as Windows editors write it
+    if not text.strip():
         raise ValueError("there is nothing to read: paste a JSON object such as the one exported.")
     if len(text) > LONGEST_JSON:
         raise ValueError(f"the text has {len(text):,} characters: use at most {LONGEST_JSON:,}.")

@@ -9,8 +9,9 @@ from gpt.accounting import count_parameters, letters_of
 from gpt.accounting.formula import Formula
 from gpt.accounting.memory import weights
 from gpt.config import PRESETS, GPTConfig
-from gpt.ui.architecture.tables import Cell, Row, note_html, table_html
 from gpt.ui.parts.numbers import MIB, significant
+from gpt.ui.parts.sentences import say
+from gpt.ui.parts.table import Column, code_column, table_html, text_column
 
 
 @dataclass(frozen=True)
@@ -28,51 +29,41 @@ def feed_forward_or_attention(cfg: GPTConfig) -> str:
     feed_forward = Formula("4*d*d + 4*d + 4*d*d + d")
     attention = Formula("3*(d*d + d) + d*d + d" if cfg.qkv_bias else "3*d*d + d*d + d")
     letters = letters_of(cfg)
-    ratio = feed_forward.value(letters) / attention.value(letters)
     rows = [
-        Row(
-            (
-                Cell(name),
-                Cell(formula.text(), "code"),
-                Cell(formula.numbers(letters), "code"),
-                Cell(f"{formula.value(letters):,}", "number"),
-            )
-        )
+        (name, formula.text(), formula.numbers(letters), formula.value(letters))
         for name, formula in (("feed-forward", feed_forward), ("attention", attention))
     ]
     sentence = (
-        f"Exercise 4.1: in one block of this configuration the feed-forward has "
-        f"{significant(ratio)} times the parameters of attention."
+        f"Exercise 4.1: in one block of width {cfg.emb_dim:,} the feed-forward has "
+        f"{significant(rows[0][3] / rows[1][3])} times the parameters of attention."
     )
-    headers = ("module", "formula", "with these numbers", "parameters")
+    columns = (
+        text_column("module"), code_column("formula"), code_column("with these numbers"),
+        Column("parameters"),
+    )  # fmt: skip
     caption = f"One TransformerBlock, d = {cfg.emb_dim:,}"
-    return note_html(sentence, "note") + table_html(headers, rows, caption)
+    return say(sentence, "note") + table_html(columns, rows, caption)
 
 
 def larger_models(cfg: GPTConfig) -> str:
     """Exercise 4.2: the three larger sizes, only the configuration changed."""
-    rows = []
-    for name in ("gpt2-medium", "gpt2-large", "gpt2-xl"):
+    rows, kinds = [], {}
+    for index, name in enumerate(("gpt2-medium", "gpt2-large", "gpt2-xl")):
         each = PRESETS[name]
-        chosen = "strong" if each.emb_dim == cfg.emb_dim else ""
-        rows.append(
-            Row(
-                (
-                    Cell(name, chosen),
-                    Cell(f"{each.emb_dim:,}", "number"),
-                    Cell(f"{each.n_layers:,}", "number"),
-                    Cell(f"{each.n_heads:,}", "number"),
-                    Cell(f"{count_parameters(each).total:,}", "number"),
-                    Cell(f"{weights(each).value / MIB:,.2f}", "number"),
-                )
-            )
-        )
+        mib = weights(each).value / MIB
+        total = count_parameters(each).total
+        rows.append((name, each.emb_dim, each.n_layers, each.n_heads, total, mib))
+        if each.emb_dim == cfg.emb_dim:
+            kinds[index] = "marked"
     sentence = (
-        "Exercise 4.2: the same GPTModel, three other configurations; the controls above now "
-        f"show the one with emb_dim {cfg.emb_dim:,}."
+        "Exercise 4.2: the same GPTModel, three other configurations. Marked: the one that the "
+        f"button set, with emb_dim {cfg.emb_dim:,}."
     )
-    headers = ("model", "emb_dim", "n_layers", "n_heads", "parameters", "float32 MiB")
-    return note_html(sentence, "note") + table_html(headers, rows, "In the book's form")
+    columns = (
+        text_column("model"), Column("emb_dim"), Column("n_layers"), Column("n_heads"),
+        Column("parameters"), Column("float32 MiB", "{:,.2f}".format),
+    )  # fmt: skip
+    return say(sentence, "note") + table_html(columns, rows, "In the book's form", kinds=kinds)
 
 
 EXERCISES = (

@@ -6,22 +6,22 @@ import threading
 from collections.abc import Callable, Iterator
 from html import escape
 
-from gpt.accounting import memory
-from gpt.accounting import operations as compute
+from gpt.accounting import count_parameters, memory, operations
 from gpt.accounting.timing import LIMIT_BYTES, Measured, measure, needed_bytes, plan
 from gpt.checkpoints import free_bytes
 from gpt.config import GPTConfig
 from gpt.serving.all_cores import on_all_cores
-from gpt.ui.architecture.compute import flop_text
-from gpt.ui.architecture.job import Job
-from gpt.ui.architecture.tables import Cell, Row, note_html, table_html
+from gpt.ui.architecture.operations_section import flop_text
+from gpt.ui.architecture.workload import Workload
 from gpt.ui.parts.numbers import mib_and_mb, seconds, significant
+from gpt.ui.parts.sentences import say
+from gpt.ui.parts.table import Column, shown, table_html, text_column
 
 PROMPT_TOKENS = 256
 ABOUT = (
     "Builds this configuration on the machine that serves this page, in float32 with random "
-    f"weights, reads a prompt of up to {PROMPT_TOKENS} tokens, decodes 32 more, and puts what was "
-    f"measured beside what was computed. Limit: {mib_and_mb(LIMIT_BYTES)} in all. Cancel stops "
+    f"weights, prefills a prompt of up to {PROMPT_TOKENS} tokens, decodes 32 more, and puts what "
+    f"was measured beside what was computed. Limit: {mib_and_mb(LIMIT_BYTES)} in all. Cancel stops "
     "before the next step; nothing is kept."
 )
 # Cancelling frees the event's place at once while its thread may still build: without this, who
@@ -47,7 +47,7 @@ def refusal(cfg: GPTConfig) -> str:
     return ""
 
 
-def measured_html(cfg: GPTConfig, job: Job) -> Iterator[str]:
+def measured_html(cfg: GPTConfig, load: Workload) -> Iterator[str]:
     """HTML of each stage, the table at the end; close the iterator to cancel.
 
     Raises ValueError if the configuration does not fit this machine.
@@ -61,7 +61,7 @@ def measured_html(cfg: GPTConfig, job: Job) -> Iterator[str]:
     try:
         for stage in running:
             if stage.measured is not None:
-                yield result_html(cfg, stage.measured, job)
+                yield result_html(cfg, stage.measured, load)
             else:
                 yield _progress_html(stage.share, stage.text)
     finally:
@@ -74,39 +74,46 @@ def _progress_html(share: float, text: str) -> str:
     return f'<p role="status">{bar} {escape(text)} …</p>'
 
 
-def result_html(cfg: GPTConfig, found: Measured, job: Job) -> str:
-    """Computed, measured and their ratio, a row each."""
+def result_html(cfg: GPTConfig, found: Measured, load: Workload) -> str:
+    """Of which configuration, then computed, measured and their ratio, a row each."""
     tokens, steps = found.prefill_tokens, len(found.decode_seconds)
     whole = tokens + steps
     weights = memory.weights(cfg).value
     cache = memory.kv_cache(cfg, 1, whole).value
-    prefill = compute.prefill(cfg, 1, tokens, "float32", job.device)
-    step = compute.decode_step(cfg, 1, whole, "float32", job.device)
+    prefill = operations.prefill(cfg, 1, tokens, "float32", load.device)
+    step = operations.decode_step(cfg, 1, whole, "float32", load.device)
     rows = [
-        _row("parameters", compute_total(cfg), found.parameters, lambda n: f"{n:,.0f}"),
+        _row("parameters", count_parameters(cfg).total, found.parameters, shown),
         _row("bytes of the parameters", weights, found.parameter_bytes, mib_and_mb),
         _row(f"KV cache, {whole:,} tokens", cache, found.cache_bytes, mib_and_mb),
         _row(f"operations, prompt of {tokens:,}", prefill.flops, found.prefill_flops, flop_text),
         _row(f"operations, token {whole:,}", step.flops, found.decode_flops, flop_text),
     ]
     if found.resident_growth_bytes is not None:
-        name = "resident memory (weights + cache)"
-        rows.append(_row(name, weights + cache, found.resident_growth_bytes, mib_and_mb))
-    rows.append(
-        _row(f"prompt of {tokens:,} tokens", prefill.seconds, found.prefill_seconds, seconds)
+        grown = found.resident_growth_bytes
+        rows.append(_row("resident memory (weights + cache)", weights + cache, grown, mib_and_mb))
+    rows += [
+        _row(f"prompt of {tokens:,} tokens", prefill.seconds, found.prefill_seconds, seconds),
+        _row("a decode step", step.seconds, found.decode_median_seconds, seconds),
+    ]
+    columns = (
+        text_column("what"), Column("computed"), Column("measured here"),
+        Column("measured / computed"),
+    )  # fmt: skip
+    caption = (
+        f"Times are computed for: {load.device.label}, at best, float32; measured on this machine"
     )
-    rows.append(_row("a decoding step", step.seconds, found.decode_median_seconds, seconds))
-    table = table_html(
-        ("what", "computed", "measured here", "measured / computed"),
-        rows,
-        f"Times are computed for: {job.device.label}, at best, float32; measured on this machine",
-    )
-    return note_html(_sentence(found, step.traffic_bytes), "note") + table
+    sentence = f"{described(cfg)}: {_sentence(found, step.traffic_bytes)}"
+    return say(sentence, "note") + table_html(columns, rows, caption)
 
 
-def compute_total(cfg: GPTConfig) -> int:
-    """Parameters by the formulas."""
-    return int(memory.weights(cfg).value) // 4
+def described(cfg: GPTConfig) -> str:
+    """A configuration in a few words, for a result that outlives the controls."""
+    return (
+        f"{cfg.n_layers:,} {'layer' if cfg.n_layers == 1 else 'layers'} of width {cfg.emb_dim:,} "
+        f"with {cfg.n_heads:,} heads, vocabulary {cfg.vocab_size:,}, context "
+        f"{cfg.context_length:,}"
+    )
 
 
 def _sentence(found: Measured, traffic_bytes: float) -> str:
@@ -114,20 +121,14 @@ def _sentence(found: Measured, traffic_bytes: float) -> str:
     flops = found.prefill_flops / found.prefill_seconds
     read = significant(traffic_bytes * rate / 1e9)
     return (
-        f"Here: built in {seconds(found.build_seconds)}; the prompt ran at "
+        f"built in {seconds(found.build_seconds)}; the prompt ran at "
         f"{flop_text(flops)}/s; then {significant(rate)} tokens a second (median of "
         f"{len(found.decode_seconds)} steps), reading {read} GB/s."
     )
 
 
-def _row(name: str, computed: float, measured: float, show: Callable[[float], str]) -> Row:
-    ratio = measured / computed
-    equal = "equal ✓" if measured == computed else f"{significant(ratio)} ×"
-    return Row(
-        (
-            Cell(name),
-            Cell(show(computed), "number"),
-            Cell(show(measured), "number"),
-            Cell(equal, "number"),
-        )
-    )
+def _row(
+    name: str, computed: float, measured: float, show: Callable[[float], str]
+) -> tuple[str, str, str, str]:
+    equal = "equal ✓" if measured == computed else f"{significant(measured / computed)} ×"
+    return name, show(computed), show(measured), equal

@@ -13,7 +13,7 @@ from gpt.checkpoints.sources import random_source
 from gpt.config import GPTConfig
 from gpt.sampling import MAX_SEED
 from gpt.ui.architecture.controls import FIELDS, configuration
-from gpt.ui.architecture.parameters import readable
+from gpt.ui.architecture.operations_section import readable_count
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.numbers import mib_and_mb
 
@@ -34,7 +34,7 @@ def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
             f"drawing the weights of this model takes {mib_and_mb(needed)} and "
             f"{mib_and_mb(LIMIT_BYTES)} are allowed here: make it smaller to use it."
         )
-    total = readable(count_parameters(cfg).total)
+    total = readable_count(count_parameters(cfg).total)
     label = f"Yours, untrained: {total} parameters, {cfg.n_layers} × {cfg.emb_dim}, seed {seed:.0f}"
     return label, random_source(cfg, int(seed))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import gradio as gr
@@ -10,26 +10,24 @@ import gradio as gr
 from gpt.ui.architecture import measured, parameters
 from gpt.ui.architecture.controls import (
     FIELDS,
-    REACHES,
-    SIZES,
+    Suggestion,
     configuration,
-    reach_for,
-    reached,
-    slider_updates,
+    field_updates,
+    slider_update,
     suggestions,
-    width_steps,
-    within_reach_js,
+    width_step,
+    within_sliders_js,
 )
 from gpt.ui.architecture.endpoint import architecture
 from gpt.ui.architecture.exchange import FORMATS, from_json
-from gpt.ui.architecture.exercises import EXERCISES, Exercise
-from gpt.ui.architecture.job import NAMES, job_of
-from gpt.ui.architecture.layout import MOST_SUGGESTIONS, Layout
+from gpt.ui.architecture.exercises import EXERCISES
+from gpt.ui.architecture.layout import MOST_SUGGESTIONS, OPEN_AT_FIRST, Layout
 from gpt.ui.architecture.offer import Offer
 from gpt.ui.architecture.presets import Preset, name_of, presets
-from gpt.ui.architecture.tables import note_html
 from gpt.ui.architecture.views import PINNED, figures, problem_html
-from gpt.ui.parts.errors import one_line_errors
+from gpt.ui.architecture.workload import NAMES, workload_of
+from gpt.ui.parts.errors import is_mistake, one_line_errors
+from gpt.ui.parts.sentences import say
 
 LIVE: dict[str, Any] = {
     "api_visibility": "private",
@@ -43,7 +41,6 @@ def build(registry: Any) -> Offer:
     """Lay out the tab and wire it; the result's `offer_to(pickers)` connects other tabs."""
     named = presets(registry)
     page = Layout(named)
-    fields = page.controls.components
     _follow_controls(page, named)
     _set_controls(page, named)
     _measure(page)
@@ -51,12 +48,13 @@ def build(registry: Any) -> Offer:
     page.format.change(
         lambda form: gr.update(language=FORMATS[form]), page.format, page.views["export"], **LIVE
     )
+    choices = [(preset.label, preset.key) for preset in named]
     page.pin.click(
         lambda *values: (
             dict(zip(FIELDS, values, strict=True)),
-            gr.update(choices=[*_choices(named), ("the pinned one", PINNED)], value=PINNED),
+            gr.update(choices=[*choices, ("the pinned one", PINNED)], value=PINNED),
         ),
-        fields,
+        page.controls.components,
         [page.pinned, page.compare],
         **LIVE,
     )
@@ -64,42 +62,55 @@ def build(registry: Any) -> Offer:
 
 
 def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
-    """Every change of a control recomputes the figures; the module check runs beside it."""
-    names: dict[Any, str] = dict(zip(page.controls.components, FIELDS, strict=True))
-    names |= dict(zip(page.job.components, NAMES, strict=True))
-    names |= {page.compare: "compare", page.pinned: "pinned", page.format: "format"}
+    """A changed control recomputes the open sections, an opened section itself; the check too."""
+    opened = gr.State(OPEN_AT_FIRST)
+    given = page.inputs
+    inputs = [*given.values(), opened]
 
-    def refresh(given: dict[Any, Any]) -> dict[Any, Any]:
-        values = {names[component]: value for component, value in given.items()}
-        buttons = suggestions(values["emb_dim"], values["n_heads"])
+    def shown(values: tuple[Any, ...], sections: Collection[str]) -> dict[Any, Any]:
+        found = figures(dict(zip(given, values, strict=True)), named, sections)
+        return {page.views[name]: text for name, text in found.items()}
+
+    def refresh(*values: Any) -> dict[Any, Any]:
+        *values, sections = values
+        by_name = dict(zip(given, values, strict=True))
+        buttons = suggestions(by_name["emb_dim"], by_name["n_heads"])
         updates = dict(zip(page.suggestions, _suggestion_updates(buttons), strict=True))
         updates[page.suggestion_row] = gr.update(visible=bool(buttons))
         try:
-            found = figures(values, named)
+            views = shown(tuple(values), sections)
         except ValueError as error:
             return {**updates, page.problem: problem_html(error, buttons)}
-        preset = name_of(configuration(values), named)
-        shown = {page.views[name]: text for name, text in found.items()}
-        return {**updates, page.problem: "", page.controls.preset: preset, **shown}
+        preset = name_of(configuration(by_name), named)
+        return {**updates, page.problem: "", page.controls.preset: preset, **views}
 
-    by_id = sorted(names, key=lambda component: component._id)  # the order of a set of inputs
-    gr.on(
-        [component.change for component in names],
-        refresh,
-        set(names),
-        [
-            page.problem,
-            page.suggestion_row,
-            *page.suggestions,
-            page.controls.preset,
-            *page.views.values(),
-        ],
-        js=within_reach_js(by_id),
-        **LIVE,
-    )
+    def expand(event: gr.EventData, *values: Any) -> dict[Any, Any]:
+        *values, sections = values
+        key = _key(page, event)
+        try:
+            views = shown(tuple(values), [key])
+        except ValueError:  # said beside the controls
+            views = {}
+        return {opened: (*sections, key), **views}
+
+    def collapse(event: gr.EventData, sections: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(key for key in sections if key != _key(page, event))
+
+    views = list(page.views.values())
+    beside = [page.problem, page.suggestion_row, *page.suggestions, page.controls.preset]
+    clip = within_sliders_js(inputs)
+    changes = [component.change for component in given.values()]
+    gr.on(changes, refresh, inputs, [*beside, *views], js=clip, **LIVE)
+    accordions = page.sections.values()
+    gr.on([each.expand for each in accordions], expand, inputs, [opened, *views], js=clip, **LIVE)
+    gr.on([each.collapse for each in accordions], collapse, opened, opened, **LIVE)
     fields = page.controls.components
-    clip = within_reach_js(fields)
-    gr.on(None, _check, fields, page.check, js=clip, **LIVE)  # at load and on change
+    # At load and on change.
+    gr.on(None, _check, fields, page.check, js=within_sliders_js(fields), **LIVE)
+
+
+def _key(page: Layout, event: gr.EventData) -> str:
+    return next(key for key, each in page.sections.items() if each is event.target)
 
 
 def _check(*values: Any) -> Any:
@@ -109,80 +120,81 @@ def _check(*values: Any) -> Any:
         return gr.skip()  # said beside the controls
 
 
-def _suggestion_updates(found: tuple[Any, ...]) -> list[Any]:
+def _suggestion_updates(found: tuple[Suggestion, ...]) -> list[Any]:
     shown = [gr.update(value=each.text, visible=True) for each in found]
     return shown + [gr.update(visible=False)] * (MOST_SUGGESTIONS - len(found))
 
 
 def _set_controls(page: Layout, named: tuple[Preset, ...]) -> None:
-    """Presets, reset, reach, suggestions, exercises and imports all move the same controls."""
+    """Presets, reset, suggestions, exercises and imports all move the same controls."""
     fields, controls = page.controls.components, page.controls
     by_key = {preset.key: preset.cfg for preset in named}
 
     def choose(key: str) -> list[Any]:
-        if key not in by_key:
-            return [gr.skip()] * (len(FIELDS) + 1)
-        return [*slider_updates(by_key[key]), REACHES[reach_for(by_key[key])]]
+        return field_updates(by_key[key]) if key in by_key else [gr.skip()] * len(FIELDS)
 
-    shown = [*fields, controls.reach]
-    controls.preset.input(choose, controls.preset, shown, **LIVE)
-    controls.reset.click(lambda: choose(named[0].key), None, shown, **LIVE)
-    controls.reach.input(_reach, [controls.reach, *fields[: len(SIZES)]], fields[:5], **LIVE)
+    controls.preset.input(choose, controls.preset, fields, **LIVE)
+    controls.reset.click(lambda: field_updates(named[0].cfg), None, fields, **LIVE)
     pair = [controls.fields["emb_dim"], controls.fields["n_heads"]]
-    pair[1].change(_steps, pair, pair[0], js=within_reach_js(pair), **LIVE)
+    pair[1].change(
+        lambda heads: gr.update(**width_step(heads)), pair[1], pair[0],
+        js=within_sliders_js(pair[1:]), **LIVE,
+    )  # fmt: skip
     for index, button in enumerate(page.suggestions):
         button.click(
-            lambda width, heads, reach, index=index: _take(
-                suggestions(width, heads), index, REACHES.index(reach)
-            ),
-            [*pair, controls.reach],
+            lambda width, heads, index=index: take(suggestions(width, heads), index),
+            pair,
             pair,
             **LIVE,
         )
     for exercise, button in zip(EXERCISES, page.exercises, strict=True):
         button.click(
-            lambda exercise=exercise: [*choose(exercise.preset), _answer(exercise, by_key)],
+            lambda exercise=exercise: [
+                *choose(exercise.preset),
+                exercise.answer(by_key[exercise.preset]),
+            ],
             None,
-            [*shown, page.answer],
+            [*fields, page.answer],
             **LIVE,
         )
     read = one_line_errors(_read)
     queued = {**LIVE, "queue": True, "concurrency_limit": None}  # errors show in the queue only
-    page.read.click(read, page.pasted, [*shown, page.imported], **queued)
-    page.upload.upload(read, page.upload, [*shown, page.imported], **queued)
-
-
-def _answer(exercise: Exercise, by_key: Mapping[str, Any]) -> str:
-    return exercise.answer(by_key[exercise.preset])
+    page.read.click(read, page.pasted, [*fields, page.imported], **queued)
+    page.upload.upload(read, page.upload, [*fields, page.imported], **queued)
 
 
 def _read(text: str | bytes) -> list[Any]:
     """The controls set to an imported configuration, and what was read."""
-    try:
-        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
-    except UnicodeDecodeError as error:
-        raise ValueError("this file is no text: use a JSON file.") from error
-    cfg, said = from_json(decoded)
-    return [*slider_updates(cfg), REACHES[reach_for(cfg)], said]
+    cfg, said = from_json(text)
+    return [*field_updates(cfg), said]
 
 
-def _reach(reach: str, *sizes: float) -> list[Any]:
-    """Longer or shorter sliders, never shorter than what they show now."""
-    index = REACHES.index(reach)
-    return [reached(name, index, size) for name, size in zip(SIZES, sizes, strict=True)]
-
-
-def _steps(emb_dim: Any, n_heads: Any) -> Any:
-    return gr.update(**width_steps(emb_dim, n_heads))
-
-
-def _take(found: tuple[Any, ...], index: int, reach: int) -> list[Any]:
+def take(found: tuple[Suggestion, ...], index: int) -> list[Any]:
     """Updates of width and heads that take suggestion `index`, its slider long enough for it."""
     if index >= len(found):
         return [gr.skip(), gr.skip()]
     chosen = found[index]
-    taken = {**reached(chosen.field, reach, chosen.value), "value": chosen.value}
-    return [taken if chosen.field == name else gr.skip() for name in ("emb_dim", "n_heads")]
+    update = slider_update(chosen.field, chosen.value)
+    return [update if chosen.field == name else gr.skip() for name in ("emb_dim", "n_heads")]
+
+
+def measuring(*values: Any) -> Iterator[tuple[str, bool]]:
+    """What “Measured here” shows for the values of FIELDS and NAMES, and whether it goes on.
+
+    The last one does not, however the measurement ends; what is no mistake is raised after it.
+    """
+    text = ""
+    try:
+        cfg = configuration(dict(zip(FIELDS, values, strict=False)))
+        load = workload_of(dict(zip(NAMES, values[len(FIELDS) :], strict=True)), cfg)
+        for text in measured.measured_html(cfg, load):
+            yield text, True
+    except Exception as error:
+        if not is_mistake(error):
+            yield "", False
+            raise
+        text = problem_html(error)
+    yield text, False
 
 
 def _measure(page: Layout) -> None:
@@ -196,22 +208,16 @@ def _measure(page: Layout) -> None:
     busy = [gr.update(visible="hidden"), gr.update(visible=True)]
     idle = [gr.update(visible=True), gr.update(visible="hidden")]
 
+    @one_line_errors
     def run(*values: Any) -> Iterator[list[Any]]:
-        text = ""
-        try:
-            cfg = configuration(dict(zip(FIELDS, values, strict=False)))
-            job = job_of(dict(zip(NAMES, values[len(FIELDS) :], strict=True)), cfg)
-            for text in measured.measured_html(cfg, job):
-                yield [text, *busy]
-        except ValueError as error:
-            text = problem_html(error)
-        yield [text, *idle]
+        for text, going_on in measuring(*values):
+            yield [text, *(busy if going_on else idle)]
 
     quiet: dict[str, Any] = {"api_visibility": "private", "queue": False}
-    waiting = note_html("Waiting for the machine …")
+    waiting = say("Waiting for the machine …", "hint")
     running = page.measure.click(lambda: [waiting, *busy], None, outputs, **quiet).then(
         run,
-        [*page.controls.components, *page.job.components],
+        [*page.controls.components, *page.load.components],
         outputs,
         api_visibility="private",
         concurrency_id="model",
@@ -220,13 +226,9 @@ def _measure(page: Layout) -> None:
         trigger_mode="multiple",
     )
     page.cancel.click(
-        lambda: [note_html("Cancelled; nothing was kept."), *idle],
+        lambda: [say("Cancelled; nothing was kept.", "hint"), *idle],
         None,
         outputs,
         cancels=[running],
         **quiet,
     )
-
-
-def _choices(named: tuple[Preset, ...]) -> list[tuple[str, str]]:
-    return [(preset.label, preset.key) for preset in named]

@@ -1,68 +1,74 @@
-"""Everything that follows the controls, computed from plain values: name -> HTML or text."""
+"""Everything that follows the controls, computed from plain values: section -> view -> text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpt.config import GPTConfig
 from gpt.ui.architecture import parameters
-from gpt.ui.architecture.compare import compare_html
-from gpt.ui.architecture.compute import compute_html, times_html
 from gpt.ui.architecture.controls import FIELDS, Suggestion, configuration
-from gpt.ui.architecture.drawing import drawing_svg
 from gpt.ui.architecture.exchange import export
-from gpt.ui.architecture.job import job_of
-from gpt.ui.architecture.memory import memory_html
+from gpt.ui.architecture.memory_section import memory_html
+from gpt.ui.architecture.model_drawing import drawing_html
+from gpt.ui.architecture.operations_section import operations_html, times_html
 from gpt.ui.architecture.presets import Preset
-from gpt.ui.architecture.tables import note_html
+from gpt.ui.architecture.side_by_side import side_by_side_html
+from gpt.ui.architecture.workload import Workload, workload_of
 
 PINNED = "pinned"
-LIVE_VIEWS = (
-    "total",
-    "plot",
-    "table",
-    "memory",
-    "compute",
-    "times",
-    "drawing",
-    "compare",
-    "export",
-)
 
 
-def figures(values: Mapping[str, Any], named: tuple[Preset, ...]) -> dict[str, str]:
-    """Every view of plain values by name: FIELDS, the job's NAMES, and what to compare.
+class Asked(NamedTuple):
+    """What every view is computed from."""
+
+    cfg: GPTConfig
+    load: Workload
+    other: GPTConfig | None  # to compare with
+    name: str  # of `other`
+    format: str  # of the export
+
+
+# The views of each section by name; those of "" are always in sight.
+SECTIONS: dict[str, dict[str, Callable[[Asked], str]]] = {
+    "": {
+        "total": lambda a: parameters.total_html(a.cfg),
+        "tied": lambda a: parameters.tied_html(a.cfg),
+        "plot": lambda a: parameters.parameters_bar(a.cfg),
+        "table": lambda a: parameters.parameters_table(a.cfg),
+    },
+    "drawing": {"drawing": lambda a: drawing_html(a.cfg, a.load.batch, a.load.tokens)},
+    "memory": {"memory": lambda a: memory_html(a.cfg, a.load)},
+    "operations": {
+        "compute": lambda a: operations_html(a.cfg, a.load),
+        "times": lambda a: times_html(a.cfg, a.load),
+    },
+    "compare": {"compare": lambda a: side_by_side_html(a.cfg, a.other, a.name, a.load)},
+    "work": {"export": lambda a: export(a.cfg, a.format)},
+}
+
+
+def figures(
+    values: Mapping[str, Any],
+    named: tuple[Preset, ...],
+    sections: Collection[str] = tuple(SECTIONS),
+) -> dict[str, str]:
+    """The views of `sections` from plain values: FIELDS, the workload's NAMES, what to compare.
 
     `compare` is a preset's key, PINNED or None; `pinned` a configuration as a dict or None;
     `format` one of the export's formats. A few milliseconds; nothing is allocated.
-    Raises ValueError, in one line, if the configuration or the job is impossible.
+    Raises ValueError, in one line, if the configuration or the workload is impossible.
     """
     cfg = configuration(values)
-    job = job_of(values, cfg)
     other, name = _other(values.get("compare"), values.get("pinned"), named)
+    asked = Asked(cfg, workload_of(values, cfg), other, name, values["format"])
     return {
-        "total": parameters.total_html(cfg),
-        "tied": parameters.tied_html(cfg),
-        "plot": parameters.plot(cfg),
-        "table": parameters.table(cfg),
-        "memory": memory_html(cfg, job),
-        "compute": compute_html(cfg, job),
-        "times": times_html(cfg, job),
-        "drawing": drawing_html(cfg, job.batch, job.tokens),
-        "compare": compare_html(cfg, other, name, job),
-        "export": export(cfg, values["format"]),
+        view: render(asked)
+        for section, views in SECTIONS.items()
+        if section in sections
+        for view, render in views.items()
     }
-
-
-def drawing_html(cfg: GPTConfig, batch: int, tokens: int) -> str:
-    """The drawing with what it leaves out said below it."""
-    left_out = (
-        f"Not drawn: dropout (drop_rate {cfg.drop_rate:g}) on the embeddings, on the attention "
-        "weights and after both sub-layers; it acts in training only."
-    )
-    return drawing_svg(cfg, batch, tokens) + note_html(left_out)
 
 
 def problem_html(error: ValueError, found: Sequence[Suggestion] | None = None) -> str:

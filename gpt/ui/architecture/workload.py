@@ -1,4 +1,4 @@
-"""The job that memory, operations and drawing are computed for: batch, tokens, numbers, machine."""
+"""What memory, operations and shapes are computed for: batch, tokens, number format, machine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from gpt.accounting.memory import PRECISIONS
 from gpt.config import GPTConfig
 
 LARGEST_BATCH = 65_536
+# What a number format is called on the page.
+LABELS = {name: name for name in PRECISIONS} | {"4-bit": "4-bit (not implemented here)"}
 NAMES = ("batch", "tokens", "precision", "device", "train_tokens", "utilisation")
 
 
 @dataclass(frozen=True)
-class Job:
-    """A validated job; `tokens` is at most the context of the model."""
+class Workload:
+    """A validated workload; `tokens` is at most the context of the model."""
 
     batch: int
     tokens: int
@@ -29,8 +31,8 @@ class Job:
     cut: str = ""  # told when `tokens` had to be cut
 
 
-def job_of(values: Mapping[str, Any], cfg: GPTConfig) -> Job:
-    """The job of plain values by NAMES, for a model of `cfg`.
+def workload_of(values: Mapping[str, Any], cfg: GPTConfig) -> Workload:
+    """The workload of plain values by NAMES, for a model of `cfg`.
 
     Raises ValueError, in one line, if one is missing or out of range.
     """
@@ -43,7 +45,7 @@ def job_of(values: Mapping[str, Any], cfg: GPTConfig) -> Job:
     if tokens > cfg.context_length:
         limit = f"{cfg.context_length:,}"
         cut = f"{tokens:,} tokens exceed the context of {limit}: computed for {limit}."
-    return Job(
+    return Workload(
         batch,
         min(tokens, cfg.context_length),
         precision,
@@ -54,36 +56,37 @@ def job_of(values: Mapping[str, Any], cfg: GPTConfig) -> Job:
     )
 
 
-class JobControls:
-    """The components of a job. `training` lays out the two that only training needs."""
+class WorkloadControls:
+    """The components of a workload. `training` lays out the two that only training needs."""
 
     def __init__(self) -> None:
         with gr.Row():
             self.batch = gr.Number(
-                1, label="batch",
+                1, label="Batch",
                 info="Sequences at once: 1 to 65,536.", elem_id="arch-batch", min_width=140,
             )  # fmt: skip
             self.tokens = gr.Number(
-                1024, label="tokens",
+                1024, label="Tokens",
                 info="Per sequence, up to the context.", elem_id="arch-tokens", min_width=140,
             )  # fmt: skip
             self.precision = gr.Dropdown(
-                list(PRECISIONS), value="float16", label="numbers kept as",
-                info="How weights and cache are stored.", elem_id="arch-precision", min_width=140,
+                [(label, name) for name, label in LABELS.items()], value="float16",
+                label="Number format",
+                info="Of weights and KV cache.", elem_id="arch-precision", min_width=140,
             )  # fmt: skip
             self.device = gr.Dropdown(
-                [(each.label, each.key) for each in DEVICES], value="laptop", label="machine",
+                [(each.label, each.key) for each in DEVICES], value="laptop", label="Machine",
                 info="For times; all four are compared.", elem_id="arch-device", min_width=200,
             )  # fmt: skip
 
     def training(self) -> None:
         with gr.Row():
             self.train_tokens = gr.Number(
-                2.5e9, label="training tokens D", min_width=160,
+                2.5e9, label="Training tokens D", min_width=160,
                 info="2.5 billion is about 20 a parameter for 124M.", elem_id="arch-train-tokens",
             )  # fmt: skip
             self.utilisation = gr.Slider(
-                0.01, 1, 0.4, step=0.01, label="utilisation", min_width=160,
+                0.01, 1, 0.4, step=0.01, label="Utilisation", min_width=160,
                 info="The share of the peak that training reaches.", elem_id="arch-utilisation",
             )  # fmt: skip
 

@@ -1,0 +1,104 @@
+"""Memory as the tab shows it: to run, to train, against four machines, each with its formula."""
+
+from __future__ import annotations
+
+from gpt.accounting import activations, memory
+from gpt.accounting.machines import DEVICES
+from gpt.config import GPTConfig
+from gpt.ui.architecture.stacked_bars import Share, meter_html, stacked_bar_html
+from gpt.ui.architecture.workload import LABELS, Workload
+from gpt.ui.parts.numbers import mib_and_mb, percent, significant
+from gpt.ui.parts.sentences import say
+from gpt.ui.parts.table import Column, code_column, table_html, text_column
+
+UNITS = (
+    "MiB is 2²⁰ bytes and GiB 2³⁰; MB is 10⁶ and GB 10⁹. The book's “621.83 MB” for the 124M model "
+    "is MiB. Machines are sold in GB."
+)
+LETTERS = (
+    "P is the number of parameters, M those in matrices that are multiplied (attention, "
+    "feed-forward, head), R the rows of these; b is the batch, s the tokens seen, t the tokens "
+    "of a pass, n the positions scored, bytes those of one number; d emb_dim, h n_heads."
+)
+COLUMNS = (
+    text_column("what"), Column("size", mib_and_mb), code_column("formula in bytes"),
+    code_column("with these numbers"), text_column("note"),
+)  # fmt: skip
+
+
+def memory_html(cfg: GPTConfig, load: Workload) -> str:
+    """Two stacked bars with the four machines under each, then the table."""
+    run = [_share(part) for part in _to_run(cfg, load)]
+    train = [_share(part) for part in _to_train(cfg, load)]
+    what = f"batch {load.batch:,}, {load.tokens:,} tokens"
+    return "".join(
+        (
+            say(load.cut, "note") if load.cut else "",
+            _against_machines(f"To generate ({what}, {load.precision})", run),
+            _against_machines(f"To train with AdamW in mixed precision ({what})", train),
+            say(UNITS, "hint"),
+            _table(cfg, load, f"Memory for {what}"),
+            say(LETTERS, "hint"),
+        )
+    )
+
+
+def _to_run(cfg: GPTConfig, load: Workload) -> list[memory.Amount]:
+    return [
+        memory.weights(cfg, load.precision),
+        memory.kv_cache(cfg, load.batch, load.tokens, load.precision),
+        memory.forward_activations(cfg, load.batch, load.tokens, load.precision),
+    ]
+
+
+def _to_train(cfg: GPTConfig, load: Workload) -> list[memory.Amount]:
+    return [
+        memory.training_state(cfg),
+        activations.kept_in_bfloat16(cfg, load.batch, load.tokens),
+    ]
+
+
+def _share(part: memory.Amount) -> Share:
+    name = f"weights, {LABELS[part.name]}" if part.name in LABELS else part.name
+    return Share(name + " (estimate)" * part.estimate, part.value, mib_and_mb(part.value))
+
+
+def _against_machines(title: str, shares: list[Share]) -> str:
+    total = sum(share.value for share in shares)
+    fits = [each for each in DEVICES if total <= each.memory_bytes]
+    verdict = f"fits {len(fits)} of {len(DEVICES)} machines"
+    bar = stacked_bar_html(shares, f"{title}: {mib_and_mb(total)}, {verdict}.")
+    meters = []
+    for each in DEVICES:
+        used = total / each.memory_bytes
+        text = f"{percent(used)} of its memory"
+        if used > 1:
+            text = f"does not fit: {significant(used)} × its memory"
+        meters.append(meter_html(shares, each.memory_bytes, each.label, text))
+    return bar + "".join(meters)
+
+
+def _table(cfg: GPTConfig, load: Workload, caption: str) -> str:
+    """Every amount, in groups; the number format of the workload is marked."""
+    groups = {
+        "Weights": [memory.weights(cfg, each) for each in memory.PRECISIONS],
+        "While running": _to_run(cfg, load)[1:],
+        "State of training": [memory.training_state(cfg, each) for each in memory.TRAINING_STATES],
+        "Activations of training": [
+            activations.kept_in_bfloat16(cfg, load.batch, load.tokens),
+            activations.kept_in_bfloat16(cfg, load.batch, load.tokens, recompute=True),
+            activations.kept_by_autocast(cfg, load.batch, load.tokens),
+        ],
+    }
+    rows: list[tuple[object, ...]] = []
+    kinds = {}
+    for title, parts in groups.items():
+        kinds[len(rows)] = "group"
+        rows.append((title, None, "", "", ""))
+        for part in parts:
+            if part.name == load.precision:
+                kinds[len(rows)] = "marked"
+            note = f"estimate: {part.note}" if part.estimate else part.note
+            name = LABELS.get(part.name, part.name)
+            rows.append((name, part.value, part.formula, part.numbers, note))
+    return table_html(COLUMNS, rows, caption, kinds=kinds)

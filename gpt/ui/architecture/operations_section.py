@@ -1,0 +1,162 @@
+"""Operations and times as the tab shows them: parts, tokens, rules of thumb, machines."""
+
+from __future__ import annotations
+
+from gpt.accounting import operations
+from gpt.accounting.machines import DEVICES
+from gpt.config import GPTConfig
+from gpt.ui.architecture.stacked_bars import Share, stacked_bar_html
+from gpt.ui.architecture.workload import Workload
+from gpt.ui.parts.numbers import percent, seconds, significant
+from gpt.ui.parts.sentences import say
+from gpt.ui.parts.table import Column, code_column, table_html, text_column
+
+COUNTED = (
+    "One FLOP is one multiplication or one addition. Counted are the matrix products, exactly as "
+    "torch.utils.flop_counter counts them; norms, softmax and GELU are small beside them."
+)
+LETTERS = (
+    "b is the batch, t the new tokens, s the tokens seen with them, n the positions scored; "
+    "d emb_dim, h n_heads, e = d / h."
+)
+ROOFLINE = (
+    "The least time a machine can need: the larger of operations / peak and bytes / bandwidth. "
+    "Real programs reach a part of it; “Measured here” shows how much."
+)
+_UNITS = "YZEPTGMk"  # 10^24 down to 10^3
+
+
+def flop_text(value: float) -> str:
+    """Operations with four digits and a unit that fits: `291.6 GFLOP`."""
+    for index, unit in enumerate(_UNITS):
+        size = 1000 ** (len(_UNITS) - index)
+        if value >= size:
+            return f"{significant(value / size, 4)} {unit}FLOP"
+    return f"{significant(value, 4)} FLOP"
+
+
+def operations_html(cfg: GPTConfig, load: Workload) -> str:
+    """The bar and table of a forward pass, then tokens and rules."""
+    forward = operations.forward(cfg, load.batch, load.tokens)
+    shares = [Share(part.name, part.value, flop_text(part.value)) for part in forward.parts]
+    largest = max(shares, key=lambda share: share.value)
+    message = (
+        f"A forward pass over {load.batch:,} × {load.tokens:,} tokens takes "
+        f"{flop_text(forward.total)}; the most goes into {largest.name}, "
+        f"{percent(largest.value / forward.total)}."
+    )
+    return "".join(
+        (
+            say(load.cut, "note") if load.cut else "",
+            stacked_bar_html(shares, message),
+            say(f"{COUNTED} {LETTERS}", "hint"),
+            _parts_table(forward, operations.backward_flops(cfg, load.batch, load.tokens)),
+            _tokens_table(cfg, load),
+            _rules_table(cfg, load),
+        )
+    )
+
+
+def times_html(cfg: GPTConfig, load: Workload) -> str:
+    """Expected times on the four machines, the chosen one first in a sentence."""
+    prefill = operations.prefill(cfg, load.batch, load.tokens, load.precision, load.device)
+    step = operations.decode_step(cfg, load.batch, load.tokens, load.precision, load.device)
+    sentence = (
+        f"{load.device.label}: the prompt takes at least {seconds(prefill.seconds)} (bound by "
+        f"{prefill.bound}), then at most {significant(load.batch / step.seconds)} tokens a second "
+        f"(bound by {step.bound}: {significant(step.traffic_bytes / 1e6)} MB read a step)."
+    )
+    columns = (
+        text_column("machine"), Column("prompt", seconds), text_column("limited by"),
+        Column("tokens/s"), text_column("limit of tokens"), Column("training", duration),
+    )  # fmt: skip
+    rows = []
+    for each in DEVICES:
+        prefill = operations.prefill(cfg, load.batch, load.tokens, load.precision, each)
+        step = operations.decode_step(cfg, load.batch, load.tokens, load.precision, each)
+        days = operations.training_days(cfg, load.train_tokens, load.utilisation, each)
+        rate = load.batch / step.seconds
+        rows.append((each.label, prefill.seconds, prefill.bound, rate, step.bound, days))
+    caption = (
+        f"At best, in {load.precision}; training on {readable_count(load.train_tokens)} tokens at "
+        f"{percent(load.utilisation)} of the 16-bit peak"
+    )
+    sources = " · ".join(f"{each.label}: {each.source}" for each in DEVICES)
+    return (
+        say(sentence, "note")
+        + table_html(columns, rows, caption, kinds={DEVICES.index(load.device): "marked"})
+        + say(ROOFLINE, "hint")
+        + say(f"Peaks from: {sources}. Collected in November 2026.", "hint")
+    )
+
+
+def readable_count(count: float) -> str:
+    """A number in words: 163 million, 2.50 billion, 1.01 trillion."""
+    for size, word in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):
+        if count >= size:
+            return f"{significant(count / size)} {word}"
+    return f"{count:,.0f}"
+
+
+def duration(days: float) -> str:
+    """Days of training in a unit that fits: hours below two, years above 1,000."""
+    if days < 2:
+        return seconds(days * 86_400) if days < 1 / 24 else f"{significant(days * 24)} hours"
+    return f"{significant(days)} days" if days <= 1_000 else f"{significant(days / 365.25)} years"
+
+
+def _parts_table(forward: operations.Operations, backward: float) -> str:
+    total = forward.total
+    rows = [(p.name, p.value, p.value / total, p.formula, p.numbers) for p in forward.parts]
+    kinds = {len(rows) + index: "total" for index in range(3)}
+    rows += [
+        ("Forward", total, None, "", "sum of the parts"),
+        ("Backward", backward, None, "", "2 × forward: each product has two gradients"),
+        ("Forward and backward", total + backward, None, "", "3 × forward"),
+    ]
+    columns = (
+        text_column("part"), Column("operations", flop_text), Column("share of forward", percent),
+        code_column("formula"), code_column("with these numbers"),
+    )  # fmt: skip
+    caption = "Matrix products of one forward pass, and of training"
+    return table_html(columns, rows, caption, kinds=kinds)
+
+
+def _tokens_table(cfg: GPTConfig, load: Workload) -> str:
+    seen = load.tokens
+    cached = operations.forward(cfg, 1, 1, past_tokens=seen - 1).total
+    whole = operations.forward(cfg, 1, seen).total
+    rows = [
+        ("with a KV cache", f"1 new token over {seen:,} seen", cached, 1),
+        (
+            "without, as the book's loop",
+            f"all {seen:,} tokens again, every position scored",
+            whole,
+            whole / cached,
+        ),
+    ]
+    columns = (
+        text_column("the next token"), text_column("what is computed"),
+        Column("operations", flop_text), Column("compared", lambda x: f"{significant(x)} ×"),
+    )  # fmt: skip
+    return table_html(columns, rows, f"One more token after {seen - 1:,}, batch 1")
+
+
+def _rules_table(cfg: GPTConfig, load: Workload) -> str:
+    rows = [
+        (rule.name, rule.rule, rule.counted, rule.ratio - 1)
+        for rule in operations.rules_of_thumb(cfg, load.batch, load.tokens)
+    ]
+    columns = (
+        text_column("rule of thumb"), Column("rule", flop_text), Column("counted", flop_text),
+        Column("off by", _off),
+    )  # fmt: skip
+    caption = (
+        f"For {load.batch:,} × {load.tokens:,} tokens: 2 N and 6 N miss attention's two products, "
+        "and N counts tables that are only looked up"
+    )
+    return table_html(columns, rows, caption)
+
+
+def _off(share: float) -> str:
+    return f"{'+' if share > 0 else ''}{significant(100 * share)} %"
