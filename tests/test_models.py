@@ -1,5 +1,7 @@
 """The registry: every name gives its model, many visitors share them, and memory is bounded."""
 
+import os
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -10,14 +12,14 @@ import torch
 from tiny_models import TINY, tiny_model
 
 from gpt import GPT_CONFIG_124M, GPTConfig, GPTModel, count_parameters, load_model
-from gpt.checkpoints import HUB_MODELS, save_model, sources
+from gpt.checkpoints import HUB_MODELS, reading, save_model, sources
 from gpt.checkpoints import free_memory as memory
 from gpt.checkpoints.sources import config_of, random_source
 from gpt.serving import registry as registries
-from gpt.serving.registry import Registry
+from gpt.serving.registry import Registry, held_bytes
 
 A, B, C = (random_source(TINY, seed) for seed in (1, 2, 3))
-ONE = 4 * count_parameters(TINY).total  # bytes of a tiny model in float32
+ONE = held_bytes(TINY, "float32")
 
 
 def equal(one, other):
@@ -122,7 +124,9 @@ def test_a_model_is_loaded_once_and_shared():
 def test_the_least_recently_used_goes_first(monkeypatch):
     loads = []
     monkeypatch.setattr(
-        registries, "load_model", lambda source, *_, **__: (loads.append(source), tiny_model())[1]
+        registries,
+        "load_model",
+        lambda source, *_, make_room, **__: (loads.append(source), make_room(), tiny_model())[2],
     )
     registry = Registry(budget_bytes=2 * ONE)
     for source in (A, B, A, C, A, B):
@@ -198,8 +202,9 @@ def test_two_visitors_asking_for_two_models_at_once_both_get_theirs(monkeypatch)
 
 
 def test_a_failed_load_leaves_the_others_and_can_be_tried_again(tmp_path):
+    """A's place is needed, and the file is found damaged before A is let go."""
     path = tmp_path / "mine"
-    registry = Registry(budget_bytes=10 * ONE, paths=[str(path)])
+    registry = Registry(budget_bytes=ONE, paths=[str(path)])
     with registry.borrow(A) as before:
         pass
     save_model(tiny_model(), path, "float32")
@@ -212,6 +217,67 @@ def test_a_failed_load_leaves_the_others_and_can_be_tried_again(tmp_path):
     (path / "model.safetensors").write_bytes(whole)
     with registry.borrow(str(path)) as model:
         assert equal(model, tiny_model())
+
+
+def test_waiting_in_vain_for_room_lets_go_of_nothing():
+    """The idle model went at once, although the one in use left too little room anyway."""
+    registry = Registry(budget_bytes=2 * ONE, wait_seconds=0)
+    wide = random_source(replace(TINY, n_layers=4), 1)
+    with registry.borrow(A) as before:
+        pass
+    with registry.borrow(B), pytest.raises(ValueError, match="is in use"), registry.borrow(wide):
+        pytest.fail("there was no room")
+    with registry.borrow(A) as after:
+        assert after is before
+
+
+def test_a_popular_model_does_not_keep_others_waiting_for_ever():
+    """New borrowers of a model in use went before the one who waited for its room."""
+    registry = Registry(budget_bytes=ONE, patience_seconds=0)
+    order, asked = [], {A: threading.Event(), B: threading.Event()}
+
+    def visit(source):
+        with registry.borrow(source, progress=lambda *_: asked[source].set()):
+            order.append(source)
+
+    threads = [threading.Thread(target=visit, args=(source,)) for source in (B, A)]
+    with registry.borrow(A):
+        for source, thread in zip((B, A), threads, strict=True):
+            thread.start()
+            assert asked[source].wait(60), f"{source} does not wait"
+    for thread in threads:
+        thread.join()
+    assert order == [B, A]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_while_a_model_loads_does_not_wait_for_it(monkeypatch):
+    """ZeroGPU forks for each run: a load or a borrower of the parent was waited for until the end
+    of the lease, since their threads are not in the child."""
+    registry, real = Registry(budget_bytes=2 * ONE), registries.load_model
+    loading, forked = threading.Event(), threading.Event()
+
+    def slow(*args, make_room, **options):
+        with sources.own_generator():  # as while weights are drawn
+            loading.set()
+            forked.wait(60)
+        make_room()
+        return real(*args, **options)
+
+    with registry.borrow(A):
+        monkeypatch.setattr(registries, "load_model", slow)
+        thread = threading.Thread(target=lambda: registry.borrow(B).__enter__())
+        thread.start()
+        assert loading.wait(60)
+        if (child := os.fork()) == 0:
+            signal.alarm(30)  # whatever happens, the child ends
+            monkeypatch.setattr(registries, "load_model", real)
+            with registry.borrow(B) as model, registry.borrow(C) as other:  # in A's place
+                os._exit(0 if equal(model, real(B)) and equal(other, real(C)) else 1)
+        forked.set()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    thread.join()
 
 
 def test_a_visitor_who_leaves_gives_the_model_back():
@@ -235,13 +301,35 @@ def test_the_same_name_in_two_precisions_is_two_models():
         assert torch.equal(whole.out_head.weight.half(), half.out_head.weight)
 
 
-def test_the_budget_is_half_of_what_is_free(monkeypatch):
-    monkeypatch.setattr(registries, "free_bytes", lambda: 1000)
-    assert Registry().budget_bytes == 500
+@pytest.mark.parametrize(("free", "budget"), [(1000, 500), (0, 0), (None, 4 * 2**30)])
+def test_the_budget_is_half_of_what_is_free(free, budget, monkeypatch):
+    """Nothing free was taken for a system that does not say: 4 GiB."""
+    monkeypatch.setattr(registries, "free_bytes", lambda: free)
+    assert Registry().budget_bytes == budget
+    assert Registry(budget_bytes=0).budget_bytes == 0
+
+
+def test_many_narrow_layers_count_for_what_their_objects_take():
+    """4,000 layers of width 1 are 0.34 MiB of weights and took 196 MiB."""
+    deep = random_source(replace(TINY, emb_dim=1, n_heads=1, n_layers=4000), 0)
+    with pytest.raises(ValueError, match="this model takes 191 MiB"), Registry(10**8).borrow(deep):
+        pytest.fail("was drawn")
+
+
+def test_a_file_without_a_configuration_is_read_once_for_its_sizes(tmp_path, monkeypatch):
+    """Every event of the page compared its two embeddings, 154 MB each, for equality."""
+    monkeypatch.setitem(reading.PRESETS, "tiny", TINY)
+    path, reads, real = tmp_path / "book.pth", [], reading.read_tensors
+    monkeypatch.setattr(reading, "read_tensors", lambda file: (reads.append(file), real(file))[1])
+    torch.save(tiny_model().state_dict(), path)
+    assert config_of(path) == config_of(path) == TINY
+    assert reads == [path]
+    torch.save(tiny_model(replace(TINY, qkv_bias=True)).state_dict(), path)
+    assert config_of(path).qkv_bias
 
 
 def test_too_little_memory_to_draw_a_model_is_one_line(monkeypatch):
-    monkeypatch.setattr(memory, "_machine_bytes", lambda: iter([ONE - 1]))
+    monkeypatch.setattr(memory, "_machine_bytes", lambda: iter([1000]))
     with pytest.raises(ValueError, match="MiB free"):
         load_model(A)
 

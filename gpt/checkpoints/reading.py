@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -42,11 +43,13 @@ def load_checkpoint(
     precision: str = "float32",
     cfg: GPTConfig | Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    make_room: Callable[[], None] | None = None,
 ) -> GPTModel:
     """The model of a folder (ours or Hugging Face's GPT-2) or of a .safetensors or .pth file.
 
     In eval mode, in `precision`, on `device`. The configuration comes from a JSON file beside
-    the weights, else from `cfg`, else from the shapes where they are a preset's.
+    the weights, else from `cfg`, else from the shapes where they are a preset's. `make_room` is
+    called when all that can be checked was found right, before memory is taken.
     Raises ValueError, in one line that names file and tensor, for whatever is wrong with it.
     """
     target = check_device(device)
@@ -64,6 +67,8 @@ def load_checkpoint(
     tensors = _tie(tensors, found, weights)
     model = model_without_values(found)
     _check_shapes(model, tensors, weights, _both_names if is_gpt2(stored) else str)
+    if make_room is not None:
+        make_room()
     check_memory(weight_bytes(found, precision), target, f"loading {weights}")
     model.load_state_dict(tensors, assign=True, strict=not found.tie_weights)
     if found.tie_weights:
@@ -82,8 +87,14 @@ def read_config(path: str | Path) -> GPTConfig:
     that has their shapes. Raises ValueError if neither.
     """
     weights = _weights_file(Path(path))
-    found = _config_beside(weights)
-    return found or _config_from_shapes(_in_our_names(read_tensors(weights)), weights)
+    found, stat = _config_beside(weights), weights.stat()
+    return found or _config_of_file(weights, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _config_of_file(weights: Path, size: int, changed: int) -> GPTConfig:
+    """`_config_from_shapes`, once for each state of a file: it may have to compare two tables."""
+    return _config_from_shapes(_in_our_names(read_tensors(weights)), weights)
 
 
 def _config_beside(weights: Path) -> GPTConfig | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 
 from gpt.accounting.timing import build_bytes
 from gpt.checkpoints.free_memory import check_device, check_memory
-from gpt.checkpoints.hub import HUB_MODELS, download
+from gpt.checkpoints.hub import HUB_MODELS, download, is_cached
 from gpt.checkpoints.reading import Progress, load_checkpoint, read_config
 from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, as_config
 from gpt.engine import check_precision, convert, weight_bytes
@@ -24,7 +26,7 @@ STORYTELLER = Path(__file__).resolve().parent.parent.parent / "assets" / "storyt
 BOOK_CONFIG = GPTConfig(**GPT_CONFIG_124M)
 BOOK_SEED = 123
 RANDOM = "random:"
-weight_init_lock = threading.Lock()  # around torch's global generator while weights are drawn
+_generator_lock = threading.Lock()
 
 
 def load_model(
@@ -33,25 +35,29 @@ def load_model(
     precision: str = "float32",
     cfg: GPTConfig | Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    make_room: Callable[[], None] | None = None,
 ) -> GPTModel:
     """A model of one's own, with `.cfg`, in eval mode.
 
     `source` is "storyteller", "book-124M" (seed 123, untrained), "gpt2", "gpt2-medium",
     "gpt2-large" or "gpt2-xl" (from the Hub, cached), what `random_source` gives, or a folder
-    or file on disk. `cfg` is for a file that has no configuration beside it.
+    or file on disk. `cfg` is for a file that has no configuration beside it. `make_room` is
+    called when all that can be checked was found right, before memory is taken.
     Raises ValueError, in one line, whatever is wrong with the source, the disk or the memory.
     """
     name = _name(source)
     if name == "book-124M" or name.startswith(RANDOM):
         found, seed = _parse_random(name)
         _refuse_other(cfg, found, name)
-        return _draw(found, seed, device, precision, progress)
+        return _draw(found, seed, device, precision, progress, make_room)
     if name in HUB_MODELS:
         _refuse_other(cfg, config_of(name), name)
-        n_bytes = weight_bytes(config_of(name), precision)
-        check_memory(n_bytes, check_device(device), f"loading {name}")
-        return load_checkpoint(download(name, progress), device, precision, progress=progress)
-    return load_checkpoint(path_of(name), device, precision, cfg, progress)
+        if not is_cached(name):  # nothing is downloaded that cannot be loaded
+            n_bytes = weight_bytes(config_of(name), precision)
+            check_memory(n_bytes, check_device(device), f"loading {name}")
+        folder = download(name, progress)
+        return load_checkpoint(folder, device, precision, None, progress, make_room)
+    return load_checkpoint(path_of(name), device, precision, cfg, progress, make_room)
 
 
 def config_of(source: str | Path) -> GPTConfig:
@@ -131,18 +137,42 @@ def _refuse_other(cfg: GPTConfig | Mapping[str, Any] | None, found: GPTConfig, s
 
 
 def _draw(
-    cfg: GPTConfig, seed: int, device: str, precision: str, progress: Progress | None
+    cfg: GPTConfig,
+    seed: int,
+    device: str,
+    precision: str,
+    progress: Progress | None,
+    make_room: Callable[[], None] | None,
 ) -> GPTModel:
-    """The weights that `torch.manual_seed(seed)` before the constructor gives, on the CPU.
-
-    torch's initialisation knows only its global generator: its state is put back afterwards.
-    """
+    """The weights that `torch.manual_seed(seed)` before the constructor gives, on the CPU."""
     target = check_device(device)
     check_precision(precision, target)
+    if make_room is not None:
+        make_room()
     check_memory(math.ceil(build_bytes(cfg)), "cpu", "drawing the weights")
     if progress is not None:
         progress(0.0, "building")
-    with weight_init_lock, torch.random.fork_rng(devices=[]):
+    with own_generator():
         torch.random.default_generator.manual_seed(seed)
         model = GPTModel(cfg)
     return convert(model.eval(), precision, target)
+
+
+@contextlib.contextmanager
+def own_generator() -> Iterator[None]:
+    """Inside, torch's global generator is this thread's alone; its state is put back afterwards.
+
+    Drawing initial weights and dropout know no other generator.
+    """
+    with _generator_lock, torch.random.fork_rng(devices=[]):
+        yield
+
+
+def _new_lock() -> None:
+    """A forked process does not wait for a thread that only its parent has."""
+    global _generator_lock
+    _generator_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)

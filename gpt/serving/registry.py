@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +38,15 @@ from gpt.model import GPTModel
 _Key = tuple[str, str, str]  # source, device, precision
 
 
+_LAYER_BYTES = 50_000  # of a block's Python objects, whatever its width: 34 to 49 kB measured
+_registries: weakref.WeakSet[Registry] = weakref.WeakSet()
+
+
+def held_bytes(cfg: GPTConfig, precision: str) -> int:
+    """What a loaded model takes: its weights, and the objects of its layers."""
+    return weight_bytes(cfg, precision) + _LAYER_BYTES * cfg.n_layers
+
+
 @dataclass(frozen=True)
 class ModelSource:
     """A model that can be asked for: its name, a line for a picker, and what getting it takes."""
@@ -60,18 +71,34 @@ class Registry:
 
     The least recently used goes first, and never one that somebody has borrowed. Without
     `budget_bytes`, half of the memory that is free now. `paths` are folders or files on disk
-    that may be asked for by these strings too; no other path may.
+    that may be asked for by these strings too; no other path may. Who needs room waits at most
+    `wait_seconds`; after `patience_seconds` nobody else is given what is loaded, so that it
+    comes free. A forked process begins with the same models, and nobody who borrowed them.
     """
 
     def __init__(
-        self, budget_bytes: int | None = None, paths: Sequence[str] = (), wait_seconds: float = 60
+        self,
+        budget_bytes: int | None = None,
+        paths: Sequence[str] = (),
+        wait_seconds: float = 60,
+        patience_seconds: float = 20,
     ) -> None:
-        self.budget_bytes = budget_bytes or (free_bytes() or 8 * 2**30) // 2
+        if budget_bytes is None:
+            free = free_bytes()
+            budget_bytes = (free if free is not None else 8 * 2**30) // 2
+        self.budget_bytes = budget_bytes
         self._paths = tuple(paths)
-        self._wait_seconds = wait_seconds
+        self._wait_seconds, self._patience_seconds = wait_seconds, patience_seconds
         self._held: OrderedDict[_Key, _Held] = OrderedDict()  # oldest use first
-        self._loading = False
+        self._start_afresh()
+        _registries.add(self)
+
+    def _start_afresh(self) -> None:
+        """No load, no borrower and no lock of another thread."""
         self._changed = threading.Condition()
+        self._loading = self._impatient = False
+        for held in self._held.values():
+            held.borrowers = 0
 
     def sources(self) -> tuple[ModelSource, ...]:
         """What `borrow` can be asked for by name, best first: the default of a picker is [0]."""
@@ -98,7 +125,8 @@ class Registry:
     ) -> Iterator[GPTModel]:
         """A shared model in eval mode, kept until the `with` block ends: never change it.
 
-        Raises ValueError if it cannot be had; what was loaded before stays.
+        Raises ValueError if it cannot be had. What was loaded before stays if its files, its
+        sizes or the waiting line are the reason.
         """
         self._check(source)
         key = (source, str(check_device(device)), precision)
@@ -119,10 +147,10 @@ class Registry:
 
     def _take(self, key: _Key, progress: Progress | None) -> _Held:
         """The model under `key`, borrowed once more; loaded first if it is not held."""
-        n_bytes = weight_bytes(config_of(key[0]), key[2])
+        n_bytes = held_bytes(config_of(key[0]), key[2])
         if n_bytes > self.budget_bytes:
             raise ValueError(
-                f"this model's weights are {n_bytes / 2**20:,.0f} MiB and "
+                f"this model takes {n_bytes / 2**20:,.0f} MiB and "
                 f"{self.budget_bytes / 2**20:,.0f} MiB are allowed here: use a smaller one."
             )
         if key[0] in HUB_MODELS and key not in self._held:
@@ -131,9 +159,9 @@ class Registry:
             if (held := self._held_or_turn(key, progress)) is not None:
                 return held
         try:
-            with self._changed:
-                self._wait_for_room(n_bytes, progress)
-            model = load_model(*key, progress=progress)
+            model = load_model(
+                *key, progress=progress, make_room=lambda: self._make_room(n_bytes, progress)
+            )
             # Visitors ask for any number of drawn ones, and torch keeps what it recorded.
             model = model if key[0].startswith(RANDOM) else record_step(model)
             with self._changed:
@@ -145,30 +173,43 @@ class Registry:
 
     def _held_or_turn(self, key: _Key, progress: Progress | None) -> _Held | None:
         """The model, borrowed once more, if it is held; else None, once it is our turn to load."""
-        while key not in self._held:
-            if not self._loading:
+        while True:
+            held = self._held.get(key)
+            if held is not None and not self._impatient:
+                held.borrowers += 1
+                self._held.move_to_end(key)
+                return held
+            if held is None and not self._loading:
                 self._loading = True
                 return None
             self._wait(progress, "waiting for another model to load")
-        held = self._held[key]
-        held.borrowers += 1
-        self._held.move_to_end(key)
-        return held
 
-    def _wait_for_room(self, n_bytes: int, progress: Progress | None) -> None:
-        """Lets go of what nobody uses until `n_bytes` fit; waits for borrowers if it must."""
-        deadline = time.monotonic() + self._wait_seconds
-        while True:
-            excess = n_bytes + sum(h.n_bytes for h in self._held.values()) - self.budget_bytes
-            for key in [key for key, held in self._held.items() if held.borrowers == 0]:
-                if excess > 0:
-                    excess -= self._held.pop(key).n_bytes
-                    gc.collect()  # a recorded model is part of a cycle
-            if excess <= 0:
-                return
-            if time.monotonic() > deadline:
-                raise ValueError("all memory for models is in use: try again in a minute.")
-            self._wait(progress, "waiting for memory")
+    def _make_room(self, n_bytes: int, progress: Progress | None) -> None:
+        """Waits until the models that are in use leave `n_bytes`, then lets go of others."""
+        started = time.monotonic()
+        with self._changed:
+            try:
+                while not self._let_go(n_bytes):
+                    waited = time.monotonic() - started
+                    if waited > self._wait_seconds:
+                        raise ValueError("all memory for models is in use: try again in a minute.")
+                    self._impatient = waited >= self._patience_seconds
+                    self._wait(progress, "waiting for memory")
+            finally:
+                self._impatient = False
+                self._changed.notify_all()
+
+    def _let_go(self, n_bytes: int) -> bool:
+        """Whether `n_bytes` fit now, after letting go of what nobody uses; of nothing if not."""
+        excess = n_bytes + sum(held.n_bytes for held in self._held.values()) - self.budget_bytes
+        idle = [key for key, held in self._held.items() if held.borrowers == 0]
+        if excess > sum(self._held[key].n_bytes for key in idle):
+            return False
+        for key in idle:
+            if excess > 0:
+                excess -= self._held.pop(key).n_bytes
+                gc.collect()  # a recorded model is part of a cycle
+        return True
 
     def _wait(self, progress: Progress | None, stage: str) -> None:
         if progress is not None:
@@ -189,3 +230,13 @@ def _hub_source(name: str) -> ModelSource:
     called = "GPT-2 " + (name.removeprefix("gpt2-") if "-" in name else "small")
     label = f"{called} · {parameters / 10**6:,.0f} M, by OpenAI, {size}"
     return ModelSource(name, label, not cached, n_bytes)
+
+
+def _start_afresh() -> None:
+    """A forked process has none of the threads that load or have borrowed."""
+    for registry in _registries:
+        registry._start_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

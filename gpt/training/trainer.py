@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gpt.accounting import count_parameters
 from gpt.checkpoints import check_device, check_memory, save_model
-from gpt.checkpoints.sources import weight_init_lock
+from gpt.checkpoints.sources import own_generator
 from gpt.config import GPTConfig
 from gpt.generate import generate
 from gpt.model import GPTModel
@@ -332,6 +332,6 @@ class Run:
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Inside, torch's global generators start from `seed` and are this thread's alone."""
-    with weight_init_lock, torch.random.fork_rng(devices=[]):
+    with own_generator():
         torch.manual_seed(seed)
         yield
