@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,6 @@ except ImportError:
     spaces = None
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from gpt import Tokenizer
 from gpt.checkpoints.sources import path_of
@@ -23,15 +19,19 @@ from gpt.engine.machine import usable_device
 from gpt.engine.pages import keep_freed_memory
 from gpt.serving import all_cores
 from gpt.serving.registry import Registry
-from gpt.ui import architecture, internals
-from gpt.ui.generation import tab as generation
+from gpt.ui import architecture, generation, internals
+from gpt.ui.generation.borrowed_gpu import gpu_seconds
 from gpt.ui.parts.gradio_patches import end_cancelled_runs_in_silence
 
 TITLE = "A GPT, from scratch"
 INTRODUCTION = (
     "# A GPT, from scratch\n"
-    "The model of *Build a Large Language Model (From Scratch)*, chapter 4: watch it write, "
-    "take it apart, look inside. Every number on this page is computed by the code in `gpt/`."
+    "Watch a small GPT choose one word at a time, then open it up and see why. All of it runs live."
+)
+ABOUT = (
+    "The model is that of [*Build a Large Language Model (From Scratch)*]"
+    "(https://www.manning.com/books/build-a-large-language-model-from-scratch), chapter 4. Every "
+    "number on this page is computed by the code in `gpt/`."
 )
 STYLE = Path(__file__).parent / "assets" / "style.css"
 # The reader's own fonts: nothing to download, and a familiar page in every script.
@@ -42,12 +42,11 @@ THEME = gr.themes.Default(
     font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
 )
 CACHE_SECONDS = (600, 3600)  # how often files for download are looked at, and how old they get
-GPU_SECONDS = 120  # the longest that one visitor may hold a borrowed GPU
+MAX_VISITORS = 300  # whose settings are remembered, and whose events may run at the same time
 
 
-def on_gpu(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """`handler`, run on a borrowed GPU where there is one to borrow."""
-    return handler if spaces is None else spaces.GPU(duration=GPU_SECONDS)(handler)
+# Where a GPU is borrowed for each run: what decorates the function that runs there.
+ON_GPU = None if spaces is None else spaces.GPU(duration=gpu_seconds)
 
 
 def build_demo(default_source: str | None = None, default_device: str = "cpu") -> gr.Blocks:
@@ -62,14 +61,17 @@ def build_demo(default_source: str | None = None, default_device: str = "cpu") -
         gr.Markdown(INTRODUCTION)
         with gr.Tabs():
             with gr.Tab("Generation", id="generation"):
-                writing = generation.build(registry, tokenizer, source, default_device, on_gpu)
+                writing = generation.build(registry, source, default_device, ON_GPU)
             with gr.Tab("Architecture", id="architecture"):
                 calculator = architecture.build(registry)
             with gr.Tab("Internals", id="internals"):
                 inside = internals.build(registry, tokenizer, source)
         calculator.offer_to([writing.model, inside])
-    # Direct calls that pass by the queue are refused, so one visitor cannot starve the others.
-    return demo.queue(api_open=False, max_size=16, default_concurrency_limit=1)
+        gr.Markdown(ABOUT, elem_classes="hint")
+        demo.unload(writing.left)
+    # Direct calls that pass by the queue are refused. `max_size` bounds the waiting events of all
+    # visitors together, the read-only ones too: a click in Internals makes about twenty.
+    return demo.queue(api_open=False, max_size=1024, default_concurrency_limit=1)
 
 
 def launch(demo: gr.Blocks, **where: Any) -> Any:
@@ -83,23 +85,11 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
         enable_monitoring=False,
         run_history=False,
         max_file_size="100kb",
-        state_session_capacity=128,
-        max_threads=8,
+        state_session_capacity=MAX_VISITORS,
+        max_threads=MAX_VISITORS,  # also bounds the events that run, those without a thread too
         footer_links=["api"],
         **where,
     )
-
-
-def own_temporary_folder() -> str:
-    """Gives gradio a new folder for visitors' files if its usual one is not ours, and says so."""
-    folder = Path(get_upload_folder())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        os.environ["GRADIO_TEMP_DIR"] = made = tempfile.mkdtemp(prefix="gradio-")
-        return f"{folder} cannot be written ({error.strerror}): files to download are in {made}."
-    return ""
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -118,9 +108,8 @@ def main() -> None:
     keep_freed_memory()
     all_cores.start()
     device, missing = usable_device(args.device)
-    for line in (missing, own_temporary_folder()):
-        if line:
-            print(line)
+    if missing:
+        print(missing)
     try:
         demo = build_demo(args.model, device)
     except ValueError as error:

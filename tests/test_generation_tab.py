@@ -1,10 +1,16 @@
-"""The Generation tab without a browser: its functions, its endpoint, Stop, two visitors."""
+"""The Generation tab without a browser: its runs, its endpoint, Stop, thirty visitors."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -12,277 +18,520 @@ import torch
 from gradio_client import Client
 from tiny_models import TINY, TinyRegistry, tiny_model
 
+import gpt.ui.generation.tab as tab
 from gpt import SamplingOptions
-from gpt.checkpoints import precision_record as compare
-from gpt.ui.generation import controls
-from gpt.ui.generation import tab as generation
-from gpt.ui.generation.continuation import continue_text, stats_html, token_chips
-from gpt.ui.generation.controls import BOOK_EXAMPLE
-from gpt.ui.generation.events import Halt, after_both, after_failure, chips_after_stop, idle
+from gpt.checkpoints import precision_record
+from gpt.checkpoints.sources import config_of
+from gpt.generate import generate
+from gpt.ui.generation import run as runs_module
+from gpt.ui.generation import settings
+from gpt.ui.generation.continuation import Continuation, token_chip
+from gpt.ui.generation.layout import Layout
+from gpt.ui.generation.run import Writing, local_row, wish
 
 WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
 OPTIONS = SamplingOptions(max_new_tokens=12, seed=3)
-
-
-class SlowRegistry(TinyRegistry):
-    """Models named as the page names them; `config_of` serves any name."""
-
-    def config_of(self, source):
-        return WIDE
+VALUES = {**settings.DEFAULTS, "max_new_tokens": 12, "temperature": 1.0, "seed": 3}
 
 
 @pytest.fixture(scope="module")
 def registry():
-    return SlowRegistry({"storyteller": tiny_model(WIDE), "book-124M": tiny_model(WIDE, seed=1)})
+    return TinyRegistry({"storyteller": tiny_model(WIDE), "book-124M": tiny_model(WIDE, seed=1)})
 
 
 @pytest.fixture(scope="module")
-def url(registry, tokenizer):
+def url(registry):
     with gr.Blocks() as demo:
-        generation.build(registry, tokenizer, "storyteller")
-    demo.queue(api_open=False, max_size=16, default_concurrency_limit=1)
-    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
+        demo.unload(tab.build(registry, "storyteller").left)
+    demo.queue(api_open=False, max_size=1024, default_concurrency_limit=1)
+    _, address, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, ssr_mode=False, max_threads=300
+    )
     yield address
     demo.close()
 
 
-def test_text_grows_by_whole_characters_and_ends_as_the_ids_decode(registry, tokenizer):
-    model = registry.models["storyteller"]
-    texts = []
-    for run in continue_text(model, tokenizer, "Hello", OPTIONS, "cpu"):
-        texts.append(run.text)
-    assert texts[0] == ""
+def alone(registry, tokenizer, prompt="Hello", options=OPTIONS, source="storyteller"):
+    """The continuation that the package gives without a page."""
+    written = Continuation(tokenizer, options.max_new_tokens, "cpu, float32")
+    steps = generate(
+        registry.models[source], tokenizer.encode(prompt), options, tokenizer.end_of_text_id
+    )
+    for number, step in enumerate(steps):
+        written.add(0.01 * (number + 1), step)
+    return written
+
+
+def run_async(coroutine):
+    """Its result, from a loop of a thread: Playwright's own loop may run in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
+async def everything(updates):
+    return [update async for update in updates]
+
+
+def written_by(writing):
+    """(text, number of chips, stage) at each update of a run."""
+
+    async def read():
+        run = writing()
+        return run, [
+            (run.written.text, run.written.chips.count("<button"), run.stage)
+            async for _ in run.updates(set())
+        ]
+
+    return run_async(read())
+
+
+# What is written
+
+
+def test_text_and_chips_grow_together_and_end_as_the_ids_decode(registry, tokenizer):
+    asked = wish(registry, "Hello", OPTIONS, "storyteller", precision="float32")
+    run, seen = written_by(lambda: Writing(asked, partial(local_row, registry)))
+    texts = [text for text, _, _ in seen]
     assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
-    assert texts[-1] == tokenizer.decode(step.token_id for step in run.steps)
+    assert texts[-1] == tokenizer.decode(step.token_id for step in run.written.steps)
+    assert texts[-1] == alone(registry, tokenizer).text
+    counts = [count for _, count, _ in seen]
+    assert counts == sorted(counts)
+    assert counts[-1] == 12
 
 
 def test_statistics_say_what_was_measured(registry, tokenizer):
-    *_, run = continue_text(registry.models["storyteller"], tokenizer, "Hello", OPTIONS, "cpu")
-    html = stats_html(run, 12)
-    assert "12 of 12 tokens" in html
-    assert "tokens/s" in html
-    assert "first token after" in html
-    assert "12 tokens of context" in html
-    assert "seed 3" in html
-    assert "on cpu" in html
-    assert "reached the number of tokens asked for" in html
-    assert run.first_token_seconds < run.engine_seconds
+    told = alone(registry, tokenizer).statistics()
+    for part in (
+        "12 of 12 tokens", "100 tokens/s", "first token after 10.0 ms", "12 tokens of context",
+        "seed 3", "on cpu, float32", "stopped at your limit of 12 tokens",
+    ):  # fmt: skip
+        assert part in told
 
 
-def test_a_long_prompt_is_told_before_the_first_token(registry, tokenizer):
-    options = SamplingOptions(max_new_tokens=1, seed=3)
-    run = next(continue_text(registry.models["storyteller"], tokenizer, "a " * 700, options, "cpu"))
-    assert not run.steps
-    assert "the context holds 600" in stats_html(run, 1)
+def test_a_long_prompt_is_told_before_the_first_token(registry):
+    asked = wish(registry, "a " * 700, OPTIONS, "storyteller")
+    assert "the context holds 600" in asked.notes[0]
+    html = Continuation(asked.tokenizer, 1, asked.where, asked.notes).told_html()
+    assert "the context holds 600" in html
+
+
+def test_a_chip_says_what_was_drawn_and_what_else_could_have_come(registry, tokenizer):
+    step = alone(registry, tokenizer).steps[0]
+    chip = token_chip(tokenizer, step, 0)
+    first, second, third = chip.title.split("\n")
+    assert chip.shade == step.probability
+    assert f"drawn at u = {step.uniform:.4f}" in first
+    others = [c for c in step.candidates if c.token_id != step.token_id]
+    assert second.count(" %") + second.count("1 in ") == len(others)
+    assert tokenizer.piece(others[0].token_id).display in second
+    assert f"id {step.token_id:,}" in third
 
 
 def test_every_token_is_escaped(registry, tokenizer):
     """A token such as `<img` must never reach the page as markup."""
-    *_, run = continue_text(registry.models["storyteller"], tokenizer, "x", OPTIONS, "cpu")
-    markup = tokenizer.encode("<b>&\"'")
-    run.steps = [replace(run.steps[0], token_id=i) for i in markup]
-    html = token_chips(run.steps, tokenizer)
-    assert "<b>" not in html.replace("<bdi>", "")
-    assert "&lt;" in html
+    step = alone(registry, tokenizer).steps[0]
+    written = Continuation(tokenizer, 9, "<b>", ["<b>"])
+    for token_id in tokenizer.encode("<img src=x>&\"'"):
+        written.add(0.1, replace(step, token_id=token_id))
+    assert "<img" not in written.chips
+    assert "&lt;" in written.chips
+    assert "<b>" not in written.told_html()
 
 
-def test_a_model_of_a_larger_vocabulary_shows_ids_that_stand_for_no_text(tokenizer):
-    torch.manual_seed(0)
-    model = tiny_model(replace(WIDE, vocab_size=50300))
-    *_, run = continue_text(model, tokenizer, "x", OPTIONS, "cpu")
-    run.steps[0] = replace(run.steps[0], token_id=50299)
-    assert "⟨50299⟩" in token_chips(run.steps, tokenizer)
+def test_a_model_of_a_larger_vocabulary_shows_ids_that_stand_for_no_text(registry, tokenizer):
+    step = replace(alone(registry, tokenizer).steps[0], token_id=50299)
+    assert token_chip(tokenizer, step, 0).label == "⟨50299⟩"
+
+
+# What is asked for
 
 
 @pytest.mark.parametrize(
     ("prompt", "message"),
-    [("", "The prompt is empty"), ("a" * 50_001, "50,001 characters: use at most 50,000")],
+    [
+        ("", "The prompt is empty"),
+        ("a" * 50_001, "50,001 characters: use at most 50,000"),
+        (None, "The prompt is a NoneType: use text"),
+        (5, "The prompt is a int: use text"),
+    ],
 )
-def test_an_impossible_prompt_is_one_line_before_any_model_loads(
-    registry, tokenizer, prompt, message
-):
+def test_an_impossible_prompt_is_one_line_before_any_model_loads(registry, prompt, message):
     before = registry.borrowed
     with pytest.raises(ValueError, match=message):
-        next(generation.stream(registry, tokenizer, prompt, OPTIONS, "cpu", "storyteller"))
+        wish(registry, prompt, OPTIONS, "storyteller")
     assert registry.borrowed == before
 
 
-def test_a_missing_device_is_told_with_what_is_used_instead(registry, tokenizer):
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a CUDA device")
-    *_, (_, stats, _, _) = generation.stream(
-        registry, tokenizer, "Hello", OPTIONS, "cuda", "storyteller"
+def test_a_prompt_outside_a_small_vocabulary_is_refused_before_its_model_loads():
+    small = TinyRegistry({"storyteller": tiny_model()})
+    with pytest.raises(ValueError, match="this model knows 97 tokens"):
+        wish(small, "Hello", OPTIONS, "storyteller")
+
+
+def test_the_controls_mean_what_their_help_says():
+    read = settings.sampling_options
+    off = {"top_k": 0, "top_p": 1, "min_p": 0, "seed": -1}
+    assert read({**off, "max_new_tokens": 5.0, "temperature": 0.8}) == SamplingOptions(5, 0.8)
+    some = {"max_new_tokens": 5, "temperature": 0, "top_k": 3.0, "top_p": 0.5, "min_p": 0.1}
+    assert read({**some, "seed": 7.0}) == SamplingOptions(
+        max_new_tokens=5, temperature=0, top_k=3, top_p=0.5, min_p=0.1, seed=7
     )
-    assert "no cuda device: the CPU is used instead" in stats
-    assert "on cpu" in stats
 
 
-@pytest.mark.parametrize(("asked", "got"), [("auto", "float16"), ("int8", "int8")])
-def test_the_precision_asked_for_is_borrowed_and_named(tokenizer, monkeypatch, asked, got):
-    class Asked(SlowRegistry):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("max_new_tokens", 501, "use at most 500"),
+        ("max_new_tokens", 2.5, "max_new_tokens is 2.5"),
+        ("max_new_tokens", None, "max_new_tokens is None"),
+        ("max_new_tokens", "5", "max_new_tokens is '5'"),
+        ("temperature", None, "temperature is None"),
+        ("temperature", "hot", "temperature is 'hot'"),
+        ("temperature", float("nan"), "temperature is nan"),
+        ("top_p", 0, "top_p is 0"),
+        ("seed", 2**64, "seed is"),
+    ],
+)
+def test_an_impossible_value_is_one_line(name, value, message):
+    """None and "5" were a traceback in the log, and 2.5 tokens became 2 without a word."""
+    with pytest.raises(ValueError, match=message):
+        settings.sampling_options({**settings.DEFAULTS, name: value})
+
+
+def test_the_precision_asked_for_is_borrowed_and_named(monkeypatch):
+    class Asked(TinyRegistry):
         def borrow(self, source, device, precision, progress):
             self.asked = (source, device, precision)
             return super().borrow(source)
 
     asking = Asked({"storyteller": tiny_model(WIDE)})
-    monkeypatch.setattr(generation, "default_precision", lambda source, device: "float16")
-    *_, (_, stats, _, _) = generation.stream(
-        asking, tokenizer, "Hello", OPTIONS, "cpu", "storyteller", precision=asked
-    )
-    assert asking.asked == ("storyteller", "cpu", got)
-    assert f"on cpu, {got}" in stats
+    monkeypatch.setattr(runs_module, "default_precision", lambda source, device: "float16")
+    for precision, got in (("auto", "float16"), ("int8", "int8")):
+        asked = wish(asking, "Hello", OPTIONS, "storyteller", precision=precision)
+        run, _ = written_by(lambda asked=asked: Writing(asked, partial(local_row, asking)))
+        assert asking.asked == ("storyteller", "cpu", got)
+        assert f"on cpu, {got}" in run.written.statistics()
 
 
 def test_what_a_precision_costs_stands_beside_the_choice(monkeypatch, tmp_path):
     costs = {
-        name: compare.Measured(kl, agreement, perplexity, 1000, rate, 1)
+        name: precision_record.Measured(kl, agreement, perplexity, 1000, rate, 1)
         for name, kl, agreement, perplexity, rate in [
             ("float32", 0.0, 1.0, 27.01, 10.0),
             ("int8", 0.00042, 0.983, 27.05, 30.0),
         ]
     }
-    compare.record("gpt2", "tales.txt", costs, tmp_path / "record.json")
-    found = compare.recorded("gpt2", tmp_path / "record.json")
-    monkeypatch.setattr(controls, "recorded", lambda source: found)
-    monkeypatch.setattr(controls, "default_precision", lambda source, device: found["default"])
-    note = controls.precision_note("gpt2")
-    assert note.startswith("auto is int8 here. Measured on 1,000 held-out tokens")
-    assert "98.3 %, mean KL divergence 0.00042 nats" in note
-    assert "float32 is exact" in controls.precision_note("gpt2", "float32")
-    assert controls.precision_note("gpt2", "float16") == (
-        "What float16 costs this model was not measured."
-    )
-
-
-def test_the_endpoint_takes_a_precision_last(url):
-    result = Client(url, verbose=False).predict(
-        "Hello", 3, "cpu", 0, 0, 1, 1, "storyteller", "float16", api_name="/generate"
-    )
-    assert "on cpu, float16" in result[1]
-
-
-def test_the_controls_mean_what_their_help_says():
-    assert generation.sampling_options(5, 0.8, 0, 1, -1) == SamplingOptions(5, 0.8)
-    assert generation.sampling_options(5, 0, 3.0, 0.5, 7.0) == SamplingOptions(5, 0, 3, 0.5, 7)
-    with pytest.raises(ValueError, match="use at most 500"):
-        generation.sampling_options(1e9, 0.8, 0, 1, -1)
-
-
-def test_the_endpoint_streams_by_keyword_and_ends_with_the_text(url, registry, tokenizer):
-    client = Client(url, verbose=False)
-    job = client.submit(
-        prompt="Hello", max_new_tokens=12, temperature=1.0, seed=3, api_name="/generate"
-    )
-    text = job.result()[0]
-    *_, run = continue_text(registry.models["storyteller"], tokenizer, "Hello", OPTIONS, "cpu")
-    assert text == run.text
-    assert not text.startswith("Hello")
-    assert len(job.outputs()) > 1
-
-
-def test_the_endpoint_needs_only_a_prompt(url):
-    result = Client(url, verbose=False).predict(prompt="Hello", api_name="/generate")
-    assert "seed" in result[1]
-
-
-def test_the_endpoint_shows_a_callers_mistake_as_one_line(url):
-    with pytest.raises(Exception, match="The prompt is empty: write at least one character"):
-        Client(url, verbose=False).predict(prompt="", api_name="/generate")
-
-
-def test_a_cancelled_run_ends_and_the_next_is_clean(url):
-    client = Client(url, verbose=False)
-    job = client.submit(prompt="Hello", max_new_tokens=500, seed=1, api_name="/generate")
-    deadline = time.monotonic() + 60
-    while not job.outputs() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    job.cancel()
-    assert "500 of 500 tokens" not in job.outputs()[-1][1]
-    again = client.predict(prompt="Hello", max_new_tokens=3, seed=1, api_name="/generate")
-    assert "3 of 3 tokens" in again[1]
+    precision_record.record("gpt2", "tales.txt", costs, tmp_path / "record.json")
+    found = precision_record.recorded("gpt2", tmp_path / "record.json")
+    monkeypatch.setattr(settings, "recorded", lambda source: found)
+    monkeypatch.setattr(settings, "default_precision", lambda source, device: found["default"])
+    note = settings.precision_note("gpt2")
+    assert note.startswith("Auto uses int8 here. int8 has the same top token as float32 in 98.3 %")
+    assert "1,000 held-out tokens; mean KL divergence 0.00042 nats" in note
+    assert "float32 is exact" in settings.precision_note("gpt2", "float32")
+    assert "was not measured" in settings.precision_note("gpt2", "float16")
 
 
 def test_the_books_example_is_greedy_with_six_tokens():
-    assert (BOOK_EXAMPLE.prompt, BOOK_EXAMPLE.max_new_tokens) == ("Hello, I am", 6)
-    assert (BOOK_EXAMPLE.temperature, BOOK_EXAMPLE.source) == (0.0, "book-124M")
+    book = next(e for e in settings.EXAMPLES if e.source == "book-124M")
+    options = settings.sampling_options({**settings.DEFAULTS, **book.settings})
+    assert (book.prompt, book.precision) == ("Hello, I am", "float32")
+    assert (options.max_new_tokens, options.temperature) == (6, 0)
 
 
-class FailingRegistry(TinyRegistry):
-    """Every model but the storyteller is out of reach."""
-
-    def borrow(self, source, *args, **kwargs):
-        if source != "storyteller":
-            raise ValueError(f"{source} cannot be downloaded: there is no network.")
-        return super().borrow(source)
+# Stop, waiting, failing
 
 
-def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could(registry, tokenizer):
+class SlowRegistry(TinyRegistry):
+    """A model that is there once `loaded` is set; counts what was given back."""
+
+    def __init__(self, models):
+        super().__init__(models)
+        self.loaded, self.given_back = threading.Event(), 0
+
+    @contextmanager
+    def borrow(self, source, device, precision, progress):
+        progress(0.5, "downloading")
+        self.loaded.wait(30)
+        with super().borrow(source) as model:
+            try:
+                yield model
+            finally:
+                self.given_back += 1
+
+
+def test_stop_while_a_model_loads_is_at_once_and_gives_the_model_back(registry):
+    """A run stopped while its model loaded counted as running until the load was over."""
+    slow = SlowRegistry(registry.models)
+    asked = wish(slow, "Hello", OPTIONS, "storyteller")
+
+    async def stop_it():
+        run = Writing(asked, partial(local_row, slow))
+        async for _ in run.updates(set()):
+            if run.stage.startswith("Downloading … 50 %"):
+                run.stop()
+        return run.written
+
+    written = run_async(stop_it())
+    assert (written.text, written.chips, written.stopped) == ("", "", True)
+    assert slow.given_back == 0
+    slow.loaded.set()
+    until(lambda: slow.given_back == 1)
+
+
+def until(met, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_stop_leaves_chips_of_exactly_the_tokens_of_the_text(registry, tokenizer):
+    asked = wish(registry, "Hello", replace(OPTIONS, max_new_tokens=500), "storyteller")
+
+    async def stop_it():
+        run = Writing(asked, partial(local_row, registry))
+        async for _ in run.updates(set()):
+            if run.written.steps:
+                run.stop()
+        return run.written
+
+    written = run_async(stop_it())
+    count = len(written.steps)
+    assert 0 < count < 500
+    assert written.chips.count("<button") == count
+    assert written.text == tokenizer.decode(step.token_id for step in written.steps)
+    assert f"stopped by you after {count:,} tokens" in written.statistics()
+
+
+def test_a_closed_run_frees_its_row(registry):
+    asked = wish(registry, "Hello", replace(OPTIONS, max_new_tokens=500), "storyteller")
+    scheduler = runs_module.scheduler_for(registry.models["storyteller"])
+
+    async def leave():
+        run = Writing(asked, partial(local_row, registry))
+        async with aclosing(run.updates(set())) as updates:
+            async for _ in updates:
+                if run.written.steps:
+                    break
+
+    run_async(leave())
+    until(lambda: scheduler.running == 0)
+
+
+def test_a_full_line_is_one_line(registry, monkeypatch):
+    monkeypatch.setattr(runs_module, "MAX_WAITING", 0)
+    asked = wish(registry, "Hello", OPTIONS, "storyteller")
+    with pytest.raises(ValueError, match="others are waiting to write: try again in a minute"):
+        written_by(lambda: Writing(asked, partial(local_row, registry)))
+
+
+class Page:
+    """The tab's handler without a server: what Generate shows at each update."""
+
+    def __init__(self, registry):
+        with gr.Blocks():
+            self.layout = Layout(registry, "storyteller", "cpu")
+            self.loaded = gr.State("storyteller")
+        self.runs = tab.Runs(registry, None)
+        self.write = tab._writer(self.layout, self.runs, self.loaded, None)
+
+    def data(self, source="storyteller", prompt="Hello", beside_untrained=False):
+        layout = self.layout
+        return {
+            layout.prompt: prompt, layout.model: source, layout.device: "cpu",
+            layout.precision: "float32", layout.beside_untrained: beside_untrained,
+            self.loaded: "storyteller",
+            **{component: VALUES[name] for name, component in layout.settings.items()},
+        }  # fmt: skip
+
+    def updates(self, session="one", **asked):
+        return self.write(self.data(**asked), SimpleNamespace(session_hash=session))
+
+    def shows_generate(self, update):
+        return update.get(self.layout.run, {}).get("visible") is True
+
+
+def test_a_second_run_of_a_page_is_refused_while_one_goes_on(registry):
+    """Holding Shift + Enter for four seconds queued fifteen runs."""
+    page = Page(registry)
+
+    async def press_twice():
+        async with aclosing(page.updates()) as first:
+            await anext(first)
+            assert await everything(page.updates()) == [{page.layout.run: gr.skip()}]
+            assert len(await everything(page.updates(session="two"))) > 2
+            rest = await everything(first)
+        assert len(await everything(page.updates())) > 2
+        return rest
+
+    assert page.shows_generate(run_async(press_twice())[-1])
+
+
+def test_a_mistake_after_a_stopped_run_gives_the_button_back(registry):
+    """Generate, Stop, top-k -5, Generate: Stop stayed, with nothing running."""
+    page = Page(registry)
+
+    async def stop_then_mistake():
+        updates = page.updates()
+        await anext(updates)
+        page.runs.stop("one")
+        last = (await everything(updates))[-1]
+        assert page.shows_generate(last)
+        async for update in page.updates(prompt=""):
+            shown.append(update)
+
+    shown = []
+    with pytest.raises(ValueError, match="prompt is empty"):
+        run_async(stop_then_mistake())
+    last = shown[-1]
+    assert page.shows_generate(last)
+    assert page.layout.model not in last  # it had nothing to do with it
+
+
+def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could(registry):
     """A failed download must leave the visitor with the model that worked."""
-    failing = FailingRegistry(registry.models)
-    before = generation.RunMemory(loaded="storyteller")
-    updates = generation.stream(failing, tokenizer, "Hello", OPTIONS, "cpu", "gpt2", before=before)
-    *_, memory = next(updates)
-    with pytest.raises(ValueError, match="there is no network"):
-        next(updates)
-    assert after_failure(memory._replace(running=False), Halt(), "gpt2")[-1] == "storyteller"
+
+    class Failing(TinyRegistry):
+        def borrow(self, source, *args, **kwargs):
+            raise ValueError("no network")
+
+    page = Page(Failing(registry.models))
+    shown = []
+
+    async def fail():
+        async for update in page.updates(source="book-124M"):
+            shown.append(update)
+
+    with pytest.raises(ValueError, match="no network"):
+        run_async(fail())
+    assert page.shows_generate(shown[-1])
+    assert shown[-1][page.layout.model] == "storyteller"
 
 
-def test_the_end_of_a_stopped_run_leaves_the_buttons_to_the_next():
-    """Gradio calls a stopped run a success and a failure, late: the next may have begun."""
-    stopped = generation.RunMemory(1, "gpt2", "storyteller", running=True)
-    assert after_failure(stopped, Halt(), "gpt2") == [gr.skip()] * 3
-    assert after_both(stopped, Halt()) == [gr.skip()] * 2
-    ended = stopped._replace(running=False)
-    assert after_both(ended, Halt()) == idle()
-    assert after_both(ended, Halt(True)) == [gr.skip()] * 2  # stopped in the queue, before it ran
-    assert after_failure(ended, Halt(True), "gpt2") == [gr.skip()] * 3
+def test_the_untrained_twin_has_the_prompt_and_seed_of_its_run(registry, tokenizer):
+    """The twin read the controls when the first run ended: by then they said something else."""
+    page = Page(registry)
+    asked = page.data(beside_untrained=True)
+
+    async def edit_meanwhile():
+        shown = {}
+        async for update in page.write(asked, SimpleNamespace(session_hash="one")):
+            asked[page.layout.prompt] = "Something else entirely"
+            shown |= update
+        return shown
+
+    shown = run_async(edit_meanwhile())
+    twin = TinyRegistry({})
+    source = runs_module.random_source(WIDE, 123)
+    with twin.borrow(source) as model:
+        twin.models["twin"] = model
+        expected = alone(twin, tokenizer, source="twin").text
+    assert shown[page.layout.output] == alone(registry, tokenizer).text
+    assert shown[page.layout.untrained_output] == expected
+    assert config_of(source) == WIDE
 
 
-def test_a_mistake_in_the_prompt_leaves_the_chosen_model(registry, tokenizer):
-    memory = generation.RunMemory(loaded="storyteller")
-    with pytest.raises(ValueError, match="empty"):
-        next(generation.stream(registry, tokenizer, "", OPTIONS, "cpu", "book-124M", before=memory))
-    assert after_failure(memory, Halt(), "book-124M")[-1] == "book-124M"
+def test_stop_in_the_first_run_starts_no_untrained_twin(registry):
+    page = Page(registry)
+
+    async def stop_it():
+        shown = {}
+        async for update in page.updates(beside_untrained=True):
+            page.runs.stop("one")
+            shown |= update
+        return shown
+
+    assert not run_async(stop_it())[page.layout.untrained_output]
 
 
-def test_the_memory_says_what_is_loading_and_then_what_is_loaded(registry, tokenizer):
-    updates = [
-        memory._replace(steps=())
-        for *_, memory in generation.stream(
-            registry, tokenizer, "Hello", OPTIONS, "cpu", "storyteller"
-        )
-    ]
-    assert updates[0] == (3, "storyteller", "", True, ())
-    assert set(updates[1:-1]) == {(3, "", "storyteller", True, ())}
-    assert updates[-1] == (3, "", "storyteller", False, ())
+# The endpoint
 
 
-def test_a_run_stopped_while_its_model_loads_shows_no_tokens_of_the_run_before(registry, tokenizer):
-    """The memory of the stopped run went on into the next, with its tokens."""
-    *_, run = continue_text(registry.models["storyteller"], tokenizer, "x", OPTIONS, "cpu")
-    before = generation.RunMemory(1, "", "storyteller", True, tuple(run.steps))
-    updates = generation.stream(
-        registry, tokenizer, "Hello", OPTIONS, "cpu", "storyteller", before=before
+def test_the_endpoint_streams_by_keyword_and_ends_with_the_text(url, registry, tokenizer):
+    job = Client(url, verbose=False).submit(
+        prompt="Hello", max_new_tokens=12, temperature=1.0, seed=3, api_name="/generate"
     )
-    *_, loading = next(updates)
-    updates.close()
-    assert chips_after_stop(loading, lambda steps: token_chips(steps, tokenizer)) == ""
-    assert 'class="chip"' in chips_after_stop(before, lambda s: token_chips(s, tokenizer))
-    ended = before._replace(running=False)
-    assert chips_after_stop(ended, token_chips) == gr.skip()
+    text, statistics = job.result()
+    assert text == alone(registry, tokenizer).text
+    assert "12 of 12 tokens" in statistics
+    assert all(isinstance(value, str) for output in job.outputs() for value in output)
 
 
-def test_the_memory_holds_the_tokens_of_the_text_beside_it_for_a_run_that_is_stopped(
-    registry, tokenizer
+def test_the_endpoint_needs_only_a_prompt_and_takes_a_precision_by_position(url):
+    client = Client(url, verbose=False)
+    assert "seed" in client.predict(prompt="Hello", max_new_tokens=2, api_name="/generate")[1]
+    positional = ("Hello", 3, "cpu", 0, 0, 1, 1, "storyteller", "float16")
+    assert "on cpu, float16" in client.predict(*positional, api_name="/generate")[1]
+
+
+def test_the_endpoint_is_typed_and_described(url):
+    """Its results were called value_19 and value_304, after component ids."""
+    info = Client(url, verbose=False).view_api(return_format="dict")["named_endpoints"]["/generate"]
+    types = {p["parameter_name"]: p["python_type"]["type"] for p in info["parameters"]}
+    assert types["prompt"] == "str"
+    assert types["max_new_tokens"] == "int"
+    assert types["temperature"] == "float"
+    assert [r["python_type"]["type"] for r in info["returns"]] == ["str", "str"]
+    assert not any(r["label"].startswith("value_") for r in info["returns"])
+    assert info["description"].startswith("Continues a prompt")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"prompt": ""}, "The prompt is empty: write at least one character"),
+        ({"prompt": "a", "max_new_tokens": None}, "max_new_tokens is None"),
+        ({"prompt": "a", "temperature": "hot"}, "temperature is 'hot'"),
+        ({"prompt": "a", "max_new_tokens": 2.5}, "max_new_tokens is 2.5"),
+        ({"prompt": "a", "precision": "int3"}, "precision is 'int3'"),
+    ],
+)
+def test_the_endpoint_shows_a_callers_mistake_as_one_line(url, asked, message, capfd):
+    with pytest.raises(Exception, match=message):
+        Client(url, verbose=False).predict(**asked, api_name="/generate")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_missing_device_is_told_with_what_is_used_instead(url):
+    """gradio refused it with a line of its own: the sentence could not be reached."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    asked = {"prompt": "Hello", "max_new_tokens": 2, "device": "cuda"}
+    told = Client(url, verbose=False).predict(**asked, api_name="/generate")[1]
+    assert "no cuda device: the CPU is used instead" in told
+    assert "on cpu" in told
+
+
+def test_a_cancelled_job_frees_its_row_and_the_next_is_clean(url, registry):
+    client = Client(url, verbose=False)
+    scheduler = runs_module.scheduler_for(registry.models["storyteller"])
+    asked = {"prompt": "Hello", "seed": 1, "api_name": "/generate"}
+    job = client.submit(max_new_tokens=500, **asked)
+    until(lambda: any("tokens/s" in output[1] for output in job.outputs()))
+    job.cancel()
+    until(lambda: scheduler.running == 0)
+    assert "500 of 500 tokens" not in job.outputs()[-1][1]
+    assert "3 of 3 tokens" in client.predict(max_new_tokens=3, **asked)[1]
+
+
+def test_thirty_visitors_at_once_are_all_served_with_the_text_of_each_alone(
+    url, registry, tokenizer
 ):
-    """After Stop the text stayed without its tokens: only a run that ended showed them."""
-    updates = generation.stream(registry, tokenizer, "Hello", OPTIONS, "cpu", "storyteller")
-    lengths = []
-    for text, _, chips, memory in updates:
-        if memory.running:
-            assert not chips
-            written = b"".join(tokenizer.token_bytes(step.token_id) for step in memory.steps)
-            assert written.decode(errors="ignore").startswith(text.rstrip("\ufffd"))
-            lengths.append(len(memory.steps))
-    assert lengths[:3] == [0, 0, 1]
-    assert lengths == sorted(lengths)
+    """Seventeen of thirty were served, in turn; thirteen met "Queue is full"."""
+    with ThreadPoolExecutor(30) as pool:
+        clients = list(pool.map(lambda _: Client(url, verbose=False), range(30)))
+        start = threading.Barrier(30)
+
+        def write(seed):
+            start.wait(60)
+            return clients[seed].predict(
+                prompt=f"Visitor {seed % 5} said", max_new_tokens=20, temperature=1.0, seed=seed,
+                precision="float32", api_name="/generate",
+            )  # fmt: skip
+
+        texts = [text for text, _ in pool.map(write, range(30))]
+    for seed, text in enumerate(texts):
+        options = SamplingOptions(max_new_tokens=20, seed=seed)
+        assert text == alone(registry, tokenizer, f"Visitor {seed % 5} said", options).text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -46,10 +47,12 @@ def browser():  # type: ignore[no-untyped-def]
         launched.close()
 
 
-@pytest.fixture
-def page(browser, app_url):  # type: ignore[no-untyped-def]
-    """A fresh page on the app that, at its end, had no console error and met no other host."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+@contextmanager
+def watched_page(browser, url, **context_options):  # type: ignore[no-untyped-def]
+    """A fresh page on `url` that, at its end, had no console error and met no other host."""
+    context = browser.new_context(
+        **{"viewport": {"width": 1280, "height": 1000}, **context_options}
+    )
     tab = context.new_page()
     problems: list[str] = []
     tab.on("pageerror", lambda error: problems.append(f"page error: {error}"))
@@ -63,12 +66,19 @@ def page(browser, app_url):  # type: ignore[no-untyped-def]
         "request",
         lambda request: (
             problems.append(f"other host: {request.url}")
-            if not request.url.startswith((app_url, "data:", "blob:"))
+            if not request.url.startswith((url, "data:", "blob:"))
             else None
         ),
     )
-    tab.goto(app_url)
+    tab.goto(url)
     tab.wait_for_selector("#gen-prompt")
     yield tab
     context.close()
     assert problems == []
+
+
+@pytest.fixture
+def page(browser, app_url):  # type: ignore[no-untyped-def]
+    """A fresh, watched page on the app."""
+    with watched_page(browser, app_url) as tab:
+        yield tab

@@ -1,132 +1,116 @@
-"""One visitor's continuation as it is written: its text, its tokens, its measurements."""
+"""One run's continuation as it is written: its text, its tokens as chips, its measurements."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from html import escape
 
-from gpt.generate import Step, generate, plan
-from gpt.model import GPTModel
-from gpt.sampling import SamplingOptions
+from gpt.generate import Step
 from gpt.tokenizer import Tokenizer
-from gpt.ui.parts.chips import Chip, chips_html, token_title
+from gpt.ui.parts.chips import Chip, chip_html
 from gpt.ui.parts.numbers import percent, seconds, significant
 
-MAX_PROMPT_CHARACTERS = 50_000
-STOPPED = {
-    "max_new_tokens": "reached the number of tokens asked for",
+ENDED = {
+    "max_new_tokens": "stopped at your limit of {limit:,} tokens",
     "stop_id": "the model wrote its end-of-text token",
 }
 
 
-@dataclass
 class Continuation:
-    """What one run has written so far, and what it measured; times are of the engine alone."""
+    """What one run has written so far: text and chips of the same steps, both only ever longer.
 
-    plan_notes: list[str]
-    device: str
-    steps: list[Step] = field(default_factory=list)
-    text: str = ""
-    engine_seconds: float = 0.0
-    first_token_seconds: float = 0.0
+    `where` and `notes` are told beside it: device and precision; what a visitor should know.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, limit: int, where: str, notes: Sequence[str] = ()
+    ) -> None:
+        self.steps: list[Step] = []
+        self.text = ""
+        self.chips = ""  # HTML
+        self.stopped = False  # by the visitor
+        self._tokenizer, self._limit, self._where, self._notes = tokenizer, limit, where, notes
+        self._decoder = tokenizer.stream()
+        self._first_seconds = self._seconds = 0.0
+
+    def add(self, seconds: float, step: Step) -> None:
+        """One more step, which arrived so many seconds after the model began."""
+        position = len(self.steps)
+        self.chips += chip_html(position, token_chip(self._tokenizer, step, position))
+        self.steps.append(step)
+        if step.stop != "stop_id":
+            self.text += self._decoder.push(step.token_id)
+        if step.stop is not None:
+            self.text += self._decoder.finish()
+        self._seconds = seconds
+        self._first_seconds = self._first_seconds or seconds
+
+    def stop(self) -> None:
+        """Ends it where it is, as the visitor wants."""
+        self.stopped = True
+        self.text += self._decoder.finish()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last step is there."""
+        return bool(self.steps) and self.steps[-1].stop is not None
 
     @property
     def tokens_per_second(self) -> float:
         """Rate after the first token, whose time is mostly the reading of the prompt."""
-        later = self.engine_seconds - self.first_token_seconds
+        later = self._seconds - self._first_seconds
         return (len(self.steps) - 1) / later if later > 0 else 0.0
 
+    def statistics(self) -> str:
+        """One line of measurements; empty before the first token."""
+        if not self.steps:
+            return ""
+        last, count = self.steps[-1], len(self.steps)
+        parts = [
+            f"{count:,} of {self._limit:,} tokens",
+            f"{significant(self.tokens_per_second)} tokens/s" if count > 1 else "",
+            f"first token after {seconds(self._first_seconds)}",
+            f"{last.context_tokens:,} tokens of context",
+            f"seed {last.seed}",
+            f"on {self._where}",
+            ENDED[last.stop].format(limit=self._limit) if last.stop else "",
+            f"stopped by you after {count:,} tokens" if self.stopped else "",
+        ]
+        return " · ".join(part for part in parts if part)
 
-def continue_text(
-    model: GPTModel, tokenizer: Tokenizer, prompt: str, options: SamplingOptions, device: str
-) -> Iterator[Continuation]:
-    """The same growing Continuation before the first token and after each one.
+    def told(self) -> str:
+        """The statistics and a line for each note, as plain text."""
+        return "\n".join([self.statistics(), *self._notes])
 
-    Raises ValueError if the prompt is empty, too long to read, or outside the vocabulary.
-    """
-    ids = tokenizer.encode(checked_prompt(prompt))
-    options = options.with_seed()
-    run = Continuation(plan(model.cfg, len(ids), options.max_new_tokens).notes(), device)
-    steps = generate(model, ids, options, stop_id=tokenizer.end_of_text_id)
-    yield run
-    decoder = tokenizer.stream()
-    while True:
-        started = time.perf_counter()
-        step = next(steps, None)
-        took = time.perf_counter() - started
-        if step is None:
-            break
-        run.steps.append(step)
-        run.engine_seconds += took
-        run.first_token_seconds = run.first_token_seconds or took
-        if step.stop != "stop_id":
-            run.text += decoder.push(step.token_id)
-        if step.stop is not None:
-            run.text += decoder.finish()
-        yield run
+    def told_html(self) -> str:
+        """The statistics and a line for each note, as HTML."""
+        line = self.statistics() or ("Stopped before the first token." if self.stopped else "")
+        notes = "".join(f'<p class="note">{escape(note)}</p>' for note in self._notes)
+        return f'<p class="stats">{escape(line)}</p>{notes}'
 
 
-def checked_prompt(prompt: str) -> str:
-    """`prompt` itself. Raises ValueError if it is empty or longer than the page accepts."""
-    if not prompt:
-        raise ValueError("The prompt is empty: write at least one character.")
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
-        raise ValueError(
-            f"The prompt has {len(prompt):,} characters: "
-            f"use at most {MAX_PROMPT_CHARACTERS:,}, of which the newest tokens are read."
-        )
-    return prompt
+def token_chip(tokenizer: Tokenizer, step: Step, position: int) -> Chip:
+    """A new token, shaded by its probability, with what else could have come."""
+    known = step.token_id < tokenizer.vocab_size
+    raw = tokenizer.token_bytes(step.token_id) if known else b""
+    others = [c for c in step.candidates if c.token_id != step.token_id]
+    how = "the likeliest" if step.uniform is None else f"drawn at u = {step.uniform:.4f}"
+    lines = [
+        f"{display(tokenizer, step.token_id)}  {percent(step.probability)}, {how}",
+        "Instead: "
+        + ", ".join(f"{display(tokenizer, c.token_id)} {percent(c.probability)}" for c in others),
+        f"new token {position}, id {step.token_id:,}, bytes {raw[:16].hex(' ')}",
+    ]
+    return Chip(
+        label=display(tokenizer, step.token_id),
+        title="\n".join(lines if others else [lines[0], "Nothing else was possible.", lines[2]]),
+        shade=step.probability,
+        special=step.token_id == tokenizer.end_of_text_id,
+    )
 
 
-def token_chips(steps: Sequence[Step], tokenizer: Tokenizer) -> str:
-    """The new tokens as chips shaded by probability, each with what else could have come."""
-    chips = []
-    for position, step in enumerate(steps):
-        known = step.token_id < tokenizer.vocab_size
-        raw = tokenizer.token_bytes(step.token_id) if known else b""
-        others = ", ".join(
-            f"{_display(tokenizer, c.token_id)} {percent(c.probability)}"
-            for c in step.candidates[:5]
-        )
-        drawn = "greedy" if step.uniform is None else f"drawn at {step.uniform:.4f}"
-        extra = f"probability {percent(step.probability)}, {drawn}; best: {others}"
-        chips.append(
-            Chip(
-                label=_display(tokenizer, step.token_id),
-                title=token_title(position, step.token_id, raw, extra),
-                shade=step.probability,
-                special=step.token_id == tokenizer.end_of_text_id,
-            )
-        )
-    if not chips:
-        return ""
-    hint = "Each new token, darker the more probable it was; hover or focus one for the others."
-    return f'<p class="hint">{hint}</p>{chips_html(chips, label="New tokens")}'
-
-
-def _display(tokenizer: Tokenizer, token_id: int) -> str:
+def display(tokenizer: Tokenizer, token_id: int) -> str:
+    """A token as shown; an id beyond the tokenizer's vocabulary as ⟨id⟩."""
     if token_id >= tokenizer.vocab_size:
         return f"⟨{token_id}⟩"
     return tokenizer.piece(token_id).display
-
-
-def stats_html(run: Continuation, total_tokens: int) -> str:
-    """One line of measurements, and a note for each thing that a visitor should know."""
-    parts = []
-    if run.steps:
-        last = run.steps[-1]
-        rate = f"{significant(run.tokens_per_second)} tokens/s" if len(run.steps) > 1 else ""
-        parts = [
-            f"{len(run.steps):,} of {total_tokens:,} tokens",
-            rate,
-            f"first token after {seconds(run.first_token_seconds)}",
-            f"{last.context_tokens:,} tokens of context",
-            f"seed {last.seed}",
-            f"on {run.device}",
-            f"ended: {STOPPED[last.stop]}" if last.stop else "",
-        ]
-    line = " · ".join(escape(part) for part in parts if part)
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in run.plan_notes)
-    return f'<p class="stats">{line}</p>{notes}'

@@ -2,118 +2,36 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import dataclass
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
-from gpt.checkpoints.precision_record import default_precision
-from gpt.checkpoints.sources import random_source
-from gpt.engine.machine import usable_device
-from gpt.generate import Step
-from gpt.sampling import SamplingOptions
-from gpt.serving.all_cores import each_on_all_cores
 from gpt.serving.registry import Registry
-from gpt.tokenizer import Tokenizer
-from gpt.ui.generation.continuation import (
-    Continuation,
-    checked_prompt,
-    continue_text,
-    stats_html,
-    token_chips,
-)
-from gpt.ui.generation.controls import (
+from gpt.ui.generation.borrowed_gpu import borrowed_row, steps_on_gpu
+from gpt.ui.generation.endpoint import endpoint
+from gpt.ui.generation.layout import Layout
+from gpt.ui.generation.run import Stage, Wish, Writing, local_row, untrained, wish
+from gpt.ui.generation.settings import (
     AUTO,
-    DRAW_A_SEED,
-    MAX_NEW_TOKENS,
-    GenerationControls,
+    DEFAULTS,
+    Example,
+    model_note,
+    precision_note,
+    sampling_options,
 )
-from gpt.ui.generation.events import Halt, wire
 from gpt.ui.parts.errors import one_line_errors
 
-UNTRAINED_SEED = 123  # the book's
-UPDATE_SECONDS = 0.06  # each update takes some time from a fast model
-
-
-class RunMemory(NamedTuple):
-    """What this visitor's page remembers of its last run."""
-
-    seed: int = 0
-    loading: str = ""  # the model being fetched; stays set if fetching failed
-    loaded: str = ""  # the last model that was there
-    running: bool = False  # not ended by itself; stays set if the run was stopped
-    steps: tuple[Step, ...] = ()  # so far, while it runs: the tokens of what Stop leaves
-
-
-Update = tuple[str, str, str, RunMemory]  # text, statistics, chips, memory
-
-
-def stream(
-    registry: Registry,
-    tokenizer: Tokenizer,
-    prompt: str,
-    options: SamplingOptions,
-    device: str,
-    source: str,
-    on_stage: Callable[[float, str], None] | None = None,
-    precision: str = AUTO,
-    before: RunMemory = RunMemory(),  # noqa: B008
-) -> Iterator[Update]:
-    """What the page shows so far: the first token at once, then an update every 60 ms.
-
-    Closing the iterator, as Stop and a closed browser tab do, ends this run and no other.
-    """
-    checked_prompt(prompt)  # before a model is loaded for nothing
-    device, missing = usable_device(device)
-    precision = default_precision(source, device) if precision == AUTO else precision
-    options = options.with_seed()
-    assert options.seed is not None
-    memory = before._replace(seed=options.seed, loading=source, running=True, steps=())
-    yield "", f'<p class="stats">{escape(f"Loading {source} …")}</p>', "", memory
-    with registry.borrow(source, device, precision, on_stage) as model:
-        run = None
-        memory = RunMemory(options.seed, loaded=source, running=True)
-        steps = continue_text(model, tokenizer, prompt, options, f"{device}, {precision}")
-        updates = _updates(steps)
-        for run in each_on_all_cores(updates) if device == "cpu" else updates:
-            if missing and not run.steps:
-                run.plan_notes.append(missing)
-            so_far = memory._replace(steps=tuple(run.steps))
-            yield run.text, stats_html(run, options.max_new_tokens), "", so_far
-    assert run is not None
-    stats = stats_html(run, options.max_new_tokens)
-    yield run.text, stats, token_chips(run.steps, tokenizer), memory._replace(running=False)
-
-
-def _updates(runs: Iterator[Continuation]) -> Iterator[Continuation]:
-    """Of a growing run what the page is sent: its start, its first token, then every 60 ms."""
-    sent = time.perf_counter()
-    for run in runs:
-        now = time.perf_counter()
-        if len(run.steps) <= 1 or now - sent >= UPDATE_SECONDS:
-            yield run
-            sent = time.perf_counter()  # after others had their turn
-
-
-def sampling_options(
-    max_new_tokens: float, temperature: float, top_k: float | None, top_p: float, seed: float | None
-) -> SamplingOptions:
-    """The options that the controls mean: top-k 0 or empty is off, seed -1 or empty draws one.
-
-    Raises ValueError if a number is impossible; the browser's limits are not trusted.
-    """
-    if max_new_tokens > MAX_NEW_TOKENS:
-        raise ValueError(f"max_new_tokens is {max_new_tokens:,.0f}: use at most {MAX_NEW_TOKENS}.")
-    return SamplingOptions(
-        max_new_tokens=int(max_new_tokens),
-        temperature=float(temperature),
-        top_k=int(top_k) if top_k else None,
-        top_p=float(top_p),
-        seed=None if seed is None or seed == DRAW_A_SEED else int(seed),
-    )
+_AT_ONCE: dict[str, Any] = {
+    "api_visibility": "private",
+    "queue": False,
+    "show_progress": "hidden",
+}  # nothing is computed
 
 
 @dataclass(frozen=True)
@@ -121,119 +39,181 @@ class GenerationTab:
     """What other parts of the page connect to."""
 
     model: gr.Dropdown
+    left: Callable[[gr.Request], Any]  # for `unload`: ends the run of a page that was closed
+
+
+class Runs:
+    """The runs that go on, of all visitors, by the session that asked for them."""
+
+    def __init__(self, registry: Registry, on_gpu: Callable[[Any], Any] | None) -> None:
+        self.registry = registry
+        self._on_gpu = on_gpu and on_gpu(steps_on_gpu)
+        self._writing: set[Writing] = set()
+        self._of: dict[str, list[Writing]] = defaultdict(list)
+        self._claimed: set[str] = set()
+
+    @contextmanager
+    def claim(self, session: str) -> Iterator[bool]:
+        """Whether this page has no run yet; until the end of the block no other one has it."""
+        free = session not in self._claimed
+        self._claimed.add(session)
+        try:
+            yield free
+        finally:
+            if free:
+                self._claimed.discard(session)
+
+    def stop(self, session: str) -> None:
+        """Every run of the session ends where it is."""
+        for run in list(self._of.get(session, ())):
+            run.stop()
+
+    def _begin(self, asked: Wish, on_stage: Stage) -> AbstractContextManager[Any]:
+        if self._on_gpu and asked.device == "cuda":
+            return borrowed_row(self._on_gpu, asked, on_stage)
+        return local_row(self.registry, asked, on_stage)
+
+    async def write(
+        self,
+        prompt: Any,
+        values: Mapping[str, Any],
+        source: str,
+        device: str,
+        precision: str,
+        request: gr.Request | None,
+        beside_untrained: bool = False,
+    ) -> AsyncIterator[Writing]:
+        """The run that goes on, at each update; a second one follows, of the untrained twin.
+
+        Raises ValueError if the run cannot be had.
+        """
+        asked = await asyncio.to_thread(
+            wish, self.registry, prompt, sampling_options(values), source, device, precision
+        )
+        wishes = [asked, untrained(self.registry, asked)] if beside_untrained else [asked]
+        session = (request.session_hash if request else "") or ""
+        for one in wishes:
+            run = Writing(one, self._begin)
+            self._of[session].append(run)
+            try:
+                async with aclosing(run.updates(self._writing)) as updates:
+                    async for _ in updates:
+                        yield run
+            finally:
+                self._of[session].remove(run)
+                if not self._of[session]:
+                    del self._of[session]
+            if run.stopped:
+                return
 
 
 def build(
     registry: Registry,
-    tokenizer: Tokenizer,
     default_source: str = "storyteller",
     default_device: str = "cpu",
-    on_gpu: Callable[[Any], Any] = lambda handler: handler,
+    on_gpu: Callable[[Any], Any] | None = None,
 ) -> GenerationTab:
-    """Lay out the tab and wire its events; `on_gpu` decorates what runs on a borrowed GPU."""
-    controls = GenerationControls(registry, default_source, default_device)
-    run = _runner(registry, tokenizer, on_gpu)
-    memory = gr.State(RunMemory(loaded=default_source))
-    wire(
-        controls,
-        memory,
-        _text_handler(run, default_source),
-        _untrained_handler(run, registry),
-        lambda steps: token_chips(steps, tokenizer),
-    )
-    return GenerationTab(controls.model)
-
-
-def _runner(
-    registry: Registry, tokenizer: Tokenizer, on_gpu: Callable[[Any], Any]
-) -> Callable[..., Iterator[Update]]:
-    """`stream` here or on a borrowed GPU; it takes a device, a gr.Progress and what follows."""
-
-    def run_here(
-        prompt: str,
-        options: SamplingOptions,
-        device: str,
-        source: str,
-        precision: str,
-        before: RunMemory,
-        progress: gr.Progress | None = None,
-    ) -> Iterator[Update]:
-        stage = None if progress is None else lambda fraction, text: progress(fraction, desc=text)
-        yield from stream(
-            registry, tokenizer, prompt, options, device, source, stage, precision, before
+    """Lay out the tab and wire its events; `on_gpu`, if any, decorates what borrows a GPU."""
+    layout = Layout(registry, default_source, default_device)
+    runs = Runs(registry, on_gpu)
+    loaded = gr.State(default_source)  # the last model that wrote something
+    # The scheduler has the waiting line, which knows everyone's place: gradio needs none.
+    writing = {"concurrency_id": "writing", "concurrency_limit": None}
+    starts = [(None, [layout.run.click, layout.prompt.submit])]
+    starts += [(example, [button.click]) for button, example in layout.examples]
+    for example, events in starts:
+        gr.on(
+            events,
+            one_line_errors(_writer(layout, runs, loaded, example)),
+            layout.inputs | {loaded},
+            layout.outputs | {loaded},
+            api_visibility="private",
+            trigger_mode="multiple",
+            show_progress="hidden",
+            preprocess=False,  # an emptied field would be a traceback: our own checks say a line
+            **writing,
         )
 
-    run_on_gpu = on_gpu(run_here)
+    async def stop(request: gr.Request) -> None:
+        runs.stop(request.session_hash or "")
 
-    def run(device: str, progress: gr.Progress, *args: Any) -> Iterator[Update]:
-        # A borrowed GPU belongs to another process, which a progress bar here cannot follow.
-        on_cuda = device.startswith("cuda")
-        yield from run_on_gpu(*args) if on_cuda else run_here(*args, progress)
-
-    return run
-
-
-def _text_handler(run: Callable[..., Iterator[Update]], default_source: str) -> Any:
-    """What Generate runs, and the endpoint `/generate` with its names and defaults."""
-
-    @one_line_errors
-    def generate_text(
-        prompt: str,
-        max_new_tokens: float = 120,
-        device: str = "cpu",
-        temperature: float = 0.8,
-        top_k: float | None = 0,
-        top_p: float = 1.0,
-        seed: float | None = DRAW_A_SEED,
-        model: str = default_source,
-        precision: str = AUTO,
-        memory: RunMemory = RunMemory(),  # noqa: B008
-        halt: Halt = Halt(),  # noqa: B008
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Iterator[Update]:
-        memory = RunMemory(*memory)
-        try:
-            options = sampling_options(max_new_tokens, temperature, top_k, top_p, seed)
-            args = (prompt, options, device, model, precision, memory)
-            for update in run(device, progress, *args):
-                if halt.pressed:
-                    return
-                memory = update[-1]
-                yield update
-        except Exception:
-            yield gr.skip(), gr.skip(), gr.skip(), memory._replace(running=False, steps=())
-            raise
-
-    return generate_text
+    layout.stop.click(stop, **_AT_ONCE)
+    gr.api(endpoint(runs.write, default_source), api_name="generate", **writing)
+    _follow(layout)
+    return GenerationTab(layout.model, stop)
 
 
-def _untrained_handler(run: Callable[..., Iterator[Update]], registry: Registry) -> Any:
-    """What runs after that: the same again by a model of the same shape that knows nothing."""
+def _writer(layout: Layout, runs: Runs, loaded: gr.State, example: Example | None) -> Any:
+    """The handler of Generate, of Shift + Enter and, with its example, of an example's button."""
 
-    @one_line_errors
-    def generate_untrained(
-        wanted: bool,
-        prompt: str,
-        max_new_tokens: float,
-        temperature: float,
-        top_k: float | None,
-        top_p: float,
-        memory: RunMemory,
-        device: str,
-        model: str,
-        halt: Halt,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Iterator[tuple[Any, Any]]:
-        memory = RunMemory(*memory)
-        # Gradio calls a stopped run a success; one stopped in the queue was never running.
-        if memory.running or halt.pressed or not wanted:
-            return
-        options = sampling_options(max_new_tokens, temperature, top_k, top_p, memory.seed)
-        source = random_source(registry.config_of(model), UNTRAINED_SEED)
-        args = (prompt, options, device, source, AUTO, RunMemory())
-        for text, stats, _, _ in run(device, progress, *args):
-            if halt.pressed:
+    async def write(data: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        filled = layout.filled(example) if example else {}
+        data = {**data, **filled}
+        first = run = None
+        with runs.claim(request.session_hash or "") as claimed:
+            if not claimed:  # a key that is held down, or a second click: one run a page at a time
+                yield {layout.run: gr.skip()}  # gradio would empty all outputs without a yield
                 return
-            yield text, stats
+            updates = runs.write(
+                data[layout.prompt], layout.values(data), data[layout.model], data[layout.device],
+                data[layout.precision], request, data[layout.beside_untrained],
+            )  # fmt: skip
+            try:
+                async with aclosing(updates):
+                    async for run in updates:
+                        if first is None:
+                            first = run
+                            yield {**filled, **_busy(layout)}
+                        yield _shown(layout, run, run is first)
+            except Exception:
+                failed = run is not None and not run.written.steps  # to load, say
+                yield {**_idle(layout), **({layout.model: data[loaded]} if failed else {})}
+                raise
+            yield {**_idle(layout), loaded: data[layout.model]}
 
-    return generate_untrained
+    return write
+
+
+def _shown(layout: Layout, run: Writing, first: bool) -> dict[Any, Any]:
+    """What the page shows of a run; the untrained twin's, which is second, has no chips."""
+    written = run.written
+    told = f'<p class="stats">{escape(run.stage)}</p>' if run.stage else written.told_html()
+    if first:
+        return {layout.output: written.text, layout.stats: told, layout.tokens: written.chips}
+    return {layout.untrained_output: written.text, layout.untrained_stats: told}
+
+
+def _busy(layout: Layout) -> dict[Any, Any]:
+    return {
+        layout.run: gr.update(visible="hidden"),
+        layout.stop: gr.update(visible=True),
+        layout.untrained_output: "",
+        layout.untrained_stats: "",
+    }
+
+
+def _idle(layout: Layout) -> dict[Any, Any]:
+    return {layout.run: gr.update(visible=True), layout.stop: gr.update(visible="hidden")}
+
+
+def _follow(layout: Layout) -> None:
+    """Notes that follow the controls, and the reset."""
+    layout.model.change(model_note, layout.model, layout.note, **_AT_ONCE)
+    gr.on(
+        [layout.model.change, layout.precision.change, layout.device.change],
+        precision_note,
+        [layout.model, layout.precision, layout.device],
+        layout.precision_note,
+        **_AT_ONCE,
+    )
+    twin = [layout.untrained_output, layout.untrained_stats]
+    layout.beside_untrained.change(
+        lambda shown: [gr.update(visible=shown)] * 2, layout.beside_untrained, twin, **_AT_ONCE
+    )
+    settings = list(layout.settings.values())
+    layout.reset.click(
+        lambda: [*DEFAULTS.values(), AUTO, False],
+        None,
+        [*settings, layout.precision, layout.beside_untrained],
+        **_AT_ONCE,
+    )

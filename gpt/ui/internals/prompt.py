@@ -37,7 +37,7 @@ def prompt_chips(lab: Lab, state: State) -> str:
             shade = entry.surprisal / worst if worst > 0 else 0.0
         title = token_title(at, token_id, lab.raw(token_id), extra)
         chips.append(Chip(lab.piece(token_id), title, shade, lab.is_special(token_id)))
-    row = chips_html(chips, "tokens of the prompt", selected=state["position"], clickable=True)
+    row = chips_html(chips, "tokens of the prompt", selected=state["position"])
     return row + _legend(run, worst)
 
 

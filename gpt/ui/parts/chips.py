@@ -17,6 +17,47 @@ class Chip:
     special: bool = False
 
 
+# The script of a gr.HTML component whose html_template holds one row of `chip_html`. The row is one
+# Tab stop; arrow keys, Home and End move in it. The chip that has the focus, or was clicked or
+# tapped, is marked, and its tooltip is the text of PANEL, so that keyboards and fingers reach it.
+# `watch` runs after gradio has put the server's attributes back, at each update of the row.
+ROVING_JS = """
+const panel = () => document.querySelector('PANEL');
+let at = null, hint = null;
+const chips = () => [...element.querySelectorAll('.chip')];
+const mark = () => chips().forEach((chip, i) => {
+  chip.tabIndex = i === (at ?? 0) ? 0 : -1;
+  chip.classList.toggle('selected', i === at);
+});
+const choose = (i) => {
+  const chip = chips()[i];
+  if (!chip || !panel()) return;
+  if (at === null) hint = panel().textContent;
+  at = i;
+  mark();
+  if (panel().textContent !== chip.title) panel().textContent = chip.title;
+};
+const from = (event) => chips().indexOf(event.target.closest('.chip'));
+['click', 'focusin'].forEach((name) => element.addEventListener(name, (event) => {
+  if (from(event) >= 0) choose(from(event));
+}));
+element.addEventListener('keydown', (event) => {
+  const here = from(event), last = chips().length - 1;
+  const to = {ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: last}[event.key];
+  if (here < 0 || to === undefined) return;
+  event.preventDefault();
+  chips()[Math.min(Math.max(to, 0), last)].focus();
+});
+watch('value', () => {
+  if (at !== null && !chips()[at]) {
+    at = null;
+    if (panel()) panel().textContent = hint;
+  }
+  mark();
+});
+"""
+
+
 def token_title(position: int, token_id: int, raw: bytes, extra: str = "") -> str:
     """The tooltip of a token: position (from 0), id, bytes, and what else is known."""
     hexes = raw.hex(" ") if len(raw) <= 16 else raw[:16].hex(" ") + " …"
@@ -24,21 +65,23 @@ def token_title(position: int, token_id: int, raw: bytes, extra: str = "") -> st
     return f"{text}, {extra}" if extra else text
 
 
-def chips_html(
-    chips: Sequence[Chip], label: str, selected: int | None = None, clickable: bool = False
-) -> str:
-    """The chips in reading order as HTML; `data-position` is the key, `label` names the group."""
-    tag = "button" if clickable else "span"
+def chip_html(position: int, chip: Chip, attributes: str = 'type="button" tabindex="-1"') -> str:
+    """One chip as a button; `data-position` is its key."""
+    classes = "chip special" if chip.special else "chip"
+    shade = "" if chip.shade is None else f' style="--shade:{min(max(chip.shade, 0), 1):.3f}"'
+    return (
+        f'<button class="{classes}" data-position="{position}" title="{escape(chip.title)}"'
+        f"{shade} {attributes}><bdi>{escape(chip.label)}</bdi></button>"
+    )
+
+
+def chips_html(chips: Sequence[Chip], label: str, selected: int | None = None) -> str:
+    """The chips in reading order as HTML, the selected one pressed; `label` names the group."""
     boxes = []
     for position, chip in enumerate(chips):
-        classes = "chip" + (" special" if chip.special else "")
-        classes += " selected" if position == selected else ""
-        shade = "" if chip.shade is None else f' style="--shade:{min(max(chip.shade, 0), 1):.3f}"'
-        focus = ' tabindex="0"'
-        if clickable:
-            focus = f' type="button" aria-pressed="{str(position == selected).lower()}"'
-        boxes.append(
-            f'<{tag} class="{classes}" data-position="{position}" title="{escape(chip.title)}"'
-            f"{shade}{focus}><bdi>{escape(chip.label)}</bdi></{tag}>"
-        )
+        pressed = str(position == selected).lower()
+        box = chip_html(position, chip, f'type="button" aria-pressed="{pressed}"')
+        if position == selected:
+            box = box.replace('class="chip', 'class="chip selected', 1)
+        boxes.append(box)
     return f'<div class="chips" role="group" aria-label="{escape(label)}">{"".join(boxes)}</div>'

@@ -1,0 +1,48 @@
+"""The endpoint /generate: a prompt and settings in, the growing text and its statistics out."""
+
+# No `from __future__ import annotations`: gr.api reads the return type as an object.
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import gradio as gr
+
+from gpt.ui.generation.settings import AUTO, DEFAULTS
+from gpt.ui.parts.errors import one_line_errors
+
+Updates = Callable[..., AsyncIterator[Any]]  # what `tab.build` gives: of Continuations
+
+
+def endpoint(updates: Updates, default_source: str) -> Callable[..., Any]:
+    """The handler of /generate over `updates`; its names, defaults and docstring are public."""
+
+    @one_line_errors
+    async def generate(
+        prompt: str,
+        max_new_tokens: int = DEFAULTS["max_new_tokens"],
+        device: str = "cpu",
+        temperature: float = DEFAULTS["temperature"],
+        top_k: int | None = DEFAULTS["top_k"],
+        top_p: float = DEFAULTS["top_p"],
+        seed: int | None = DEFAULTS["seed"],
+        model: str = default_source,
+        precision: str = AUTO,
+        min_p: float = DEFAULTS["min_p"],
+        request: gr.Request = None,
+    ) -> tuple[str, str]:
+        """Continues a prompt: streams the text written so far, without the prompt, and statistics.
+
+        Both are texts that grow; the last pair is the result. 0 turns top_k and min_p off, 1 top_p;
+        seed -1 draws one, which the statistics name.
+        """
+        values = {
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "min_p": min_p,
+            "seed": seed,
+        }
+        async for run in updates(prompt, values, model, device, precision, request):
+            yield run.written.text, run.written.told()
+
+    return generate

@@ -1,0 +1,167 @@
+"""The components of the Generation tab in the order in which a phone shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from gpt.engine import PRECISIONS
+from gpt.engine.machine import available_devices
+from gpt.serving.registry import Registry
+from gpt.ui.generation.settings import (
+    AUTO,
+    DEFAULTS,
+    EXAMPLES,
+    SETTINGS,
+    Example,
+    model_note,
+    precision_note,
+)
+from gpt.ui.parts.chips import ROVING_JS
+
+CHIPS_HINT = "Darker: the model was surer. Choose a token to see what else could have come."
+# Generate and Stop take each other's place: the one that appears takes the focus of the one that
+# goes, else the keyboard would start again at the top of the page.
+FOCUS_JS = """
+const find = (id) => document.getElementById(id);
+new MutationObserver(() => {
+  const [run, stop] = [find('gen-run'), find('gen-stop')], at = document.activeElement;
+  if (!run || !stop || (at !== run && at !== stop)) return;
+  const shown = [run, stop].find((button) => button.checkVisibility());
+  if (shown && shown !== at) shown.focus();
+}).observe(element.closest('#gen-buttons'), {attributes: true, childList: true, subtree: true});
+"""
+
+
+class Layout:
+    """Every component of the tab, by name; `settings` by the name of the setting."""
+
+    def __init__(self, registry: Registry, default_source: str, default_device: str) -> None:
+        with gr.Row():
+            with gr.Column(scale=3, elem_id="gen-main"):
+                self._input(registry, default_source)
+                self._results(default_source)
+            with gr.Column(scale=2, min_width=280):
+                self._settings(default_source, default_device)
+        self.inputs = {
+            self.prompt, self.model, self.device, self.precision, self.beside_untrained,
+            *self.settings.values(),
+        }  # fmt: skip
+        self.written = [self.output, self.stats, self.tokens]
+        self.outputs = {
+            *self.written, self.run, self.stop, self.untrained_output, self.untrained_stats,
+            self.prompt, self.model, self.precision, *self.settings.values(),
+        }  # fmt: skip
+
+    def _input(self, registry: Registry, default_source: str) -> None:
+        self.model = gr.Dropdown(
+            [(source.label, source.name) for source in registry.sources()],
+            value=default_source,
+            label="Model",
+            elem_id="gen-model",
+            container=False,
+        )
+        self.prompt = gr.Textbox(
+            EXAMPLES[0].prompt,
+            lines=2,
+            max_lines=8,
+            label="Prompt",
+            elem_id="gen-prompt",
+        )
+        with gr.Row(elem_id="gen-buttons"):
+            self.run = gr.Button("Generate", variant="primary", elem_id="gen-run")
+            self.stop = gr.Button("Stop", variant="stop", visible="hidden", elem_id="gen-stop")
+            gr.HTML(visible="hidden", js_on_load=FOCUS_JS)
+        with gr.Row(elem_id="gen-examples"):
+            self.examples = [
+                (gr.Button(example.label, size="sm", min_width=60, scale=0), example)
+                for example in EXAMPLES
+            ]
+
+    def _results(self, default_source: str) -> None:
+        self.output = gr.Textbox(
+            label="Continuation",
+            lines=4,
+            max_lines=6,
+            elem_id="gen-output",
+            placeholder="Press Generate (or Shift + Enter in the prompt), or try an example, "
+            "which also changes the settings.",
+            buttons=["copy"],
+        )
+        self.tokens = gr.HTML(
+            "",
+            elem_id="gen-tokens",
+            padding=False,
+            html_template='<div id="gen-chips" class="chips" role="group" aria-label="New tokens">'
+            "${value}</div>",
+            js_on_load=ROVING_JS.replace("PANEL", "#gen-panel p"),
+        )
+        gr.HTML(
+            f'<p class="chip-panel" aria-live="polite">{CHIPS_HINT}</p>',
+            elem_id="gen-panel",
+            padding=False,
+        )
+        self.stats = gr.HTML(elem_id="gen-stats", padding=False)
+        self.note = gr.Markdown(
+            model_note(default_source), elem_id="gen-model-note", elem_classes="hint"
+        )
+        self.untrained_output = gr.Textbox(
+            label="The same model before training, same prompt and seed",
+            lines=4,
+            max_lines=20,
+            visible=False,
+            elem_id="gen-untrained-output",
+        )
+        self.untrained_stats = gr.HTML(visible=False, padding=False)
+
+    def _settings(self, default_source: str, default_device: str) -> None:
+        self.settings: dict[str, Any] = {}
+        for name, setting in SETTINGS.items():
+            if not setting.more:
+                self.settings[name] = setting.component(setting.default)
+        with gr.Accordion("More settings", open=False, elem_id="gen-more"):
+            for name, setting in SETTINGS.items():
+                if setting.more:
+                    self.settings[name] = setting.component(setting.default)
+            self.device = gr.Dropdown(
+                available_devices(),
+                value=default_device,
+                label="Device",
+                elem_id="gen-device",
+                info="Where the arithmetic is done; only what this machine has is offered.",
+            )
+            self.precision = gr.Dropdown(
+                [AUTO, *PRECISIONS],
+                value=AUTO,
+                label="Precision",
+                elem_id="gen-precision",
+                info="Number format of the weights. Smaller is faster and slightly less exact.",
+            )
+            self.precision_note = gr.Markdown(
+                precision_note(default_source, AUTO, default_device),
+                elem_id="gen-precision-note",
+                elem_classes="hint",
+            )
+        self.beside_untrained = gr.Checkbox(
+            False,
+            label="Compare with the same model before training",
+            elem_id="gen-untrained",
+            info="Then writes the same prompt and seed with random weights (seed 123).",
+        )
+        self.reset = gr.Button("Reset to defaults", size="sm", elem_id="gen-reset")
+
+    def values(self, data: Mapping[Any, Any]) -> dict[str, Any]:
+        """The settings by name in what an event has read of `inputs`."""
+        return {name: data[component] for name, component in self.settings.items()}
+
+    def filled(self, example: Example) -> dict[Any, Any]:
+        """The components with the values of an example."""
+        values = {**DEFAULTS, **example.settings}
+        return {
+            self.prompt: example.prompt,
+            self.model: example.source,
+            self.precision: example.precision,
+            **{component: values[name] for name, component in self.settings.items()},
+        }

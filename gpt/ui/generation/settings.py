@@ -1,0 +1,173 @@
+"""What a visitor chooses for a run, by name: each default, its component and its check once.
+
+A new setting is one entry here, its field in SamplingOptions, and its line in endpoint.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from gpt.checkpoints.precision_record import default_precision, recorded
+from gpt.sampling import SamplingOptions
+from gpt.ui.parts.numbers import percent, significant
+
+MAX_NEW_TOKENS = 500
+DRAW_A_SEED = -1
+AUTO = "auto"  # the precision that was measured to be the fastest at little cost
+UNTRAINED_NOTE = (
+    "These weights are random: nothing has been learned yet, so every token is about as likely "
+    "as any other and the text is nonsense. This is where the book's chapter 4 ends."
+)
+STORYTELLER_NOTE = (
+    "A small model trained from scratch on public-domain fairy tales. It has learned how they "
+    "sound and nothing else: expect fluent nonsense."
+)
+
+
+def number(value: Any) -> Any:
+    """5 for 5.0, which browsers do not tell apart; anything else as it is, for the check."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _length(value: Any) -> Any:
+    value = number(value)
+    if isinstance(value, int) and value > MAX_NEW_TOKENS:
+        raise ValueError(f"max_new_tokens is {value:,}: use at most {MAX_NEW_TOKENS}.")
+    return value
+
+
+def _or_none(off: int) -> Callable[[Any], Any]:
+    return lambda value: None if value is None or value == off else number(value)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting's default, the component of a value, and what that value means in the options."""
+
+    default: Any
+    component: Callable[[Any], gr.components.Component]
+    read: Callable[[Any], Any] = number
+    more: bool = True  # under "More settings"
+
+
+SETTINGS = {
+    "max_new_tokens": Setting(
+        120,
+        lambda value: gr.Slider(
+            1, MAX_NEW_TOKENS, value, step=1, label="Max new tokens", elem_id="gen-max-new-tokens",
+            info="How many tokens to write at most; one is about three quarters of a word.",
+        ),
+        _length,
+        more=False,
+    ),
+    "temperature": Setting(
+        0.8,
+        lambda value: gr.Slider(
+            0, 2, value, step=0.05, label="Temperature", elem_id="gen-temperature",
+            info="0: always the likeliest token. 1: the model's own odds. More: surprising.",
+        ),
+        more=False,
+    ),
+    "top_k": Setting(
+        0,
+        lambda value: gr.Number(
+            value, minimum=0, precision=0, label="Top-k", elem_id="gen-top-k",
+            info="Choose among the k likeliest tokens only; 0 is off.",
+        ),
+        _or_none(0),
+    ),
+    "top_p": Setting(
+        1,
+        lambda value: gr.Slider(
+            0.05, 1, value, step=0.01, label="Top-p", elem_id="gen-top-p",
+            info="Choose among the likeliest tokens that together reach p; 1 is off.",
+        ),
+    ),
+    "min_p": Setting(
+        0,
+        lambda value: gr.Slider(
+            0, 1, value, step=0.01, label="Min-p", elem_id="gen-min-p",
+            info="Leave out tokens with less than this share of the best one's odds; 0 is off.",
+        ),
+    ),
+    "seed": Setting(
+        DRAW_A_SEED,
+        # Not empty: gradio shows an empty number as 0.
+        lambda value: gr.Number(
+            value, minimum=DRAW_A_SEED, precision=0, label="Seed", elem_id="gen-seed",
+            info="Same seed, same text. -1: a new one each time, shown with the result.",
+        ),
+        _or_none(DRAW_A_SEED),
+    ),
+}  # fmt: skip
+DEFAULTS = {name: setting.default for name, setting in SETTINGS.items()}
+
+
+def sampling_options(values: Mapping[str, Any]) -> SamplingOptions:
+    """The options that the controls, or an API client's values, mean.
+
+    Raises ValueError if a value is impossible: a browser's own limits are not trusted.
+    """
+    return SamplingOptions(**{name: s.read(values[name]) for name, s in SETTINGS.items()})
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt with a model, one click away; settings that are not named get their defaults."""
+
+    label: str
+    prompt: str
+    source: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = AUTO
+
+
+STORY = {"seed": 7}
+EXAMPLES = (
+    Example("Once upon a time", "Once upon a time there was a king who", "storyteller", STORY),
+    Example("The wolf", "The wolf looked at the little girl and said,", "storyteller", STORY),
+    Example(
+        "A dragon · always the top word",
+        "The dragon",
+        "storyteller",
+        {**STORY, "max_new_tokens": 60, "temperature": 0},
+    ),
+    Example(
+        "The book's untrained model",
+        "Hello, I am",
+        "book-124M",
+        {"max_new_tokens": 6, "temperature": 0},
+        "float32",
+    ),
+)
+
+
+def model_note(source: str) -> str:
+    """One honest line about a model, before anything is generated with it."""
+    if source == "storyteller":
+        return STORYTELLER_NOTE
+    if source == "book-124M" or source.startswith("random"):
+        return UNTRAINED_NOTE
+    return ""
+
+
+def precision_note(source: str, precision: str = AUTO, device: str = "cpu") -> str:
+    """What the precision costs this model, as `python -m gpt compare` measured it."""
+    chosen = default_precision(source, device) if precision == AUTO else precision
+    start = f"Auto uses {chosen} here. " if precision == AUTO else ""
+    if chosen == "float32":
+        return f"{start}float32 is exact: the others are measured against it."
+    found = recorded(source)
+    if found is None or chosen not in found["precisions"]:
+        return f"{start}What {chosen} costs this model was not measured."
+    cost, exact = found["precisions"][chosen], found["precisions"]["float32"]
+    return (
+        f"{start}{chosen} has the same top token as float32 in {percent(cost['top1_agreement'])} "
+        f"of {cost['n_tokens']:,} held-out tokens; mean KL divergence "
+        f"{cost['mean_kl_nats']:.5f} nats, perplexity {significant(cost['perplexity'])} "
+        f"({significant(exact['perplexity'])})."
+    )
