@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,10 @@ def _read_pickled(path: Path) -> dict[str, Any]:
     try:
         try:
             data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # files older than torch 1.6 cannot be memory-mapped
+        except RuntimeError:
+            if zipfile.is_zipfile(path):  # damaged, or compressed, which torch's never are: a bomb
+                raise
+            # Files older than torch 1.6 cannot be memory-mapped.
             data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(

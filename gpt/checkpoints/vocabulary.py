@@ -11,7 +11,7 @@ from gpt.checkpoints.sources import is_named, path_of
 from gpt.checkpoints.tensors import read_json, read_text
 from gpt.tokenizer import END_OF_TEXT, Tokenizer
 
-_LARGEST_ID = 10_000_000
+_LARGEST_ID = 1_000_000
 _FILES = (
     "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json",
     "config.json",
@@ -60,7 +60,7 @@ def _of_folder(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Tokeni
     else:
         return _gpt2()  # a checkpoint of this package or of the book
     if not all(isinstance(i, int) and 0 <= i <= _LARGEST_ID for i in ids.values()):
-        raise _refused(folder, "an id in its vocabulary is no whole number from 0 on")
+        raise _refused(folder, f"an id is no whole number from 0 to {_LARGEST_ID:,}")
     if ids == _gpt2().ids and tuple(merges) == _gpt2().merges:
         return _gpt2()
     try:

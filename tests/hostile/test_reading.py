@@ -5,6 +5,7 @@ import os
 import re
 import time
 import warnings
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -99,6 +100,17 @@ def noise(seed):
     return alone("noise.pth", b"\x80\x02" + content)
 
 
+def compressed(folder):
+    """100 kB that hold 100 MB of zeros."""
+    path, packed = folder.with_name("plain.pth"), folder.with_name("packed.pth")
+    torch.save({"tok_emb.weight": torch.zeros(25_000_000)}, path)
+    with zipfile.ZipFile(path) as a, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as b:
+        for name in a.namelist():
+            b.writestr(name, a.read(name))
+    path.unlink()
+    return packed
+
+
 def flipped(folder):
     content = bytearray((folder / "model.safetensors").read_bytes())
     content[-5] ^= 1
@@ -154,7 +166,7 @@ def source(name):
 
 
 SCALE = "trf_blocks.1.norm2.scale"
-CSR = torch.eye(24).to_sparse_csr()
+
 # What is read: how it is made from a whole folder of ours, and what the line says.
 HOSTILE = {
     # names
@@ -186,6 +198,7 @@ HOSTILE = {
         for kept in (0.0001, 0.01, 0.5, 0.999)
     },
     **{f"noise {seed}": (noise(seed), "noise.pth") for seed in range(5)},
+    "zeros, compressed": (compressed, "packed.pth cannot be read"),
     "a flipped bit": (flipped, "SHA-256"),
     "code in a pickle": (pickled(lambda folder: {"x": Payload(folder)}), "could run code"),
     "a tensor alone": (pickled(torch.zeros(3)), "holds a Tensor"),
@@ -194,7 +207,10 @@ HOSTILE = {
     "a long name": (pickled({"x" * 90_000: 3}), "'xxx"),
     "nothing": (pickled({}), "holds no GPT"),
     "sparse": (pickled({"tok_emb.weight": torch.eye(3).to_sparse()}), "plain .dense. tensor"),
-    "sparse rows": (pickled({"tok_emb.weight": CSR}), "plain .dense. tensor"),
+    "sparse rows": (
+        pickled(lambda _: {"tok_emb.weight": torch.eye(3).to_sparse_csr()}),
+        "plain .dense. tensor",
+    ),
     "meta": (pickled({"tok_emb.weight": torch.zeros(3, device="meta")}), "has no values"),
     "nested": (
         pickled(lambda _: {"tok_emb.weight": torch.nested.nested_tensor([torch.ones(2)])}),
@@ -258,7 +274,8 @@ def test_a_hostile_source_is_one_short_line_within_a_second(name, whole, tmp_pat
     (tmp_path / "empty").mkdir()
     for file, content in whole.items():
         (folder / file).write_bytes(content)
-    given, started = make(folder), time.process_time()
+    given = make(folder)
+    started = time.process_time()
     text = refusal(load_model, given)
     assert time.process_time() - started < 1
     assert re.search(reason, text), text
