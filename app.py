@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ except ImportError:
     spaces = None
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from gpt import Tokenizer
 from gpt.checkpoints.sources import path_of
@@ -92,6 +95,18 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
     )
 
 
+def own_temporary_folder() -> str:
+    """Gives gradio a new folder for visitors' files if its usual one is not ours, and says so."""
+    folder = Path(get_upload_folder())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        os.environ["GRADIO_TEMP_DIR"] = made = tempfile.mkdtemp(prefix="gradio-")
+        return f"{folder} cannot be written ({error.strerror}): files to download are in {made}."
+    return ""
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line as a namespace."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -108,8 +123,9 @@ def main() -> None:
     keep_freed_memory()
     all_cores.start()
     device, missing = usable_device(args.device)
-    if missing:
-        print(missing)
+    for line in (missing, own_temporary_folder()):
+        if line:
+            print(line)
     try:
         demo = build_demo(args.model, device)
     except ValueError as error:

@@ -5,7 +5,7 @@ The GPT itself is five files; read them in this order: config, model, attention,
 
 from gpt.accounting import count_parameters
 from gpt.attention import MultiHeadAttention
-from gpt.checkpoints import export_model
+from gpt.checkpoints import export_model, tokenizer_of
 from gpt.checkpoints.sources import load_model
 from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig
 from gpt.engine.replay import record_step
@@ -37,4 +37,5 @@ __all__ = [
     "generate_text_simple",
     "load_model",
     "record_step",
+    "tokenizer_of",
 ]

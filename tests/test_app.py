@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+from gradio.utils import get_upload_folder
 from gradio_client import Client
 from tiny_models import tiny_model
 
@@ -122,6 +124,17 @@ def test_a_model_in_the_home_folder_may_be_named_with_a_tilde(tmp_path, monkeypa
     save_model(tiny_model(), tmp_path / "mine")
     labels = [str(block.get("props")) for block in app.build_demo("~/mine").config["components"]]
     assert any("~/mine" in label for label in labels)
+
+
+def test_a_temporary_folder_of_another_user_is_told_and_replaced(tmp_path, monkeypatch):
+    """Every download failed where another user had started gradio first."""
+    (tmp_path / "taken").write_text("a file where the folder would be")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "own"))
+    assert app.own_temporary_folder() == ""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "taken" / "gradio"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert "taken/gradio cannot be written" in app.own_temporary_folder()
+    assert Path(get_upload_folder()).parent == tmp_path
 
 
 def test_the_bundled_model_is_small_enough_and_the_one_its_card_describes():

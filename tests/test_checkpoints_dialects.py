@@ -21,6 +21,19 @@ ALIASES = {
     "max_position_embeddings": 2048,
     "vocab_size": 2,
 }
+# Fields with which transformers' GPT-2 computes something else.
+OTHER_MODELS = {
+    "activation_function": "relu",
+    "layer_norm_epsilon": 1e-6,
+    "n_inner": 48,
+    "scale_attn_weights": False,
+    "scale_attn_by_inverse_layer_idx": True,
+    "reorder_and_upcast_attn": True,
+    "add_cross_attention": True,
+    "quantization_config": {},
+    "model_type": "gptj",
+    "n_layer": "two",
+}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +105,7 @@ def test_the_three_dropout_rates_of_transformers_that_differ_are_told():
         ({**ALIASES, "n_inner": 5}, "n_inner"),
         ({**ALIASES, "hidden_size": 721, "num_attention_heads": 2}, "hidden_size 721"),
         ({"width": 3}, "width"),
+        *(({"model_type": "gpt2", field: value}, field) for field, value in OTHER_MODELS.items()),
     ],
 )
 def test_a_key_that_matters_and_is_not_understood_is_named(data, key):

@@ -8,7 +8,17 @@ import torch.nn.functional as F
 from tiny_models import TINY
 
 from gpt import GPTConfig, GPTModel
-from gpt.training.corpus import Vocabulary, read_ids, window_starts, windows_at
+from gpt.training.corpus import (
+    Vocabulary,
+    encode_documents,
+    read_documents,
+    window_starts,
+    windows_at,
+)
+
+
+def read_ids(paths, tokenizer):
+    return encode_documents(read_documents(paths), tokenizer)
 
 
 def starts(n_ids=203, context_length=10, count=200, **where):

@@ -1,6 +1,5 @@
 """Other programs agree: transformers and ctranslate2 on random small GPT-2s, in both directions."""
 
-import json
 import os
 from dataclasses import replace
 
@@ -9,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import TINY, VARIANTS, tiny_model
 
-from gpt import Tokenizer, export_model, generate_text_simple, load_model
+from gpt import export_model, generate_text_simple, load_model
 from gpt.checkpoints import reading
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: nothing here needs a network
@@ -123,32 +122,6 @@ def test_a_head_stored_beside_a_tied_embedding_is_taken_as_one(tmp_path):
     assert_same_function(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("activation_function", "gelu"),
-        ("activation_function", "relu"),
-        ("layer_norm_epsilon", 1e-6),
-        ("n_inner", 48),
-        ("scale_attn_weights", False),
-        ("scale_attn_by_inverse_layer_idx", True),
-        ("reorder_and_upcast_attn", True),
-        ("add_cross_attention", True),
-        ("model_type", "gptj"),
-        ("n_head", 5),
-        ("n_layer", "two"),
-    ],
-)
-def test_a_gpt2_that_computes_something_else_is_refused_by_the_fields_name(field, value, tmp_path):
-    their_model().save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, field: value}))
-    with pytest.raises(
-        ValueError, match=field.replace("n_head", "heads").replace("n_lay", "n_lay")
-    ):
-        load_model(tmp_path)
-
-
 def test_a_misshapen_fused_tensor_is_named_as_it_is_stored(tmp_path):
     their_model().save_pretrained(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
@@ -208,17 +181,16 @@ def with_tokenizer(tmp_path_factory):
     return model, export_model(model, tmp_path_factory.mktemp("exported"))
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
-def test_the_exported_tokenizer_gives_our_ids_and_text(text, with_tokenizer):
+def test_the_exported_tokenizer_gives_our_ids_and_text(tokenizer, with_tokenizer):
     theirs = transformers.AutoTokenizer.from_pretrained(with_tokenizer[1])
-    ids = Tokenizer().encode(text, allow_special=True)  # transformers always reads it as special
-    assert theirs(text).input_ids == ids
-    assert theirs.decode(ids) == text
+    for text in TEXTS:
+        ids = tokenizer.encode(text, allow_special=True)  # transformers always reads it as special
+        assert theirs(text).input_ids == ids
+        assert theirs.decode(ids) == text
 
 
-def test_every_single_token_has_the_same_spelling_and_id(with_tokenizer):
-    theirs = transformers.AutoTokenizer.from_pretrained(with_tokenizer[1])
-    ours = Tokenizer()
+def test_every_single_token_has_the_same_spelling_and_id(tokenizer, with_tokenizer):
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(with_tokenizer[1]), tokenizer
     assert len(theirs) == ours.vocab_size
     assert all(theirs.decode([i]) == ours.decode([i]) for i in range(ours.vocab_size))
     assert theirs.eos_token_id == theirs.bos_token_id == ours.end_of_text_id
@@ -233,10 +205,10 @@ def test_another_vocabulary_gets_no_tokenizer_files(tmp_path):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_ctranslate2_converts_the_folder_and_writes_the_same(tied, tmp_path):
+def test_ctranslate2_converts_the_folder_and_writes_the_same(tied, tokenizer, tmp_path):
     ctranslate2 = pytest.importorskip("ctranslate2", reason="pip install ctranslate2 to run this")
     cfg = replace(TINY, vocab_size=50257, emb_dim=8, n_heads=2, tie_weights=tied)
-    ours, tokenizer = tiny_model(cfg), Tokenizer()
+    ours = tiny_model(cfg)
     converter = ctranslate2.converters.TransformersConverter(
         str(export_model(ours, tmp_path / "hf"))
     )

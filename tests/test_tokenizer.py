@@ -114,11 +114,11 @@ def test_a_million_spaces_are_encoded(tokenizer):
     assert ids[-1] == tokenizer.encode(" x")[0]
 
 
-@pytest.mark.parametrize("run", [" ", "\n", " \n\u2003", "\u00a0\u00a0\t", "\x1c"])
-@pytest.mark.parametrize("after", ["x", " x", "\nx", "", "'s", "1", "é"])
-def test_long_runs_have_the_ids_that_tiktoken_gives_where_it_can(run, after, tokenizer):
-    text = "a" + run * (120_000 // len(run)) + after
-    assert tokenizer.encode(text + text) == reference(tokenizer)(text + text)
+@pytest.mark.parametrize("run", [" ", " \n\u2003", "\u00a0\u00a0\t", "\x1c"])
+def test_long_runs_have_the_ids_that_tiktoken_gives_where_it_can(run, tokenizer):
+    long = run * (102_000 // len(run))
+    text = f"a{long}x{long} x{long}\n's{long}é{long}"
+    assert tokenizer.encode(text) == reference(tokenizer)(text)
 
 
 def test_a_vocabulary_that_numbers_tokens_differently(tokenizer):

@@ -62,7 +62,7 @@ def held_out(text, tmp_path_factory):
 
 
 @pytest.fixture
-def begin(text, tokenizer, tmp_path):
+def begin(text, tmp_path):
     """Makes a run on `text` in the folder `out` of tmp_path."""
 
     def make(out="run", cfg=SMALL, text=text, **changes):
@@ -72,7 +72,7 @@ def begin(text, tokenizer, tmp_path):
             validate_every=100,
         )  # fmt: skip
         options = replace(base, **changes)
-        return Run(cfg, options, read_corpus(options.text, options.validation, tokenizer))
+        return Run(cfg, options, read_corpus(options.text, options.validation))
 
     return make
 

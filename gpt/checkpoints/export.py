@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,7 +12,6 @@ from gpt.checkpoints.gpt2_names import config_to_gpt2, to_gpt2
 from gpt.checkpoints.reading import CONFIG, WEIGHTS
 from gpt.checkpoints.vocabulary import tokenizer_of
 from gpt.checkpoints.writing import write_json, write_tensors, write_text
-from gpt.config import GPTConfig
 from gpt.engine import named_weights, weight_bytes
 from gpt.model import GPTModel
 from gpt.tokenizer import Tokenizer
@@ -47,19 +45,24 @@ def export_model(model: GPTModel, folder: str | Path, tokenizer: Tokenizer | Non
     precision = str(dtype).removeprefix("torch.")
     write_json(folder / CONFIG, config_to_gpt2(model.cfg, precision, end))
     if tokenizer is not None:
-        write_text(folder / "vocab.json", json.dumps(tokenizer.ids))
-        write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *tokenizer.merges, ""]))
-        write_json(folder / "tokenizer_config.json", _tokenizer_config(model.cfg, tokenizer))
+        write_tokenizer(folder, tokenizer, model.cfg.context_length)
     return folder
 
 
-def _tokenizer_config(cfg: GPTConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    return {
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, context_length: int) -> None:
+    """vocab.json, merges.txt and tokenizer_config.json, as Hugging Face reads GPT-2's kind.
+
+    Raises ValueError if they cannot be written.
+    """
+    write_text(folder / "vocab.json", json.dumps(tokenizer.ids))
+    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *tokenizer.merges, ""]))
+    settings = {
         "tokenizer_class": "GPT2Tokenizer",
-        "model_max_length": cfg.context_length,
+        "model_max_length": context_length,
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "bos_token": tokenizer.end_of_text,
         "eos_token": tokenizer.end_of_text,
         "unk_token": tokenizer.end_of_text,
     }
+    write_json(folder / "tokenizer_config.json", settings)

@@ -21,8 +21,7 @@ from gpt.checkpoints import check_device, tokenizer_of
 from gpt.checkpoints.sources import load_model
 from gpt.config import GPTConfig
 from gpt.sampling import perplexity_text
-from gpt.tokenizer import Tokenizer
-from gpt.training.corpus import read_corpus, read_ids
+from gpt.training.corpus import encode_documents, read_corpus, read_documents
 from gpt.training.evaluation import evaluate
 from gpt.training.options import STORYTELLER, TrainOptions
 from gpt.training.trainer import Evaluated, Run, Sampled, Stepped
@@ -59,7 +58,7 @@ def run(args: argparse.Namespace) -> str:
     """
     given = vars(args)
     if args.evaluate:
-        ids = read_ids(args.text, tokenizer_of(args.evaluate))
+        ids = encode_documents(read_documents(args.text), tokenizer_of(args.evaluate))
         result = evaluate(load_model(args.evaluate, args.device), ids)
         return (
             f"{result.nats_per_token:.4f} nats a token, "
@@ -68,12 +67,15 @@ def run(args: argparse.Namespace) -> str:
         )
     if not args.out:
         raise ValueError("out is empty: name the folder for what is written.")
-    cfg = GPTConfig(**{item.name: given[item.name] for item in fields(GPTConfig)})
     values = {item.name: given[item.name] for item in fields(TrainOptions)}
     with _processes(values):
         options = TrainOptions(**{**values, "text": tuple(values["text"])})
         check_device(options.device)  # before the text is read
-        corpus = read_corpus(options.text, options.validation, Tokenizer())
+        corpus = read_corpus(options.text, options.validation, options.vocabulary)
+        shape = {item.name: given[item.name] for item in fields(GPTConfig)}
+        if options.vocabulary != "gpt2":
+            shape["vocab_size"] = corpus.tokenizer.vocab_size
+        cfg = GPTConfig(**shape)
         return train(Run(cfg, options, corpus))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
 from gpt.tokenizer import END_OF_TEXT, Tokenizer
+from gpt.training.vocabularies import make_tokenizer
 
 
 @dataclass(frozen=True)
@@ -25,29 +26,28 @@ class Corpus:
     tokenizer: Tokenizer
 
 
-def read_corpus(text: Sequence[str], held_out: str, tokenizer: Tokenizer) -> Corpus:
+def read_corpus(text: Sequence[str], held_out: str, vocabulary: str = "gpt2") -> Corpus:
     """The corpus of the files `text`, and of the file `held_out` unless that is "".
 
-    Raises ValueError as `read_ids` does.
+    Raises ValueError if a file cannot be read or holds no text, if there is none in `text`,
+    or if the vocabulary is impossible.
     """
-    ids = read_ids(text, tokenizer)
-    return Corpus(ids, read_ids([held_out], tokenizer) if held_out else None, tokenizer)
+    documents = read_documents(text)
+    tokenizer = make_tokenizer(vocabulary, documents)
+    others = encode_documents(read_documents([held_out]), tokenizer) if held_out else None
+    return Corpus(encode_documents(documents, tokenizer), others, tokenizer)
 
 
-def read_ids(paths: Sequence[str | Path], tokenizer: Tokenizer) -> torch.Tensor:
-    """Token ids (n,) of UTF-8 files, each text followed by the end-of-text id.
-
-    A line that holds only `<|endoftext|>` separates texts within a file.
-    Raises ValueError if a file cannot be read or holds no text, or if there is no file.
-    """
+def read_documents(paths: Sequence[str | Path]) -> list[str]:
+    """The documents of UTF-8 files. Raises ValueError as `read_corpus` does."""
     if not paths:
         raise ValueError("there is no text to read: name at least one file with --text.")
-    parts = []
+    documents = []
     for path in paths:
-        if not (ids := text_ids(read_text(path), tokenizer)):
+        if not (found := split_documents(read_text(path))):
             raise ValueError(f"{path} holds no text: use a file with some.")
-        parts.append(torch.tensor(ids))
-    return torch.cat(parts)
+        documents += found
+    return documents
 
 
 def read_text(path: str | Path) -> str:
@@ -69,15 +69,17 @@ def read_text(path: str | Path) -> str:
     return text
 
 
-def text_ids(text: str, tokenizer: Tokenizer) -> list[int]:
-    """Ids of the texts in `text`, each followed by the end-of-text id; [] if there are none."""
-    ids: list[int] = []
+def split_documents(text: str) -> list[str]:
+    """The texts between the lines that hold only `<|endoftext|>`, empty ones left out."""
     lines = itertools.groupby(text.split("\n"), key=lambda line: line == END_OF_TEXT)
-    for is_separator, group in lines:
-        one = "\n".join(group)
-        if one and not is_separator:
-            ids += [*tokenizer.encode(one), tokenizer.end_of_text_id]
-    return ids
+    found = ("\n".join(group) for is_separator, group in lines if not is_separator)
+    return [document for document in found if document]
+
+
+def encode_documents(documents: Iterable[str], tokenizer: Tokenizer) -> torch.Tensor:
+    """Token ids (n,), each document's followed by the end-of-text id."""
+    ids = (torch.tensor([*tokenizer.encode(d), tokenizer.end_of_text_id]) for d in documents)
+    return torch.cat(list(ids))
 
 
 def window_starts(

@@ -23,6 +23,10 @@ class TrainOptions:
 
     text: tuple[str, ...] = field(default=(), metadata={"help": "UTF-8 files to learn from"})
     validation: str = field(default="", metadata={"help": "a held-out UTF-8 file"})
+    vocabulary: str = field(
+        default="gpt2",
+        metadata={"help": "gpt2, characters, or how many byte pair tokens to train on the text"},
+    )
     out: str = field(default="runs/storyteller", metadata={"help": "folder for what is written"})
     steps: int = field(default=8200, metadata={"help": "updates of the weights"})
     batch_size: int = field(default=8, metadata={"help": "windows a step, over all processes"})
@@ -68,6 +72,10 @@ class TrainOptions:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}: use {low:,} to {high:,}.")
+        if self.vocabulary not in ("gpt2", "characters") and not self.vocabulary.isdecimal():
+            raise ValueError(
+                f"vocabulary is {self.vocabulary[:40]!r}: use gpt2, characters or a number."
+            )
         if not self.clip > 0:
             raise ValueError(f"clip is {self.clip}: use more than 0, or inf for no limit.")
         for name, allowed in (

@@ -21,7 +21,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gpt.accounting import count_parameters
-from gpt.checkpoints import check_device, check_memory, save_model
+from gpt.checkpoints import check_device, check_memory, save_model, tokenizer_of
+from gpt.checkpoints.export import write_tokenizer
 from gpt.checkpoints.sources import own_generator
 from gpt.config import GPTConfig
 from gpt.generate import generate
@@ -145,7 +146,9 @@ class Run:
                         return
                     yield from self._after(stepped)
             if self.folder is not None and self.rank == 0:
-                save_model(self.whole_model(), self.folder.path / "model", precision="float16")
+                folder = save_model(self.whole_model(), self.folder.path / "model", "float16")
+                if self.corpus.tokenizer.ids != tokenizer_of("gpt2").ids:
+                    write_tokenizer(folder, self.corpus.tokenizer, self.cfg.context_length)
             yield Ended(self.step, self.saved_step, diverged=False)
         except (GeneratorExit, KeyboardInterrupt):
             if self._savable and self.saved_step < self.step:
