@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from gpt import Tokenizer
+from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import path_of
 from gpt.engine.machine import usable_device
 from gpt.engine.pages import keep_freed_memory
@@ -52,11 +55,21 @@ MAX_VISITORS = 300  # whose settings are remembered, and whose events may run at
 ON_GPU = None if spaces is None else spaces.GPU(duration=gpu_seconds)
 
 
-def build_demo(default_source: str | None = None, default_device: str = "cpu") -> gr.Blocks:
-    """The page; models load at first need. Raises ValueError if `default_source` is unknown."""
+def build_demo(
+    default_source: str | None = None, default_device: str = "cpu", config: str | None = None
+) -> gr.Blocks:
+    """The page; models load at first need. `config` is a JSON file for `default_source`.
+
+    Raises ValueError if `default_source` is unknown or has no configuration.
+    """
     # A folder or file named on the command line is offered; visitors can name no other.
     on_disk = (default_source,) if default_source and path_of(default_source).exists() else ()
-    registry = Registry(paths=on_disk)
+    configs = {}
+    if config is not None:
+        if not on_disk:
+            raise ValueError("a configuration is for a checkpoint on disk: name it by --model.")
+        configs[on_disk[0]] = read_config_file(path_of(config))
+    registry = Registry(paths=on_disk, configs=configs)
     tokenizer = Tokenizer()
     source = default_source or registry.sources()[0].name
     registry.config_of(source)
@@ -110,16 +123,32 @@ def own_temporary_folder() -> str:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line as a namespace."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default=None, help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=None, help="port (default: 7860 or the next)")
-    parser.add_argument("--share", action="store_true", help="also open a public link for 72 hours")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps: what is chosen at first")
-    parser.add_argument("--model", default=None, help="the model chosen at first: name or folder")
+    add = parser.add_argument
+    add("--host", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)")
+    add("--port", type=int, metavar="N", help="port (default: the first free one from 7860 on)")
+    add("--share", action="store_true", help="open a public link too, for up to a week")
+    add("--device", default="cpu", help="chosen at first: cpu, cuda or mps (default: %(default)s)")
+    add("--model", metavar="NAME_OR_PATH", help="chosen at first (default: storyteller)")
+    add("--config", metavar="FILE", help="JSON, for a checkpoint that has no configuration")
     return parser.parse_args(arguments)
 
 
-def main() -> None:
-    args = parse_arguments()
+def check_address(host: str | None, port: int | None) -> None:
+    """Raises ValueError, in one line, if this machine cannot listen there."""
+    if port is not None and not 1 <= port <= 65535:
+        raise ValueError(f"port {port} does not exist: use 1 to 65535.")
+    family = socket.AF_INET6 if host and ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host or "127.0.0.1", port or 0), family=family).close()
+    except (OSError, UnicodeError, TypeError) as error:  # the last two: no host name
+        reason = getattr(error, "strerror", None) or "no such address"
+        where = f"{(host or '127.0.0.1')[:60]}{'' if port is None else f', port {port}'}"
+        raise ValueError(f"cannot listen on {where} ({reason}): use another.") from error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serves the page until Ctrl-C; a mistake on the command line is one line and status 2."""
+    args = parse_arguments(arguments)
     keep_freed_memory()
     all_cores.start()
     device, missing = usable_device(args.device)
@@ -127,10 +156,12 @@ def main() -> None:
         if line:
             print(line)
     try:
-        demo = build_demo(args.model, device)
-    except ValueError as error:
-        raise SystemExit(f"app.py: {error}") from error
-    launch(demo, server_name=args.host, server_port=args.port, share=args.share)
+        check_address(args.host, args.port)
+        demo = build_demo(args.model, device, args.config)
+        launch(demo, server_name=args.host, server_port=args.port, share=args.share)
+    except (ValueError, OSError) as error:  # gradio's OSError: no port of a hundred is free
+        print(f"app.py: {' '.join(str(error).split())[:500]}", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 if __name__ == "__main__":

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+import socket
 import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
 from gradio.utils import get_upload_folder
 from gradio_client import Client
-from tiny_models import tiny_model
+from tiny_models import TINY, tiny_model
 
 import app
 import gpt
 from gpt.checkpoints import save_model
 from gpt.checkpoints.sources import config_of
+from gpt.generate import generate
+from gpt.serving.registry import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 ELEMENTS = """
@@ -90,13 +92,54 @@ def test_the_page_is_launched_quiet_and_limited(demo, url):
     assert config["enable_queue"]
 
 
-def test_an_unknown_model_on_the_command_line_is_one_line():
-    done = subprocess.run(
-        [sys.executable, "app.py", "--model", "gpt5"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert re.match(r"app.py: there is no model 'gpt5': use .*book-124M", done.stderr)
-    assert done.stderr.count("\n") == 1
+@pytest.fixture(scope="module")
+def taken_port():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--model", "gpt5"], "there is no model 'gpt5': use "),
+        (["--model=~nosuchuser/x"], "no such user"),
+        (["--model", "x" * 90_000], "app.py: "),
+        (["--port", "0"], "port 0 does not exist: use 1 to 65535"),
+        (["--port", "70000"], "port 70000 does not exist: use 1 to 65535"),
+        (["--port", "TAKEN"], "in use"),
+        (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
+        (["--host", "a" * 300], "cannot listen on aaa"),
+        (["--config", "x.json"], "name it by --model"),
+        (["--model", "storyteller", "--config", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_and_status_2(
+    arguments, reason, taken_port, capsys, monkeypatch
+):
+    """A port in use, a bad port and an unknown host were gradio's tracebacks."""
+    monkeypatch.setattr(app, "launch", lambda *_, **__: pytest.fail("it was served"))
+    monkeypatch.setattr(app.all_cores, "start", lambda: None)
+    with pytest.raises(SystemExit) as caught:
+        app.main([argument.replace("TAKEN", str(taken_port)) for argument in arguments])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("app.py: ")
+    assert reason in error
+    assert error.count("\n") == 1
+    assert len(error) < 600
+
+
+def test_a_checkpoint_without_configuration_is_served_with_one(folder, tmp_path, monkeypatch):
+    weights = tmp_path / "only_weights.pth"
+    torch.save(tiny_model().state_dict(), weights)
+    served = []
+    monkeypatch.setattr(app, "launch", lambda demo, **_: served.append(demo))
+    monkeypatch.setattr(app.all_cores, "start", lambda: None)
+    app.main(["--model", str(weights), "--config", str(folder / "config.json")])
+    assert len(served) == 1
+    registry = Registry(paths=[str(weights)], configs={str(weights): TINY})
+    with registry.borrow(str(weights), "cpu", "float32") as model:
+        assert model.cfg == TINY
 
 
 def test_the_command_line_has_the_promised_flags():
@@ -150,6 +193,6 @@ def test_the_bundled_model_writes_words_of_its_books(tokenizer):
     model = gpt.load_model("storyteller")
     options = gpt.SamplingOptions(max_new_tokens=80, temperature=0.8, seed=7)
     prompt = tokenizer.encode("Once upon a time there was a king who")
-    text = tokenizer.decode(step.token_id for step in gpt.generate(model, prompt, options))
+    text = tokenizer.decode(step.token_id for step in generate(model, prompt, options))
     words = set(re.findall(r"[a-z]+", text.lower()))
     assert len(words & {"the", "and", "he", "his", "to", "was", "of", "had"}) >= 5

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpt.accounting import count_parameters
@@ -71,7 +71,8 @@ class Registry:
 
     The least recently used goes first, and never one that somebody has borrowed. Without
     `budget_bytes`, half of the memory that is free now. `paths` are folders or files on disk
-    that may be asked for by these strings too; no other path may. Who needs room waits at most
+    that may be asked for by these strings too; no other path may; `configs` are the
+    configurations of those that have none beside them. Who needs room waits at most
     `wait_seconds`; after `patience_seconds` nobody else is given what is loaded, so that it
     comes free. A forked process begins with the same models, and nobody who borrowed them.
     """
@@ -82,12 +83,14 @@ class Registry:
         paths: Sequence[str] = (),
         wait_seconds: float = 60,
         patience_seconds: float = 20,
+        configs: Mapping[str, GPTConfig] | None = None,
     ) -> None:
         if budget_bytes is None:
             free = free_bytes()
             budget_bytes = (free if free is not None else 8 * 2**30) // 2
         self.budget_bytes = budget_bytes
         self._paths = tuple(paths)
+        self._configs = dict(configs or {})
         self._wait_seconds, self._patience_seconds = wait_seconds, patience_seconds
         self._held: OrderedDict[_Key, _Held] = OrderedDict()  # oldest use first
         self._start_afresh()
@@ -113,7 +116,7 @@ class Registry:
     def config_of(self, source: str) -> GPTConfig:
         """The configuration of a source, at once. Raises ValueError if it is unknown."""
         self._check(source)
-        return config_of(source)
+        return self._configs.get(source) or config_of(source)
 
     @contextlib.contextmanager
     def borrow(
@@ -147,7 +150,7 @@ class Registry:
 
     def _take(self, key: _Key, progress: Progress | None) -> _Held:
         """The model under `key`, borrowed once more; loaded first if it is not held."""
-        n_bytes = held_bytes(config_of(key[0]), key[2])
+        n_bytes = held_bytes(self.config_of(key[0]), key[2])
         if n_bytes > self.budget_bytes:
             raise ValueError(
                 f"this model takes {n_bytes / 2**20:,.0f} MiB and "
@@ -160,7 +163,10 @@ class Registry:
                 return held
         try:
             model = load_model(
-                *key, progress=progress, make_room=lambda: self._make_room(n_bytes, progress)
+                *key,
+                self._configs.get(key[0]),
+                progress,
+                make_room=lambda: self._make_room(n_bytes, progress),
             )
             # Visitors ask for any number of drawn ones, and torch keeps what it recorded.
             model = model if key[0].startswith(RANDOM) else record_step(model)
