@@ -75,6 +75,15 @@ def test_transformers_splits_the_text_alike(vocabulary, documents, tmp_path):
     assert theirs.eos_token_id == tokenizer.end_of_text_id
 
 
+@pytest.mark.parametrize("vocabulary", ["characters", "4"])
+def test_a_character_of_the_held_out_text_alone_has_a_token_too(vocabulary, tmp_path):
+    """A "#" in the held-out tales, which the others lack, ended the run before it began."""
+    (tmp_path / "text").write_text("ab")
+    (tmp_path / "held-out").write_text("a#")
+    corpus = read_corpus([str(tmp_path / "text")], str(tmp_path / "held-out"), vocabulary)
+    assert corpus.tokenizer.decode(corpus.held_out.tolist()[:-1]) == "a#"
+
+
 def test_a_trained_model_is_read_with_its_own_vocabulary(tmp_path, capsys):
     """Through the command line: trained on characters, written with them, measured and read."""
     (tmp_path / "stories.txt").write_text(STORY)

@@ -33,9 +33,13 @@ def read_corpus(text: Sequence[str], held_out: str, vocabulary: str = "gpt2") ->
     or if the vocabulary is impossible.
     """
     documents = read_documents(text)
-    tokenizer = make_tokenizer(vocabulary, documents)
-    others = encode_documents(read_documents([held_out]), tokenizer) if held_out else None
-    return Corpus(encode_documents(documents, tokenizer), others, tokenizer)
+    others = read_documents([held_out]) if held_out else []
+    tokenizer = make_tokenizer(vocabulary, documents + others)  # no character is left without one
+    return Corpus(
+        encode_documents(documents, tokenizer),
+        encode_documents(others, tokenizer) if held_out else None,
+        tokenizer,
+    )
 
 
 def read_documents(paths: Sequence[str | Path]) -> list[str]:
