@@ -87,16 +87,12 @@ def test_hub_models_have_openais_shapes():
 # The registry
 
 
-def test_the_sources_say_what_needs_the_network_and_how_much(monkeypatch, tmp_path):
-    monkeypatch.setattr(sources, "STORYTELLER", save_model(tiny_model(), tmp_path / "tales"))
+def test_the_sources_say_what_must_be_downloaded(monkeypatch):
     monkeypatch.setattr(registries, "is_cached", lambda name: name == "gpt2-medium")
-    found = {source.name: source for source in Registry(paths=[str(tmp_path / "tales")]).sources()}
-    assert list(found) == ["storyteller", str(tmp_path / "tales"), "book-124M", *HUB_MODELS]
-    assert found["storyteller"].size_bytes == (tmp_path / "tales/model.safetensors").stat().st_size
-    assert found["book-124M"].size_bytes == 652_038_144
-    network = [name for name, source in found.items() if source.needs_network]
-    assert network == ["gpt2", "gpt2-large", "gpt2-xl"]
-    assert found["gpt2"].label == "GPT-2 small · 124 M, by OpenAI, 0.55 GB to download"
+    found = {source.name: source.label for source in Registry(paths=["my/model"]).sources()}
+    assert list(found) == ["storyteller", "my/model", "book-124M", *HUB_MODELS]
+    assert found["gpt2"] == "GPT-2 small · 124 M, by OpenAI, 0.55 GB to download"
+    assert found["gpt2-medium"].endswith("by OpenAI, downloaded")
 
 
 def test_the_storyteller_is_offered_only_where_it_is(monkeypatch, tmp_path):

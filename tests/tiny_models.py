@@ -37,8 +37,6 @@ def tiny_model(cfg: GPTConfig = TINY, seed: int = 0) -> GPTModel:
 class TinySource:
     name: str
     label: str
-    needs_network: bool = False
-    size_bytes: int = 0
 
 
 class TinyRegistry:

@@ -22,13 +22,11 @@ from gpt.checkpoints import (
     is_cached,
 )
 from gpt.checkpoints.sources import (
-    BOOK_CONFIG,
     BOOK_SEED,
     RANDOM,
     STORYTELLER,
     config_of,
     load_model,
-    path_of,
 )
 from gpt.config import GPTConfig
 from gpt.engine import weight_bytes
@@ -49,12 +47,10 @@ def held_bytes(cfg: GPTConfig, precision: str) -> int:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that can be asked for: its name, a line for a picker, and what getting it takes."""
+    """A model that can be asked for: its name, and a line for a picker."""
 
     name: str
     label: str
-    needs_network: bool  # not on this disk yet
-    size_bytes: int  # of the file to download or read; of the float32 weights if drawn
 
 
 @dataclass
@@ -105,13 +101,13 @@ class Registry:
 
     def sources(self) -> tuple[ModelSource, ...]:
         """What `borrow` can be asked for by name, best first: the default of a picker is [0]."""
-        found: list[ModelSource] = []
-        if (STORYTELLER / "model.safetensors").exists():
-            found.append(_on_disk("storyteller", "Storyteller · small, trained on fairy tales"))
-        found += [_on_disk(path, path) for path in self._paths]
-        label = f"The book's 124M · untrained, seed {BOOK_SEED}"
-        found.append(ModelSource("book-124M", label, False, weight_bytes(BOOK_CONFIG, "float32")))
-        return (*found, *(_hub_source(name) for name in HUB_MODELS))
+        found = [("storyteller", "Storyteller · small, trained on fairy tales")]
+        if not (STORYTELLER / "model.safetensors").exists():
+            found.clear()
+        found += [(path, path) for path in self._paths]
+        found.append(("book-124M", f"The book's 124M · untrained, seed {BOOK_SEED}"))
+        found += [(name, _hub_label(name)) for name in HUB_MODELS]
+        return tuple(ModelSource(name, label) for name, label in found)
 
     def config_of(self, source: str) -> GPTConfig:
         """The configuration of a source, at once. Raises ValueError if it is unknown."""
@@ -128,8 +124,8 @@ class Registry:
     ) -> Iterator[GPTModel]:
         """A shared model in eval mode, kept until the `with` block ends: never change it.
 
-        Raises ValueError if it cannot be had. What was loaded before stays if its files, its
-        sizes or the waiting line are the reason.
+        Raises ValueError if it cannot be had. Other models are let go only once everything that
+        can be checked about this one was found right.
         """
         self._check(source)
         key = (source, str(check_device(device)), precision)
@@ -223,19 +219,13 @@ class Registry:
         self._changed.wait(timeout=0.5)
 
 
-def _on_disk(name: str, label: str) -> ModelSource:
-    files = [path_of(name)] if path_of(name).is_file() else path_of(name).glob("*.safetensors")
-    return ModelSource(name, label, False, sum(file.stat().st_size for file in files))
-
-
-def _hub_source(name: str) -> ModelSource:
+def _hub_label(name: str) -> str:
     cfg = config_of(name)
     parameters = count_parameters(cfg).total
     n_bytes = 4 * (parameters + cfg.n_layers * cfg.context_length**2)  # the files hold the masks
-    size = "downloaded" if (cached := is_cached(name)) else f"{n_bytes / 10**9:.2f} GB to download"
+    size = "downloaded" if is_cached(name) else f"{n_bytes / 10**9:.2f} GB to download"
     called = "GPT-2 " + (name.removeprefix("gpt2-") if "-" in name else "small")
-    label = f"{called} · {parameters / 10**6:,.0f} M, by OpenAI, {size}"
-    return ModelSource(name, label, not cached, n_bytes)
+    return f"{called} · {parameters / 10**6:,.0f} M, by OpenAI, {size}"
 
 
 def _start_afresh() -> None:
