@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gpt.accounting import count_parameters
 from gpt.config import GPTConfig
 
 
@@ -259,8 +260,12 @@ def _remark(
     if dialect is _TRANSFORMERS and any(rate != cfg.drop_rate for rate in others):
         return "; its three dropout rates differ, resid_pdrop is kept"
     if dialect is _NANOGPT and not cfg.qkv_bias:
-        n = 6 * cfg.emb_dim * cfg.n_layers + (2 * cfg.n_layers + 1) * cfg.emb_dim
-        return f"; this model has {n:,} parameters more, biases and shifts that `bias: false` omits"
+        kept = (8 * cfg.n_layers + 1) * cfg.emb_dim
+        theirs = count_parameters(cfg).total - kept
+        return (
+            f": with `bias: false` nanoGPT's has {theirs:,} parameters, and this model keeps "
+            f"{kept:,} biases and shifts more"
+        )
     return ""
 
 

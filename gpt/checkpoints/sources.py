@@ -114,11 +114,11 @@ def _parse_random(source: str) -> tuple[GPTConfig, int]:
     pairs = (setting.partition("=") for setting in settings)
     try:
         values = {key: json.loads(text.lower()) for key, _, text in pairs}
+        seed = values.pop("seed", BOOK_SEED)
+        _check_seed(seed)
         for key, value in values.items():
             if isinstance(value, int) and value >= 10**18:
                 raise ValueError(f"{key} has {len(str(value))} digits: use at most 18.")
-        seed = values.pop("seed", BOOK_SEED)
-        _check_seed(seed)
         return as_config(values), seed
     except json.JSONDecodeError as error:
         raise ValueError(f"{source[:60]!r} is no random model: use random_source().") from error
@@ -128,7 +128,7 @@ def _parse_random(source: str) -> tuple[GPTConfig, int]:
 
 def _check_seed(seed: object) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"seed is {seed!r}: use a whole number from 0 to {MAX_SEED:,}.")
+        raise ValueError(f"seed is {str(seed)[:30]}: use a whole number from 0 to {MAX_SEED:,}.")
 
 
 def _refuse_other(cfg: GPTConfig | Mapping[str, Any] | None, found: GPTConfig, source: str) -> None:
