@@ -1,0 +1,81 @@
+"""Parts of other packages that are private or announced to go: one test each, saying what to do.
+
+requirements.txt bounds gradio and torch from above, so these fail when a bound is raised, and
+not at a visitor's.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from gradio import utils
+from gradio.server_messages import ProcessCompletedMessage
+
+from gpt.ui.parts.gradio_patches import end_cancelled_runs_in_silence
+
+
+def missing(owner: object, name: str, advice: str) -> str:
+    return "" if hasattr(owner, name) else f"{name} is gone: {advice}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "linear_prepack",
+        "linear_unpack",
+        "linear_with_input_q_dq_qweight_dq_output_fp32",
+    ],
+)
+def test_torch_still_has_its_packed_int8_layers(name):
+    """torch announced the end of qint8 (pytorch 184982)."""
+    advice = "let int8 use gpt/engine/layers.py's other layer, torch._int_mm with our own scales"
+    assert missing(torch.ops.quantized, name, advice) == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["linear_prepack_fp16", "linear_unpack_fp16", "linear_dynamic_fp16"]
+)
+def test_torch_still_has_its_packed_float16_layers(name):
+    advice = "let float16 use torch.nn.functional.linear on float16 weights, half as fast"
+    assert missing(torch.ops.quantized, name, advice) == ""
+
+
+@pytest.mark.parametrize("name", ["_int_mm", "_make_per_channel_quantized_tensor"])
+def test_torch_still_has_its_integer_products(name):
+    advice = {
+        "_int_mm": "look for its public name: torchao builds on it",
+        "_make_per_channel_quantized_tensor": "torch.quantize_per_channel of the float weights",
+    }[name]
+    assert missing(torch, name, advice) == ""
+
+
+def test_torch_still_has_torchscript():
+    """Announced as unsupported from Python 3.14 on."""
+    advice = "leave the recorded decode step out: FastModel then runs the book's forward"
+    assert missing(torch.jit, "trace", advice) == ""
+    assert missing(torch.jit, "script", advice) == ""
+
+
+def test_torchs_initialisation_is_still_seen_by_function_modes():
+    """model_without_values skips what torch.nn.init is asked to fill: by the module's name."""
+    assert torch.nn.init.kaiming_uniform_.__module__ == "torch.nn.init"
+    assert torch.nn.init.normal_.__module__ == "torch.nn.init"
+
+
+def test_gradios_message_of_a_completed_run_can_still_be_given_data():
+    """gpt/ui/parts/gradio_patches.py gives a cancelled run's message empty data.
+
+    When this fails: cancel a run on the page with the patch left out. If no "Error" covers the
+    text, delete the patch, else find where the page reads the message's output now.
+    """
+    end_cancelled_runs_in_silence()
+    assert ProcessCompletedMessage(output={}, success=True).output == {"data": []}
+    assert ProcessCompletedMessage(output={"data": [1]}, success=True).output == {"data": [1]}
+
+
+def test_gradio_still_tells_its_folder_for_downloads():
+    """app.py asks for it. When it is gone: set GRADIO_TEMP_DIR to a folder of our own always."""
+    assert inspect.signature(utils.get_upload_folder).parameters == {}
+    assert isinstance(utils.get_upload_folder(), str)
