@@ -22,7 +22,6 @@ from gpt import Tokenizer
 from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import path_of
 from gpt.engine.machine import usable_device
-from gpt.engine.pages import keep_freed_memory
 from gpt.serving import all_cores
 from gpt.serving.registry import Registry
 from gpt.ui import architecture, generation, internals
@@ -149,7 +148,6 @@ def check_address(host: str | None, port: int | None) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Serves the page until Ctrl-C; a mistake on the command line is one line and status 2."""
     args = parse_arguments(arguments)
-    keep_freed_memory()
     all_cores.start()
     device, missing = usable_device(args.device)
     for line in (missing, own_temporary_folder()):

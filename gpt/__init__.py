@@ -8,7 +8,6 @@ from gpt.attention import MultiHeadAttention
 from gpt.checkpoints import export_model, tokenizer_of
 from gpt.checkpoints.sources import load_model
 from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig
-from gpt.engine.replay import record_step
 from gpt.generate import generate_text_simple
 from gpt.model import (
     GELU,
@@ -36,6 +35,5 @@ __all__ = [
     "export_model",
     "generate_text_simple",
     "load_model",
-    "record_step",
     "tokenizer_of",
 ]

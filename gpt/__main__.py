@@ -22,8 +22,6 @@ from gpt.checkpoints.sources import config_of, load_model
 from gpt.config import PRESETS, GPTConfig
 from gpt.engine import DTYPES, PRECISIONS
 from gpt.engine.machine import available_devices, usable_cores
-from gpt.engine.pages import keep_freed_memory
-from gpt.engine.replay import record_step
 from gpt.generate import generate, plan
 from gpt.sampling import SamplingOptions
 
@@ -284,7 +282,7 @@ def _generate(args: argparse.Namespace) -> None:
     precision = default_precision(args.model, args.device) if auto else args.precision
     cfg = _given_configuration(args)
     with _progress() as progress:
-        model = record_step(load_model(args.model, args.device, precision, cfg, progress))
+        model = load_model(args.model, args.device, precision, cfg, progress)
     steps = generate(model, ids, options, tokenizer.end_of_text_id, n_candidates=0)  # may refuse
     for note in plan(model.cfg, len(ids), options.max_new_tokens).notes():
         print(note, file=sys.stderr)
@@ -367,5 +365,4 @@ def _progress() -> Any:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
     sys.exit(main())

@@ -5,7 +5,7 @@ Letters for shapes as in model.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,10 +15,6 @@ from torch import nn
 from gpt.cache import LayerCache
 from gpt.config import check_context, check_heads
 from gpt.trace import Trace, record
-
-Attend = Callable[  # as `attend` below
-    [torch.Tensor, torch.Tensor, torch.Tensor, LayerCache | None], torch.Tensor
-]
 
 
 class MultiHeadAttention(nn.Module):
@@ -43,10 +39,8 @@ class MultiHeadAttention(nn.Module):
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
-        self.W_qkv: nn.Module | None = None  # the three as one, where gpt/precision joined them
         self.out_proj = nn.Linear(d_out, d_out)
         self.dropout = nn.Dropout(dropout)
-        self.attend: Attend = attend  # gpt/precision has faster ones
         self.register_load_state_dict_pre_hook(_drop_book_mask)
 
     def forward(
@@ -72,21 +66,17 @@ class MultiHeadAttention(nn.Module):
         if trace is not None or (self.training and self.dropout.p > 0):
             heads = self._attend_step_by_step(queries, keys, values, trace)
         else:
-            # The same without the (t, s) matrix.
-            heads = self.attend(queries, keys, values, cache)
+            heads = attend(queries, keys, values)  # the same without the (t, s) matrix
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # the heads side by side
 
     def _project(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
         b, t, _ = x.shape
-        if self.W_qkv is not None:  # one product takes less time than three
-            return self.W_qkv(x).view(b, t, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind()
         parts = self.W_query(x), self.W_key(x), self.W_value(x)
         return [part.view(b, t, self.num_heads, -1).transpose(1, 2) for part in parts]
 
     def _attend_step_by_step(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, trace: Trace | None
     ) -> torch.Tensor:
-        keys, values = keys.to(queries.dtype), values.to(queries.dtype)
         scores = record(trace, "scores", queries @ keys.transpose(2, 3))  # (b, h, t, s)
         hidden = ~causal_mask(*scores.shape[2:], device=scores.device)
         scaled = scores / keys.shape[-1] ** 0.5
@@ -95,23 +85,16 @@ class MultiHeadAttention(nn.Module):
         return record(trace, "heads", self.dropout(attention) @ values)  # (b, h, t, e)
 
 
-def attend(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    cache: LayerCache | None = None,
-) -> torch.Tensor:
+def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """softmax(Q K^T / sqrt(e)) V by torch's fused kernel; (b, h, t, e) over (b, h, s, e).
 
     Query i of the t sees keys 0 .. s - t + i. torch's `is_causal` aligns top left instead, so
-    it serves only t = s; one query sees every key and needs no mask. `cache`, in which the keys
-    and values may lie, is for ways that read it themselves.
+    it serves only t = s; one query sees every key and needs no mask.
     """
-    keys, values = keys.to(queries.dtype), values.to(queries.dtype)
     t, s = queries.shape[2], keys.shape[2]
     mask = causal_mask(t, s, device=queries.device) if 1 < t < s else None
     return F.scaled_dot_product_attention(
-        queries, keys, values, attn_mask=mask, is_causal=bool(1 < t == s)
+        queries, keys, values, attn_mask=mask, is_causal=1 < t == s
     )
 
 

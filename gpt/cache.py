@@ -5,68 +5,44 @@ from __future__ import annotations
 import torch
 
 
-class _Rows:
-    """Which rows of the values' buffer are held: the same in all layers, so found once a step."""
-
-    def __init__(self) -> None:
-        self._found_for: tuple[torch.Size, int] | None = None
-        self._ids = self._starts = torch.empty(0)
-
-    def find(self, buffer: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if self._found_for != (buffer.shape, length):
-            b, h, capacity, _ = buffer.shape
-            head = torch.arange(b * h, device=buffer.device)
-            held = torch.arange(length, device=buffer.device)
-            self._ids = (head.unsqueeze(1) * capacity + held).view(-1)
-            self._starts = head * length
-            self._found_for = buffer.shape, length
-        return self._ids, self._starts
-
-
 class LayerCache:
-    """Keys and values of one layer, in buffers of `dtype` allocated at the first append."""
+    """Keys and values of one layer, in buffers that the first append allocates."""
 
-    def __init__(
-        self, capacity: int, dtype: torch.dtype | None = None, rows: _Rows | None = None
-    ) -> None:
+    def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.dtype = dtype  # None: that of the first keys
-        self._rows = rows if rows is not None else _Rows()
         self.length = 0  # positions held, s
-        self.keys: torch.Tensor | None = None
+        self.keys: torch.Tensor | None = None  # (b, h, capacity, e)
         self.values: torch.Tensor | None = None
 
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """All keys and values so far, (b, h, s, e) each, given the t new ones (b, h, t, e).
 
-        Views of the buffers, of their type, valid until the next append; or the new ones, where
-        there are no others and the type is another. Raises ValueError if the buffer is full.
+        Views of the buffers, valid until the next append.
+        Raises ValueError if the buffers are full, or hold another batch.
         """
         b, h, t, e = keys.shape
+        self.check_room(t)
         end = self.length + t
-        if end > self.capacity:
-            raise ValueError(
-                f"the cache holds {self.capacity:,} positions and was asked for {end:,}: "
-                "start a new one from the newest tokens."
-            )
         if self.keys is None or self.values is None:
-            dtype = self.dtype or keys.dtype
-            self.keys = keys.new_empty(b, h, self.capacity, e, dtype=dtype)
-            self.values = values.new_empty(b, h, self.capacity, e, dtype=dtype)
-        self.keys.narrow(2, self.length, t).copy_(keys)
-        self.values.narrow(2, self.length, t).copy_(values)
+            self.keys = keys.new_empty(b, h, self.capacity, e)
+            self.values = values.new_empty(b, h, self.capacity, e)
+        if self.keys.shape[0] != b:
+            raise ValueError(
+                f"the cache holds a batch of {self.keys.shape[0]} and was given one of {b}: "
+                "use a cache for each batch."
+            )
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
         self.length = end
-        if end == t and self.keys.dtype != keys.dtype:
-            return keys, values  # nothing is rounded before it is read back
-        return self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
+        return self.keys[:, :, :end], self.values[:, :, :end]
 
-    def value_table(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The values' buffer as rows (b h capacity, e); ids (b h s,) of those that are held, head
-        after head; and where the ids of each head begin (b h,).
-        """
-        assert self.values is not None, "nothing was appended"
-        ids, starts = self._rows.find(self.values, self.length)
-        return self.values.view(-1, self.values.shape[3]), ids, starts
+    def check_room(self, t: int) -> None:
+        """Raises ValueError if there is no room for `t` more positions."""
+        if self.length + t > self.capacity:
+            raise ValueError(
+                f"the cache holds {self.capacity:,} positions and was asked for "
+                f"{self.length + t:,}: start a new one from the newest tokens."
+            )
 
     @property
     def n_bytes(self) -> int:
@@ -79,27 +55,8 @@ class LayerCache:
 class KVCache:
     """One generation's cache, a LayerCache a block; owned by the loop and dropped with it."""
 
-    def __init__(self, n_layers: int, capacity: int, dtype: torch.dtype | None = None) -> None:
-        rows = _Rows()
-        self.layers = [LayerCache(capacity, dtype, rows) for _ in range(n_layers)]
-
-    @classmethod
-    def of_buffers(cls, buffers: list[torch.Tensor], length: int) -> KVCache:
-        """The cache that holds `length` positions in `buffers`, which `buffers()` gave."""
-        cache = cls(len(buffers) // 2, buffers[0].shape[2])
-        for i, layer in enumerate(cache.layers):
-            layer.length = length
-            layer.keys, layer.values = buffers[2 * i : 2 * i + 2]
-        return cache
-
-    def buffers(self) -> list[torch.Tensor]:
-        """Keys and values of each block, (b, h, capacity, e), once something was appended."""
-        return [b for layer in self.layers for b in (layer.keys, layer.values) if b is not None]
-
-    def advance(self, t: int) -> None:
-        """Counts `t` positions that were written into the buffers without `append`."""
-        for layer in self.layers:
-            layer.length += t
+    def __init__(self, n_layers: int, capacity: int) -> None:
+        self.layers = [LayerCache(capacity) for _ in range(n_layers)]
 
     @property
     def capacity(self) -> int:

@@ -6,7 +6,7 @@ Letters for shapes, here and everywhere in `gpt/`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -107,8 +107,6 @@ class GPTModel(nn.Module):
     before the constructor gives the book's weights and its state dicts load by name.
     """
 
-    cache_dtype: torch.dtype | None = None  # of what `new_cache` keeps; None: as computed
-
     def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
         super().__init__()
         self.cfg = cfg = as_config(cfg)
@@ -118,8 +116,6 @@ class GPTModel(nn.Module):
         self.trf_blocks = nn.Sequential(*[TransformerBlock(cfg) for _ in range(cfg.n_layers)])
         self.final_norm = LayerNorm(cfg.emb_dim)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
-        # Decodes a token in place of `compute`, where gpt/replay.py recorded one.
-        self.replay: Callable[[torch.Tensor, KVCache], torch.Tensor] | None = None
         if cfg.tie_weights:
             # The head's draw is the one to keep: the embedding's N(0, 1) saturates the softmax.
             self.tok_emb.weight = self.out_head.weight
@@ -138,33 +134,6 @@ class GPTModel(nn.Module):
         """
         start = cache.length if cache is not None else 0
         self._check(ids, start)
-        if self.replay is not None and cache is not None and self._replays(ids, cache, trace):
-            return self.replay(ids, cache)
-        return self.compute(ids, cache, trace, last_only)
-
-    def new_cache(self, capacity: int) -> KVCache:
-        """An empty cache for `capacity` positions, to be passed to `forward`."""
-        return KVCache(self.cfg.n_layers, capacity, self.cache_dtype)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, which have other weights than the recording."""
-        return {**self.__dict__, "replay": None}
-
-    def _replays(self, ids: torch.Tensor, cache: KVCache, trace: Trace | None) -> bool:
-        """Whether the recording serves: it is of one token after others, and has no checks."""
-        if ids.numel() != 1 or not 0 < cache.length < cache.capacity:
-            return False
-        return trace is None and not self.training and not torch.is_grad_enabled()
-
-    def compute(
-        self,
-        ids: torch.Tensor,
-        cache: KVCache | None = None,
-        trace: Trace | None = None,
-        last_only: bool = False,
-    ) -> torch.Tensor:
-        """`forward` without its checks: what a recording records."""
-        start = cache.length if cache is not None else 0
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
         tok_emb = record(trace, "tok_emb", self.tok_emb(ids))  # (b, t, d)
         pos_emb = record(trace, "pos_emb", self.pos_emb(positions))  # (t, d)
@@ -179,14 +148,17 @@ class GPTModel(nn.Module):
         final_norm = record(trace, "final_norm", self.final_norm(x))
         return record(trace, "logits", self.out_head(final_norm))  # (b, t, vocab)
 
+    def new_cache(self, capacity: int) -> KVCache:
+        """An empty cache for `capacity` positions, to be passed to `forward`."""
+        return KVCache(self.cfg.n_layers, capacity)
+
     def _check(self, ids: torch.Tensor, start: int) -> None:
         if ids.dim() != 2 or ids.numel() == 0:
             raise ValueError(f"ids have shape {tuple(ids.shape)}: use (batch, tokens), not empty.")
         check_context(start + ids.shape[1], self.cfg.context_length)
         if ids.is_meta:
             return  # shapes without values: nothing to look at
-        ends = (ids, ids) if ids.numel() == 1 else ids.aminmax()  # one is no search
-        low, high = map(int, ends)
+        low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.cfg.vocab_size:
             raise ValueError(
                 f"token id {low if low < 0 else high} is outside the vocabulary: "

@@ -15,10 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_models import TINY, VARIANTS, tiny_model
 
-from gpt import GPTModel, load_model
+from gpt import load_model
 from gpt.checkpoints import free_memory as memory
 from gpt.checkpoints import reading, save_model
-from gpt.engine import convert
+from gpt.engine import FastModel
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,7 +51,7 @@ def test_a_tied_head_is_stored_once_under_the_books_name(tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16", "int8"])
 def test_weights_are_converted_to_the_precision_asked_for(precision, folder):
     model = load_model(folder, precision=precision)
-    expected = convert(tiny_model(), precision)
+    expected = FastModel(tiny_model(), precision)
     assert_equal(model, expected)
     ids = torch.arange(30)[None]
     assert torch.equal(model(ids), expected(ids))
@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
 
 def test_too_little_memory_is_told_before_anything_is_allocated(folder, monkeypatch):
     monkeypatch.setattr(memory, "_machine_bytes", lambda: iter([1000]))
-    monkeypatch.setattr(GPTModel, "load_state_dict", lambda *_: pytest.fail("was loaded"))
+    monkeypatch.setattr(FastModel, "from_tensors", lambda *_: pytest.fail("was loaded"))
     assert "MiB free: use a smaller model or precision float16" in message(folder)
 
 
@@ -236,7 +236,7 @@ def test_an_allocation_that_fails_after_all_is_one_line(folder, monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(reading, "convert", refuse)
+    monkeypatch.setattr(FastModel, "from_tensors", refuse)
     assert "has no memory for the weights after all" in message(folder)
 
 

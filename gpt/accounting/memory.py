@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gpt.accounting.formula import Formula, Number
 from gpt.accounting.parameters import count_parameters, letters_of
-from gpt.config import GPTConfig
+from gpt.config import GPTConfig, as_config
 
-# The matrices M of attention, feed-forward and head (R rows in all) and the P - M other numbers.
-# int8: a float32 scale a row, the rest in float16. 4-bit: a float16 scale per 32 numbers.
-# Source for 4-bit: ggml's block_q4_0, 18 bytes for 32 numbers; int8 is one scale an output row.
-_WEIGHTS: dict[str, str] = {
-    "float32": "4*P",
-    "float16": "2*P",
-    "bfloat16": "2*P",
-    "int8": "M + 4*R + 2*(P - M)",
-    "4-bit": "M*18/32 + 2*(P - M)",
+# The P parameters are the matrices M of attention, feed-forward and head, which have R rows in all;
+# the token embedding E, beside the head even where the two are tied, since a packed head cannot be
+# indexed; and N others: positions, norms and biases, always float32 on a CPU.
+# Source for 4-bit: ggml's block_q4_0, 18 bytes for 32 numbers.
+_WEIGHTS: dict[str, tuple[str, str]] = {
+    "float32": ("4*P", ""),
+    "float16": ("2*(M + E) + 4*N", "matrices and token embedding in 16 bits, the rest in float32"),
+    "bfloat16": ("2*(M + E) + 4*N", "matrices and token embedding in 16 bits, the rest in float32"),
+    "int8": (
+        "M + E + 4*(R + vocab + N)",
+        "matrices and token embedding in 8 bits with a float32 scale a row; the rest in float32",
+    ),
+    "4-bit": ("M*18/32 + 2*(P - M)", "not implemented here; a float16 scale per 32, rest float16"),
 }
 PRECISIONS = tuple(_WEIGHTS)
-CACHE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 2, "4-bit": 2}
 
 # Rajbhandari et al. 2020 (ZeRO), section 3.1: weights and gradients in 16 bits, then the
 # float32 copy and Adam's two moments. The others keep everything in float32.
@@ -69,29 +73,34 @@ def amount(
 def weights(cfg: GPTConfig, precision: str = "float32") -> Amount:
     """Bytes of all parameters as stored in `precision`, one of PRECISIONS."""
     _check(precision, PRECISIONS, "precision")
-    notes = {
-        "int8": "matrices in 8 bits with a float32 scale a row; the rest in float16",
-        "4-bit": "matrices in 4 bits with a float16 scale per 32; the rest in float16",
-    }
-    letters = _weight_letters(cfg)
-    return amount(precision, _WEIGHTS[precision], letters, notes.get(precision, ""))
+    source, note = _WEIGHTS[precision]
+    return amount(precision, source, _weight_letters(cfg), note)
+
+
+def weight_bytes(cfg: GPTConfig | Mapping[str, Any], precision: str) -> int:
+    """`weights` as a whole number, for budgets."""
+    return int(weights(as_config(cfg), precision).value)
 
 
 def read_per_pass(cfg: GPTConfig, precision: str) -> float:
     """Bytes of weights that a pass reads: all but the embedding rows that are only looked up."""
-    total = weights(cfg, precision).value
-    looked_up = cfg.context_length * cfg.emb_dim
-    if not cfg.tie_weights:  # a tied table is the head and is read whole
-        looked_up += cfg.vocab_size * cfg.emb_dim
-    return total - looked_up * (4 if precision == "float32" else 2)
+    table = {
+        "float32": 0 if cfg.tie_weights else 4,
+        "int8": 1,
+        "4-bit": 0 if cfg.tie_weights else 2,
+    }
+    scales = 4 * cfg.vocab_size if precision == "int8" else 0
+    positions = cfg.context_length * cfg.emb_dim * (2 if precision == "4-bit" else 4)
+    embedding = cfg.vocab_size * cfg.emb_dim * table.get(precision, 2)
+    return weights(cfg, precision).value - embedding - scales - positions
 
 
 def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "float32") -> Amount:
-    """Bytes of the keys and values of `seen_tokens` positions in all layers."""
+    """Bytes of the keys and values of `seen_tokens` positions in all layers, on a CPU."""
     _check(precision, PRECISIONS, "precision")
-    letters = {**letters_of(cfg), "b": batch, "s": seen_tokens, "bytes": CACHE_BYTES[precision]}
-    note = "kept in 16 bits" if precision in ("int8", "4-bit") else ""
-    return amount("KV cache", "2*layers*b*s*d*bytes", letters, note)
+    letters = {**letters_of(cfg), "b": batch, "s": seen_tokens}
+    note = "" if precision == "float32" else "float32 on a CPU; half on a GPU in 16 bits"
+    return amount("KV cache", "2*layers*b*s*d*4", letters, note)
 
 
 def forward_activations(
@@ -100,13 +109,13 @@ def forward_activations(
     """Most bytes of tensors alive at once in a forward pass without gradients, an estimate.
 
     The larger of a feed-forward (hidden, activation and result are 9 d a position, six of the
-    stream's tensors wait) and the head's scores. Exact for the tensors of `gpt/model.py` in
-    float32; what a kernel needs for itself comes on top. `last_only`: one position is scored,
-    and a single block has no other in its feed-forward.
+    stream's tensors wait) and the head's scores. Exact for the tensors of `gpt/model.py`, which
+    are float32 in every precision of the weights on a CPU; what a kernel needs for itself comes on
+    top. `last_only`: one position is scored, and a single block has no other in its feed-forward.
     """
     letters = letters_of(cfg)
     letters |= {"b": batch, "t": new_tokens, "n": 1 if last_only else new_tokens}
-    letters["bytes"] = CACHE_BYTES[precision]
+    _check(precision, PRECISIONS, "precision")
     at_once = {
         "15*b*t*d": "in a feed-forward",
         "b*t*d + 2*b*n*d + b*n*vocab": f"at the head, n = {letters['n']:,} scored",
@@ -117,7 +126,7 @@ def forward_activations(
         at_once["3*b*t*d + 12*b*n*d"] = "in the feed-forward"
     largest = max(at_once, key=lambda numbers: Formula(numbers).value(letters))
     note = f"the peak is {at_once[largest]}; attention's t × t matrix is never whole"
-    source = f"bytes*({largest} + t*d) + 8*t"
+    source = f"4*({largest} + t*d) + 8*t"
     return amount("activations", source, letters, note, estimate=True)
 
 
@@ -130,10 +139,14 @@ def training_state(cfg: GPTConfig, optimiser: str = "adamw-mixed") -> Amount:
 
 def _weight_letters(cfg: GPTConfig) -> dict[str, Number]:
     d, layers, vocab = cfg.emb_dim, cfg.n_layers, cfg.vocab_size
+    total, matrices = count_parameters(cfg).total, layers * 12 * d * d + vocab * d
     return {
-        "P": count_parameters(cfg).total,
-        "M": layers * 12 * d * d + vocab * d,
+        "P": total,
+        "M": matrices,
         "R": layers * 9 * d + vocab,
+        "E": vocab * d,
+        "N": total - matrices - (0 if cfg.tie_weights else vocab * d),
+        "vocab": vocab,
     }
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
+from gpt.accounting.memory import weight_bytes
 from gpt.checkpoints.free_memory import check_memory
 from gpt.checkpoints.gpt2_names import config_to_gpt2, to_gpt2
 from gpt.checkpoints.reading import CONFIG, WEIGHTS
 from gpt.checkpoints.vocabulary import tokenizer_of
 from gpt.checkpoints.writing import write_json, write_tensors, write_text
-from gpt.engine import named_weights, weight_bytes
+from gpt.engine import named_weights
 from gpt.model import GPTModel
 from gpt.tokenizer import Tokenizer
 

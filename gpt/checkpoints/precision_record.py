@@ -16,12 +16,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from gpt.accounting.memory import weight_bytes
 from gpt.checkpoints.sources import STORYTELLER, load_model, path_of
 from gpt.checkpoints.tensors import read_text
 from gpt.checkpoints.vocabulary import tokenizer_of
 from gpt.config import GPTConfig
-from gpt.engine import PRECISIONS, weight_bytes
-from gpt.engine.replay import record_step
+from gpt.engine import PRECISIONS
 from gpt.generate import generate
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, perplexity_text
@@ -55,7 +55,7 @@ class Measured(Quality):
 
 
 @torch.inference_mode()
-def compare(reference: GPTModel, other: GPTModel, ids: torch.Tensor) -> Quality:
+def quality_of(reference: GPTModel, other: GPTModel, ids: torch.Tensor) -> Quality:
     """How `other` predicts `ids` (n,), against `reference`: windows as in `gpt/evaluate.py`.
 
     Whole windows take the kernels for many rows; those for one row lose no more. They need no
@@ -103,13 +103,13 @@ def measure(
 
     Raises ValueError if the model cannot be loaded, or the text is too short.
     """
-    models = {name: record_step(load_model(source, precision=name, cfg=cfg)) for name in precisions}
+    models = {name: load_model(source, precision=name, cfg=cfg) for name in precisions}
     reference = models.get("float32") or load_model(source, cfg=cfg)
     tokens = min(SPEED_TOKENS, reference.cfg.context_length)
     rates = decoding_rates(models, ids[:1].tolist(), tokens, SPEED_REPEATS)
     return {
         name: Measured(
-            **asdict(compare(reference, model, ids)),
+            **asdict(quality_of(reference, model, ids)),
             tokens_per_second=statistics.median(rates[name]),
             weight_bytes=weight_bytes(model.cfg, name),
         )

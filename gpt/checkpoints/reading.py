@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gpt.accounting.memory import weight_bytes
 from gpt.accounting.meta_model import model_without_values
 from gpt.checkpoints.free_memory import (
     check_device,
@@ -26,7 +27,7 @@ from gpt.checkpoints.gpt2_names import (
 )
 from gpt.checkpoints.tensors import INDEX, SUFFIXES, read_json, read_tensors, sha256_of
 from gpt.config import PRESETS, GPTConfig, as_config
-from gpt.engine import Progress, check_precision, convert, weight_bytes
+from gpt.engine import FastModel, Progress, check_precision
 from gpt.model import GPTModel
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -70,14 +71,9 @@ def load_checkpoint(
     if make_room is not None:
         make_room()
     check_memory(weight_bytes(found, precision), target, f"loading {weights}")
-    model.load_state_dict(tensors, assign=True, strict=not found.tie_weights)
-    if found.tie_weights:
-        model.out_head.weight = model.tok_emb.weight
-    # So that a file which could not be memory-mapped is let go tensor by tensor.
-    stored.clear()
-    tensors.clear()
+    stored.clear()  # so that a file which could not be memory-mapped is let go tensor by tensor
     with out_of_memory_as_value_error(target):
-        return convert(model.eval(), precision, target, progress)
+        return FastModel.from_tensors(found, tensors, precision, target, progress)
 
 
 def read_config(path: str | Path) -> GPTConfig:

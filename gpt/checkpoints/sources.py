@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
+from gpt.accounting.memory import weight_bytes
 from gpt.accounting.timing import build_bytes
 from gpt.checkpoints.free_memory import check_device, check_memory
 from gpt.checkpoints.hub import HUB_MODELS, download, is_cached
 from gpt.checkpoints.reading import Progress, load_checkpoint, read_config
 from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, as_config
-from gpt.engine import check_precision, convert, weight_bytes
+from gpt.engine import FastModel, check_precision
 from gpt.model import GPTModel
 from gpt.sampling import MAX_SEED
 
@@ -154,8 +155,8 @@ def _draw(
         progress(0.0, "building")
     with own_generator():
         torch.random.default_generator.manual_seed(seed)
-        model = GPTModel(cfg)
-    return convert(model.eval(), precision, target)
+        tensors = dict(GPTModel(cfg).named_parameters())
+    return FastModel.from_tensors(cfg, tensors, precision, target)
 
 
 @contextlib.contextmanager

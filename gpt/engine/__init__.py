@@ -1,28 +1,24 @@
-"""The GPT's pass, faster on a CPU: precisions, packed layers, the recorded decode step.
+"""The GPT's forward pass, faster on a CPU: precisions, packed layers, the compiled decode step.
 
 Imports the room accounting.
 """
 
-from gpt.engine.choice import choose_kernels
-from gpt.engine.convert import (
+from gpt.engine.fast_model import (
     DTYPES,
     PRECISIONS,
+    FastModel,
     Progress,
     check_precision,
-    convert,
     dtype_of,
     named_weights,
-    weight_bytes,
 )
 
 __all__ = [
     "DTYPES",
     "PRECISIONS",
+    "FastModel",
     "Progress",
     "check_precision",
-    "choose_kernels",
-    "convert",
     "dtype_of",
     "named_weights",
-    "weight_bytes",
 ]

@@ -1,112 +1,278 @@
-"""Layers that stand in for nn.Linear and nn.Embedding: float32 in and out, faster inside."""
+"""Layers that stand for nn.Linear and nn.Embedding: float32 in and out, other numbers inside.
+
+Every one has `.weight` and `.bias` in the shapes of the layer that it stands for. A packed weight
+is dequantised when it is asked for, and is neither a parameter nor in a state_dict.
+
+`same_bits_in_company` says that a row of x gets the same bits alone and among other rows.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gpt.engine.kernels import (
-    MANY,
-    half_kernels,
-    in_parts,
-    int8_kernels,
-    quantize_weight,
-    rows_like,
+_PARTS = 4
+_FEW_ROWS = 16
+_ROWS_AT_A_TIME = 4096
+_NO_STATE = (
+    "a model packed for generation has no state_dict: load it in float32, or use save_model."
 )
 
 
-@dataclass(frozen=True)
-class Weights:
-    """A weight (out, in) and a bias (out,): what a layer is made of, as an nn.Linear has them."""
+class Packed(nn.Module):
+    """A layer with a packed weight: a state_dict would leave the weight out, so it has none."""
 
-    weight: torch.Tensor
-    bias: torch.Tensor | None = None
+    __jit_unused_properties__ = ("weight",)
+    same_bits_in_company = False
+
+    def _save_to_state_dict(self, *_: Any) -> None:
+        raise ValueError(_NO_STATE)
 
 
 class PartsLinear(nn.Linear):
-    """An nn.Linear in float32, its own parameters, whose few rows are multiplied `in_parts`."""
+    """An nn.Linear in float32 whose product with a few rows is the sum of four smaller products.
 
-    def __init__(self, linear: nn.Linear) -> None:
+    MKL shares one product of a few rows badly among cores and several products well. The weight
+    (out, in) lies in memory as (in, out).
+    """
+
+    same_bits_in_company = False
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         nn.Module.__init__(self)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias = linear.weight, linear.bias
+        self.out_features, self.in_features = weight.shape
+        transposed = torch.empty(weight.shape[::-1])
+        self.weight = nn.Parameter(transposed.t().copy_(weight))
+        self.bias = None if bias is None else nn.Parameter(bias.to(torch.float32, copy=True))
+        self.parts, self.few = math.gcd(self.in_features, _PARTS), _FEW_ROWS * self.in_features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if rows_like(x) == MANY:
+        if x.numel() > self.few:
             return F.linear(x, self.weight, self.bias)
-        y = in_parts(x, self.weight)
-        return y if self.bias is None else y.add_(self.bias)
+        rows = x.reshape(-1, self.parts, self.in_features // self.parts).transpose(0, 1)
+        parts = self.weight.t().reshape(self.parts, -1, self.out_features)
+        y = torch.bmm(rows, parts).sum(0)  # (parts, rows, out) -> (rows, out)
+        y = y.unflatten(0, x.shape[:-1])
+        return y if self.bias is None else y + self.bias
 
 
 class HalfLinear(nn.Module):
-    """x W^T + bias with W (out, in) kept in float16 or bfloat16."""
+    """x W^T + bias with x and W rounded to float16 or bfloat16."""
 
-    def __init__(self, linear: nn.Linear | Weights, dtype: torch.dtype) -> None:
+    same_bits_in_company = False
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = fixed(linear.weight.detach().to(dtype, copy=True))
-        self.bias = bias_of(linear)
-        self.kernels = half_kernels(dtype)
+        self.weight = fixed(weight, dtype)
+        self.bias = None if bias is None else fixed(bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.kernels[rows_like(x)](x, self.weight)
+        y = F.linear(x.to(self.weight.dtype), self.weight).float()
         return y if self.bias is None else y.add_(self.bias)
+
+
+class PackedHalfLinear(Packed):
+    """x W^T + bias with W in float16 as fbgemm packs it; x and the sums are float32."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.packed = torch.ops.quantized.linear_prepack_fp16(weight.float(), None)
+        self.bias = None if bias is None else fixed(bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.ops.quantized.linear_dynamic_fp16(x, self.packed)
+        return y if self.bias is None else y.add_(self.bias)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return torch.ops.quantized.linear_unpack_fp16(self.packed)[0].half()
+
+
+class PackedInt8Linear(Packed):
+    """x W^T + bias with W in int8 as fbgemm packs it, a scale for each row of W and of x.
+
+    A row of x is divided by its largest magnitude, so that one fixed scale serves all rows: the
+    sums are exact in 32 bits, and no row depends on another.
+    """
+
+    same_bits_in_company = True
+
+    def __init__(
+        self, rows: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, levels: int
+    ) -> None:
+        super().__init__()
+        self.packed = _packed(rows, scale)
+        self.bias = None if bias is None else fixed(bias)
+        self.x_scale, self.x_zero = 1 / levels, levels + 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = torch.linalg.vector_norm(x, float("inf"), [-1], True)
+        y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+            x / size, self.x_scale, self.x_zero, self.packed
+        )
+        y = y.mul_(size)  # of a row of zeros, 0 / 0 was rounded to some number: times 0
+        return y if self.bias is None else y.add_(self.bias)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        with _no_deprecation():
+            return torch.ops.quantized.linear_unpack(self.packed)[0].dequantize()
+
+
+class Int8Linear(nn.Module):
+    """PackedInt8Linear without a packed weight, by torch._int_mm: for processors without fbgemm.
+
+    torch means to drop its quantised tensors, which fbgemm takes: then this is what stays.
+    """
+
+    same_bits_in_company = True
+    __jit_unused_properties__ = ("weight",)
+
+    def __init__(self, rows: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.rows, self.scale = fixed(rows, torch.int8), fixed(scale)  # (out, in), (out, 1)
+        self.bias = None if bias is None else fixed(bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        size = flat.abs().amax(-1, True).clamp_min_(1e-30)
+        quantized = (flat / size).mul_(127).round_().to(torch.int8)
+        sums = torch._int_mm(quantized, self.rows.t())  # (rows, out), exact in int32
+        y = (sums * self.scale.view(-1)).mul_(size / 127)
+        y = y if self.bias is None else y.add_(self.bias)
+        return y.unflatten(0, x.shape[:-1])
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.rows * self.scale
 
 
 class HalfEmbedding(nn.Module):
     """Rows of a float16 or bfloat16 table, as float32."""
 
-    def __init__(self, weight: nn.Parameter) -> None:
+    def __init__(self, weight: torch.Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = weight  # the head's own where it is tied
+        self.weight = fixed(weight, dtype)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return F.embedding(ids, self.weight).float()
 
 
-class Int8Linear(nn.Module):
-    """x W^T + bias with W (out, in) kept as int8 and a scale per output channel.
-
-    Each row of x is quantised on the fly with a scale of its own.
-    """
-
-    def __init__(self, linear: nn.Linear | Weights) -> None:
-        super().__init__()
-        weight, scale = quantize_weight(linear.weight.detach())
-        self.weight, self.scale = fixed(weight), fixed(scale)  # (out, in), (out, 1)
-        self.bias = bias_of(linear)
-        self.kernels = int8_kernels()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.kernels[rows_like(x)](x, self.weight, self.scale)
-        return y if self.bias is None else y.add_(self.bias)
-
-
 class Int8Embedding(nn.Module):
-    """Rows of an int8 head, dequantised: the head's own rows, or theirs where it is packed."""
+    """Rows of an int8 table with a scale each, as float32."""
 
-    def __init__(self, weight: nn.Parameter, scale: nn.Parameter) -> None:
+    __jit_unused_properties__ = ("weight",)
+
+    def __init__(self, rows: torch.Tensor, scale: torch.Tensor) -> None:
         super().__init__()
-        self.weight, self.scale = weight, scale  # (vocab, d) int8, (vocab, 1) float32
-
-    @classmethod
-    def of_rows(cls, weight: torch.Tensor) -> Int8Embedding:
-        """The rows that `PackedInt8Linear` makes of `weight`: nothing looks them up in it."""
-        rows, scale = quantize_weight(weight.detach())
-        return cls(fixed(rows), fixed(scale))
+        self.rows, self.scale = fixed(rows, torch.int8), fixed(scale)  # (vocab, d), (vocab, 1)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return F.embedding(ids, self.weight) * F.embedding(ids, self.scale)
+        return F.embedding(ids, self.rows) * F.embedding(ids, self.scale)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.rows * self.scale
 
 
-def bias_of(linear: nn.Linear | Weights) -> nn.Parameter | None:
-    if linear.bias is None:
-        return None
-    return fixed(linear.bias.detach().to(torch.float32, copy=True))
+def int8_linear(
+    rows: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
+) -> PackedInt8Linear | Int8Linear:
+    """The int8 layer of this processor, for a weight that `quantize` made."""
+    levels = activation_levels()
+    if levels:
+        return PackedInt8Linear(rows, scale, bias, levels)
+    return Int8Linear(rows, scale, bias)
 
 
-def fixed(value: torch.Tensor) -> nn.Parameter:
-    """A parameter that is listed and counted, and not trained."""
-    return nn.Parameter(value, requires_grad=False)
+def half_linear(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> nn.Module:
+    """The float16 or bfloat16 layer of this processor."""
+    if dtype == torch.float16 and float16_is_packed():
+        return PackedHalfLinear(weight, bias)
+    return HalfLinear(weight, bias, dtype)
+
+
+def has_x86_kernels() -> bool:
+    """Whether MKL, for which PartsLinear is made, multiplies float32 here."""
+    return torch.backends.mkl.is_available() and platform.machine() in ("x86_64", "AMD64")
+
+
+@cache
+def activation_levels() -> int:
+    """Steps on each side of zero to which PackedInt8Linear may round x: 127, 63, or 0 for none.
+
+    fbgemm multiplies unsigned 8-bit x by signed 8-bit weights. Without VNNI instructions, x86
+    adds two products in 16 bits, which clip: two of 255 x 127 are too large, two of 127 x 127
+    are not. 0 where fbgemm or its operator is missing. Tried on the largest sums there are.
+    """
+    signs = torch.tensor([1.0, -1.0]).repeat(512)
+    x = torch.stack([torch.ones(1024), -torch.ones(1024), signs])
+    rows = (x * 127).to(torch.int8)
+    exact = x.double() @ rows.double().t()
+    for levels in (127, 63):
+        try:
+            layer = PackedInt8Linear(rows, torch.ones(3, 1), None, levels)
+            found = torch.cat([layer(x), *map(layer, x.split(1))]).double()
+        except (RuntimeError, AttributeError, NotImplementedError):
+            return 0
+        if (found - exact.repeat(2, 1)).abs().max() < 1:
+            return levels
+    return 0
+
+
+@cache
+def float16_is_packed() -> bool:
+    """Whether fbgemm multiplies float16 weights here, and rightly."""
+    weight = torch.arange(-32.0, 32.0).repeat(64, 16) / 8  # each a number of float16
+    x = torch.linspace(-1, 1, 1024)[None]
+    try:
+        return torch.allclose(PackedHalfLinear(weight, None)(x), F.linear(x, weight), atol=1e-2)
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+
+
+def quantize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """int8 (out, in) and scale (out, 1), float32, such that int8 * scale is about `weight`.
+
+    The largest magnitude of a row becomes 127; a row of zeros stays zeros. Some rows at a time:
+    `weight` is never in float32 as a whole.
+    """
+    values = torch.empty(weight.shape, dtype=torch.int8)
+    scale = torch.empty(len(weight), 1)
+    for start in range(0, len(weight), _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        rows = weight[part].float()
+        scale[part] = (rows.abs().amax(dim=1, keepdim=True) / 127).clamp_min_(1e-30)
+        values[part] = (rows / scale[part]).round_()
+    return values, scale
+
+
+def fixed(value: torch.Tensor, dtype: torch.dtype = torch.float32) -> nn.Parameter:
+    """A copy of `value` as a parameter that is listed and counted, and not trained."""
+    return nn.Parameter(value.detach().to(dtype, copy=True), requires_grad=False)
+
+
+def _packed(rows: torch.Tensor, scale: torch.Tensor) -> Any:
+    zeros = torch.zeros(len(rows), dtype=torch.long)
+    with _no_deprecation():
+        quantized = torch._make_per_channel_quantized_tensor(
+            rows, scale.view(-1).double(), zeros, 0
+        )
+        return torch.ops.quantized.linear_prepack(quantized, None)
+
+
+@contextmanager
+def _no_deprecation() -> Iterator[None]:
+    """torch announces the end of its quantised tensors at each use; Int8Linear needs none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import os
 from pathlib import Path
@@ -43,3 +45,9 @@ def usable_cores() -> int:
     if os.environ.get("CPU_CORES", "").isdigit():  # set on Spaces
         limits.append(int(os.environ["CPU_CORES"]))
     return max(1, min(limits))
+
+
+def return_freed_memory() -> None:
+    """Gives memory that was freed back to the system, also from between what is in use (glibc)."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

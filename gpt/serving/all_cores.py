@@ -21,7 +21,6 @@ from typing import ParamSpec, Protocol, TypeVar
 
 import torch
 
-from gpt.engine import choose_kernels
 from gpt.engine.machine import usable_cores
 
 P = ParamSpec("P")
@@ -145,7 +144,6 @@ def start() -> None:
         _thread.cores = usable_cores()
         on_all_cores(torch.set_num_threads, _thread.cores)  # if it was there before
         torch.set_num_threads(1)
-        on_all_cores(choose_kernels)  # for all cores, whichever thread loads the first model
 
 
 def on_all_cores(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

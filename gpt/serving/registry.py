@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpt.accounting import count_parameters
+from gpt.accounting.memory import weight_bytes
 from gpt.checkpoints import (
     HUB_MODELS,
     Progress,
@@ -29,8 +30,6 @@ from gpt.checkpoints.sources import (
     load_model,
 )
 from gpt.config import GPTConfig
-from gpt.engine import weight_bytes
-from gpt.engine.replay import record_step
 from gpt.model import GPTModel
 
 _Key = tuple[str, str, str]  # source, device, precision
@@ -164,8 +163,6 @@ class Registry:
                 progress,
                 make_room=lambda: self._make_room(n_bytes, progress),
             )
-            # Visitors ask for any number of drawn ones, and torch keeps what it recorded.
-            model = model if key[0].startswith(RANDOM) else record_step(model)
             with self._changed:
                 return self._held.setdefault(key, _Held(model, n_bytes, borrowers=1))
         finally:

@@ -29,12 +29,10 @@ class Ours:
     def __init__(self, folder: Path, setting: str) -> None:
         import torch
 
-        from gpt import load_model, record_step
-        from gpt.engine.pages import keep_freed_memory
+        from gpt import load_model
 
-        keep_freed_memory()  # as app.py does
         torch.set_num_threads(THREADS)
-        self.model = record_step(load_model(folder / "ours", precision=setting))
+        self.model = load_model(folder / "ours", precision=setting)
 
     def decode(self, tokens: int, prompt: int) -> float:
         from gpt import SamplingOptions

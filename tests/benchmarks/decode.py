@@ -184,19 +184,16 @@ def run(
 
 def weight_sizes(model: str) -> dict[str, dict[str, int]]:
     """Bytes of weights by precision: kept, and read for a token, which skips the embedding."""
-    from dataclasses import replace
-
     from gpt import GPTConfig
+    from gpt.accounting.memory import read_per_pass, weight_bytes
     from gpt.checkpoints.sources import config_of
-    from gpt.engine import DTYPES, PRECISIONS, weight_bytes
+    from gpt.engine import PRECISIONS
 
     small = GPTConfig(qkv_bias=True, tie_weights=True)
     cfg = small if model == "gpt2-small-shape" else config_of(model)
-    apart, table = replace(cfg, tie_weights=False), cfg.vocab_size * cfg.emb_dim
-    sizes = {name: DTYPES[name].itemsize if name in DTYPES else 2 for name in PRECISIONS}
     return {
         "weight_bytes": {name: weight_bytes(cfg, name) for name in PRECISIONS},
-        "read_bytes": {name: weight_bytes(apart, name) - sizes[name] * table for name in sizes},
+        "read_bytes": {name: read_per_pass(cfg, name) for name in PRECISIONS},
     }
 
 

@@ -32,7 +32,7 @@ def rss_anon() -> int:
 def measure(path: str, precision: str) -> dict[str, int]:
     """Growth of RssAnon while and after loading, and the weights' own size, in bytes."""
     from gpt import load_model
-    from gpt.engine import weight_bytes
+    from gpt.accounting.memory import weight_bytes
 
     samples, done = [rss_anon()], threading.Event()
 

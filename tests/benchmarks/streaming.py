@@ -74,12 +74,12 @@ def alone(model: str, precision: str) -> None:
     """Answers each line on standard input with the rate of one run."""
     import torch
 
-    from gpt import SamplingOptions, Tokenizer, load_model, record_step
+    from gpt import SamplingOptions, Tokenizer, load_model
     from gpt.engine.machine import usable_cores
     from gpt.generate import generate
 
     torch.set_num_threads(usable_cores())
-    loaded = record_step(load_model(model, precision=precision))
+    loaded = load_model(model, precision=precision)
     ids = Tokenizer().encode(PROMPT)
     for _ in sys.stdin:
         steps = generate(loaded, ids, SamplingOptions(max_new_tokens=TOKENS, seed=7))

@@ -10,18 +10,19 @@ import torch.nn.functional as F
 from tiny_models import TINY, tiny_model
 
 from gpt.__main__ import main
+from gpt.accounting.memory import weight_bytes
 from gpt.checkpoints import precision_record as comparing
 from gpt.checkpoints.precision_record import (
     Measured,
-    compare,
     default_precision,
     fastest_allowed,
+    quality_of,
     record,
     recorded,
     table,
 )
 from gpt.checkpoints.sources import random_source
-from gpt.engine import PRECISIONS, convert, weight_bytes
+from gpt.engine import PRECISIONS, FastModel
 from gpt.training.evaluation import evaluate
 
 IDS = torch.arange(80) * 7 % 97
@@ -35,7 +36,7 @@ def measured(kl, rate):
 
 def test_a_model_is_no_distance_from_itself_and_its_perplexity_is_evaluates():
     model = tiny_model()
-    quality = compare(model, model, IDS)
+    quality = quality_of(model, model, IDS)
     assert (quality.mean_kl_nats, quality.top1_agreement, quality.n_tokens) == (0.0, 1.0, 79)
     assert quality.nats_per_token == pytest.approx(evaluate(model, IDS).nats_per_token)
 
@@ -45,15 +46,15 @@ def test_the_divergence_is_torchs_own():
     with torch.no_grad():
         p, q = (F.log_softmax(m(IDS[None, :30])[0], dim=-1) for m in (one, other))
     expected = F.kl_div(q, p, reduction="batchmean", log_target=True)
-    quality = compare(one, other, IDS[:31])
+    quality = quality_of(one, other, IDS[:31])
     assert quality.mean_kl_nats == pytest.approx(float(expected), rel=1e-5)
     assert quality.top1_agreement == float((p.argmax(-1) == q.argmax(-1)).float().mean())
 
 
 def test_a_precision_costs_something_and_less_than_another_model():
     model = tiny_model()
-    int8 = compare(model, convert(tiny_model(), "int8"), IDS).mean_kl_nats
-    assert 0 < int8 < 0.01 < compare(model, tiny_model(seed=1), IDS).mean_kl_nats
+    int8 = quality_of(model, FastModel(tiny_model(), "int8"), IDS).mean_kl_nats
+    assert 0 < int8 < 0.01 < quality_of(model, tiny_model(seed=1), IDS).mean_kl_nats
 
 
 def test_a_loss_above_709_nats_has_a_perplexity_in_words():
@@ -65,7 +66,7 @@ def test_a_loss_above_709_nats_has_a_perplexity_in_words():
 
 def test_too_short_a_text_is_refused():
     with pytest.raises(ValueError, match="the text has 1 tokens: give at least 2"):
-        compare(tiny_model(), tiny_model(), IDS[:1])
+        quality_of(tiny_model(), tiny_model(), IDS[:1])
 
 
 def test_the_default_is_the_fastest_that_costs_little():

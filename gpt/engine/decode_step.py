@@ -1,0 +1,255 @@
+"""One decode step for several sequences, compiled by TorchScript.
+
+A token of a small model is a few hundred operations of some microseconds each. Called from Python
+they take a third of its time and hold the interpreter's lock; TorchScript runs them in C++.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gpt.attention import MultiHeadAttention
+from gpt.cache import KVCache
+from gpt.model import GELU, FeedForward, GPTModel, LayerNorm, TransformerBlock
+
+_MOST_LAYERS = 100  # of a compiled step: its time to compile grows with them
+_compiling = threading.Lock()
+
+
+class JoinedAttention(MultiHeadAttention):
+    """MultiHeadAttention whose queries, keys and values come from one product."""
+
+    def __init__(self, att: MultiHeadAttention, joined: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self.num_heads, self.context_length = att.num_heads, att.context_length
+        self.W_qkv, self.out_proj, self.dropout = joined, att.out_proj, att.dropout
+        self.W_query, self.W_key, self.W_value = (JoinedRows(joined, i) for i in range(3))
+
+    def _project(self, x: torch.Tensor) -> Any:
+        if not self.is_joined:
+            return super()._project(x)
+        b, t, _ = x.shape
+        return self.W_qkv(x).view(b, t, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind()
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether none of the three was replaced by another layer."""
+        parts = (self.W_query, self.W_key, self.W_value)
+        return all(isinstance(part, JoinedRows) for part in parts)
+
+
+class JoinedRows(nn.Module):
+    """W_query, W_key or W_value as a view of the joined layer."""
+
+    def __init__(self, joined: nn.Module, index: int) -> None:
+        super().__init__()
+        self.joined = (joined,)  # in a tuple, so that it is not listed once more
+        self.index = index
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.joined[0].weight.chunk(3)[self.index]
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        bias = self.joined[0].bias
+        return None if bias is None else bias.chunk(3)[self.index]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.joined[0](x).chunk(3, dim=-1)[self.index]
+
+
+class RowByRow(nn.Module):
+    """`layer`, which rounds a row differently in company, on one row after the other."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.layer(aligned(row)) for row in x.split(1)])
+
+
+class ThreeProducts(nn.Module):
+    """Queries, keys and values side by side, from a layer each: (rows, d) -> (rows, 3 d)."""
+
+    def __init__(self, att: MultiHeadAttention) -> None:
+        super().__init__()
+        self.query, self.key, self.value = map(_alike, (att.W_query, att.W_key, att.W_value))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.query(x), self.key(x), self.value(x)], dim=1)
+
+
+class DecodeBlock(nn.Module):
+    """One TransformerBlock on a new token of each sequence: (rows, d) -> (rows, d)."""
+
+    def __init__(self, block: TransformerBlock, layer: int, n_layers: int) -> None:
+        super().__init__()
+        att = block.att
+        joined = isinstance(att, JoinedAttention) and att.is_joined
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.project = _alike(att.W_qkv) if joined else ThreeProducts(att)
+        self.out_proj = _alike(att.out_proj)
+        self.expand, self.contract = _alike(block.ff.layers[0]), _alike(block.ff.layers[2])
+        self.n_heads, self.layer, self.n_layers = att.num_heads, layer, n_layers
+
+    def forward(
+        self, x: torch.Tensor, lengths: list[int], buffers: list[torch.Tensor]
+    ) -> torch.Tensor:
+        new = self.project(self.norm1(x)).view(x.shape[0], 3, self.n_heads, 1, -1)
+        heads: list[torch.Tensor] = []
+        for row in range(len(lengths)):  # each over its own keys and values, exactly as alone
+            first = 2 * (row * self.n_layers + self.layer)
+            keys, values = buffers[first], buffers[first + 1]  # (1, h, capacity, e)
+            n = lengths[row]
+            keys.narrow(2, n, 1).copy_(new[row : row + 1, 1])
+            values.narrow(2, n, 1).copy_(new[row : row + 1, 2])
+            query = aligned(new[row : row + 1, 0].flatten(1)).view(keys[:, :, :1].shape)
+            heads.append(
+                F.scaled_dot_product_attention(
+                    query, keys.narrow(2, 0, n + 1), values.narrow(2, 0, n + 1)
+                )
+            )
+        x = x + self.out_proj(torch.cat(heads).flatten(1))
+        return x + self.contract(gelu_by_rows(self.expand(self.norm2(x))))
+
+
+class DecodeStep(nn.Module):
+    """A model on one new token of each sequence: logits (rows, vocab).
+
+    `lengths` is how many positions each sequence's cache holds; `buffers` are the keys and values
+    of the first sequence's layers, then the second's. The new ones are written into them.
+    Every row gets the bits that it gets alone.
+    """
+
+    def __init__(self, model: GPTModel) -> None:
+        super().__init__()
+        n_layers = model.cfg.n_layers
+        self.tok_emb, self.pos_emb = model.tok_emb, model.pos_emb
+        self.blocks = nn.ModuleList(
+            [DecodeBlock(block, i, n_layers) for i, block in enumerate(model.trf_blocks)]
+        )
+        self.final_norm, self.out_head = model.final_norm, _alike(model.out_head)
+
+    def forward(
+        self, ids: torch.Tensor, lengths: list[int], buffers: list[torch.Tensor]
+    ) -> torch.Tensor:
+        x = self.tok_emb(ids) + self.pos_emb(torch.tensor(lengths))
+        for block in self.blocks:
+            x = block(x, lengths, buffers)
+        return self.out_head(self.final_norm(x))
+
+
+def aligned(row: torch.Tensor) -> torch.Tensor:
+    """`row` (1, n) at an address as of a tensor of its own: MKL rounds otherwise elsewhere."""
+    return row if row.shape[1] % 16 == 0 else row.clone()
+
+
+def gelu_by_rows(x: torch.Tensor) -> torch.Tensor:
+    """GELU of (rows, n), each row as alone.
+
+    torch takes 32 numbers at a time through vector instructions and the rest one by one, which
+    rounds differently, and shares 32,768 numbers or more among threads: each part has fewer, and
+    no row begins among the 32 of another.
+    """
+    width = x.shape[1]
+    rows = max(1, 32767 // width) if width % 32 == 0 else 1
+    if x.shape[0] <= rows:
+        return F.gelu(x, approximate="tanh")
+    return torch.cat([F.gelu(part, approximate="tanh") for part in x.split(rows)])
+
+
+class Decoder:
+    """The decode step of a model, made when first wanted and again after a part was replaced.
+
+    `step` is None where only the model's own forward pass is right: with hooks, with parts that
+    are not the book's, and on other devices.
+    """
+
+    def __init__(self) -> None:
+        self.step: nn.Module | None = None
+        self._parts: list[Any] | None = None
+
+    def __reduce__(self) -> tuple[type[Decoder], tuple[()]]:
+        return Decoder, ()  # a copy of the model has other weights
+
+    def follow(self, model: GPTModel) -> None:
+        """Makes `step` anew if modules or parameters of `model` are others than before."""
+        parts = [*model.modules(), *model.parameters()][1:]
+        with _compiling:
+            if _hooks(model):
+                self.step = self._parts = None
+            elif self._parts is None or not _same(parts, self._parts):
+                self.step = _compiled(model) if _serves(model) else None
+                self._parts = parts
+
+
+def _same(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+
+
+def _hooks(model: nn.Module) -> bool:
+    everywhere = torch.nn.modules.module
+    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+        return True
+    return any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def _serves(model: GPTModel) -> bool:
+    """Whether `model` is the book's, layer by layer, on the CPU."""
+    if model.pos_emb.weight.device.type != "cpu" or type(model.final_norm) is not LayerNorm:
+        return False
+    for block in model.trf_blocks:
+        kinds = type(block), type(block.ff), type(block.norm1), type(block.norm2)
+        if kinds != (TransformerBlock, FeedForward, LayerNorm, LayerNorm):
+            return False
+        if type(block.att) not in (MultiHeadAttention, JoinedAttention):
+            return False
+        if len(block.ff.layers) != 3 or type(block.ff.layers[1]) is not GELU:
+            return False
+    return True
+
+
+def _compiled(model: GPTModel) -> nn.Module:
+    """The step as TorchScript, settled by two runs; as it is where TorchScript refuses it."""
+    step = DecodeStep(model).eval()
+    if model.cfg.n_layers > _MOST_LAYERS or model.cfg.context_length < 2:
+        return step
+    caches = [model_cache(model) for _ in range(2)]
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, without a successor here
+        try:
+            compiled = torch.jit.script(step)
+            for rows in (1, 2):  # here and not in somebody's run, the first runs optimise it
+                for _ in range(2):
+                    buffers = [b for cache in caches[:rows] for b in buffers_of(cache)]
+                    compiled(torch.zeros(rows, dtype=torch.long), [0] * rows, buffers)
+        except (RuntimeError, TypeError, AttributeError, NotImplementedError):
+            return step
+    return compiled
+
+
+def model_cache(model: GPTModel) -> KVCache:
+    """A cache for two positions whose buffers exist."""
+    cache, cfg = KVCache(model.cfg.n_layers, 2), model.cfg
+    for layer in cache.layers:
+        layer.keys = torch.zeros(1, cfg.n_heads, 2, cfg.emb_dim // cfg.n_heads)
+        layer.values = torch.zeros_like(layer.keys)
+    return cache
+
+
+def buffers_of(cache: KVCache) -> list[torch.Tensor | None]:
+    """Keys and values of each layer, (1, h, capacity, e)."""
+    return [buffer for layer in cache.layers for buffer in (layer.keys, layer.values)]
+
+
+def _alike(layer: nn.Module) -> nn.Module:
+    """`layer` so that each row gets the bits that it gets alone."""
+    return layer if getattr(layer, "same_bits_in_company", False) else RowByRow(layer)

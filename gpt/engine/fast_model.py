@@ -1,0 +1,277 @@
+"""A GPTModel in a precision: the same forward pass, with layers that are faster on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache as once  # `cache` is what attention remembers
+from operator import attrgetter
+
+import torch
+from torch import nn
+
+from gpt.accounting.meta_model import model_without_values
+from gpt.attention import MultiHeadAttention
+from gpt.cache import KVCache
+from gpt.config import GPTConfig, check_context
+from gpt.engine.decode_step import Decoder, JoinedAttention, buffers_of
+from gpt.engine.layers import (
+    HalfEmbedding,
+    Int8Embedding,
+    Int8Linear,
+    PackedInt8Linear,
+    PartsLinear,
+    half_linear,
+    has_x86_kernels,
+    int8_linear,
+    quantize,
+)
+from gpt.engine.machine import return_freed_memory
+from gpt.model import GPTModel
+from gpt.trace import Trace
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+PRECISIONS = (*DTYPES, "int8")
+Progress = Callable[[float, str], None]  # how much of a stage is done, 0 to 1, and its name
+
+
+class FastModel(GPTModel):
+    """`model` in `precision` on `device`: same forward pass, cache and readings, own weights.
+
+    On the CPU the linear layers and the token embedding are stored in that precision, and all else
+    is float32: norms, positions, the residual stream, the KV cache. On other devices everything is
+    of that type. `model` is left as it is. Only float32 can be trained.
+    Raises ValueError if the precision is unknown, or unknown on that device.
+    """
+
+    def __init__(
+        self, model: GPTModel, precision: str = "int8", device: torch.device | str = "cpu"
+    ) -> None:
+        self._take(model.cfg, dict(model.named_parameters()), precision, device, None)
+        self.train(model.training)
+
+    @classmethod
+    def from_tensors(
+        cls,
+        cfg: GPTConfig,
+        tensors: dict[str, torch.Tensor],
+        precision: str,
+        device: torch.device | str = "cpu",
+        progress: Progress | None = None,
+    ) -> FastModel:
+        """The model of weights by name, in eval mode; a tied weight under its embedding's name.
+
+        `tensors` may be memory-mapped and of any floating type. Each is copied and taken out of
+        the dictionary, so at most one exists twice.
+        """
+        model = cls.__new__(cls)
+        model._take(cfg, tensors, precision, device, progress)
+        return model.eval()
+
+    def _take(
+        self,
+        cfg: GPTConfig,
+        tensors: dict[str, torch.Tensor],
+        precision: str,
+        device: torch.device | str,
+        progress: Progress | None,
+    ) -> None:
+        check_precision(precision, device)
+        nn.Module.__init__(self)
+        self.cfg, self._decoder = cfg, Decoder()
+        skeleton = model_without_values(cfg)
+        for name, child in skeleton.named_children():
+            setattr(self, name, child)
+        layers = _Layers(tensors, precision, torch.device(device))
+        self.tok_emb, self.out_head = layers.ends(skeleton)
+        n_weights = len(tensors)
+        for name, module in list(skeleton.named_modules()):
+            if name and name not in ("tok_emb", "out_head") and layers.has(name):
+                parent, _, own_name = name.rpartition(".")
+                setattr(self.get_submodule(parent), own_name, layers.made(name, module))
+                return_freed_memory()
+            if progress is not None:
+                progress(1 - len(tensors) / (n_weights + 1), "reading")
+        if progress is not None:
+            progress(1.0, "reading")
+        if torch.device(device).type != "cpu":
+            check_agrees_with_cpu(str(device), precision)
+
+    def new_cache(self, capacity: int) -> KVCache:
+        """An empty cache for `capacity` positions; here the decode step follows new parts."""
+        if not self.training:
+            self._decoder.follow(self)
+        return super().new_cache(capacity)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        cache: KVCache | None = None,
+        trace: Trace | None = None,
+        last_only: bool = False,
+    ) -> torch.Tensor:
+        """As `GPTModel.forward`; one token after others goes through the decode step."""
+        if trace is None and cache is not None and ids.shape == (1, 1) and self._steps(cache):
+            return self._step([int(ids)], [cache]).unsqueeze(1)
+        return super().forward(ids, cache, trace, last_only)
+
+    @torch.inference_mode()
+    def decode_rows(self, ids: Sequence[int], caches: Sequence[KVCache]) -> torch.Tensor:
+        """Logits (rows, vocab) after one new token of each of several sequences of any lengths.
+
+        Each row is, bit for bit, what `forward` gives for its id and its cache alone.
+        Raises ValueError if there are no rows, or as `forward` does, before any cache is changed.
+        """
+        if not ids or len(ids) != len(caches):
+            raise ValueError(f"{len(ids)} ids and {len(caches)} caches: use one cache for each id.")
+        if all(self._steps(cache) for cache in caches):
+            return self._step(ids, caches)
+        device = self.pos_emb.weight.device
+        rows = [torch.tensor([[i]], device=device) for i in ids]
+        for row, cache in zip(rows, caches, strict=True):
+            self._check(row, cache.length)
+        found = [self(row, cache, last_only=True) for row, cache in zip(rows, caches, strict=True)]
+        return torch.cat(found).flatten(1)
+
+    def _steps(self, cache: KVCache) -> bool:
+        """Whether the decode step serves the next token of `cache`."""
+        if self._decoder.step is None or self.training or torch.is_grad_enabled():
+            return False
+        keys = cache.layers[0].keys
+        return keys is not None and keys.shape[0] == 1
+
+    def _step(self, ids: Sequence[int], caches: Sequence[KVCache]) -> torch.Tensor:
+        for token_id, cache in zip(ids, caches, strict=True):
+            if not 0 <= token_id < self.cfg.vocab_size:
+                self._check(torch.tensor([[token_id]]), cache.length)
+            check_context(cache.length + 1, self.cfg.context_length)
+            cache.layers[0].check_room(1)
+        step = self._decoder.step
+        assert step is not None
+        buffers = [buffer for cache in caches for buffer in buffers_of(cache)]
+        logits = step(torch.tensor(ids), [cache.length for cache in caches], buffers)
+        for cache in caches:
+            for layer in cache.layers:
+                layer.length += 1
+        return logits
+
+
+class _Layers:
+    """Makes the layers of a FastModel from weights by name, which it takes out of `tensors`."""
+
+    def __init__(
+        self, tensors: dict[str, torch.Tensor], precision: str, device: torch.device
+    ) -> None:
+        self.tensors, self.precision, self.device = tensors, precision, device
+        self.on_cpu = device.type == "cpu"
+        self.is_reduced = self.on_cpu and precision != "float32"
+
+    def has(self, name: str) -> bool:
+        """Whether a weight of the module `name`, or of its queries, was not taken yet."""
+        return any(f"{name}.{own}" in self.tensors for own in ("weight", "scale")) or (
+            self.is_reduced and f"{name}.W_query.weight" in self.tensors
+        )
+
+    def made(self, name: str, module: nn.Module) -> nn.Module:
+        """What takes the place of `module`, which has no values, under `name`."""
+        if isinstance(module, MultiHeadAttention):
+            parts = [self._linear_weights(f"{name}.W_{part}") for part in ("query", "key", "value")]
+            weights, biases = zip(*parts, strict=True)
+            bias = None if biases[0] is None else torch.cat(biases)
+            return JoinedAttention(module, self._linear(torch.cat(weights), bias))
+        if isinstance(module, nn.Linear) and (self.is_reduced or self._in_parts()):
+            return self._linear(*self._linear_weights(name))
+        for own, _ in list(module.named_parameters(recurse=False)):
+            setattr(module, own, self._copy(self.tensors.pop(f"{name}.{own}")))
+        return module
+
+    def ends(self, skeleton: GPTModel) -> tuple[nn.Module, nn.Module]:
+        """Token embedding and head. A packed head cannot be indexed: the table is beside it."""
+        table = self.tensors.pop("tok_emb.weight")
+        head = self.tensors.pop("out_head.weight", table)
+        if not self.is_reduced:
+            tok_emb, out_head = skeleton.tok_emb, skeleton.out_head
+            if self._in_parts():
+                out_head = self._linear(head, None)
+            else:
+                out_head.weight = self._copy(head)
+            tok_emb.weight = out_head.weight if head is table else self._copy(table)
+            return tok_emb, out_head
+        if self.precision != "int8":
+            return HalfEmbedding(table, DTYPES[self.precision]), self._linear(head, None)
+        rows = quantize(table)
+        out_head = int8_linear(*(rows if head is table else quantize(head)), None)
+        return Int8Embedding(*rows), out_head
+
+    def _in_parts(self) -> bool:
+        return self.on_cpu and not self.is_reduced and has_x86_kernels()
+
+    def _linear_weights(self, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return self.tensors.pop(f"{name}.weight"), self.tensors.pop(f"{name}.bias", None)
+
+    def _linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
+        if not self.is_reduced:
+            return PartsLinear(weight, bias)
+        if self.precision == "int8":
+            return int8_linear(*quantize(weight), bias)
+        return half_linear(weight, bias, DTYPES[self.precision])
+
+    def _copy(self, value: torch.Tensor) -> nn.Parameter:
+        dtype = torch.float32 if self.on_cpu else DTYPES[self.precision]
+        copy = value.detach().to(self.device, dtype, copy=True)
+        return nn.Parameter(copy.contiguous(), requires_grad=not self.is_reduced)
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """torch's dtype for "float32", "float16" or "bfloat16", the types of files.
+
+    Raises ValueError, naming what exists, for any other name.
+    """
+    if precision not in DTYPES:
+        raise ValueError(f"precision is {precision!r}: use {', '.join(DTYPES)}.")
+    return DTYPES[precision]
+
+
+def check_precision(precision: str, device: torch.device | str = "cpu") -> None:
+    """Raises ValueError if `precision` does not exist, or not on `device`."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}: use {', '.join(PRECISIONS)}.")
+    kind = torch.device(device).type
+    if precision not in DTYPES and kind != "cpu":
+        raise ValueError(f"precision int8 runs on the CPU, not on {kind}: use float16.")
+
+
+@once
+def check_agrees_with_cpu(device: str, precision: str) -> None:
+    """Raises ValueError unless a small model on `device` gives the CPU's logits; tried once."""
+    cfg = GPTConfig(vocab_size=512, context_length=32, emb_dim=128, n_heads=2, n_layers=2)
+    model = model_without_values(cfg).to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.copy_(torch.randn(value.shape, generator=generator) * 0.05)
+            value.add_(float(name.endswith("scale")))
+        ids = torch.arange(32)[None]
+        expected = model(ids)
+        found = model.to(device, DTYPES[precision])(ids.to(device)).float().cpu()
+    error = float((found - expected).abs().max() / expected.std())
+    if not error < 0.1:
+        raise ValueError(
+            f"{device} computes something else than the CPU in {precision} "
+            f"(logits differ by {error:.2g} standard deviations): use the CPU."
+        )
+
+
+def named_weights(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights of any GPTModel or FastModel under the book's names; a tied one appears once.
+
+    Raises ValueError if they are int8, which cannot be turned back.
+    """
+    if any(isinstance(module, (Int8Linear, PackedInt8Linear)) for module in model.modules()):
+        raise ValueError("int8 weights cannot be written: use float32, float16 or bfloat16.")
+    for name, _ in model_without_values(model.cfg).named_parameters():
+        yield name, attrgetter(name)(model)
