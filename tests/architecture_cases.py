@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 from gpt import GPTConfig
 from gpt.ui.architecture.presets import presets
 
@@ -16,3 +19,18 @@ class NoRegistry:
 
 
 NAMED = presets(NoRegistry())
+WORKLOAD = {
+    "batch": 1,
+    "tokens": 1024,
+    "precision": "float16",
+    "device": "laptop",
+    "train_tokens": 2.5e9,
+    "utilisation": 0.4,
+    "compare": None,
+    "pinned": None,
+    "format": "JSON",
+}
+
+
+def values_of(cfg: GPTConfig, **changes: Any) -> dict[str, Any]:
+    return {**asdict(cfg), **WORKLOAD, **changes}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from architecture_cases import NAMED, TINY
+from architecture_cases import NAMED, TINY, values_of
 from random_configs import any_size
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -31,22 +31,6 @@ from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, presets
 from gpt.ui.architecture.tab import measuring, take
 from gpt.ui.architecture.views import PINNED, SECTIONS, figures
 from gpt.ui.architecture.workload import NAMES, workload_of
-
-WORKLOAD = {
-    "batch": 1,
-    "tokens": 1024,
-    "precision": "float16",
-    "device": "laptop",
-    "train_tokens": 2.5e9,
-    "utilisation": 0.4,
-    "compare": None,
-    "pinned": None,
-    "format": "JSON",
-}
-
-
-def values_of(cfg: GPTConfig, **changes: Any) -> dict[str, Any]:
-    return {**asdict(cfg), **WORKLOAD, **changes}
 
 
 class NothingAllocated(TorchDispatchMode):

@@ -6,7 +6,7 @@ import re
 from html import unescape
 
 import pytest
-from test_architecture import NAMED, values_of
+from architecture_cases import NAMED, values_of
 
 from gpt import GPTConfig
 from gpt.accounting import count_parameters, memory, operations

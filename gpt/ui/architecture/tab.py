@@ -62,51 +62,50 @@ def build(registry: Any) -> Offer:
 
 
 def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
-    """A changed control recomputes the open sections, an opened section itself; the check too."""
+    """A changed control recomputes the open sections and the check; an opened section itself."""
     opened = gr.State(OPEN_AT_FIRST)
-    given = page.inputs
-    inputs = [*given.values(), opened]
-
-    def shown(values: tuple[Any, ...], sections: Collection[str]) -> dict[Any, Any]:
-        found = figures(dict(zip(given, values, strict=True)), named, sections)
-        return {page.views[name]: text for name, text in found.items()}
+    inputs = [*page.inputs.values(), opened]
+    views = list(page.views.values())
 
     def refresh(*values: Any) -> dict[Any, Any]:
-        *values, sections = values
-        by_name = dict(zip(given, values, strict=True))
-        buttons = suggestions(by_name["emb_dim"], by_name["n_heads"])
+        given = dict(zip(page.inputs, values, strict=False))
+        buttons = suggestions(given["emb_dim"], given["n_heads"])
         updates = dict(zip(page.suggestions, _suggestion_updates(buttons), strict=True))
         updates[page.suggestion_row] = gr.update(visible=bool(buttons))
         try:
-            views = shown(tuple(values), sections)
+            shown = _views(page, given, named, values[-1])
         except ValueError as error:
             return {**updates, page.problem: problem_html(error, buttons)}
-        preset = name_of(configuration(by_name), named)
-        return {**updates, page.problem: "", page.controls.preset: preset, **views}
+        preset = name_of(configuration(given), named)
+        return {**updates, page.problem: "", page.controls.preset: preset, **shown}
 
     def expand(event: gr.EventData, *values: Any) -> dict[Any, Any]:
-        *values, sections = values
         key = _key(page, event)
         try:
-            views = shown(tuple(values), [key])
+            shown = _views(page, dict(zip(page.inputs, values, strict=False)), named, [key])
         except ValueError:  # said beside the controls
-            views = {}
-        return {opened: (*sections, key), **views}
+            shown = {}
+        return {opened: (*values[-1], key), **shown}
 
     def collapse(event: gr.EventData, sections: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(key for key in sections if key != _key(page, event))
 
-    views = list(page.views.values())
     beside = [page.problem, page.suggestion_row, *page.suggestions, page.controls.preset]
     clip = within_sliders_js(inputs)
-    changes = [component.change for component in given.values()]
+    changes = [component.change for component in page.inputs.values()]
     gr.on(changes, refresh, inputs, [*beside, *views], js=clip, **LIVE)
     accordions = page.sections.values()
     gr.on([each.expand for each in accordions], expand, inputs, [opened, *views], js=clip, **LIVE)
     gr.on([each.collapse for each in accordions], collapse, opened, opened, **LIVE)
     fields = page.controls.components
-    # At load and on change.
-    gr.on(None, _check, fields, page.check, js=within_sliders_js(fields), **LIVE)
+    gr.on(None, _check, fields, page.check, js=within_sliders_js(fields), **LIVE)  # at load too
+
+
+def _views(
+    page: Layout, given: dict[str, Any], named: tuple[Preset, ...], sections: Collection[str]
+) -> dict[Any, str]:
+    found = figures(given, named, sections)
+    return {page.views[name]: text for name, text in found.items()}
 
 
 def _key(page: Layout, event: gr.EventData) -> str:
