@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from html import escape
 
@@ -18,6 +19,7 @@ from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, shown, table_html, text_column
 
 PROMPT_TOKENS = 256
+PAUSE_SECONDS = 0.2  # between two updates of the page
 ABOUT = (
     "Builds this configuration on the machine that serves this page, in float32 with random "
     f"weights, prefills a prompt of up to {PROMPT_TOKENS} tokens, decodes 32 more, and puts what "
@@ -56,20 +58,27 @@ def measured_html(cfg: GPTConfig, load: Workload) -> Iterator[str]:
     if why_not:
         raise ValueError(why_not)
     while not _one_at_a_time.acquire(timeout=0.5):
-        yield _progress_html(0, "waiting for another measurement to end")
+        yield progress_html(0, "waiting for another measurement to end")
     running = measure(cfg, plan(cfg, PROMPT_TOKENS), on_all_cores)
+    told = 0.0
     try:
         for stage in running:
             if stage.measured is not None:
                 yield result_html(cfg, stage.measured, load)
-            else:
-                yield _progress_html(stage.share, stage.text)
+            elif time.monotonic() > told + PAUSE_SECONDS:  # a stage may take a millisecond
+                told = time.monotonic()
+                yield progress_html(stage.share, stage.text)
     finally:
         running.close()  # the model goes with it
         _one_at_a_time.release()
 
 
-def _progress_html(share: float, text: str) -> str:
+def is_progress(text: str | None) -> bool:
+    """Whether “Measured here” shows a stage that is not the end."""
+    return "<progress" in (text or "")
+
+
+def progress_html(share: float, text: str) -> str:
     bar = f'<progress max="1" value="{share:.3f}"></progress>'
     return f'<p role="status">{bar} {escape(text)} …</p>'
 

@@ -199,21 +199,25 @@ def measuring(*values: Any) -> Iterator[tuple[str, bool]]:
 def _measure(page: Layout) -> None:
     """The button becomes Cancel while it runs; the model is gone when it ends, however it ends.
 
-    A cancelled run's thread may still be building. The next run must not be dropped because of
-    that ("multiple"), and its buttons are its own outputs, so that the late end of the cancelled
-    one changes nothing.
+    A cancelled run's thread may still be building, and the next run must not be dropped because
+    of that ("multiple"). Updates of a cancelled run that were on their way arrive after Cancel
+    has answered: what follows the run comes after them and has the last word.
     """
     outputs = [page.measured, page.measure, page.cancel]
     busy = [gr.update(visible="hidden"), gr.update(visible=True)]
     idle = [gr.update(visible=True), gr.update(visible="hidden")]
+    cancelled = say("Cancelled; nothing was kept.", "hint")
 
     @one_line_errors
     def run(*values: Any) -> Iterator[list[Any]]:
         for text, going_on in measuring(*values):
             yield [text, *(busy if going_on else idle)]
 
+    def finish(text: str) -> list[Any]:
+        return [cancelled if measured.is_progress(text) else gr.skip(), *idle]
+
     quiet: dict[str, Any] = {"api_visibility": "private", "queue": False}
-    waiting = say("Waiting for the machine …", "hint")
+    waiting = measured.progress_html(0, "waiting for the machine")
     running = page.measure.click(lambda: [waiting, *busy], None, outputs, **quiet).then(
         run,
         [*page.controls.components, *page.load.components],
@@ -224,10 +228,8 @@ def _measure(page: Layout) -> None:
         show_progress="hidden",
         trigger_mode="multiple",
     )
+    running.then(finish, page.measured, outputs, show_progress="hidden", **quiet)
     page.cancel.click(
-        lambda: [say("Cancelled; nothing was kept.", "hint"), *idle],
-        None,
-        outputs,
-        cancels=[running],
+        lambda: [cancelled, *idle], None, outputs, cancels=[running], show_progress="hidden",
         **quiet,
-    )
+    )  # fmt: skip

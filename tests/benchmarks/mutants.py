@@ -1,0 +1,135 @@
+"""Thirty one-line changes to what the page shows: which of them do the tests see?
+
+    python tests/benchmarks/mutants.py            all of them, about six minutes on two cores
+    python tests/benchmarks/mutants.py bars heat  those whose name or file has one of these words
+
+Each change is made to a copy of the project (never to the project itself), and the tests that
+should see it run there: "caught" if one fails. First these tests run without any change, since
+tests that fail anyway see nothing. Exits with 1 if more than two of thirty survive, with 2 if a
+change no longer applies: its line was rewritten, so rewrite it here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SURVIVORS_ALLOWED = 2  # of thirty
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old`, which stands once in gpt/ui/`file`, becomes `new`; `tests` should see it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+ARCHITECTURE = "tests/test_architecture_shown.py"
+FIGURES, NUMBERS, PARTS = "tests/test_figures.py", "tests/test_numbers.py", "tests/test_parts.py"
+
+MUTANTS = (
+    Mutant("MiB and MB swapped", "parts/numbers.py",
+           "{n_bytes / MIB:,.1f} MiB ({n_bytes / MB:,.1f} MB)",
+           "{n_bytes / MB:,.1f} MiB ({n_bytes / MIB:,.1f} MB)", NUMBERS),
+    Mutant("per cents below 1 % divided by 10", "parts/numbers.py",
+           "{100 * probability:.2f} %", "{10 * probability:.2f} %", NUMBERS),
+    Mutant("signed bars with red and blue swapped", "parts/bars.py",
+           "FOR if value >= 0 else AGAINST", "AGAINST if value >= 0 else FOR", FIGURES),
+    Mutant("labels of every bar chart reversed", "parts/bars.py",
+           "ticktext=[plain(label) for label in labels]",
+           "ticktext=[plain(label) for label in labels[::-1]]", FIGURES),
+    Mutant("a double quote in a label as &quot;", "parts/plots.py",
+           "escape(text, quote=False)", "escape(text, quote=True)", FIGURES),
+    Mutant("heat maps without their mask", "parts/heat.py",
+           "shown = z if masked is None else np.where(masked, np.nan, z)", "shown = z", FIGURES),
+    Mutant("heat tables all white", "parts/heat.py",
+           "{min(max(shade, 0), 1):.2f}", "{0 * shade:.2f}", FIGURES),
+    Mutant("the CSV holds what is shown", "parts/table.py",
+           "writer.writerows([_inert(value) for value in row] for row in rows)",
+           'writer.writerows([f"{value:,}" for value in row] for row in rows)', PARTS),
+    Mutant("chips without any details", "parts/chips.py",
+           'title="{escape(chip.title)}"', 'title=""', PARTS),
+    Mutant("fits counts machines that do not fit", "architecture/memory_section.py",
+           "total <= each.memory_bytes", "total > each.memory_bytes", ARCHITECTURE),
+    Mutant("stacked bars at a tenth of their width", "architecture/stacked_bars.py",
+           "_pieces(shares, 100 / total, 36)", "_pieces(shares, 10 / total, 36)", ARCHITECTURE),
+    Mutant("the line of the capacity at 0", "architecture/stacked_bars.py",
+           "end = capacity * scale", "end = 0 * scale", ARCHITECTURE),
+    Mutant("the ratio upside down", "architecture/side_by_side.py",
+           "significant(here / other)", "significant(other / here)", ARCHITECTURE),
+    Mutant("rules of thumb with the other sign", "architecture/operations_section.py",
+           "rule.ratio - 1", "1 - rule.ratio", ARCHITECTURE),
+    Mutant("the prompt takes as long as a step", "architecture/operations_section.py",
+           "rows.append((each.label, prefill.seconds,", "rows.append((each.label, step.seconds,",
+           ARCHITECTURE),
+    Mutant("shares of the groups halved", "architecture/parameters.py",
+           "share = subtotal / count.total", "share = subtotal / count.total / 2", ARCHITECTURE),
+)  # fmt: skip
+
+
+def copy_of_the_project(to: Path) -> None:
+    """The tracked files below `to`, as they are on disk; assets as one link."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in listed:
+        if name.startswith("assets/") or not (ROOT / name).exists():
+            continue
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, to / name)
+    (to / "assets").symlink_to(ROOT / "assets")
+
+
+def passes(project: Path, tests: str) -> bool:
+    """Whether these tests pass there. Bytecode is not kept: a change may be within its second."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()],
+        cwd=project,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+    )
+    return done.returncode == 0
+
+
+def main(words: list[str]) -> int:
+    chosen = [m for m in MUTANTS if not words or any(word in m.name + m.file for word in words)]
+    survivors, stale = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder)
+        copy_of_the_project(project)
+        if not passes(project, " ".join(dict.fromkeys(m.tests for m in chosen))):
+            print("the tests fail without any change: nothing can be said")
+            return 2
+        for mutant in chosen:
+            file = project / "gpt" / "ui" / mutant.file
+            text = file.read_text() if file.exists() else ""
+            if text.count(mutant.old) != 1:
+                stale.append(mutant)
+                print(f"stale    {mutant.file}: {mutant.name}", flush=True)
+                continue
+            file.write_text(text.replace(mutant.old, mutant.new))
+            survived = passes(project, mutant.tests)
+            file.write_text(text)
+            survivors += [mutant] * survived
+            print(
+                f"{'SURVIVED' if survived else 'caught  '} {mutant.file}: {mutant.name}", flush=True
+            )
+    tried = len(chosen) - len(stale)
+    print(f"{tried - len(survivors)} of {tried} caught")
+    if stale:
+        return 2
+    return int(len(survivors) > SURVIVORS_ALLOWED * tried / 30)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
