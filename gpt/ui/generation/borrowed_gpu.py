@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from gpt.accounting.memory import weight_bytes
 from gpt.checkpoints import HUB_MODELS, download
 from gpt.checkpoints.sources import config_of, load_model
-from gpt.engine import weight_bytes
 from gpt.generate import Step, generate
 from gpt.sampling import SamplingOptions
 from gpt.ui.generation.run import Stage, Wish
