@@ -13,6 +13,7 @@ import torch
 _NUCLEI = (512, 8192)  # top-p sorts as many of the best tokens, and all if they are too few
 _BLOCK = 256
 _SMALLEST_TEMPERATURE = 1e-30
+_LARGE = 1e30  # float32 ends at 3e38
 _NOT_FINITE = "the model's logits are not finite: its weights are damaged."
 MAX_TEMPERATURE = 1e6
 MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
@@ -91,9 +92,9 @@ class _Kept(NamedTuple):
     @classmethod
     def of(cls, ids: np.ndarray | None, weights: np.ndarray) -> _Kept:
         whole = len(weights) // _BLOCK * _BLOCK
-        blocks = weights[:whole].reshape(-1, _BLOCK).sum(axis=-1, dtype=np.float64)
-        rest = weights[whole:].sum(dtype=np.float64)
-        return cls(ids, weights, np.append(blocks, rest).cumsum())
+        blocks = torch.from_numpy(weights[:whole]).view(-1, _BLOCK).sum(dim=-1)  # torch is sooner
+        sums = np.append(blocks.numpy(), weights[whole:].sum())
+        return cls(ids, weights, sums.cumsum(dtype=np.float64))
 
     @property
     def total(self) -> float:
@@ -187,17 +188,20 @@ def best_ids(values: np.ndarray, k: int) -> np.ndarray:
     """Ids (k,) of the k largest of `values` (vocab,), best first, among equals the lower first.
 
     At least k values are no less than the k-th largest maximum of a block of 256, so smaller ones
-    are not sorted: half the time of np.argpartition over 50,257.
+    are not sorted: a third of the time of np.argpartition over 50,257.
     """
-    if k == 0:
-        return np.empty(0, dtype=np.int64)
-    if k >= len(values):
-        return np.argsort(-values, kind="stable")[:k]
-    blocks = values[: len(values) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+    if not 0 < k < len(values):
+        return np.argsort(-values, kind="stable") if k else np.empty(0, dtype=np.int64)
+    whole = len(values) // _BLOCK * _BLOCK
+    blocks = values[:whole].reshape(-1, _BLOCK)
     if k <= len(blocks):
-        floor = np.partition(blocks.max(axis=-1), -k)[-k]
-        ids = np.flatnonzero(values >= floor)
-    if k > len(blocks) or len(ids) > k * _BLOCK:  # nearly all are equal, such as 0
+        maxima = torch.from_numpy(blocks).amax(dim=-1).numpy()
+        floor = np.partition(maxima, -k)[-k]
+        held = np.flatnonzero(maxima >= floor)  # the blocks that hold such values
+        place, column = np.nonzero(blocks[held] >= floor)
+        rest = whole + np.flatnonzero(values[whole:] >= floor)
+        ids = np.append(held[place] * _BLOCK + column, rest)
+    if k > len(blocks) or len(ids) > k * _BLOCK:  # or nearly all are equal, such as 0
         ids = _down_to(values, np.partition(values, -k)[-k], k)
     return ids[np.argsort(-values[ids], kind="stable")[:k]]
 
@@ -231,10 +235,13 @@ def _keep_all(
     if not whole:
         return []
     rows = logits if len(whole) == len(logits) else logits[whole]
-    divisors = [max(options[i].temperature or 1.0, _SMALLEST_TEMPERATURE) for i in whole]
-    # Shifted by the maximum first, and by no less than float32 can hold, nothing overflows.
-    shifted = rows - torch.from_numpy(largest[whole])[:, None]
-    weights = torch.softmax(shifted.div_(torch.tensor(divisors)[:, None]), dim=-1)
+    divisors = np.array([options[i].temperature or 1.0 for i in whole], dtype=np.float64)
+    divisors = np.maximum(divisors, _SMALLEST_TEMPERATURE)
+    overflows = np.abs(largest[whole]) / divisors > _LARGE
+    if overflows.any():  # not if it is shifted by its maximum before
+        rows = rows - torch.from_numpy(np.where(overflows, largest[whole], 0))[:, None]
+    scaled = rows / torch.from_numpy(divisors).float()[:, None]
+    weights = torch.softmax(scaled, dim=-1)
     return [_Kept.of(None, row) for row in weights.numpy()]
 
 

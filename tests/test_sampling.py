@@ -205,7 +205,7 @@ def test_the_chosen_token_is_the_draw_of_the_probabilities(options):
     logits = torch.randn(1, 1_000, generator=torch.Generator().manual_seed(3))
     distribution = probabilities(logits, options)
     borders = distribution[0].cumsum(0)[[0, 255, 256, 511, 767, 999]].tolist()
-    numbers = [0.0, 0.25, 0.5, 1 - 2**-53, *(b + d for b in borders for d in (-1e-9, 1e-9))]
+    numbers = [0.0, 0.25, 0.5, 1 - 2**-53, *(b + d for b in borders for d in (-1e-7, 1e-7))]
     for number in (n for n in numbers if 0 <= n < 1):
         chosen = choose(logits, [options], [number], [3])[0]
         assert chosen.token_id == int(

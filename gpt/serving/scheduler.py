@@ -27,7 +27,7 @@ from gpt.sampling import SamplingOptions
 from gpt.serving.all_cores import take_turns
 
 MAX_ROWS = 64
-PREFILL_CHUNK = 32  # tokens
+PREFILL_CHUNK = 12  # tokens; with a step they take under three steps of GPT-2 small in int8
 _MEMORY_SHARE = 4  # keys and values may take a quarter of what is free
 
 

@@ -1,0 +1,371 @@
+"""Many visitors at once: what each of them waits for, through the page and by the engine alone.
+
+    python -m tests.benchmarks.visitors [--visitors 1 4 8 16 30 50] [--before CHECKOUT] [--peers]
+    python -m tests.benchmarks.visitors --soak 30
+
+Starts app.py and asks its public endpoint through as many `gradio_client`s for 120 tokens each, of
+the storyteller and of random weights in GPT-2 small's shape, in int8 and float32. Beside it, each
+in a process of its own: the scheduler without the page, the page of another checkout, and
+ctranslate2 and transformers with as many sequences. Every process has all cores in its turn; the
+clients share them with the page. Writes visitors.txt and visitors.json in assets/benchmarks/.
+With `--soak` 30 visitors come and go for that many minutes, with random options, Stop and closed
+tabs; every finished text must be the one of the same request alone. Nothing else should run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+RECORD = ROOT / "assets" / "benchmarks" / "visitors.json"
+PROMPT = "Once upon a time there was a king who"
+TOKENS = 120
+SHAPE = "gpt2-small-shape"
+CASES = (("storyteller", "int8"), ("storyteller", "float32"), (SHAPE, "int8"), (SHAPE, "float32"))
+DEADLINE_SECONDS = 600
+LOOK_SECONDS = 0.01  # how often answers are looked at
+
+
+class Page:
+    """A running app.py of a checkout, and clients of it."""
+
+    def __init__(self, checkout: Path, model: Path, port: int) -> None:
+        self.address, self.clients = f"http://127.0.0.1:{port}/", []
+        command = [sys.executable, "app.py", "--port", str(port), "--model", str(model)]
+        self.process = subprocess.Popen(
+            command,
+            cwd=checkout,
+            env={**os.environ, "PYTHONPATH": str(checkout)},
+            stdout=subprocess.DEVNULL,
+        )
+        for _ in range(240):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(self.address).close()
+                return
+            time.sleep(0.5)
+        raise TimeoutError(f"the page of {checkout} did not start")
+
+    def ask(self, visitor: int, **options: Any) -> Answer:
+        """The request of a visitor, each with a client of its own."""
+        from gradio_client import Client
+
+        while len(self.clients) <= visitor:
+            self.clients.append(Client(self.address, verbose=False))
+        return Answer(self.clients[visitor].submit(api_name="/generate", **options))
+
+    def memory_bytes(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"RssAnon:\s+(\d+)", status)
+        assert found is not None
+        return 1024 * int(found[1])
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+class Answer:
+    """One run as its client sees it: when how many tokens were there."""
+
+    def __init__(self, job: Any) -> None:
+        self.job, self.asked = job, time.perf_counter()
+        self.seen, self.times, self.text = 0, [], ""
+
+    def look(self) -> bool:
+        """Notes what has come since the last look; whether more may come."""
+        done = self.job.done()
+        outputs = self.job.outputs()
+        if len(outputs) > self.seen:
+            self.seen, (self.text, stats, *_) = len(outputs), outputs[-1]
+            found = re.search(r"([\d,]+) of [\d,]+ tokens", stats)
+            count = int(found[1].replace(",", "")) if found else 0
+            if count and (not self.times or count > self.times[-1][1]):
+                self.times.append((time.perf_counter(), count))
+        return not done
+
+    @property
+    def failed(self) -> bool:
+        return not self.job.done() or self.job.exception() is not None or not self.times
+
+
+def options_of(model: str, precision: str, seed: int) -> dict[str, Any]:
+    return {
+        "prompt": PROMPT,
+        "max_new_tokens": TOKENS,
+        "device": "cpu",
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "seed": seed,
+        "model": model,
+        "precision": precision,
+    }
+
+
+def through_the_page(page: Page, model: str, precision: str, visitors: int) -> dict[str, Any]:
+    """All press Generate together: rates, first tokens, gaps between updates, failures."""
+    started = time.perf_counter()
+    answers = [page.ask(i, **options_of(model, precision, i)) for i in range(visitors)]
+    wait_for(answers)
+    good = [answer for answer in answers if not answer.failed]
+    if not good:
+        return {"failures": visitors}
+    firsts = [answer.times[0][0] - answer.asked for answer in good]
+    gaps = [
+        later[0] - sooner[0]
+        for answer in good
+        for sooner, later in zip(answer.times, answer.times[1:], strict=False)
+    ]
+    last = max(answer.times[-1][0] for answer in good)
+    return {
+        "tokens_per_second": sum(a.times[-1][1] for a in good) / (last - started),
+        **spread("first", firsts),
+        **spread("gap", gaps),
+        "failures": visitors - len(good),
+    }
+
+
+def wait_for(answers: list[Answer]) -> None:
+    deadline = time.perf_counter() + DEADLINE_SECONDS
+    while any([answer.look() for answer in answers]) and time.perf_counter() < deadline:  # noqa: C419
+        time.sleep(LOOK_SECONDS)
+    for answer in answers:
+        answer.look()
+
+
+def spread(name: str, seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds) or [0.0]
+    return {
+        f"{name}_median": statistics.median(ordered),
+        f"{name}_95th": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+        f"{name}_worst": ordered[-1],
+    }
+
+
+def engine(model: str, precision: str, visitors: list[int]) -> None:
+    """Prints, a line each, the scheduler's own tokens a second for as many rows."""
+    from gpt import SamplingOptions, Tokenizer, load_model
+    from gpt.serving import all_cores
+    from gpt.serving.scheduler import scheduler_for
+
+    all_cores.start()
+    loaded = all_cores.on_all_cores(load_model, model, precision=precision)
+    ids = Tokenizer().encode(PROMPT)
+    for rows in (1, *visitors):  # the first warms up
+        started = time.perf_counter()
+        runs = [
+            scheduler_for(loaded).submit(ids, SamplingOptions(max_new_tokens=TOKENS, seed=i))
+            for i in range(rows)
+        ]
+        made = sum(1 for run in runs for _ in run)
+        print(json.dumps(made / (time.perf_counter() - started)), flush=True)
+
+
+def engine_rates(model: str, precision: str, visitors: list[int]) -> list[float]:
+    command = [sys.executable, "-m", "tests.benchmarks.visitors", "--engine", model, precision]
+    command += ["--visitors", *map(str, visitors)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()][1:]
+
+
+def peer_rates(folder: Path, name: str, setting: str, visitors: list[int]) -> list[float]:
+    """Tokens a second of another engine with as many sequences in one batch."""
+    from tests.benchmarks.decode import Worker
+
+    worker = Worker(name, setting, folder)
+    try:
+        worker.ask("batch", tokens=8, rows=1)
+        return [rows * TOKENS / worker.ask("batch", tokens=TOKENS, rows=rows) for rows in visitors]
+    finally:
+        worker.process.terminate()
+        worker.process.wait()
+
+
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Every case, number of visitors and checkout; the page is started once for each checkout."""
+    data: dict[str, Any] = {"visitors": args.visitors, "tokens": TOKENS, "cases": {}}
+    checkouts = {"page": ROOT, **({"page before": args.before} if args.before else {})}
+    cases = [case for case in CASES if case[0] in args.models and case[1] in args.precisions]
+    sources = {"storyteller": "storyteller", SHAPE: str(folder / "ours")}
+    for model, precision in cases:
+        rates = engine_rates(sources[model], precision, args.visitors)
+        found = data["cases"].setdefault(f"{model} {precision}", {})
+        found["engine"] = [{"tokens_per_second": rate} for rate in rates]
+        print(f"{model} {precision} engine", [round(rate) for rate in rates], flush=True)
+    for i, (name, checkout) in enumerate(checkouts.items()):
+        with contextlib.closing(Page(checkout, folder / "ours", args.port + i)) as page:
+            for model, precision in cases:
+                rows = data["cases"][f"{model} {precision}"].setdefault(name, [])
+                through_the_page(page, sources[model], precision, 1)  # loads and warms up
+                for visitors in args.visitors:
+                    rows.append(through_the_page(page, sources[model], precision, visitors))
+                    print(f"{model} {precision} {name} {visitors}", rows[-1], flush=True)
+    for name in ("ctranslate2", "transformers") if args.peers and SHAPE in args.models else ():
+        for precision in {"ctranslate2": ("int8", "float32")}.get(name, ("float32",)):
+            rates = peer_rates(folder, name, precision, args.visitors)
+            found = data["cases"].setdefault(f"{SHAPE} {precision}", {})
+            found[name] = [{"tokens_per_second": rate} for rate in rates]
+    return data
+
+
+def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Visitors that come and go: finished texts against the same request alone, and memory."""
+    rng, answers, finished, errors = random.Random(0), {}, [], 0
+    counts = {"finished": 0, "stopped": 0, "closed": 0}
+    memory: list[tuple[float, int]] = []
+    started = time.perf_counter()
+    with contextlib.closing(Page(ROOT, folder / "ours", args.port)) as page:
+        while (now := time.perf_counter() - started) < 60 * args.soak:
+            if not memory or now - memory[-1][0] > 10:
+                memory.append((now, page.memory_bytes()))
+            for visitor in range(30):
+                if visitor not in answers:
+                    request = _random_request(rng)
+                    answers[visitor] = page.ask(visitor, **request), request
+                answer, request = answers[visitor]
+                if not answer.look():
+                    del answers[visitor]
+                    errors += answer.failed
+                    counts["finished"] += not answer.failed
+                    if not answer.failed and len(finished) < 300:
+                        finished.append((request, answer.text))
+                elif answer.times and rng.random() < 0.002:
+                    del answers[visitor]
+                    answer.job.cancel()  # as Stop does
+                    counts["stopped"] += 1
+                    if rng.random() < 0.5:  # as a closed tab: another client comes in its place
+                        page.clients[visitor].close()
+                        page.clients[visitor] = type(page.clients[visitor])(
+                            page.address, verbose=False
+                        )
+                        counts["closed"] += 1
+            time.sleep(0.02)
+        wait_for([answer for answer, _ in answers.values()])
+        different = 0
+        for request, text in finished:
+            alone = page.ask(0, **request)
+            wait_for([alone])
+            different += alone.text != text
+    after_a_minute = [n for at, n in memory if at > 60] or [memory[-1][1]]
+    return {
+        **counts,
+        "errors": errors,
+        "compared": len(finished),
+        "different": different,
+        "minutes": args.soak,
+        "memory_mib_after_a_minute": after_a_minute[0] / 2**20,
+        "memory_mib_at_the_end": after_a_minute[-1] / 2**20,
+        "memory_mib_most": max(after_a_minute) / 2**20,
+    }
+
+
+def _random_request(rng: random.Random) -> dict[str, Any]:
+    request = options_of("storyteller", rng.choice(["int8", "float32"]), rng.randrange(10**6))
+    changes = {
+        "prompt": " ".join(rng.choices(["The king", "and a wolf", "said,", "once"], k=9)),
+        "max_new_tokens": rng.choice([5, 60, 120, 300]),  # the last outgrow the context
+        "temperature": rng.choice([0, 0.7, 1.2]),
+        "top_k": rng.choice([0, 40]),
+        "top_p": rng.choice([1.0, 0.9]),
+    }
+    return {**request, **changes}
+
+
+def text_of(data: dict[str, Any]) -> str:
+    """The measurements as tables."""
+    lines = [f"{data['date']}, {data['machine']}, {data['cores']} cores, Python {data['python']}"]
+    lines += ["Tokens a second together; first token and gap between updates in ms: median, 95 %,"]
+    lines += ["worst. Clients, page and engine share the cores.", ""]
+    for case, found in data.get("cases", {}).items():
+        for name, rows in found.items():
+            for visitors, row in zip(data["visitors"], rows, strict=True):
+                rate = row.get("tokens_per_second", 0.0)
+                line = f"{case:26}{name:14}{visitors:>4} visitors {rate:>9,.1f} tokens/s"
+                if "failures" in row:
+                    times = [
+                        " ".join(f"{1000 * row.get(f'{what}_{how}', 0):,.0f}" for how in HOW)
+                        for what in ("first", "gap")
+                    ]
+                    line += f"   first {times[0]}   gap {times[1]}   failures {row['failures']}"
+                lines.append(line)
+    if "soak" in data:
+        lines += ["", "soak: " + ", ".join(f"{k} {v:,.6g}" for k, v in data["soak"].items())]
+    return "\n".join(lines) + "\n"
+
+
+HOW = ("median", "95th", "worst")
+
+
+def machine() -> dict[str, Any]:
+    known = dict(
+        line.split(":", 1)
+        for line in Path("/proc/cpuinfo").read_text().replace("\t", "").splitlines()
+        if ":" in line
+    )
+    extensions = [name for name in ("avx2", "avx512_vnni", "amx_int8") if name in known["flags"]]
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{known['model name'].strip()} ({', '.join(extensions)})",
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+@contextlib.contextmanager
+def model_folder(peers: bool) -> Iterator[Path]:
+    """Random weights in GPT-2 small's shape, as our folder and as those of the peers."""
+    from tests.benchmarks import peer_files
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        peer_files.write_ours(SHAPE, folder)
+        for setting in ("int8", "float32") if peers else ():
+            peer_files.write_ctranslate2(folder, setting)
+        yield folder
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Many visitors through the page and without.")
+    parser.add_argument("--visitors", type=int, nargs="+", default=[1, 4, 8, 16, 30, 50])
+    parser.add_argument("--models", nargs="+", default=["storyteller", SHAPE])
+    parser.add_argument("--precisions", nargs="+", default=["int8", "float32"])
+    parser.add_argument("--before", type=Path, help="another checkout, whose page is measured too")
+    parser.add_argument("--peers", action="store_true", help="ctranslate2 and transformers too")
+    parser.add_argument("--soak", type=float, help="minutes of visitors coming and going, only")
+    parser.add_argument("--port", type=int, default=7871)
+    parser.add_argument("--record", action="store_true", help="write assets/benchmarks/visitors.*")
+    parser.add_argument("--engine", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.engine:
+        engine(*args.engine, args.visitors)
+        return 0
+    with model_folder(args.peers) as folder:
+        new = {"soak": soak(args, folder)} if args.soak else measure(args, folder)
+    old = json.loads(RECORD.read_text()) if args.record and RECORD.exists() else {}
+    data = {**old, **machine(), **new}
+    print(text_of(data))
+    if args.record:
+        RECORD.write_text(json.dumps(data, indent=1) + "\n")
+        RECORD.with_suffix(".txt").write_text(text_of(data))
+    failed = new["soak"]["errors"] + new["soak"]["different"] if args.soak else 0
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
