@@ -80,6 +80,12 @@ def test_models_without_tokenizer_files_have_gpt2s(tmp_path):
         assert tokenizer_of(source) is tokenizer_of("gpt2")
 
 
+def test_what_stands_beside_a_file_of_another_name_is_not_its_tokenizer(tmp_path):
+    (tmp_path / "vocab.txt").write_text("words of somebody")
+    (tmp_path / "book.pth").touch()
+    assert tokenizer_of(tmp_path / "book.pth") is tokenizer_of("gpt2")
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A byte-level BPE that Hugging Face's library trained."""

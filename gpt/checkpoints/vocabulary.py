@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gpt.checkpoints.reading import PICKLED, WEIGHTS
 from gpt.checkpoints.sources import is_named, path_of
-from gpt.checkpoints.tensors import read_json, read_text
+from gpt.checkpoints.tensors import INDEX, read_json, read_text
 from gpt.tokenizer import END_OF_TEXT, Tokenizer
 
 _LARGEST_ID = 1_000_000
@@ -25,13 +26,13 @@ _CLASSES = ("GPT2Tokenizer", "PreTrainedTokenizer", "TokenizersBackend")
 def tokenizer_of(source: str | Path) -> Tokenizer:
     """The tokenizer of a model: GPT-2's, unless its folder has files of another.
 
-    A folder's own is read from tokenizer.json, else from vocab.json and merges.txt. Shared and
-    cached until one of these files changes.
+    A folder's own (or that beside a model.safetensors) is read from tokenizer.json, else from
+    vocab.json and merges.txt. Shared and cached until one of these files changes.
     Raises ValueError, in one line, if it is no byte-level BPE as GPT-2 has it.
     """
-    if is_named(source):
-        return _gpt2()
     path = path_of(source)
+    if is_named(source) or (path.is_file() and path.name not in (WEIGHTS, INDEX, PICKLED)):
+        return _gpt2()  # what stands beside a checkpoint of another name need not belong to it
     folder = path if path.is_dir() else path.parent
     found = [folder / name for name in (*_FILES, *_OTHER_KINDS) if (folder / name).is_file()]
     stamps = ((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in found)
@@ -53,8 +54,9 @@ def _of_folder(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Tokeni
     elif {"vocab.json", "merges.txt"} <= files:
         added = read_json(folder / "added_tokens.json") if "added_tokens.json" in files else {}
         ids = {**read_json(folder / "vocab.json"), **added}
-        lines = read_text(folder / "merges.txt").split("\n")
-        merges = [line for line in lines if line and not line.startswith("#version")]
+        first, *lines = read_text(folder / "merges.txt").split("\n")
+        lines = lines if first.startswith("#version") else [first, *lines]
+        merges = [line for line in lines if line]
     elif others := sorted(files & {*_OTHER_KINDS, "vocab.json", "merges.txt"}):
         raise _refused(folder / others[0], "it is another kind, or a part of it is missing")
     else:
