@@ -17,6 +17,7 @@ from tiny_models import TINY, tiny_model
 
 from gpt import SamplingOptions, generate_text_simple
 from gpt.cache import KVCache
+from gpt.engine import FastModel
 from gpt.generate import generate
 from gpt.serving import scheduler as module
 from gpt.serving.all_cores import on_all_cores
@@ -62,13 +63,18 @@ def random_request(rng):
     return ids, options, rng.choice([None, rng.randrange(97)])
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_visitors_steps_are_the_same_alone_and_in_any_company(seed, by_hand):
+@pytest.mark.parametrize(
+    "precisions", [("plain", "plain"), ("int8", "float32"), ("float16", "int8"), ("bfloat16",) * 2]
+)
+def test_a_visitors_steps_are_the_same_alone_and_in_any_company(precisions, by_hand):
     """Two models, arrivals at any time, some closed before they are done: every step is the same,
     its probabilities to the last bit.
     """
-    rng = random.Random(seed)
-    models = [tiny_model(seed=0), tiny_model(seed=1)]
+    rng = random.Random(str(precisions))
+    models = [
+        tiny_model(seed=i) if name == "plain" else FastModel(tiny_model(seed=i), name)
+        for i, name in enumerate(precisions)
+    ]
     schedulers = [
         Scheduler(model, max_rows=rng.randrange(1, 6), prefill_chunk=4) for model in models
     ]
@@ -91,9 +97,11 @@ def test_a_visitors_steps_are_the_same_alone_and_in_any_company(seed, by_hand):
 @pytest.mark.parametrize("length", [1, 5, 30, 32, 40])
 def test_greedy_is_the_books_loop_within_and_past_the_context(length, by_hand):
     model = tiny_model()
+    fast = FastModel(model, "float32")
     prompt = torch.randint(97, (1, length), generator=torch.Generator().manual_seed(length))
     expected = generate_text_simple(model, prompt, 8, context_size=TINY.context_length)
     assert ids_of(alone(model, prompt, GREEDY)) == expected[0, length:].tolist()
+    assert ids_of(alone(fast, prompt, GREEDY)) == expected[0, length:].tolist()
 
 
 def test_a_seed_gives_the_tokens_that_generate_gives(by_hand):

@@ -334,8 +334,8 @@ class Scheduler:
             visit.put(step)
 
     def _bytes_of(self, capacity: int) -> int:
-        half = getattr(self.model, "cache_dtype", None) is torch.float16
-        precision = "float16" if half else "float32"
+        kept = self.model.pos_emb.weight.dtype  # as keys and values are
+        precision = "float32" if kept is torch.float32 else "float16"
         return int(kv_cache(self.model.cfg, 1, capacity, precision).value)
 
 
