@@ -82,7 +82,8 @@ def test_memory_says_where_it_fits() -> None:
         assert f"{each.label}: {percent(sum(run) / each.memory_bytes)} of its memory" in found
     table = rows(found, "Memory for batch 1, 1,024 tokens")
     assert table["float16"][0] == mib_and_mb(run[0])
-    assert table["KV cache"][:2] == [mib_and_mb(run[1]), "2 × layers × b × s × d × bytes"]
+    cache = memory.kv_cache(cfg, 1, 1024, "float16")
+    assert table["KV cache"][:3] == [mib_and_mb(run[1]), cache.formula, cache.numbers]
     assert "4-bit (not implemented here)" in table
 
 

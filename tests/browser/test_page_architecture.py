@@ -178,9 +178,9 @@ def test_a_trillion_parameters_compute_at_once_and_are_refused_to_be_built(tab: 
 def test_memory_and_operations_follow_the_workload(tab: Page) -> None:
     open_section(tab, "arch-memory-section")
     memory = tab.locator("#arch-memory")
-    expect(memory).to_contain_text("2 × 12 × 1 × 1,024 × 768 × 2")
+    expect(memory).to_contain_text("2 × 12 × 1 × 1,024 × 768 × 4")
     fill(tab, "batch", 4)
-    expect(memory).to_contain_text("2 × 12 × 4 × 1,024 × 768 × 2")
+    expect(memory).to_contain_text("2 × 12 × 4 × 1,024 × 768 × 4")
     fill(tab, "tokens", 2000)
     expect(memory).to_contain_text("2,000 tokens exceed the context of 1,024")
     open_section(tab, "arch-compute-section")

@@ -16,9 +16,9 @@ UNITS = (
     "is MiB. Machines are sold in GB."
 )
 LETTERS = (
-    "P is the number of parameters, M those in matrices that are multiplied (attention, "
-    "feed-forward, head), R the rows of these; b is the batch, s the tokens seen, t the tokens "
-    "of a pass, n the positions scored, bytes those of one number; d emb_dim, h n_heads."
+    "P is the number of parameters: M in matrices that are multiplied (attention, feed-forward, "
+    "head), which have R rows, E in the token embedding, N the rest; b is the batch, s the tokens "
+    "seen, t the tokens of a pass, n the positions scored; d emb_dim, h n_heads."
 )
 COLUMNS = (
     text_column("what"), Column("size", mib_and_mb), code_column("formula in bytes"),

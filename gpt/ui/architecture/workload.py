@@ -72,7 +72,7 @@ class WorkloadControls:
             self.precision = gr.Dropdown(
                 [(label, name) for name, label in LABELS.items()], value="float16",
                 label="Number format",
-                info="Of weights and KV cache.", elem_id="arch-precision", min_width=140,
+                info="How weights are stored.", elem_id="arch-precision", min_width=140,
             )  # fmt: skip
             self.device = gr.Dropdown(
                 [(each.label, each.key) for each in DEVICES], value="laptop", label="Machine",
