@@ -1,4 +1,4 @@
-"""Attention: what each position takes from itself and from those before it.
+"""Causal multi-head attention: each position mixes the values of itself and those before it.
 
 Letters for shapes as in model.py.
 """
@@ -18,7 +18,7 @@ from gpt.trace import Trace, record
 
 
 class MultiHeadAttention(nn.Module):
-    """Masked multi-head self-attention: each position looks at itself and what came before.
+    """Masked multi-head self-attention: a position attends to itself and to those before it.
 
     Source: Vaswani et al. 2017, equation 1 and section 3.2.2; the book's section 3.6.2.
     """
@@ -56,7 +56,7 @@ class MultiHeadAttention(nn.Module):
         """
         queries, keys, values = self._project(x)  # (b, h, t, e) each
         if last_only:
-            queries = queries[:, :, -1:]  # (b, h, 1, e): it alone looks at all the keys
+            queries = queries[:, :, -1:]  # (b, h, 1, e); keys and values stay whole
         queries = record(trace, "queries", queries)
         keys = record(trace, "keys", keys)
         values = record(trace, "values", values)
@@ -66,8 +66,8 @@ class MultiHeadAttention(nn.Module):
         if trace is not None or (self.training and self.dropout.p > 0):
             heads = self._attend_step_by_step(queries, keys, values, trace)
         else:
-            heads = attend(queries, keys, values)  # the same without the (t, s) matrix
-        return self.out_proj(heads.transpose(1, 2).flatten(2))  # the heads side by side
+            heads = attend(queries, keys, values)  # without the (b, h, t, s) matrix
+        return self.out_proj(heads.transpose(1, 2).flatten(2))  # (b, t, d): heads side by side
 
     def _project(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
         b, t, _ = x.shape
@@ -99,7 +99,7 @@ def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> t
 
 
 def causal_mask(t: int, s: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """(t, s), True where the query may look: the last query sees every key."""
+    """(t, s), True where a query attends to a key; the last query sees every key."""
     return torch.ones(t, s, dtype=torch.bool, device=device).tril(diagonal=s - t)
 
 

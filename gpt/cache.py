@@ -1,4 +1,4 @@
-"""What attention remembers between decoding steps: the keys and values already computed."""
+"""The KV cache: keys and values of the positions so far, kept between decode steps."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Plan:
 
     @property
     def slides(self) -> bool:
-        """Whether the continuation outgrows the context, so that steps re-read the window."""
+        """Whether the continuation outgrows the context, so that steps compute it all again."""
         return self.prompt_tokens + self.max_new_tokens - 1 > self.context_length
 
     def notes(self) -> list[str]:
@@ -84,8 +84,8 @@ def generate_text_simple(
 ) -> torch.Tensor:
     """The book's greedy loop: ids (b, t) -> ids (b, t + max_new_tokens).
 
-    Each step reads the newest `context_size` tokens afresh. `generate` gives the same ids
-    without reading twice. Source: the book's section 4.7.
+    Each step computes the newest `context_size` positions again; `generate` gives the same ids
+    from a KV cache. Source: the book's section 4.7.
     """
     if idx.dim() != 2 or idx.numel() == 0:
         raise ValueError(f"idx has shape {tuple(idx.shape)}: use (batch, tokens), not empty.")
@@ -106,8 +106,8 @@ def generate(
 ) -> Iterator[Step]:
     """A `Step` for each new token after `ids`, a list of ints or a tensor (t,) or (1, t).
 
-    The newest `context_length` tokens are the context, as in the book; the keys and values of
-    what was read are kept until the context is full. A drawn `stop_id` is the last step.
+    The newest `context_length` tokens are the context, as in the book; keys and values are cached
+    until the context is full. A drawn `stop_id` is the last step.
     Raises ValueError if `ids` are not the model's token ids, if dropout is active, or if
     `n_candidates` is negative.
     """
@@ -124,15 +124,14 @@ def _steps(model: GPTModel, row: Row) -> Iterator[Step]:
         yield step
         unread = row.window[-1:]
         if cache is None or cache.length == row.context_length:
-            cache, unread = None, row.window  # every position has moved: nothing kept is valid
+            cache, unread = None, row.window  # all positions shift: the cache is no longer valid
 
 
 @torch.inference_mode()
 def read(model: GPTModel, ids: Sequence[int], cache: KVCache | None) -> torch.Tensor:
     """Logits (1, vocab) for the token after `ids`, which follow the tokens in `cache`."""
-    one = len(ids) == 1  # made from a list it takes twice as long
-    tensor = torch.full((1, 1), ids[0]) if one else torch.tensor([ids])  # (1, t)
-    return model(tensor.to(model.pos_emb.weight.device), cache=cache, last_only=True).flatten(1)
+    tensor = torch.tensor([list(ids)], device=model.pos_emb.weight.device)  # (1, t)
+    return model(tensor, cache=cache, last_only=True).flatten(1)
 
 
 class Row:

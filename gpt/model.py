@@ -117,7 +117,7 @@ class GPTModel(nn.Module):
         self.final_norm = LayerNorm(cfg.emb_dim)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
         if cfg.tie_weights:
-            # The head's draw is the one to keep: the embedding's N(0, 1) saturates the softmax.
+            # The head's initial values are kept: the embedding's N(0, 1) saturates the softmax.
             self.tok_emb.weight = self.out_head.weight
 
     def forward(
@@ -140,11 +140,11 @@ class GPTModel(nn.Module):
         x = record(trace, "embedded", self.drop_emb(tok_emb + pos_emb))
         for i, block in enumerate(self.trf_blocks):
             layer_cache = cache.layers[i] if cache is not None else None
-            # Past the last keys and values only a trace asks for the other positions.
+            # The last block computes one position only, unless a trace records them all.
             last = last_only and trace is None and i == self.cfg.n_layers - 1
             x = block(x, layer_cache, inside(trace, f"trf_blocks.{i}"), last)
         if last_only:
-            x = x[:, -1:]  # (b, 1, d): the head is a quarter of the work on a long prompt
+            x = x[:, -1:]  # (b, 1, d)
         final_norm = record(trace, "final_norm", self.final_norm(x))
         return record(trace, "logits", self.out_head(final_norm))  # (b, t, vocab)
 
@@ -157,7 +157,7 @@ class GPTModel(nn.Module):
             raise ValueError(f"ids have shape {tuple(ids.shape)}: use (batch, tokens), not empty.")
         check_context(start + ids.shape[1], self.cfg.context_length)
         if ids.is_meta:
-            return  # shapes without values: nothing to look at
+            return  # a tensor of shapes alone has no ids to check
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.cfg.vocab_size:
             raise ValueError(

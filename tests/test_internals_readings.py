@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_models import IDS, TINY, VARIANTS, tiny_model
 
+from gpt.engine import PRECISIONS, FastModel
 from gpt.internals import lens as lens_module
 from gpt.internals.ablation import Part, ablate, edits_for, sweep_heads
 from gpt.internals.attribution import ROWS_AT_ONCE, gradient_x_input, occlusion
@@ -105,6 +106,36 @@ def test_the_ledger_names_every_part_once(cfg):
     per_layer = cfg.n_heads + 3 + cfg.qkv_bias  # heads, two biases, feed-forward, value bias
     assert len(names) == 2 + cfg.n_layers * per_layer + 1
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("cfg", [VARIANTS[0], VARIANTS[-1]])
+def test_every_reading_works_on_a_model_in_any_precision(cfg, precision):
+    """`read_ledger` of an int8 model raised AttributeError: its layers had no `weight`."""
+    model = FastModel(tiny_model(cfg), precision)
+    run = read_prompt(model, IDS)
+    at = len(IDS) - 1
+    ledger = read_ledger(model, run, at, 42)
+    assert abs(ledger.difference) < (0.05 if precision in ("int8", "bfloat16") else 1e-3)
+    lens = read_lens(model, run, 42)
+    assert torch.allclose(lens.entropy[-1], entropy_of(run.logits), atol=1e-6)
+    occluded = dict(occlusion(model, run, at, 42))
+    assert occluded[None].logit == pytest.approx(run.logits[at, 42].item(), abs=0.05)
+    for part in (Part("head", 0, 1), Part("ff", 1), Part("layer", 0)):
+        assert not torch.equal(ablate(model, run, at, part, "mean"), run.logits[at])
+    assert len(dict(sweep_heads(model, run, at, 42, "zero"))) == cfg.n_layers
+    assert read_norm(model, run, 1, "norm2", at).scale.shape == (cfg.emb_dim,)
+    if precision == "float32":
+        shares = gradient_x_input(tiny_model(cfg), run, at, 42)
+        assert torch.allclose(gradient_x_input(model, run, at, 42), shares, atol=1e-5)
+    else:  # torch warned and gave the gradient of the residual stream alone
+        with pytest.raises(ValueError, match="gradients need weights in float32"):
+            gradient_x_input(model, run, at, 42)
+
+
+def entropy_of(logits):
+    log_p = logits.double().log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
 
 
 def test_a_ledger_without_one_part_does_not_close():

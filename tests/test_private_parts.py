@@ -58,6 +58,14 @@ def test_torch_still_has_torchscript():
     assert missing(torch.jit, "script", advice) == ""
 
 
+@pytest.mark.parametrize("name", ["_global_forward_hooks", "_global_forward_pre_hooks"])
+def test_torch_still_tells_its_hooks(name):
+    advice = "the compiled decode step of gpt/engine/decode_step.py must not skip anybody's hook"
+    assert missing(torch.nn.modules.module, name, advice) == ""
+    own = name.removeprefix("_global")
+    assert missing(torch.nn.Linear(1, 1), own, advice) == ""
+
+
 def test_torchs_initialisation_is_still_seen_by_function_modes():
     """model_without_values skips what torch.nn.init is asked to fill: by the module's name."""
     assert torch.nn.init.kaiming_uniform_.__module__ == "torch.nn.init"

@@ -21,8 +21,13 @@ def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) ->
     """(position + 1,): the logit's gradient by each token embedding, times that embedding.
 
     Position embeddings are left out of the product, as they are kept by `occlusion`.
+    Raises ValueError for a model below float32, whose packed layers pass no gradient on.
     Source: Shrikumar et al. 2016, "Not Just a Black Box".
     """
+    if not model.pos_emb.weight.requires_grad:
+        raise ValueError(
+            "gradients need weights in float32 that are not frozen: load such a model."
+        )
     embedded = run.trace["tok_emb"][:, : position + 1].clone()
     with torch.enable_grad():
         embedded.requires_grad_()
