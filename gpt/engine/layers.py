@@ -28,10 +28,22 @@ _NO_STATE = (
 )
 
 
-class Packed(nn.Module):
+class Quantised(nn.Module):
+    """A layer that makes `.weight` from what it stores when somebody asks for it.
+
+    By __getattr__, since TorchScript reads every property of what it compiles.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return self.dequantised() if name == "weight" else super().__getattr__(name)
+
+    def dequantised(self) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class Packed(Quantised):
     """A layer with a packed weight: a state_dict would leave the weight out, so it has none."""
 
-    __jit_unused_properties__ = ("weight",)
     same_bits_in_company = False
 
     def _save_to_state_dict(self, *_: Any) -> None:
@@ -92,8 +104,7 @@ class PackedHalfLinear(Packed):
         y = torch.ops.quantized.linear_dynamic_fp16(x, self.packed)
         return y if self.bias is None else y.add_(self.bias)
 
-    @property
-    def weight(self) -> torch.Tensor:
+    def dequantised(self) -> torch.Tensor:
         return torch.ops.quantized.linear_unpack_fp16(self.packed)[0].half()
 
 
@@ -122,20 +133,18 @@ class PackedInt8Linear(Packed):
         y = y.mul_(size)  # of a row of zeros, 0 / 0 was rounded to some number: times 0
         return y if self.bias is None else y.add_(self.bias)
 
-    @property
-    def weight(self) -> torch.Tensor:
+    def dequantised(self) -> torch.Tensor:
         with _no_deprecation():
             return torch.ops.quantized.linear_unpack(self.packed)[0].dequantize()
 
 
-class Int8Linear(nn.Module):
+class Int8Linear(Quantised):
     """PackedInt8Linear without a packed weight, by torch._int_mm: for processors without fbgemm.
 
     torch means to drop its quantised tensors, which fbgemm takes: then this is what stays.
     """
 
     same_bits_in_company = True
-    __jit_unused_properties__ = ("weight",)
 
     def __init__(self, rows: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
@@ -151,8 +160,7 @@ class Int8Linear(nn.Module):
         y = y if self.bias is None else y.add_(self.bias)
         return y.unflatten(0, x.shape[:-1])
 
-    @property
-    def weight(self) -> torch.Tensor:
+    def dequantised(self) -> torch.Tensor:
         return self.rows * self.scale
 
 
@@ -167,10 +175,8 @@ class HalfEmbedding(nn.Module):
         return F.embedding(ids, self.weight).float()
 
 
-class Int8Embedding(nn.Module):
+class Int8Embedding(Quantised):
     """Rows of an int8 table with a scale each, as float32."""
-
-    __jit_unused_properties__ = ("weight",)
 
     def __init__(self, rows: torch.Tensor, scale: torch.Tensor) -> None:
         super().__init__()
@@ -179,8 +185,7 @@ class Int8Embedding(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return F.embedding(ids, self.rows) * F.embedding(ids, self.scale)
 
-    @property
-    def weight(self) -> torch.Tensor:
+    def dequantised(self) -> torch.Tensor:
         return self.rows * self.scale
 
 
