@@ -165,7 +165,7 @@ def test_waiting_for_room_ends_with_a_line():
 
 def test_a_model_over_the_budget_is_refused_before_anything_is_allocated(monkeypatch):
     monkeypatch.setattr(sources, "GPTModel", lambda cfg: pytest.fail("was allocated"))
-    huge = random_source(replace(TINY, n_layers=10**12), 0)
+    huge = random_source(replace(TINY, vocab_size=10**12), 0)
     with pytest.raises(ValueError, match="MiB are allowed here: use a smaller one"):
         Registry(budget_bytes=10**9).borrow(huge).__enter__()
 
@@ -307,8 +307,12 @@ def test_the_budget_is_half_of_what_is_free(free, budget, monkeypatch):
 
 def test_many_narrow_layers_count_for_what_their_objects_take():
     """4,000 layers of width 1 are 0.34 MiB of weights and took 196 MiB."""
-    deep = random_source(replace(TINY, emb_dim=1, n_heads=1, n_layers=4000), 0)
-    with pytest.raises(ValueError, match="this model takes 191 MiB"), Registry(10**8).borrow(deep):
+    deep, deeper = (
+        random_source(replace(TINY, emb_dim=1, n_heads=1, n_layers=n), 0) for n in (1000, 4000)
+    )
+    with pytest.raises(ValueError, match="this model takes 72 MiB"), Registry(10**7).borrow(deep):
+        pytest.fail("was drawn")
+    with pytest.raises(ValueError, match="may have 1,000 here"), Registry().borrow(deeper):
         pytest.fail("was drawn")
 
 

@@ -35,7 +35,8 @@ from gpt.model import GPTModel
 _Key = tuple[str, str, str]  # source, device, precision
 
 
-_LAYER_BYTES = 50_000  # of a block's Python objects, whatever its width: 34 to 49 kB measured
+_LAYER_BYTES = 75_000  # of a block's Python objects, whatever its width, once it has decoded
+_MOST_DRAWN_LAYERS = 1000  # which a visitor may have made in a few seconds
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
 
 
@@ -143,14 +144,23 @@ class Registry:
             known = ", ".join(s.name for s in self.sources())
             raise ValueError(f"there is no model {str(source)[:60]!r}: use {known}.")
 
-    def _take(self, key: _Key, progress: Progress | None) -> _Held:
-        """The model under `key`, borrowed once more; loaded first if it is not held."""
-        n_bytes = held_bytes(self.config_of(key[0]), key[2])
+    def _allowed_bytes(self, source: str, precision: str) -> int:
+        """What a model takes. Raises ValueError if that, or its depth, is more than is allowed."""
+        cfg = self.config_of(source)
+        if source.startswith(RANDOM) and cfg.n_layers > _MOST_DRAWN_LAYERS:
+            most = f"{_MOST_DRAWN_LAYERS:,}"
+            raise ValueError(f"n_layers is {cfg.n_layers:,}: a model to run may have {most} here.")
+        n_bytes = held_bytes(cfg, precision)
         if n_bytes > self.budget_bytes:
             raise ValueError(
                 f"this model takes {n_bytes / 2**20:,.0f} MiB and "
                 f"{self.budget_bytes / 2**20:,.0f} MiB are allowed here: use a smaller one."
             )
+        return n_bytes
+
+    def _take(self, key: _Key, progress: Progress | None) -> _Held:
+        """The model under `key`, borrowed once more; loaded first if it is not held."""
+        n_bytes = self._allowed_bytes(key[0], key[2])
         if key[0] in HUB_MODELS and key not in self._held:
             download(key[0], progress)  # others may load meanwhile, and nothing is let go for it
         with self._changed:
