@@ -23,7 +23,7 @@ from gpt.checkpoints import load_checkpoint, save_model
 from gpt.sampling import perplexity_text
 from gpt.training.command import add_arguments
 from gpt.training.corpus import read_corpus
-from gpt.training.evaluation import evaluate
+from gpt.training.evaluation import evaluate, unigram_nats
 from gpt.training.optimizer import initialise_like_gpt2, learning_rate, make_optimizers
 from gpt.training.options import TrainOptions
 from gpt.training.trainer import Ended, Evaluated, Run, Sampled, Stepped
@@ -451,6 +451,10 @@ def test_held_out_loss_counts_each_target_once(n_ids):
     result = evaluate(model, ids)
     assert result.n_targets == n_ids - 1
     assert result.nats_per_token == pytest.approx(expected / (n_ids - 1), abs=1e-5)
+
+
+def test_the_unigram_entropy_is_that_of_the_frequencies():
+    assert unigram_nats(torch.tensor([4, 4, 7, 9])) == pytest.approx(1.5 * math.log(2))
 
 
 def test_every_option_has_a_flag_with_its_default():

@@ -10,6 +10,7 @@ from gpt.checkpoints import load_checkpoint, tokenizer_of
 from gpt.checkpoints.export import write_tokenizer
 from gpt.tokenizer import END_OF_TEXT
 from gpt.training.corpus import encode_documents, read_corpus, split_documents
+from gpt.training.evaluation import unigram_nats
 from gpt.training.options import TrainOptions
 from gpt.training.texts import STORIES, make_text
 from gpt.training.trainer import Run
@@ -103,15 +104,13 @@ def test_a_trained_model_is_read_with_its_own_vocabulary(tmp_path, capsys):
 def test_a_small_model_of_characters_learns_stories_below_their_unigram_entropy(tmp_path):
     (tmp_path / "stories.txt").write_text(STORY)
     corpus = read_corpus([str(tmp_path / "stories.txt")], "", "characters")
-    counts = corpus.ids.bincount().double()
-    shares = counts[counts > 0] / counts.sum()
-    unigram = float(-(shares * shares.log()).sum())
     cfg = GPTConfig(corpus.tokenizer.vocab_size, 64, 32, 2, 1, drop_rate=0.0, tie_weights=True)
     options = TrainOptions(
         out="", steps=120, warmup_steps=10, peak_rate=1e-2, weight_decay=0.1, precision="float32",
-        report_every=120, validate_every=1000, prompt="Once",
+        report_every=120, validate_every=1000, prompt="Once", sample_tokens=40,
     )  # fmt: skip
     *_, stepped, sampled, _ = Run(cfg, options, corpus).events()
     floor = STORIES.nats_per_document / (STORIES.characters_per_document + 1)
-    assert floor < stepped.loss < unigram
+    assert floor < stepped.loss < unigram_nats(corpus.ids)
     assert END_OF_TEXT not in sampled.text
+    assert len("Once") < len(sampled.text) <= len("Once") + 40

@@ -35,3 +35,13 @@ def evaluate(model: GPTModel, ids: torch.Tensor) -> Evaluation:
         logits = model(window[None, :-1])[0]  # (t, vocab)
         total += float(F.cross_entropy(logits.float(), window[1:], reduction="sum"))
     return Evaluation(total / (len(ids) - 1), len(ids) - 1)
+
+
+def unigram_nats(ids: torch.Tensor) -> float:
+    """Entropy of the token frequencies of `ids` (n,), in nats a token.
+
+    The loss of the best guess that knows how often each token occurs, and no order.
+    """
+    counts = ids.bincount().double()
+    shares = counts[counts > 0] / len(ids)
+    return float(-(shares * shares.log()).sum())

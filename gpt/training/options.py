@@ -59,11 +59,12 @@ class TrainOptions:
     validate_every: int = field(default=1000, metadata={"help": "steps between validations"})
     checkpoint_every: int = field(default=250, metadata={"help": "steps between checkpoints"})
     prompt: str = field(default="Once upon a time", metadata={"help": "what samples continue"})
+    sample_tokens: int = field(default=60, metadata={"help": "tokens of a sample at most"})
 
     def __post_init__(self) -> None:
         for name, low, high in (
             *((name, 1, 2**53) for name in ("steps", "batch_size", "micro_batch", "report_every")),
-            *((name, 1, 2**53) for name in ("validate_every", "checkpoint_every")),
+            *((name, 1, 2**53) for name in ("validate_every", "checkpoint_every", "sample_tokens")),
             ("warmup_steps", 0, 2**53),
             ("seed", 0, MAX_SEED),
             ("peak_rate", 0, 1e6),

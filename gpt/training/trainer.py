@@ -37,7 +37,7 @@ from gpt.training.run_folder import RunFolder
 QUICK_TARGETS = 16_384  # of the held-out text, for all validations but the last
 LOG_EVERY = 50  # steps between the training losses in metrics.jsonl
 # Options that do not change what a step does: a run may be continued with others.
-_FREE = {"text", "validation", "out", "device", "prompt"} | {
+_FREE = {"text", "validation", "out", "device", "prompt", "sample_tokens"} | {
     f"{what}_every" for what in ("report", "validate", "checkpoint")
 }
 
@@ -168,10 +168,10 @@ class Run:
         found = evaluate(self.whole_model().to(self.device), ids)
         return Evaluated(self.step, found.nats_per_token, found.n_targets)
 
-    def sampled(self, max_new_tokens: int = 60) -> Sampled:
+    def sampled(self) -> Sampled:
         """What the model writes now."""
         tokenizer, prompt = self.corpus.tokenizer, self.options.prompt
-        options = SamplingOptions(max_new_tokens=max_new_tokens, temperature=0.8, seed=1)
+        options = SamplingOptions(self.options.sample_tokens, temperature=0.8, seed=1)
         ids = tokenizer.encode(prompt) or [tokenizer.end_of_text_id]
         stream = tokenizer.stream()
         model = self.whole_model().to(self.device)
