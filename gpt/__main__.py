@@ -37,8 +37,8 @@ models, wherever MODEL is asked for:
                   configuration beside it needs --config, or the sizes as options
 """
 _GENERATE = """\
-Continues a text. It goes to the standard output as it is made; notes, the speed and the seed
-go to the standard error. Ctrl-C stops the run and keeps what was written.
+Continues a text. The text goes to the standard output, token by token; notes, the speed and the
+seed go to the standard error. Ctrl-C stops the run and keeps what was written.
 
 examples:
   python -m gpt generate "Once upon a time"
@@ -67,7 +67,7 @@ examples:
 """
 _TRAIN = """\
 Trains a GPT on plain text files and writes it as a folder that MODEL can name elsewhere, or
-only measures one on held-out text with --evaluate. A killed run continues where it was.
+only measures one on held-out text with --evaluate. A killed run continues from its checkpoint.
 
 examples:
   python -m gpt train --text tales.txt --validation held-out.txt --out runs/tales
@@ -89,7 +89,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives the exit status.
 
-    0, or 2 after a mistake in the request, 130 after Ctrl-C, 141 when the reader has gone.
+    0, or 2 after a mistake in the request, 130 after Ctrl-C, 141 when the reader of a pipe ended.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.command(args)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has what it wanted
+    except BrokenPipeError:  # the reader of the pipe, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except ValueError as error:
@@ -195,6 +195,13 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="sample among the fewest tokens that hold this probability (default: 1, all)",
     )
+    add(
+        "--min-p",
+        type=float,
+        default=options.min_p,
+        metavar="P",
+        help="leave out tokens below this share of the best one's probability (default: 0, none)",
+    )
     seed = "same seed, same text on one machine (default: drawn, and told)"
     add("--seed", type=int, metavar="S", help=seed)
     device = f"this machine has {', '.join(available_devices())} (default: %(default)s)"
@@ -270,7 +277,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(args: argparse.Namespace) -> None:
-    names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
+    names = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed")
     options = SamplingOptions(**{name: getattr(args, name) for name in names}).with_seed()
     prompt = args.prompt if args.prompt is not None else _standard_input()
     tokenizer = tokenizer_of(args.model)
@@ -335,7 +342,7 @@ def _train(args: argparse.Namespace) -> None:
     from gpt.training.command import run
 
     closing = run(args)
-    if closing:  # of several processes only one has something to say
+    if closing:  # empty for all processes of torchrun but the first
         print(closing)
 
 

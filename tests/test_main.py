@@ -56,7 +56,7 @@ AGAIN = "from gpt.__main__ import main; [main([*{}, '--precision', p]) for p in 
 
 def test_a_seed_gives_the_same_text_after_a_restart(capsys):
     """Each start chose its kernels by five noisy timings, so that seed 7 wrote another text."""
-    arguments = ["generate", "Once upon a time", "--seed", "7", "--max-new-tokens", "40"]
+    arguments = ["generate", "Once upon a time", "--seed", "7", "--max-new-tokens", "16"]
     for precision in PRECISIONS:
         main([*arguments, "--precision", precision])
     first = capsys.readouterr().out
@@ -109,6 +109,28 @@ def test_ctrl_c_stops_the_run_and_keeps_what_was_written():
     assert rest.endswith(b"\n")
     assert b"Traceback" not in error
     assert b"seed" in error
+
+
+@pytest.mark.parametrize("given", [None, "1"])
+def test_every_command_takes_the_cores_that_are_its_own(given, monkeypatch, capsys):
+    """`generate`, `train` and `export` started a thread for every core of a container's host."""
+    threads = []
+    monkeypatch.setattr("gpt.__main__.usable_cores", lambda: 3)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:  # as torchrun does
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    for command in (["params"], ["generate", ""], ["export", "nowhere", "x"]):
+        main(command)
+    assert threads == ([] if given else [3, 3, 3])
+
+
+def test_min_p_of_one_leaves_the_most_probable_token(capsys):
+    arguments = ["generate", "Hello", "--model", RANDOM, "--max-new-tokens", "5"]
+    main([*arguments, "--min-p", "1"])
+    sampled = capsys.readouterr().out
+    main([*arguments, "--temperature", "0"])
+    assert capsys.readouterr().out == sampled
 
 
 # Mistakes

@@ -18,7 +18,8 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from gpt.checkpoints import check_device, tokenizer_of
-from gpt.checkpoints.sources import load_model
+from gpt.checkpoints.reading import read_config_file
+from gpt.checkpoints.sources import load_model, path_of
 from gpt.config import GPTConfig
 from gpt.sampling import perplexity_text
 from gpt.training.corpus import encode_documents, read_corpus, read_documents
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluate",
         metavar="CHECKPOINT",
         help="only print the loss of a model on --text",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="with --evaluate: the JSON configuration of a checkpoint that has none beside it",
     )
     for group, defaults in (
         (parser.add_argument_group("the run"), TrainOptions()),
@@ -59,7 +65,8 @@ def run(args: argparse.Namespace) -> str:
     given = vars(args)
     if args.evaluate:
         ids = encode_documents(read_documents(args.text), tokenizer_of(args.evaluate))
-        result = evaluate(load_model(args.evaluate, args.device), ids)
+        cfg = read_config_file(path_of(args.config)) if args.config is not None else None
+        result = evaluate(load_model(args.evaluate, args.device, cfg=cfg), ids)
         return (
             f"{result.nats_per_token:.4f} nats a token, "
             f"perplexity {perplexity_text(result.nats_per_token)}, "

@@ -152,7 +152,7 @@ def checkpoint(tmp_path):
     return str(path)
 
 
-@pytest.mark.parametrize("command", ["generate", "export", "params", "compare"])
+@pytest.mark.parametrize("command", ["generate", "export", "params", "compare", "evaluate"])
 @pytest.mark.parametrize("how", ["sizes", "file"])
 def test_a_checkpoint_without_configuration_is_read_with_one(
     command, how, checkpoint, text, tmp_path, monkeypatch, capsys
@@ -161,14 +161,15 @@ def test_a_checkpoint_without_configuration_is_read_with_one(
     monkeypatch.setattr(precision_record, "SPEED_REPEATS", 1)
     monkeypatch.setattr(precision_record, "SPEED_TOKENS", 4)
     save_model(tiny_model(CHAPTER_5), tmp_path / "other", "float32")
-    given = (
-        SIZES.split() if how == "sizes" else ["--config", str(tmp_path / "other" / "config.json")]
-    )
+    file = ["--config", str(tmp_path / "other" / "config.json")]
+    # The sizes given to `train` are those of a model to train.
+    given = SIZES.split() if how == "sizes" and command != "evaluate" else file
     arguments = {
         "generate": ["generate", "Once", "--model", checkpoint, "--max-new-tokens", "2"],
         "export": ["export", checkpoint, str(tmp_path / "made")],
         "params": ["params", "gpt2-small"],
         "compare": ["compare", checkpoint, "--text", text, "--tokens", "20"],
+        "evaluate": ["train", "--evaluate", checkpoint, "--text", text],
     }[command]
     assert main([*arguments, *given]) == 0
     if command == "params":
