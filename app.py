@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import socket
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+if (
+    __name__ == "__main__"
+    and "glibc" in platform.libc_ver()
+    and not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+):
+    # Large tensors in huge pages where the system has some; the memory of a prompt's tensors kept
+    # for the next. glibc reads this when a process starts, so the page starts once more.
+    os.environ["GLIBC_TUNABLES"] = (
+        "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
+        ":glibc.malloc.trim_threshold=268435456"
+    )
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 try:
     import spaces  # before CUDA is touched; only Hugging Face's ZeroGPU machines have it
