@@ -158,6 +158,20 @@ def test_only_a_reported_step_reads_numbers_from_its_device(begin, monkeypatch):
     assert reads.count("__float__") == 3
 
 
+def test_training_on_cuda_reads_no_ids_back():
+    """The check of the ids' range waited for the GPU in every step; the run has made it once."""
+
+    class OnCuda(torch.Tensor):
+        is_cuda = True
+
+        def min(self):
+            pytest.fail("waits for the GPU")
+
+    ids = torch.tensor([[5, 17, 3]])
+    model = tiny_model(replace(TINY, drop_rate=0.0)).train()
+    assert torch.equal(model(ids.as_subclass(OnCuda)), model(ids))
+
+
 def test_a_run_keeps_no_graph_of_the_steps_before(begin):
     """An average of losses with their graphs would hold the activations of all steps."""
     run = begin(out="", steps=3)
