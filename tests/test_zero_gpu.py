@@ -1,0 +1,156 @@
+"""Runs on a GPU borrowed by a decorator that forks a process for each, as ZeroGPU does.
+
+No GPU is needed: what runs in the forked process computes on the CPU here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+import torch
+from tiny_models import TINY, TinyRegistry, tiny_model
+
+from gpt import SamplingOptions
+from gpt.checkpoints import sources
+from gpt.generate import generate
+from gpt.ui.generation import borrowed_gpu, settings, tab
+from gpt.ui.generation import run as runs_module
+from gpt.ui.parts.errors import BUG
+
+WIDE = replace(TINY, vocab_size=50257, context_length=64, emb_dim=6)
+VALUES = {**settings.DEFAULTS, "max_new_tokens": 8, "seed": 3}
+FORK = multiprocessing.get_context("fork")
+
+
+def lend(handler):
+    """As `spaces.GPU`: a process forked for each run, which passes on only gr.Error whole."""
+
+    def borrowed(*args):
+        lend.begun.append(args[0])
+        results = FORK.SimpleQueue()
+
+        def work():
+            torch.set_num_threads(1)
+            try:
+                for item in handler(*args):
+                    results.put(("item", item))
+                results.put(("end", None))
+            except Exception as error:
+                known = error if isinstance(error, gr.Error) else type(error).__name__
+                results.put(("error", known))
+
+        process = FORK.Process(target=work, daemon=True)
+        process.start()
+        try:
+            while (result := results.get())[0] == "item":
+                yield result[1]
+            if result[0] == "error":
+                raise result[1] if isinstance(result[1], gr.Error) else gr.Error(repr(result[1]))
+        finally:
+            process.terminate()
+            process.join()
+
+    return borrowed
+
+
+@pytest.fixture(autouse=True)
+def cuda(monkeypatch):
+    """A machine that seems to have a CUDA device, whose models are tiny and on the CPU."""
+    lend.begun = []
+    model = tiny_model(WIDE)
+    monkeypatch.setattr(runs_module, "usable_device", lambda device: (device, ""))
+    monkeypatch.setattr(borrowed_gpu, "load_model", lambda source, device, precision: model)
+    return model
+
+
+@pytest.fixture
+def runs():
+    return tab.Runs(TinyRegistry({"storyteller": tiny_model(WIDE), "gpt2": tiny_model(WIDE)}), lend)
+
+
+def written(runs, prompt="Hello", values=VALUES, source="storyteller", precision="auto"):
+    """The last state of a run on the borrowed GPU."""
+
+    async def read():
+        request = SimpleNamespace(session_hash="one")
+        async for run in runs.write(prompt, values, source, "cuda", precision, request):
+            last = run
+        return last.written
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, read()).result(60)
+
+
+def test_the_text_is_that_of_the_same_run_here(runs, cuda, tokenizer):
+    options = SamplingOptions(max_new_tokens=8, temperature=0.8, seed=3)
+    expected = [step.token_id for step in generate(cuda, tokenizer.encode("Hello"), options)]
+    result = written(runs)
+    assert [step.token_id for step in result.steps] == expected
+    assert "on cuda, float16" in result.statistics()
+    assert lend.begun == ["storyteller"]
+
+
+def test_a_mistake_in_the_borrowed_process_is_its_own_line(runs, monkeypatch):
+    """Every mistake on a borrowed GPU read 'ValueError'."""
+    monkeypatch.setattr(borrowed_gpu, "load_model", lambda *_: sources.config_of("/nowhere"))
+    with pytest.raises(gr.Error, match="/nowhere"):
+        written(runs)
+
+
+def test_a_bug_in_the_borrowed_process_says_so(runs, monkeypatch):
+    monkeypatch.setattr(borrowed_gpu, "load_model", lambda *_: {}["model"])
+    with pytest.raises(gr.Error) as raised:
+        written(runs)
+    assert raised.value.message == BUG
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"prompt": ""}, "prompt is empty"),
+        ({"values": {**VALUES, "top_p": 3}}, "top_p is 3"),
+        ({"precision": "int8"}, "int8 runs on the CPU"),
+    ],
+)
+def test_a_mistake_costs_no_seconds_of_a_gpu(runs, asked, message):
+    with pytest.raises(ValueError, match=message):
+        written(runs, **asked)
+    assert lend.begun == []
+
+
+def test_a_model_is_downloaded_before_the_gpu_is_borrowed(runs, monkeypatch):
+    def download(source, progress):
+        assert lend.begun == []
+        lend.begun.append(f"{source} downloaded")
+
+    monkeypatch.setattr(borrowed_gpu, "download", download)
+    assert len(written(runs, source="gpt2").steps) == 8
+    assert lend.begun == ["gpt2 downloaded", "gpt2"]
+
+
+def test_a_fork_while_this_process_draws_weights_does_not_wait(runs, monkeypatch):
+    """A lock that was held at the fork stayed held in the child until the lease ended."""
+    monkeypatch.setattr(borrowed_gpu, "load_model", drawn_on_the_cpu)
+    with sources._generator_lock:
+        assert len(written(runs).steps) == 8
+
+
+def drawn_on_the_cpu(source, device, precision):
+    return sources.load_model(sources.random_source(WIDE))
+
+
+def test_gpu_seconds_go_by_the_size_of_the_job():
+    """120 s were asked for six tokens as for 500: more than a visitor without an account has."""
+
+    def seconds(source, tokens):
+        options = SamplingOptions(max_new_tokens=tokens)
+        return borrowed_gpu.gpu_seconds(source, "float16", [1], options, 0)
+
+    assert 10 <= seconds("storyteller", 6) <= 12
+    assert seconds("storyteller", 6) < seconds("storyteller", 500) < seconds("gpt2-xl", 500) <= 60
