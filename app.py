@@ -40,7 +40,10 @@ from gpt.serving import all_cores
 from gpt.serving.registry import Registry
 from gpt.ui import architecture, generation, internals
 from gpt.ui.generation.borrowed_gpu import gpu_seconds
-from gpt.ui.parts.gradio_patches import end_cancelled_runs_in_silence
+from gpt.ui.parts.gradio_patches import (
+    end_cancelled_runs_in_silence,
+    search_for_no_missing_package,
+)
 
 TITLE = "A GPT, from scratch"
 INTRODUCTION = (
@@ -59,6 +62,13 @@ THEME = gr.themes.Default(
     neutral_hue="slate",
     font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
     font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
+).set(  # hints and white on blue with a contrast of at least 4.5
+    body_text_color_subdued="*neutral_600",
+    block_info_text_color="*neutral_600",
+    body_text_color_subdued_dark="*neutral_300",
+    block_info_text_color_dark="*neutral_300",
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
 )
 CACHE_SECONDS = (600, 3600)  # how often files for download are looked at, and how old they get
 MAX_VISITORS = 300  # whose settings are remembered, and whose events may run at the same time
@@ -106,6 +116,7 @@ def build_demo(
 def launch(demo: gr.Blocks, **where: Any) -> Any:
     """Serve `demo`, quiet and with limits; `where` is host, port and share as gradio names them."""
     end_cancelled_runs_in_silence()
+    search_for_no_missing_package()
     return demo.launch(
         theme=THEME,
         css_paths=[STYLE],

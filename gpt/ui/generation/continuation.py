@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from html import escape
 
@@ -10,6 +11,7 @@ from gpt.tokenizer import Tokenizer
 from gpt.ui.parts.chips import Chip, chip_html
 from gpt.ui.parts.numbers import percent, seconds, significant
 
+N_OTHERS = 5  # of the candidates, in a chip's tooltip
 ENDED = {
     "max_new_tokens": "stopped at your limit of {limit:,} tokens",
     "stop_id": "the model wrote its end-of-text token",
@@ -27,16 +29,14 @@ class Continuation:
     ) -> None:
         self.steps: list[Step] = []
         self.text = ""
-        self.chips = ""  # HTML
         self.stopped = False  # by the visitor
         self._tokenizer, self._limit, self._where, self._notes = tokenizer, limit, where, notes
         self._decoder = tokenizer.stream()
+        self._chips, self._n_chips = "", 0
         self._first_seconds = self._seconds = 0.0
 
     def add(self, seconds: float, step: Step) -> None:
         """One more step, which arrived so many seconds after the model began."""
-        position = len(self.steps)
-        self.chips += chip_html(position, token_chip(self._tokenizer, step, position))
         self.steps.append(step)
         if step.stop != "stop_id":
             self.text += self._decoder.push(step.token_id)
@@ -49,6 +49,15 @@ class Continuation:
         """Ends it where it is, as the visitor wants."""
         self.stopped = True
         self.text += self._decoder.finish()
+
+    @property
+    def chips(self) -> str:
+        """A chip for each step, as HTML; those of earlier steps are not made again."""
+        for position in range(self._n_chips, len(self.steps)):
+            chip = token_chip(self._tokenizer, self.steps[position], position)
+            self._chips += chip_html(position, chip)
+        self._n_chips = len(self.steps)
+        return self._chips
 
     @property
     def ended(self) -> bool:
@@ -93,7 +102,7 @@ def token_chip(tokenizer: Tokenizer, step: Step, position: int) -> Chip:
     """A new token, shaded by its probability, with what else could have come."""
     known = step.token_id < tokenizer.vocab_size
     raw = tokenizer.token_bytes(step.token_id) if known else b""
-    others = [c for c in step.candidates if c.token_id != step.token_id]
+    others = [c for c in step.candidates if c.token_id != step.token_id][:N_OTHERS]
     how = "the likeliest" if step.uniform is None else f"drawn at u = {step.uniform:.4f}"
     lines = [
         f"{display(tokenizer, step.token_id)}  {percent(step.probability)}, {how}",
@@ -109,6 +118,7 @@ def token_chip(tokenizer: Tokenizer, step: Step, position: int) -> Chip:
     )
 
 
+@functools.lru_cache(maxsize=2**16)
 def display(tokenizer: Tokenizer, token_id: int) -> str:
     """A token as shown; an id beyond the tokenizer's vocabulary as ⟨id⟩."""
     if token_id >= tokenizer.vocab_size:

@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from gpt.checkpoints import tokenizer_of
 from gpt.serving.registry import Registry
 from gpt.ui.generation.borrowed_gpu import borrowed_row, steps_on_gpu
 from gpt.ui.generation.endpoint import endpoint
@@ -114,6 +115,7 @@ def build(
     on_gpu: Callable[[Any], Any] | None = None,
 ) -> GenerationTab:
     """Lay out the tab and wire its events; `on_gpu`, if any, decorates what borrows a GPU."""
+    tokenizer_of(default_source)  # read now, not by the first visitor
     layout = Layout(registry, default_source, default_device)
     runs = Runs(registry, on_gpu)
     loaded = gr.State(default_source)  # the last model that wrote something

@@ -1,19 +1,29 @@
-"""A cancelled run ends for the page like a run that has nothing more to say.
+"""Workarounds for gradio 6.31, each for a private part of it.
 
-Gradio answers a cancel with a completed run without data. Its page looks into that data, fails,
-and covers what was written with "Error", unless the answer to the cancel itself comes later. So
-here that message has data: none for each output, which changes none of them. The page then also
-runs what follows a success: that must ask whether the run came to its end.
+1. `ProcessCompletedMessage.__init__`: the server answers a cancelled run with a completed message
+whose output has no "data" (routes.py, `cancel_event`); the page's script reads the length of it,
+fails, and covers every output of the run with "Error". Here that message has an empty list, which
+changes no output. Side effects: what is chained by `.success` runs after a cancel too, and
+gradio_client's `result()` of a cancelled job is (). Generation does not cancel runs; the buttons of
+Internals and Architecture do. Remove it when tests/test_app.py says that gradio sends the data.
+
+2. `utils.MatplotlibBackendMananger` and `Plot.get_config` import matplotlib and bokeh at every
+event and for every plot of a new visit. Where those are not installed, Python searches its whole
+path for them each time: 0.11 ms of the 1 ms that an update of a streamed text takes (2-core AMD
+EPYC). A None in `sys.modules` ends the search.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
+import sys
 from typing import Any
 
 from gradio.server_messages import ProcessCompletedMessage
 
 _create = ProcessCompletedMessage.__init__
+SEARCHED = ("matplotlib", "bokeh")
 
 
 @functools.wraps(_create)
@@ -24,3 +34,10 @@ def _with_data(self: ProcessCompletedMessage, **fields: Any) -> None:
 def end_cancelled_runs_in_silence() -> None:
     """From now on no cancelled run of this process shows as an error; again changes nothing."""
     ProcessCompletedMessage.__init__ = _with_data
+
+
+def search_for_no_missing_package() -> None:
+    """From now on an import of a package of SEARCHED that is not installed fails at once."""
+    for name in SEARCHED:
+        if importlib.util.find_spec(name) is None:
+            sys.modules[name] = None  # type: ignore[assignment]
