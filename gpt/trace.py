@@ -24,14 +24,14 @@ class Entry:
 
 
 class Trace:
-    """What one forward pass computed, in the order in which it was computed.
+    """Every intermediate tensor of one forward pass, in order of computation.
 
-    Passed to `GPTModel.forward(ids, trace=Trace())`; nothing is kept on the model, so passes
-    of different visitors through one shared model cannot mix. Names are dotted paths such as
+    Passed to `GPTModel.forward(ids, trace=Trace())`. Nothing is kept on the model, so passes of
+    several threads through one shared model cannot mix. Names are dotted paths such as
     `trf_blocks.0.att.attention`; `trace["trf_blocks.0.att.attention"]` is the tensor.
 
-    `edits` asks "what if": the pass goes on with `edits[name](value)` in place of the value.
-    With `keep=False` nothing is recorded and only the edits act.
+    With `edits`, the pass continues with `edits[name](value)` in place of the value of that name.
+    With `keep=False` only the edits act and nothing is recorded.
     """
 
     def __init__(self, edits: Mapping[str, Edit] | None = None, keep: bool = True) -> None:
@@ -41,16 +41,16 @@ class Trace:
         self._prefix = ""
 
     def at(self, part: str) -> Trace:
-        """The same record seen from inside `part`: names get `part.` in front."""
+        """The same trace with `part.` in front of each name that is recorded or read."""
         inner = Trace(keep=self.keep)
         inner.entries, inner.edits = self.entries, self.edits
         inner._prefix = f"{self._prefix}{part}."
         return inner
 
     def record(self, name: str, value: torch.Tensor, depth: int = 1) -> torch.Tensor:
-        """The value to go on with: `value`, or what an edit makes of it.
+        """`value`, or the result of its edit, with which the pass continues.
 
-        It is kept detached under `name`, with the file and line of the caller `depth` frames up.
+        The value is kept detached under `name`, with file and line of the caller `depth` frames up.
         """
         full = self._prefix + name
         if full in self.edits:
@@ -69,12 +69,12 @@ class Trace:
 
 
 def record(trace: Trace | None, name: str, value: torch.Tensor) -> torch.Tensor:
-    """`value`, noted in `trace` if there is one; the forward pass goes on with the result."""
+    """`trace.record(name, value)`, or `value` itself without a trace."""
     return value if trace is None else trace.record(name, value, depth=2)
 
 
 def inside(trace: Trace | None, part: str) -> Trace | None:
-    """The record as `part` of the model sees it, or None where nothing is recorded."""
+    """`trace.at(part)`, or None without a trace."""
     return None if trace is None else trace.at(part)
 
 

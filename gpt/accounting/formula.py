@@ -16,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 class Formula:
     """A formula in the shape letters of `gpt/model.py`, such as `layers * (4*d*d + 4*d)`.
 
-    The count on the screen is this text evaluated, so the two cannot drift apart.
+    The number shown is this text evaluated, so number and formula cannot differ.
     """
 
     source: str

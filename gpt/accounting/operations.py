@@ -26,7 +26,7 @@ DAY_SECONDS = 86_400
 
 @dataclass(frozen=True)
 class Operations:
-    """A row a part, in FLOPs."""
+    """FLOPs of each part of a pass."""
 
     parts: tuple[Amount, ...]
 
@@ -40,8 +40,8 @@ def forward(
 ) -> Operations:
     """FLOPs of one forward pass over `new_tokens`, after `past_tokens` that a cache holds.
 
-    `last_only`: only the last position leaves the last block and meets the head. The causal half
-    of the scores is counted too, as computed and masked: kernels may skip some of it.
+    `last_only`: only the last position goes through the end of the last block and the head. Masked
+    scores are counted as computed; kernels may skip some of them.
     """
     letters = letters_of(cfg)
     letters |= {"b": batch, "t": new_tokens, "s": past_tokens + new_tokens}

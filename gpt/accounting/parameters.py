@@ -104,7 +104,7 @@ _FINAL_NORM = _Part(
 )
 _HEAD = _Part("out_head", ("vocab d",), "vocab*d", "a score for each token", "head")
 _TIED_HEAD = _Part(
-    "out_head", (), "0", "a score for each token, with the numbers of tok_emb", "head"
+    "out_head", (), "0", "a score for each token, with the weights of tok_emb", "head"
 )
 
 

@@ -1,4 +1,4 @@
-"""The configured model built and timed on this machine, to set beside what was computed."""
+"""A configuration built and timed on this machine, for comparison with the computed figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STATM = Path("/proc/self/statm")
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured; times in seconds, `decode_seconds` a step each."""
+    """Results of a measurement; times in seconds, `decode_seconds` for each step."""
 
     parameters: int
     parameter_bytes: int
@@ -45,7 +45,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Stage:
-    """How far the measurement is, 0 to 1, what it does now, and at the end what it found."""
+    """Progress from 0 to 1, what is being done, and in the last stage the result."""
 
     share: float
     text: str
@@ -111,7 +111,7 @@ def measure(
     build_seconds = time.perf_counter() - start
     ids = torch.arange(planned.prompt_tokens).remainder(cfg.vocab_size).unsqueeze(0)
     yield Stage(0.4, f"prefill of {planned.prompt_tokens:,} tokens")
-    run(_forward, model, ids[:, :1], None)  # the first call sets up threads and kernels
+    run(_forward, model, ids[:, :1], None)  # warm-up: threads and kernels
     cache = model.new_cache(planned.prompt_tokens + planned.steps)
     logits, prefill_seconds = run(_forward, model, ids, cache)
     decode_seconds: list[float] = []

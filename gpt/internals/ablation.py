@@ -1,4 +1,4 @@
-"""What if a part had said nothing: one head, feed-forward or layer replaced, and the effect."""
+"""Ablation: the logits of a pass in which a head, feed-forward or layer writes something else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODES = ("zero", "mean")
 
 @dataclass(frozen=True)
 class Part:
-    """A head of a layer, its feed-forward ("ff"), or both its updates ("layer")."""
+    """What is ablated: a head of a layer, its feed-forward ("ff"), or both updates ("layer")."""
 
     kind: str  # "head", "ff" or "layer"
     layer: int

@@ -1,4 +1,4 @@
-"""What mattered: each prompt token's effect on one logit, by gradient and by leaving it out."""
+"""Attribution: each prompt token's effect on one logit, by gradient and by occlusion."""
 
 from __future__ import annotations
 
@@ -79,6 +79,6 @@ def _occluded_logits(
 
 
 def _ids(run: Run, position: int) -> torch.Tensor:
-    """(1, position + 1): what comes later cannot matter to a prediction made at `position`."""
+    """(1, position + 1): later tokens have no effect on a prediction made at `position`."""
     device = run.trace["tok_emb"].device
     return torch.tensor([run.ids[: position + 1]], device=device)

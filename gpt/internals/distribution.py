@@ -1,4 +1,4 @@
-"""How one token is chosen: the ranked distribution, its spread, and draws against the theory."""
+"""The distribution that a token is drawn from: ranks, spread, intervals, and draws against it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @dataclass(frozen=True)
 class ChoiceRow:
-    """One token: its place among all, its logit, and its probability before and after filters."""
+    """One token: its rank, its logit, and its probability before and after the filters."""
 
     rank: int  # 1 is the best; equal logits are ranked by the lower id
     token_id: int
@@ -26,7 +26,7 @@ class ChoiceRow:
 
 @dataclass(frozen=True)
 class Tail:
-    """Every token without a row of its own."""
+    """All tokens without a row of their own, together."""
 
     tokens: int
     mean_logit: float
@@ -37,7 +37,7 @@ class Tail:
 
 @dataclass(frozen=True)
 class Spread:
-    """How wide a distribution is."""
+    """The width of a distribution."""
 
     entropy_nats: float
     tokens_for_90: int  # the fewest tokens that hold 90 % together
@@ -81,7 +81,7 @@ def spread(distribution: torch.Tensor, order: torch.Tensor | None = None) -> Spr
     p = normalised(distribution)
     entropy = -torch.special.xlogy(p, p).sum().item()
     mass = (p.sort(descending=True).values if order is None else p[order]).cumsum(0)
-    # Rounding may leave a sum a hair short of 0.9 where the true one reaches it.
+    # Rounding may leave a sum just below 0.9 where the exact one reaches it.
     return Spread(max(entropy, 0.0), int((mass < 0.9 - 1e-9).sum()) + 1)
 
 
@@ -133,7 +133,7 @@ def choice_row(
 
 
 def rank_of(logits: torch.Tensor, token_id: int) -> int:
-    """The token's place, 1 for the best, in logits (vocab,); equals go by the lower id."""
+    """The token's rank in logits (vocab,), 1 for the largest; of equals the lower id is first."""
     better = (logits > logits[token_id]).sum() + (logits[:token_id] == logits[token_id]).sum()
     return int(better) + 1
 
@@ -147,7 +147,7 @@ def uniform_interval(distribution: torch.Tensor, token_id: int) -> tuple[float, 
 
 @dataclass(frozen=True)
 class Tally:
-    """How often a token came in many draws, beside how often it should."""
+    """How often a token was drawn, and the expected number."""
 
     token_id: int
     count: int

@@ -1,4 +1,4 @@
-"""One layer's attention: all heads small, one head in its stages, and what its rows say."""
+"""Attention of one layer: the weights of all heads, the stages of one, and a summary by query."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpt.internals.run import Run
 
 @dataclass(frozen=True)
 class HeadStages:
-    """One head from dot products to shares; each (t, t), a row a query, a column a key."""
+    """One head from dot products to weights; each (t, t), a row a query, a column a key."""
 
     scores: torch.Tensor  # q . k
     masked: torch.Tensor  # q . k / sqrt(e), -inf where the key comes later
@@ -21,17 +21,17 @@ class HeadStages:
 
 @dataclass(frozen=True)
 class AttentionRow:
-    """Where one query looks."""
+    """The attention of one query."""
 
     position: int
     entropy: float  # nats; ln(position + 1) if spread evenly
     most_attended: int
     share: float  # of the most attended
-    first_share: float  # of the first token, often a resting place
+    first_share: float  # of the first token, which often takes what no other token gets
 
 
 def layer_attention(run: Run, layer: int) -> torch.Tensor:
-    """(h, t, t) shares of every head of a layer."""
+    """Attention weights (h, t, t) of every head of a layer."""
     return run.layer(layer, "att.attention")
 
 
@@ -46,7 +46,7 @@ def head_stages(run: Run, layer: int, head: int) -> HeadStages:
 
 
 def attention_rows(attention: torch.Tensor, skip_first: bool = False) -> list[AttentionRow]:
-    """A line a query of one head's shares (t, t).
+    """An entry for each query of one head's attention weights (t, t).
 
     With `skip_first` the first token does not count as the most attended where there is another;
     entropy and shares stay those of the whole row.

@@ -1,4 +1,4 @@
-"""The logit ledger: one logit as the sum of what every part of the model wrote."""
+"""The logit ledger (direct logit attribution): one logit as a sum over the parts of the model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Ledger:
 
     @property
     def difference(self) -> float:
-        """What the sum misses: rounding of the float32 pass."""
+        """Sum minus logit: the rounding of the pass."""
         return self.total - self.logit
 
 
@@ -59,7 +59,7 @@ def read_ledger(
     norm = model.final_norm
     deviation = (x.var(correction=0) + norm.eps).sqrt()
     direction = row * norm.scale.double() / deviation
-    direction = direction - direction.mean()  # the norm takes the mean out of whatever it reads
+    direction = direction - direction.mean()  # the norm subtracts the mean of its input
 
     names, kinds, vectors = zip(*_written(model, run, position), strict=True)
     values = (torch.stack(vectors) @ direction).tolist()

@@ -1,4 +1,4 @@
-"""The residual stream: how long it is, how it turns, and who turns it; and one token's vectors."""
+"""The residual stream: norms, cosines between stages, norms of the updates; vectors of a token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VECTORS = ("queries", "keys", "values", "heads", "hidden", "activation", "resid_
 
 @dataclass(frozen=True)
 class Stream:
-    """Layer by layer and position by position; rows are the stages of the lens."""
+    """By stage (the stages of the lens) or layer, and by position."""
 
     stages: tuple[str, ...]
     norms: torch.Tensor  # (stages, t)
@@ -29,7 +29,7 @@ class Stream:
 
 
 def read_stream(run: Run) -> Stream:
-    """Norms and turns of the residual stream."""
+    """Norms and cosines of the residual stream and its updates."""
     stages = stage_names(run.cfg.n_layers)
     stream = torch.stack([stage_stream(run, i) for i in range(len(stages))])  # (stages, t, d)
     layers = range(run.cfg.n_layers)

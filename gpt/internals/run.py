@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A prompt's ids and what the model computed over them; read by all, changed by nobody."""
+    """A prompt's ids and the trace of its pass; shared by all readings, so never changed."""
 
     cfg: GPTConfig
     ids: tuple[int, ...]

@@ -17,13 +17,13 @@ class ShapeRow:
     n_bytes: int
     file: str
     line: int
-    same_as: str | None  # an earlier step that is the very same tensor, so no new memory
+    same_as: str | None  # an earlier step with the same tensor, which takes no memory of its own
 
 
 def shape_rows(run: Run) -> list[ShapeRow]:
     """A row a recorded tensor, in the order of computation.
 
-    File and line are the ones that ran, found when the value was recorded.
+    File and line are those of the code that recorded the value.
     """
     rows = []
     first: dict[tuple[int, tuple[int, ...]], str] = {}

@@ -1,4 +1,4 @@
-"""How well the model foresaw the prompt itself: probability, rank and surprisal of each token."""
+"""Surprisal of the prompt: probability and rank of each token, as predicted one position before."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What the model gave to the token that came, one position before it came."""
+    """A token of the prompt in the prediction made one position before it."""
 
-    position: int  # of the token that came; its prediction was made at position - 1
+    position: int  # of the token; its prediction was made at position - 1
     token_id: int
     logit: float
     probability: float

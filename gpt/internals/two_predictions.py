@@ -1,4 +1,4 @@
-"""Two predictions beside each other: which tokens each prefers, and how far apart they are."""
+"""Two predictions compared: the best tokens of each, and the distance between them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The union of both best lists, by the larger probability, and two distances."""
+    """The union of both lists of best tokens, by the larger probability, and two distances."""
 
     pairs: tuple[Pair, ...]
     divergence: float  # KL(first || second), nats
