@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from tiny_models import TINY, tiny_model
 
+from gpt import export_model
 from gpt.__main__ import main
 from gpt.accounting.memory import weight_bytes
 from gpt.checkpoints import precision_record as comparing
@@ -23,6 +24,8 @@ from gpt.checkpoints.precision_record import (
 )
 from gpt.checkpoints.sources import random_source
 from gpt.engine import PRECISIONS, FastModel
+from gpt.engine.layers import kernel_of
+from gpt.engine.machine import processor
 from gpt.training.evaluation import evaluate
 
 IDS = torch.arange(80) * 7 % 97
@@ -34,15 +37,19 @@ def measured(kl, rate):
     return Measured(kl, 0.9, 3.0, 100, rate, 1000)
 
 
+def exact(seed=0):
+    return FastModel(tiny_model(seed=seed), "float32")
+
+
 def test_a_model_is_no_distance_from_itself_and_its_perplexity_is_evaluates():
-    model = tiny_model()
+    model = exact()
     quality = quality_of(model, model, IDS)
     assert (quality.mean_kl_nats, quality.top1_agreement, quality.n_tokens) == (0.0, 1.0, 79)
     assert quality.nats_per_token == pytest.approx(evaluate(model, IDS).nats_per_token)
 
 
 def test_the_divergence_is_torchs_own():
-    one, other = tiny_model(), tiny_model(seed=1)
+    one, other = exact(), exact(seed=1)
     with torch.no_grad():
         p, q = (F.log_softmax(m(IDS[None, :30])[0], dim=-1) for m in (one, other))
     expected = F.kl_div(q, p, reduction="batchmean", log_target=True)
@@ -52,9 +59,21 @@ def test_the_divergence_is_torchs_own():
 
 
 def test_a_precision_costs_something_and_less_than_another_model():
-    model = tiny_model()
+    model = exact()
     int8 = quality_of(model, FastModel(tiny_model(), "int8"), IDS).mean_kl_nats
-    assert 0 < int8 < 0.01 < quality_of(model, tiny_model(seed=1), IDS).mean_kl_nats
+    assert 0 < int8 < 0.01 < quality_of(model, exact(seed=1), IDS).mean_kl_nats
+
+
+def test_what_is_measured_are_the_steps_that_write_a_text(monkeypatch):
+    """The record was of whole windows: kernels for many rows, and no KV cache."""
+    model, told = exact(), []
+    step = FastModel.decode_rows
+    monkeypatch.setattr(
+        FastModel, "decode_rows", lambda *given: told.append(len(given[1])) or step(*given)
+    )
+    quality_of(model, model, IDS)
+    # 79 targets in windows of 32, 32 and 15: three rows for 15 tokens, then two.
+    assert told == [3, 3] * 15 + [2, 2] * 17
 
 
 def test_a_loss_above_709_nats_has_a_perplexity_in_words():
@@ -66,7 +85,7 @@ def test_a_loss_above_709_nats_has_a_perplexity_in_words():
 
 def test_too_short_a_text_is_refused():
     with pytest.raises(ValueError, match="the text has 1 tokens: give at least 2"):
-        quality_of(tiny_model(), tiny_model(), IDS[:1])
+        quality_of(exact(), exact(), IDS[:1])
 
 
 def test_the_default_is_the_fastest_that_costs_little():
@@ -77,9 +96,8 @@ def test_the_default_is_the_fastest_that_costs_little():
 
 
 def test_what_was_recorded_is_the_default_until_the_weights_change(tmp_path):
-    path, model = tmp_path / "precision.json", tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text('{"sha256": "a"}')
+    """A Hugging Face folder states no SHA-256: its record was believed whatever it held."""
+    path, model = tmp_path / "precision.json", export_model(tiny_model(), tmp_path / "model")
     assert default_precision(str(model), path=path) == "float32"
     record(str(model), "tales.txt", {"int8": measured(0, 30)}, path)
     record("gpt2", "tales.txt", {"float16": measured(0, 30)}, path)
@@ -89,8 +107,18 @@ def test_what_was_recorded_is_the_default_until_the_weights_change(tmp_path):
     assert recorded(str(model), path)["precisions"]["int8"]["tokens_per_second"] == 30
     assert default_precision(str(model), "cuda", path) == "float16"
     assert default_precision(str(model), "mps", path) == "float32"
-    (model / "config.json").write_text('{"sha256": "b"}')
+    export_model(tiny_model(seed=1), model)
     assert default_precision(str(model), path=path) == "float32"
+
+
+def test_the_end_of_a_document_is_one_token(tmp_path, monkeypatch):
+    """It was read as the seven tokens of its spelling, which no model was trained on."""
+    read = []
+    monkeypatch.setattr(comparing, "measure", lambda _, ids, **__: read.append(ids.tolist()) or {})
+    text = tmp_path / "text.txt"
+    text.write_text("king<|endoftext|>queen")
+    main(["compare", SOURCE, "--text", str(text)])
+    assert read == [[3364, 50256, 4188, 268]]
 
 
 def test_the_command_measures_every_precision_and_records(capsys, tmp_path, monkeypatch):
@@ -98,7 +126,7 @@ def test_the_command_measures_every_precision_and_records(capsys, tmp_path, monk
     monkeypatch.setattr(comparing, "SPEED_TOKENS", 4)
     monkeypatch.setattr(comparing, "RECORD", tmp_path / "precision.json")
     text = tmp_path / "text.txt"
-    text.write_text("Once upon a time there was a king. " * 10)
+    text.write_text("Once upon a time there was a king. <|endoftext|>" * 10)
     command = ["compare", SOURCE, "--text", str(text), "--tokens", "60", "--record"]
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -107,4 +135,6 @@ def test_the_command_measures_every_precision_and_records(capsys, tmp_path, monk
     assert kept["precisions"]["float32"]["mean_kl_nats"] == 0
     assert kept["precisions"]["int8"]["weight_bytes"] == weight_bytes(WIDE, "int8")
     assert kept["text"] == "text.txt"
+    assert kept["machine"].startswith(processor())
+    assert kept["kernels"] == {name: kernel_of(name) for name in PRECISIONS}
     assert kept["default"] in lines[-1]

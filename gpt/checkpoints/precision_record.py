@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ import torch
 import torch.nn.functional as F
 
 from gpt.accounting.memory import weight_bytes
+from gpt.checkpoints.reading import weights_file
 from gpt.checkpoints.sources import STORYTELLER, load_model, path_of
-from gpt.checkpoints.tensors import read_text
+from gpt.checkpoints.tensors import INDEX, read_json, read_text, sha256_of
 from gpt.checkpoints.vocabulary import tokenizer_of
 from gpt.config import GPTConfig
-from gpt.engine import PRECISIONS
+from gpt.engine import PRECISIONS, FastModel
+from gpt.engine.layers import kernel_of
+from gpt.engine.machine import processor
 from gpt.generate import generate
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, perplexity_text
@@ -29,6 +32,7 @@ from gpt.sampling import SamplingOptions, perplexity_text
 RECORD = STORYTELLER.parent / "precision.json"
 LARGEST_KL_NATS = 0.01  # what the default of a model may cost
 SPEED_TOKENS, SPEED_REPEATS = 64, 5
+WINDOWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -55,24 +59,32 @@ class Measured(Quality):
 
 
 @torch.inference_mode()
-def quality_of(reference: GPTModel, other: GPTModel, ids: torch.Tensor) -> Quality:
-    """How `other` predicts `ids` (n,), against `reference`: windows as in `gpt/evaluate.py`.
+def quality_of(reference: FastModel, other: FastModel, ids: torch.Tensor) -> Quality:
+    """How `other` predicts `ids` (n,), against `reference`, in windows as of `evaluate`.
 
-    Whole windows take the kernels for many rows; those for one row lose no more. They need no
-    cache, so what a float16 one costs is not in it.
+    Token by token over a KV cache, by the kernels that a page decodes with; several windows are
+    rows of one step, in which each has the bits that it has alone.
     Raises ValueError if there are fewer than two tokens.
     """
     if len(ids) < 2:
         raise ValueError(f"the text has {len(ids)} tokens: give at least 2.")
     t, n = reference.cfg.context_length, len(ids) - 1
+    windows = [ids[start : start + t + 1].tolist() for start in range(0, n, t)]
     divergence = agreed = loss = 0.0
-    for start in range(0, n, t):
-        window = ids[start : start + t + 1]
-        wanted = F.log_softmax(reference(window[None, :-1])[0].float(), dim=-1)  # (t, vocab)
-        found = F.log_softmax(other(window[None, :-1])[0].float(), dim=-1)
-        divergence += float((wanted.exp() * (wanted - found)).sum(dtype=torch.float64))
-        agreed += float((wanted.argmax(dim=-1) == found.argmax(dim=-1)).sum())
-        loss += float(F.nll_loss(found, window[1:], reduction="sum"))
+    for start in range(0, len(windows), WINDOWS_AT_ONCE):
+        some = windows[start : start + WINDOWS_AT_ONCE]
+        caches = [[model.new_cache(t) for _ in some] for model in (reference, other)]
+        for position in range(len(some[0]) - 1):
+            rows = [window for window in some if position + 1 < len(window)]  # the last is short
+            tokens = [window[position] for window in rows]
+            wanted, found = (
+                F.log_softmax(model.decode_rows(tokens, own[: len(rows)]), dim=-1)  # (rows, vocab)
+                for model, own in zip((reference, other), caches, strict=True)
+            )
+            targets = torch.tensor([window[position + 1] for window in rows])
+            divergence += float((wanted.exp() * (wanted - found)).sum(dtype=torch.float64))
+            agreed += float((wanted.argmax(dim=-1) == found.argmax(dim=-1)).sum())
+            loss += float(F.nll_loss(found, targets, reduction="sum"))
     return Quality(max(0.0, divergence / n), agreed / n, loss / n, n)
 
 
@@ -142,7 +154,8 @@ def record(source: str, text: str, measured: Mapping[str, Measured], path: Path 
         "weights": _weights_of(source),
         "text": text,
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": f"{processor()}, {torch.get_num_threads()} threads",
+        "kernels": {name: kernel_of(name) for name in measured},
         "torch": torch.__version__,
         "default": fastest_allowed(measured),
         "precisions": {
@@ -191,7 +204,7 @@ def run(args: argparse.Namespace, cfg: GPTConfig | None = None) -> str:
     if args.tokens < 2:
         raise ValueError(f"--tokens is {args.tokens}: use at least 2.")
     path = path_of(args.text)
-    ids = tokenizer_of(args.model).encode(read_text(path))[: args.tokens]
+    ids = tokenizer_of(args.model).encode(read_text(path), allow_special=True)[: args.tokens]
     measured = measure(args.model, torch.tensor(ids), cfg=cfg)
     if args.record:
         record(args.model, path.name, measured, RECORD)
@@ -200,9 +213,18 @@ def run(args: argparse.Namespace, cfg: GPTConfig | None = None) -> str:
 
 
 def _weights_of(source: str) -> str:
-    """The SHA-256 that the model's folder states, "" for a model whose name says it all."""
-    folder = STORYTELLER if source == "storyteller" else Path(source)
-    config = folder / "config.json"
-    if not config.is_file():
+    """The SHA-256 of the files that hold the weights; "" for a model whose name says it all."""
+    if source != "storyteller" and not path_of(source).exists():
         return ""
-    return str(json.loads(config.read_text(encoding="utf-8")).get("sha256", ""))
+    weights = weights_file(path_of(source))
+    files = {weights}
+    if weights.name == INDEX:  # which lists the others
+        files |= {weights.with_name(name) for name in read_json(weights)["weight_map"].values()}
+    stats = [(file, file.stat()) for file in sorted(files)]
+    return "+".join(_sha256(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+
+
+@lru_cache
+def _sha256(file: Path, size: int, changed: int) -> str:
+    """Of a file as it is now: the page asks at every event."""
+    return sha256_of(file)

@@ -55,7 +55,7 @@ def load_checkpoint(
     """
     target = check_device(device)
     check_precision(precision, target)
-    weights = _weights_file(Path(path))
+    weights = weights_file(Path(path))
     given = as_config(cfg) if cfg is not None else None
     _check_sha256(weights)
     stored = read_tensors(weights)
@@ -82,7 +82,7 @@ def read_config(path: str | Path) -> GPTConfig:
     From the JSON file beside them: `x.json` or config.json for a file `x.pth`. Else the preset
     that has their shapes. Raises ValueError if neither.
     """
-    weights = _weights_file(Path(path))
+    weights = weights_file(Path(path))
     found, stat = _config_beside(weights), weights.stat()
     return found or _config_of_file(weights, stat.st_size, stat.st_mtime_ns)
 
@@ -110,7 +110,7 @@ def read_config_file(where: Path) -> GPTConfig:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _weights_file(path: Path) -> Path:
+def weights_file(path: Path) -> Path:
     """The file that holds (or lists) the weights at `path`, which must exist."""
     if path.is_file():
         if path.name == INDEX or path.suffix in SUFFIXES:

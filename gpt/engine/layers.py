@@ -206,6 +206,17 @@ def half_linear(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dt
     return HalfLinear(weight, bias, dtype)
 
 
+def kernel_of(precision: str) -> str:
+    """What multiplies in `precision` on this processor, in words."""
+    levels, has_float16 = activation_levels(), float16_is_packed()
+    return {
+        "float32": "MKL, in four parts" if has_x86_kernels() else "torch",
+        "float16": "fbgemm" if has_float16 else "torch",
+        "bfloat16": "torch",
+        "int8": f"fbgemm, activations to {levels}" if levels else "torch._int_mm",
+    }[precision]
+
+
 def has_x86_kernels() -> bool:
     """Whether MKL, for which PartsLinear is made, multiplies float32 here."""
     return torch.backends.mkl.is_available() and platform.machine() in ("x86_64", "AMD64")
