@@ -22,7 +22,7 @@ from torch import nn
 
 _PARTS = 4
 _FEW_ROWS = 16
-_ROWS_AT_A_TIME = 4096
+_ROWS_AT_A_TIME = 512
 _NO_STATE = (
     "a model packed for generation has no state_dict: load it in float32, or use save_model."
 )
