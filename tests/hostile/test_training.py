@@ -1,0 +1,50 @@
+"""What `train` can be given and must refuse in one line, before it reads or computes for long."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpt.__main__ import main
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("the king and the fox went to the old house by the sea\n" * 10)
+    return str(path)
+
+
+SHAPE = [
+    "--context-length", "16", "--emb-dim", "24", "--n-heads", "2", "--n-layers", "2",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--device", "tpu"], "device 'tpu' is unknown"),
+        (["--device", "meta"], "there is no meta device here"),
+        (["--out", "{taken}"], "taken cannot be made (File exists): use another --out"),
+        (["--out", "{taken}/run"], "run cannot be made (Not a directory): use another --out"),
+        (["--out", ""], "out is empty"),
+        (["--validation", "{empty}"], "empty holds no text"),
+        (["--emb-dim", "1000000"], "training needs"),
+        (["--seed", "18446744073709551616"], "seed is 18446744073709551616"),
+        (["--peak-rate", "nan"], "peak_rate is nan: use 0 to"),
+        (["--steps", "0"], "steps is 0: use 1 to"),
+        (["--clip", "-1"], "clip is -1.0: use more than 0"),
+        (["--optimizer", "sgd"], "optimizer is 'sgd': use adamw or muon"),
+        (["--n-heads", "5"], "emb_dim 24 is not divisible by 5 heads"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(flags, message, text, tmp_path, capsys):
+    """Devices, folders and sizes ended in a traceback; a seed in "Overflow when unpacking"."""
+    (tmp_path / "taken").write_text("a file")
+    (tmp_path / "empty").write_text("")
+    places = {name: tmp_path / name for name in ("taken", "empty")}
+    given = [flag.format(**places) for flag in flags]
+    assert main(["train", "--text", text, "--out", str(tmp_path / "run"), *SHAPE, *given]) == 2
+    *before, error = capsys.readouterr().err.strip().splitlines()
+    assert before == []
+    assert error.startswith("error: ")
+    assert message in error

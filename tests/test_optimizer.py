@@ -1,0 +1,93 @@
+"""What a step does with gradients, how weights start, and the loss that anybody gets again."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_models import TINY, tiny_model
+
+from gpt import GPTConfig, GPTModel
+from gpt.sampling import perplexity_text
+from gpt.training.evaluation import evaluate, unigram_nats
+from gpt.training.optimizer import initialise_like_gpt2, learning_rate, make_optimizers
+from gpt.training.options import TrainOptions
+
+
+def test_the_rate_warms_up_and_falls_as_a_cosine_to_zero():
+    choices = TrainOptions(steps=100, warmup_steps=10, peak_rate=1.0)
+    rates = [learning_rate(step, choices) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_only_matrices_decay():
+    (optimizer,) = make_optimizers(tiny_model(), TrainOptions())
+    decayed, kept = optimizer.param_groups
+    assert decayed["weight_decay"] > 0 == kept["weight_decay"]
+    assert all(p.dim() == 2 for p in decayed["params"])
+    assert all(p.dim() == 1 for p in kept["params"])
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():
+    model = tiny_model()
+    muon, adamw = make_optimizers(model, TrainOptions(optimizer="muon"))
+    blocks = {p for p in model.trf_blocks.parameters() if p.dim() == 2}
+    rest = set(model.parameters()) - blocks
+    assert {p for group in muon.param_groups for p in group["params"]} == blocks
+    assert {p for group in adamw.param_groups for p in group["params"]} == rest
+
+
+def test_a_torch_without_muon_is_told_in_one_line(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(ValueError, match=r"muon needs torch 2.9 and this is torch .*: use adamw"):
+        make_optimizers(tiny_model(), TrainOptions(optimizer="muon"))
+
+
+def test_gpt2s_initialisation_is_a_choice_that_leaves_the_models_own_alone():
+    torch.manual_seed(0)
+    cfg = GPTConfig(**{**TINY, "emb_dim": 120, "n_heads": 3, "tie_weights": True})
+    model = GPTModel(cfg)
+    own = model.trf_blocks[0].att.W_query.weight.std().item()
+    assert own == pytest.approx(1 / math.sqrt(3 * 120), rel=0.1)
+    initialise_like_gpt2(model)
+    block = model.trf_blocks[0]
+    assert block.att.W_query.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    for projection in (block.att.out_proj, block.ff.layers[2]):
+        assert projection.weight.std().item() == pytest.approx(0.02 / math.sqrt(4), rel=0.1)
+        assert not projection.bias.any()
+    assert model.tok_emb.weight is model.out_head.weight
+
+
+@pytest.mark.parametrize("n_ids", [2, 33, 70])
+def test_held_out_loss_counts_each_target_once(n_ids):
+    """Windows of 32 targets, the last one short, against one position at a time."""
+    model = tiny_model()
+    ids = torch.randint(97, (n_ids,))
+    expected = 0.0
+    with torch.no_grad():
+        for target in range(1, n_ids):
+            start = (target - 1) // 32 * 32
+            logits = model(ids[None, start:target])[0, -1]
+            expected += float(F.cross_entropy(logits[None], ids[target : target + 1]))
+    result = evaluate(model, ids)
+    assert result.n_targets == n_ids - 1
+    assert result.nats_per_token == pytest.approx(expected / (n_ids - 1), abs=1e-5)
+
+
+def test_the_unigram_entropy_is_that_of_the_frequencies():
+    assert unigram_nats(torch.tensor([4, 4, 7, 9])) == pytest.approx(1.5 * math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("nats", "written"),
+    [(4.07, "58.56"), (0.0, "1.00"), (20.0, "4.85e+08"), (709.5, "e^709.5"), (1139.8, "e^1,139.8")],
+)
+def test_a_perplexity_that_no_float_holds_is_a_power_of_e(nats, written):
+    """`train --evaluate` ended in an OverflowError above 709 nats a token."""
+    assert perplexity_text(nats) == written
