@@ -40,6 +40,7 @@ SHAPE = "gpt2-small-shape"
 CASES = (("storyteller", "int8"), ("storyteller", "float32"), (SHAPE, "int8"), (SHAPE, "float32"))
 DEADLINE_SECONDS = 600
 LOOK_SECONDS = 0.01  # how often answers are looked at
+PATIENT = {"timeout": 120}  # on a busy machine a client gives up after 5 s otherwise
 
 
 class Page:
@@ -61,12 +62,15 @@ class Page:
             time.sleep(0.5)
         raise TimeoutError(f"the page of {checkout} did not start")
 
-    def ask(self, visitor: int, **options: Any) -> Answer:
-        """The request of a visitor, each with a client of its own."""
+    def come(self, visitors: int) -> None:
+        """Makes a client for each of so many visitors, before anything is timed."""
         from gradio_client import Client
 
-        while len(self.clients) <= visitor:
-            self.clients.append(Client(self.address, verbose=False))
+        while len(self.clients) < visitors:
+            self.clients.append(Client(self.address, verbose=False, httpx_kwargs=PATIENT))
+
+    def ask(self, visitor: int, **options: Any) -> Answer:
+        """The request of a visitor, each with a client of its own."""
         return Answer(self.clients[visitor].submit(api_name="/generate", **options))
 
     def memory_bytes(self) -> int:
@@ -100,8 +104,14 @@ class Answer:
         return not done
 
     @property
-    def failed(self) -> bool:
-        return not self.job.done() or self.job.exception() is not None or not self.times
+    def failure(self) -> str:
+        """What went wrong, in short; empty if nothing did."""
+        if not self.job.done():
+            return "no end"
+        error = self.job.exception()
+        if error is not None:
+            return f"{type(error).__name__}: {error}"[:200]
+        return "" if self.times else "no token"
 
 
 def options_of(model: str, precision: str, seed: int) -> dict[str, Any]:
@@ -120,12 +130,13 @@ def options_of(model: str, precision: str, seed: int) -> dict[str, Any]:
 
 def through_the_page(page: Page, model: str, precision: str, visitors: int) -> dict[str, Any]:
     """All press Generate together: rates, first tokens, gaps between updates, failures."""
+    page.come(visitors)
     started = time.perf_counter()
     answers = [page.ask(i, **options_of(model, precision, i)) for i in range(visitors)]
     wait_for(answers)
-    good = [answer for answer in answers if not answer.failed]
+    good = [answer for answer in answers if not answer.failure]
     if not good:
-        return {"failures": visitors}
+        return {"failures": visitors, "failed_with": answers[0].failure}
     firsts = [answer.times[0][0] - answer.asked for answer in good]
     gaps = [
         later[0] - sooner[0]
@@ -138,6 +149,7 @@ def through_the_page(page: Page, model: str, precision: str, visitors: int) -> d
         **spread("first", firsts),
         **spread("gap", gaps),
         "failures": visitors - len(good),
+        "failed_with": "; ".join({answer.failure for answer in answers} - {""}),
     }
 
 
@@ -226,11 +238,12 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Visitors that come and go: finished texts against the same request alone, and memory."""
-    rng, answers, finished, errors = random.Random(0), {}, [], 0
+    rng, answers, finished, errors = random.Random(0), {}, [], []
     counts = {"finished": 0, "stopped": 0, "closed": 0}
     memory: list[tuple[float, int]] = []
-    started = time.perf_counter()
     with contextlib.closing(Page(ROOT, folder / "ours", args.port)) as page:
+        page.come(30)
+        started = time.perf_counter()
         while (now := time.perf_counter() - started) < 60 * args.soak:
             if not memory or now - memory[-1][0] > 10:
                 memory.append((now, page.memory_bytes()))
@@ -241,9 +254,10 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 answer, request = answers[visitor]
                 if not answer.look():
                     del answers[visitor]
-                    errors += answer.failed
-                    counts["finished"] += not answer.failed
-                    if not answer.failed and len(finished) < 300:
+                    counts["finished"] += not answer.failure
+                    if answer.failure:
+                        errors.append(answer.failure)
+                    elif len(finished) < 300:
                         finished.append((request, answer.text))
                 elif answer.times and rng.random() < 0.002:
                     del answers[visitor]
@@ -252,7 +266,7 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     if rng.random() < 0.5:  # as a closed tab: another client comes in its place
                         page.clients[visitor].close()
                         page.clients[visitor] = type(page.clients[visitor])(
-                            page.address, verbose=False
+                            page.address, verbose=False, httpx_kwargs=PATIENT
                         )
                         counts["closed"] += 1
             time.sleep(0.02)
@@ -265,13 +279,14 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     after_a_minute = [n for at, n in memory if at > 60] or [memory[-1][1]]
     return {
         **counts,
-        "errors": errors,
+        "errors": len(errors),
+        "failed_with": "; ".join(sorted(set(errors)))[:300],
         "compared": len(finished),
         "different": different,
         "minutes": args.soak,
-        "memory_mib_after_a_minute": after_a_minute[0] / 2**20,
-        "memory_mib_at_the_end": after_a_minute[-1] / 2**20,
-        "memory_mib_most": max(after_a_minute) / 2**20,
+        "memory_mib_after_a_minute": after_a_minute[0] // 2**20,
+        "memory_mib_at_the_end": after_a_minute[-1] // 2**20,
+        "memory_mib_most": max(after_a_minute) // 2**20,
     }
 
 
@@ -305,7 +320,7 @@ def text_of(data: dict[str, Any]) -> str:
                     line += f"   first {times[0]}   gap {times[1]}   failures {row['failures']}"
                 lines.append(line)
     if "soak" in data:
-        lines += ["", "soak: " + ", ".join(f"{k} {v:,.6g}" for k, v in data["soak"].items())]
+        lines += ["", "soak: " + ", ".join(f"{k} {v}" for k, v in data["soak"].items())]
     return "\n".join(lines) + "\n"
 
 
