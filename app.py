@@ -165,7 +165,7 @@ def check_address(host: str | None, port: int | None) -> None:
     try:
         socket.create_server((host or "127.0.0.1", port or 0), family=family).close()
     except (OSError, UnicodeError, TypeError) as error:  # the last two: no host name
-        reason = getattr(error, "strerror", None) or "no such address"
+        reason = (getattr(error, "strerror", None) or "no such address").split(" (while")[0]
         where = f"{(host or '127.0.0.1')[:60]}{'' if port is None else f', port {port}'}"
         raise ValueError(f"cannot listen on {where} ({reason}): use another.") from error
 

@@ -117,7 +117,7 @@ def taken_port():
         (["--model", "x" * 90_000], "app.py: "),
         (["--port", "0"], "port 0 does not exist: use 1 to 65535"),
         (["--port", "70000"], "port 70000 does not exist: use 1 to 65535"),
-        (["--port", "TAKEN"], "in use"),
+        (["--port", "TAKEN"], "(Address already in use): use another"),
         (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
         (["--host", "a" * 300], "cannot listen on aaa"),
         (["--config", "x.json"], "name it by --model"),
