@@ -1,7 +1,7 @@
 """The training loop: a generator of events, over a run that its folder can continue.
 
-The command line, a page and the tests read the same events. Who stops pulling pauses the run;
-who closes the generator ends it, with a checkpoint of its last step.
+The command line, a page and the tests read the same events. To pause a run, stop pulling events;
+to end it, close the generator, which saves a checkpoint of its last step.
 """
 
 from __future__ import annotations
