@@ -32,7 +32,6 @@ except ImportError:
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from gpt import Tokenizer
 from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import path_of
 from gpt.engine.machine import usable_device
@@ -93,7 +92,6 @@ def build_demo(
             raise ValueError("a configuration is for a checkpoint on disk: name it by --model.")
         configs[on_disk[0]] = read_config_file(path_of(config))
     registry = Registry(paths=on_disk, configs=configs)
-    tokenizer = Tokenizer()
     source = default_source or registry.sources()[0].name
     registry.config_of(source)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
@@ -104,12 +102,12 @@ def build_demo(
             with gr.Tab("Architecture", id="architecture"):
                 calculator = architecture.build(registry)
             with gr.Tab("Internals", id="internals"):
-                inside = internals.build(registry, tokenizer, source)
+                inside = internals.build(registry, source=source).model
         calculator.offer_to([writing.model, inside])
         gr.Markdown(ABOUT, elem_classes="hint")
         demo.unload(writing.left)
     # Direct calls that pass by the queue are refused. `max_size` bounds the waiting events of all
-    # visitors together, the read-only ones too: a click in Internals makes about twenty.
+    # visitors together, the read-only ones too.
     return demo.queue(api_open=False, max_size=1024, default_concurrency_limit=1)
 
 

@@ -1,27 +1,28 @@
-"""The Internals tab without a browser: its endpoint, its limits, its store, its escaping."""
+"""The Internals tab without a browser: its endpoint, its limits, its store, what its events do."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
+import httpx
 import pytest
 import torch
 from gradio_client import Client
+from gradio_client.exceptions import AppError
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.tokenizer import Tokenizer
-from gpt.ui.internals import build, move
+from gpt.ui.internals import build
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, RunStore
-from gpt.ui.internals.logits import read_logits, softmax_figure, views
-from gpt.ui.internals.prompt import prompt_chips, prompt_message
-from gpt.ui.internals.sections import cancellable
-from gpt.ui.internals.tables import csv_text, table_html
+from gpt.ui.internals.section import Desk
 
 TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
 PROMPT = "Hello, I am a little"
-NASTY = "<img src=x onerror=alert(1)>&\"'\x00\x1b\u202eabc\u2066 é👍🏽\n\t${1}{{2}}</script>"
+WAIT = 60  # seconds; what takes longer has failed
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,7 @@ def registry():
             "words": tiny_model(TEXTUAL),
             "numbers": tiny_model(),
             "short": tiny_model(replace(TEXTUAL, context_length=8)),
+            "deep": tiny_model(replace(TEXTUAL, n_layers=3, n_heads=2)),
         }
     )
 
@@ -41,19 +43,67 @@ def lab(registry, tokenizer):
 
 
 @pytest.fixture(scope="module")
-def client(registry):
+def tab(registry):
     with gr.Blocks() as demo:
-        build(registry, Tokenizer())
-    demo.queue(api_open=False)
+        tab = build(registry, Tokenizer())
+    demo.queue(api_open=False, max_size=16)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
-    yield Client(url, verbose=False)
+    tab.demo, tab.url = demo, url
+    yield tab
     demo.close()
+
+
+@pytest.fixture(scope="module")
+def client(tab):
+    return Client(tab.url, verbose=False)
+
+
+class Page:
+    """One visitor's page: the controls as they are now, and what the last event put on it."""
+
+    def __init__(self, tab, *opened):
+        self.tab, self.shown, self.steps = tab, {}, 0
+        self.desk = Desk(open={*opened})
+        acting = [control for panel in tab.sections.actions for control in panel.controls.values()]
+        controls = [*tab.sections.controls, *acting, tab.prompt, tab.model, tab.position]
+        self.values = {control: control.value for control in controls}
+
+    async def event(self, handler, **event):
+        before = dict(self.values)
+        arguments = [SimpleNamespace(target=self.tab.chips, **event)] if event else []
+        self.steps = 0
+        async for step in handler({self.tab.desk: self.desk, **before}, *arguments):
+            self.steps += 1
+            for component, value in step.items():
+                value = value["value"] if isinstance(value, dict) and "value" in value else value
+                self.shown[component.elem_id] = value
+                if component in self.values:
+                    self.values[component] = value
+
+    def look(self, prompt=PROMPT, model="words"):
+        self.values |= {self.tab.prompt: prompt, self.tab.model: model}
+        asyncio.run(self.event(self.tab.look))
+
+    def click(self, position):
+        asyncio.run(self.event(self.tab.move, position=position))
+
+    def act(self, key):
+        panel = next(p for p in self.tab.sections.actions if p.spec.key == key)
+        [act] = [
+            fn.fn
+            for fn in self.tab.demo.fns.values()
+            if fn.targets == [(panel.button._id, "click")]
+        ]
+        asyncio.run(self.event(act))
+
+
+# The endpoint
 
 
 def test_the_endpoint_answers_by_keyword(client, registry, tokenizer):
     result = client.predict(
         prompt=PROMPT, position=2, top_k=5, model="words", api_name="/internals"
-    )[0]
+    )
     with torch.no_grad():
         logits = registry.models["words"](torch.tensor([tokenizer.encode(PROMPT)]))[0, 2]
     best = logits.softmax(-1).topk(5)
@@ -65,63 +115,80 @@ def test_the_endpoint_answers_by_keyword(client, registry, tokenizer):
 
 
 def test_the_endpoint_reads_the_last_position_by_default(client, tokenizer):
-    result = client.predict(prompt=PROMPT, api_name="/internals")[0]
+    result = client.predict(prompt=PROMPT, api_name="/internals")
     assert result["position"] == len(tokenizer.encode(PROMPT)) - 1
     assert [token["id"] for token in result["tokens"]] == tokenizer.encode(PROMPT)
 
 
-def test_the_endpoint_is_the_only_public_one(client):
-    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/internals"]
+def test_the_endpoint_is_the_only_public_one_typed_and_described(client):
+    """Its results were `value_19` and `value_304`, with 23 kB of the page's HTML beside them."""
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    assert list(endpoints) == ["/internals"]
+    parameters = endpoints["/internals"]["parameters"]
+    assert [(p["parameter_name"], p["python_type"]["type"]) for p in parameters] == [
+        ("prompt", "str"), ("position", "int"), ("top_k", "int"), ("model", "str"),
+    ]  # fmt: skip
+    assert len(endpoints["/internals"]["returns"]) == 1
+    assert "one position of a prompt" in endpoints["/internals"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"position": None}, "position is None: use a whole number"),
+        ({"position": "2"}, "position is '2': use a whole number"),
+        ({"position": 99}, "position 99 is outside the prompt of 6 tokens"),
+        ({"top_k": None}, "top_k is None: use a whole number, 1 to 50"),
+        ({"top_k": 1.5}, "top_k is 1.5: use a whole number, 1 to 50"),
+        ({"model": None}, "model is None: use the name of a model"),
+        ({"prompt": None}, "the prompt is None: use a text"),
+        ({"prompt": ""}, "the prompt is empty"),
+        ({"prompt": "a" * 5_000_000}, "the prompt has 5,000,000 characters: use at most 50,000"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_that_names_it(client, changed, line):
+    """None and texts ended in a traceback; 5 MB were tokenized in the model's turn."""
+    with pytest.raises(AppError) as raised:
+        client.predict(**{"prompt": PROMPT, **changed}, api_name="/internals")
+    assert line in str(raised.value)
+
+
+# Prompts, runs, the store
 
 
 @pytest.mark.parametrize(
     ("source", "prompt", "position", "message"),
     [
-        ("words", "", -1, "the prompt is empty"),
         ("words", "a " * MAX_TOKENS, -1, "tokens and this tab reads at most 128"),
         ("short", "a b c d e f g h i", -1, "at most 8"),
         ("words", "a b", 2, "position 2 is outside the prompt of 2 tokens"),
         ("numbers", "Hello", -1, "has id 15,496 and this model knows ids 0 to 96"),
     ],
 )
-def test_a_mistake_is_one_clear_line(lab, source, prompt, position, message):
+def test_a_mistake_is_one_clear_line_and_costs_no_model(lab, source, prompt, position, message):
+    before = lab.registry.borrowed
     with pytest.raises(ValueError, match=message):
         lab.read(source, prompt, position)
-
-
-def test_a_mistake_costs_no_model(lab, registry):
-    before = registry.borrowed
-    with pytest.raises(ValueError, match="empty"):
-        lab.read("words", "")
-    assert registry.borrowed == before
-
-
-def test_one_pass_serves_every_control(lab, registry):
-    before = registry.borrowed
-    state = lab.read("words", PROMPT)
-    for k in (1, 5, 50):
-        views(read_logits(lab, state, k))
-    prompt_chips(lab, move(state, 0))
-    assert registry.borrowed == before + 1
+    assert lab.registry.borrowed == before
 
 
 def test_a_run_that_was_dropped_is_computed_again(lab, registry):
     lab.store = RunStore(max_bytes=1)
-    state = lab.read("words", PROMPT)
-    first = lab.run(state).logits
+    visit = lab.read("words", PROMPT)
+    first = lab.run(visit).logits
     lab.read("words", "other")
     before = registry.borrowed
-    assert torch.equal(lab.run(state).logits, first)
+    assert torch.equal(lab.run(visit).logits, first)
     assert registry.borrowed == before + 1
 
 
 def test_the_store_stays_within_its_bytes(lab):
     one = lab.run(lab.read("words", PROMPT)).n_bytes
     lab.store = RunStore(max_bytes=3 * one)
-    states = [lab.read("words", f"{PROMPT}{tail}") for tail in ["", "one", "two", "six", "ten"]]
-    held = [state for state in states if lab.store.get(("words", tuple(state["ids"])))]
-    assert held == states[-len(held) :]
-    assert 1 <= len(held) < len(states)
+    visits = [lab.read("words", f"{PROMPT}{tail}") for tail in ["", "one", "two", "six", "ten"]]
+    held = [visit for visit in visits if lab.store.get(visit.key)]
+    assert held == visits[-len(held) :]
+    assert 1 <= len(held) < len(visits)
 
 
 def test_visitors_at_once_read_their_own_prompt(lab):
@@ -131,77 +198,256 @@ def test_visitors_at_once_read_their_own_prompt(lab):
     got: dict[str, list[bool]] = {p: [] for p in prompts}
 
     def visit(prompt):
-        for _ in range(5):
-            state = lab.read("words", prompt)
-            got[prompt].append(torch.equal(lab.run(state).logits, expected[prompt]))
+        for _ in range(3):
+            read = lab.run(lab.read("words", prompt)).logits
+            got[prompt].append(torch.equal(read, expected[prompt]))
 
     threads = [threading.Thread(target=visit, args=(p,)) for p in prompts]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert got == {p: [True] * 5 for p in prompts}
+    assert got == {p: [True] * 3 for p in prompts}
 
 
-def test_a_visit_is_plain_data(lab):
-    state = lab.read("words", PROMPT)
-    assert {type(value) for value in state.values()} == {str, list, int}
+def test_a_folders_model_is_read_with_its_own_tokenizer(registry, monkeypatch):
+    """Prompts were numbered by GPT-2's vocabulary, whatever the model's was."""
+    own = SimpleNamespace(encode=lambda text: [7, 8, 9], vocab_size=97)
+    monkeypatch.setattr("gpt.ui.internals.lab.tokenizer_of", lambda source: own)
+    assert Lab(registry).read("numbers", "Hello").ids == (7, 8, 9)
 
 
-def test_a_hostile_prompt_is_shown_as_text(lab):
-    state = lab.read("words", NASTY)
-    html = prompt_chips(lab, state) + prompt_message(lab, state)
-    html += "".join(views(read_logits(lab, state, 20))[2:])
-    assert "<img" not in html
-    assert "</script" not in html
-    assert not set(html) & set("\x00\x1b\u202e\u2066\n\t")
-    assert html.count("data-position=") == len(state["ids"])
+# Events
 
 
-def test_a_table_escapes_every_cell_and_its_csv_is_exact():
-    html = table_html("a<b", ["x<y"], [["<i>"]], csv_name="t", csv_rows=[['a"b,c']])
-    assert "<i>" not in html
-    assert "&lt;i&gt;" in html
-    assert csv_text(["h"], [['a"b,c'], [0.1]]) == 'h\r\n"a""b,c"\r\n0.1\r\n'
+def test_a_look_fills_the_open_sections_and_no_other(tab):
+    page = Page(tab, "position", "logits", "lens")
+    page.look()
+    assert "6 tokens, float32" in page.shown["int-message"]
+    assert "position 5" in page.shown["int-position-guesses"]
+    assert "After position 5" in page.shown["int-logits-words"]
+    assert "At position 5" in page.shown["int-lens"]
+    for closed in ("int-att-words", "int-choice", "int-ledger-sum", "int-shapes"):
+        assert closed not in page.shown
 
 
-def test_faint_probabilities_are_shown_as_multiples_of_the_uniform_one(lab):
-    state = lab.read("words", PROMPT)
-    read = read_logits(lab, state, 5)
-    read["top"] = [{**row, "probability": 2e-5} for row in read["top"]]
-    figure = softmax_figure(read)
-    assert figure.layout.xaxis.title.text == "times the uniform probability, 1 in 50,257"
-    assert figure.data[0].x[0] == pytest.approx(2e-5 * 50257)
-    table = views(read)[2]
-    assert "× uniform" in table
-    assert table.count("<bdi>1.01</bdi>") == 5  # 2e-5 times 50,257
+def test_a_click_on_a_token_moves_every_open_section(tab):
+    page = Page(tab, "position", "lens")
+    page.look()
+    page.click(2)
+    assert page.shown["int-position"] == 2
+    assert "position 2" in page.shown["int-position-guesses"]
+    assert "At position 2" in page.shown["int-lens"]
+    assert 'aria-pressed="true"' in page.shown["int-chips"].split('data-position="2"')[1][:200]
 
 
-def test_moving_before_the_first_run_does_nothing():
-    assert move(None, 3) == gr.skip()
+def test_a_shorter_prompt_is_read_at_its_last_token(tab):
+    """It was refused: "position 5 is outside the prompt of 2 tokens", which nobody had typed."""
+    page = Page(tab, "position")
+    page.look()
+    page.click(5)
+    page.look("The wolf")
+    assert page.shown["int-position"] == -1
+    assert "position 1" in page.shown["int-position-guesses"]
+    page.click(5)  # a late click on a chip of the longer prompt
+    assert "position 1" in page.shown["int-position-guesses"]
 
 
-def test_bars_outside_the_range_are_refused(lab):
-    state = lab.read("words", PROMPT)
-    with pytest.raises(ValueError, match="use 1 to 50"):
-        read_logits(lab, state, 51)
+def test_a_click_after_the_visit_has_ended_says_so(tab):
+    """128 other visits or a restart: the page looked alive, and nothing moved."""
+    page = Page(tab, "position")
+    page.click(2)
+    assert "visit has ended" in page.shown["int-message"]
+    assert "reload the page" in page.shown["int-message"]
 
 
-def test_cancel_can_be_pressed_only_while_something_runs():
-    """Pressed afterwards it replaced the result by "Cancelled."."""
-    *running, ended = cancellable(iter([("1 of 2", None), ("2 of 2", None)]), 2)
-    assert [view[:-1] for view in running] == [("1 of 2", None), ("2 of 2", None)]
-    assert [view[-1]["interactive"] for view in (*running, ended)] == [True, True, False]
-    assert ended[:-1] == (gr.skip(), gr.skip())
+def test_a_prompt_that_cannot_be_read_leaves_nothing_of_the_one_before(tab):
+    page = Page(tab, "position", "choice", "mattered")
+    page.look()
+    page.look("")
+    assert "the prompt is empty" in page.shown["int-message"]
+    assert page.shown["int-chips"] == ""
+    assert "position" not in page.shown["int-position-guesses"]
+    assert "Look inside" in page.shown["int-choice"]
+    assert page.shown["int-mattered-plot"] is None
 
 
-def test_cancel_cannot_be_pressed_after_a_failure():
-    def failing():
-        yield ("1 of 2",)
-        raise ValueError("no memory")
+@pytest.mark.parametrize("moved", ["look", "click"])
+def test_results_of_a_button_say_that_they_are_of_the_former_pass(tab, moved):
+    """Compare went on saying "After position 7" about a prompt of 6 tokens."""
+    page = Page(tab, "ablation", "compare")
+    page.look()
+    page.act("int-cmp-run")
+    page.act("int-sweep")
+    assert "After “…Hello, I am a little”" in page.shown["int-cmp"]
+    assert "after position 5" in page.shown["int-sweep-words"]
+    page.look("The wolf") if moved == "look" else page.click(1)
+    for elem_id, button in (("int-cmp", "Compare"), ("int-sweep-words", "Sweep all heads")):
+        assert "of the former pass" in page.shown[elem_id]
+        assert f"press “{button}” again" in page.shown[elem_id]
+    assert page.shown["int-cmp-plot"] is None
 
-    views = cancellable(failing(), 1)
-    assert next(views)[-1]["interactive"]
-    assert not next(views)[-1]["interactive"]
-    with pytest.raises(ValueError, match="no memory"):
-        next(views)
+
+def test_a_result_that_was_never_asked_for_is_not_of_a_former_pass(tab):
+    page = Page(tab, "compare")
+    page.look()
+    page.click(1)
+    assert "int-cmp" not in page.shown
+
+
+def test_layers_and_heads_are_those_of_the_model(tab):
+    page = Page(tab, "attention")
+    boxes = {box.elem_id: box for box, _ in tab.sections._of_model()}
+    layer, head = boxes["int-att-layer"], boxes["int-att-head"]
+    page.look(model="deep")
+    page.values[layer], page.values[head] = 2, 1
+    page.click(0)
+    assert "In layer 2, head 1," in page.shown["int-att-words"]
+    page.look(model="words")
+    assert (page.values[layer], page.values[head]) == (1, 1)
+    assert "In layer 1, head 1," in page.shown["int-att-words"]
+
+
+def test_a_newer_click_ends_what_the_older_one_has_not_shown_yet(tab):
+    """A row of clicks cost the time of all of them, one after another."""
+    page = Page(tab, "position", "logits", "lens", "ledger")
+    page.look()
+
+    async def both():
+        first = tab.move(
+            {tab.desk: page.desk, **page.values}, SimpleNamespace(target=tab.chips, position=1)
+        )
+        said = [await anext(first)]
+        await page.event(tab.move, position=3)
+        said += [step async for step in first]
+        return said
+
+    assert len(asyncio.run(both())) == 1
+    assert "At position 3" in page.shown["int-lens"]
+
+
+def test_an_older_answer_does_not_cover_a_newer_one_of_the_same_section(tab, monkeypatch):
+    """A token typed while a click was answered was found, and the click's answer hid it."""
+    panel = next(p for p in tab.sections.panels if p.spec.key == "position")
+    page = Page(tab)
+    page.look()
+    begun, newer_is_out = threading.Event(), threading.Event()
+    texts = iter(["older", "newer"])
+
+    def slow_first(*_):
+        text = next(texts)
+        if text == "older":
+            begun.set()
+            newer_is_out.wait(WAIT)
+        return text
+
+    monkeypatch.setattr(panel, "spec", replace(panel.spec, view=slow_first))
+
+    def fill():
+        return tab.sections.filling(panel, page.desk, page.desk.visit, page.desk.turn)
+
+    async def collect():
+        return [step async for step in fill()]
+
+    async def both():
+        older = asyncio.ensure_future(collect())
+        await asyncio.to_thread(begun.wait, WAIT)
+        newer = await collect()
+        newer_is_out.set()
+        return await older, newer
+
+    older, newer = asyncio.run(both())
+    assert [step[panel.outputs[0]] for step in newer] == ["newer"]
+    assert older == []
+
+
+def test_presses_while_one_waits_are_read_once(tab, registry, monkeypatch):
+    """Holding Shift and Enter queued fifteen runs; the last one is what the visitor wants."""
+    page = Page(tab)
+    monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(1))  # the server's has its loop
+
+    async def press_often():
+        async with tab.sections.lane:  # somebody else's pass
+            tasks = []
+            for n in range(15):
+                page.values[tab.prompt] = f"press {n}"
+                tasks.append(asyncio.ensure_future(page.event(tab.look)))
+                await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+
+    before = registry.borrowed
+    asyncio.run(press_often())
+    assert registry.borrowed == before + 1
+    assert page.desk.visit.ids == tuple(tab.lab.tokenizer.encode("press 14"))
+
+
+def test_cancel_ends_one_section_between_two_steps_and_goes_away(tab):
+    """Cancel was there, large, while nothing ran, and ended what stood below as well."""
+    panel = next(p for p in tab.sections.panels if p.spec.key == "mattered")
+    page = Page(tab, "mattered")
+    page.look()
+    steps = panel.fill(tab.lab, page.desk, page.desk.visit.at(3))
+    assert next(steps)[panel.cancel]["visible"]
+    page.desk.cancelled.add("mattered")
+    ended = next(steps)
+    assert "Cancelled" in ended[panel.outputs[0]]
+    assert not ended[panel.cancel]["visible"]
+    assert not list(steps)[-1][panel.cancel]["visible"]
+    *_, done = panel.fill(tab.lab, page.desk, page.desk.visit.at(3))  # not cancelled any more
+    assert done == {panel.cancel: gr.update(visible=False)}
+
+
+def test_a_fault_of_a_section_stands_in_it_and_reaches_the_log(tab, monkeypatch):
+    panel = next(p for p in tab.sections.panels if p.spec.key == "position")
+    page = Page(tab)
+    page.look()
+    monkeypatch.setattr(panel, "spec", replace(panel.spec, view=lambda *_: 1 / 0))
+    steps = panel.fill(tab.lab, page.desk, page.desk.visit)
+    assert "fault of the page" in next(steps)[panel.outputs[0]]
+    with pytest.raises(ZeroDivisionError):
+        next(steps)
+
+
+def test_no_event_of_the_tab_waits_in_gradios_queue_for_another_visitor(tab):
+    """Ten visitors that clicked at once had up to 48 of 160 events refused."""
+    private = [fn for fn in tab.demo.fns.values() if fn.api_visibility == "private"]
+    assert {fn.concurrency_limit for fn in private if fn.queue is not False} == {None}
+    clicked = [fn for fn in private if (tab.chips._id, "select") in fn.targets]
+    assert len(clicked) == 1  # one request a click, and one for its answer
+
+
+def test_ten_visitors_click_at_once_and_each_is_answered(tab):
+    config = tab.demo.config["dependencies"]
+    look, move = (
+        next(d for d in config if [component._id, name] in [list(t) for t in d["targets"]])
+        for component, name in ((tab.run, "click"), (tab.chips, "select"))
+    )
+    answers = {}
+
+    async def press(client, session, dependency, **event):
+        """The last message of an event over the smallest model's one-token prompt."""
+        now = {tab.prompt._id: "!", tab.model._id: "numbers", tab.desk._id: None}
+        blocks = [tab.demo.blocks[i] for i in dependency["inputs"]]
+        data = [now.get(block._id, getattr(block, "value", None)) for block in blocks]
+        sent = {"data": data, "fn_index": dependency["id"], "session_hash": session,
+                "trigger_id": tab.chips._id, "event_data": event or None}  # fmt: skip
+        joined = await client.post("/gradio_api/queue/join", json=sent)
+        assert joined.status_code == 200, joined.text
+        query = {"session_hash": session}
+        async with client.stream("GET", "/gradio_api/queue/data", params=query) as stream:
+            async for line in stream.aiter_lines():
+                if "process_completed" in line:
+                    return line
+        return "the stream ended"
+
+    async def everybody():
+        limits = httpx.Limits(max_connections=100)
+        async with httpx.AsyncClient(base_url=tab.url, timeout=WAIT, limits=limits) as client:
+            sessions = [f"visitor{n}" for n in range(10)]
+            await asyncio.gather(*[press(client, session, look) for session in sessions])
+            done = await asyncio.gather(*[press(client, s, move, position=0) for s in sessions])
+            answers.update(zip(sessions, done, strict=True))
+
+    asyncio.run(everybody())
+    assert all('"success":true' in answer.replace(" ", "") for answer in answers.values())
+    assert not [answer for answer in answers.values() if "visit has ended" in answer]

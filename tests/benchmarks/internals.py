@@ -3,7 +3,7 @@
     python -m tests.benchmarks.internals [--threads 2] [--repeats 7] [--tokens 32]
 
 GPT-2 small's shape with random weights, built before the clock starts. The first view is what
-"Run the pass" waits for: the traced pass, the tokens, the logits with their plots, and the views
+"Look inside" waits for: the traced pass, the tokens, the logits with their plots, and the views
 of the other sections that are open at first. A change of settings is the handler of the choice:
 table, bar, draw and many draws from the stored logits. Medians, in milliseconds; exits with 1 if
 one is over its limit. A busy machine is slower: nothing else should run.
@@ -25,28 +25,30 @@ from gpt.checkpoints.sources import random_source  # noqa: E402
 from gpt.config import PRESETS  # noqa: E402
 from gpt.serving.registry import Registry  # noqa: E402
 from gpt.tokenizer import Tokenizer  # noqa: E402
-from gpt.ui.internals.attention import STAGES, grid_html, head_views  # noqa: E402
-from gpt.ui.internals.choice import DEFAULTS, choice_views, find_token  # noqa: E402
-from gpt.ui.internals.lab import Lab, RunStore, State  # noqa: E402
-from gpt.ui.internals.logits import read_logits, views  # noqa: E402
-from gpt.ui.internals.position import position_html  # noqa: E402
+from gpt.ui.internals.lab import Lab, RunStore, Visit  # noqa: E402
 from gpt.ui.internals.prompt import prompt_chips, prompt_message  # noqa: E402
+from gpt.ui.internals.sections import SECTIONS  # noqa: E402
 
 LIMITS = {"first view": 1500.0, "change of settings": 100.0}
-BARS = 20
 
 
-def first_view(lab: Lab, source: str, prompt: str) -> State:
-    """All that is on the page after a run of a prompt never seen before."""
-    state = lab.read(source, prompt)
-    views(read_logits(lab, state, BARS))
-    prompt_message(lab, state)
-    prompt_chips(lab, state)
-    position_html(lab, state)
-    grid_html(lab, state, 0, 0, False)
-    head_views(lab, state, 0, 0, STAGES[0], False)
-    choice_views(lab, state, *DEFAULTS)
-    return state
+def show(lab: Lab, visit: Visit, key: str, **changed: object) -> None:
+    """The views of one section, its controls as they are at first but for `changed`."""
+    section = next(section for section in SECTIONS if section.key == key)
+    first = {name: make().value for name, make in section.controls.items()}
+    assert section.view is not None
+    section.view(lab, visit, **{**first, **changed})
+
+
+def first_view(lab: Lab, source: str, prompt: str) -> Visit:
+    """All that is on the page after a look at a prompt never seen before."""
+    visit = lab.read(source, prompt)
+    prompt_message(lab, visit)
+    prompt_chips(lab, visit)
+    for section in SECTIONS:
+        if section.opened:
+            show(lab, visit, section.key)
+    return visit
 
 
 def median_ms(work: Callable[[int], object], repeats: int) -> tuple[float, float]:
@@ -68,16 +70,14 @@ def measure(tokens: int, repeats: int) -> dict[str, tuple[float, float]]:
     with registry.borrow(source):
         pass
 
-    def fresh(_: int) -> State:
+    def fresh(_: int) -> Visit:
         return first_view(Lab(registry, tokenizer, RunStore()), source, prompt)
 
     lab = Lab(registry, tokenizer)
-    state = lab.read(source, prompt)
+    visit = lab.read(source, prompt)
 
     def change(n: int) -> None:
-        settings = (0.5 + n / 20, 50, 0.9)
-        choice_views(lab, state, *settings, 123 + n, 1000)
-        find_token(lab, state, "262", *settings)
+        show(lab, visit, "choice", temperature=0.5 + n / 20, top_k=50, top_p=0.9, query="262")
 
     return {
         "first view": median_ms(fresh, repeats),

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import plotly.graph_objects as go
 import torch
 
 from gpt.internals.distribution import tally, uniform_interval
 from gpt.sampling import SamplingOptions, draw, uniforms
-from gpt.ui.internals.figures import cumulative_bar, paired_bars
 from gpt.ui.internals.lab import Lab
-from gpt.ui.internals.tables import say, table_html
+from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.plots import HUE, MUTED, PARTS, plain
+from gpt.ui.parts.sentences import say
+from gpt.ui.parts.table import Column, table_html, text_column
 
 TALLY_ROWS = 12
 MAX_DRAWS = 10_000
 OWN_SEGMENT = 0.01  # a token with less has no segment of its own on the cumulative bar
 
+Segment = tuple[str, float, bool]  # label, width, whether it is one token's own
+SIX = "{:.6f}".format
+SEGMENT_COLUMNS = (Column("from", SIX), Column("to", SIX), text_column("tokens"))
+TALLY_COLUMNS = (text_column("token"), Column("drawn"), Column("expected"))
 
-def segments_of(lab: Lab, distribution: torch.Tensor) -> list[tuple[str, float, bool]]:
+
+def segments_of(lab: Lab, distribution: torch.Tensor) -> list[Segment]:
     """The distribution in id order as (label, width, own): small neighbours are merged."""
     large = (distribution >= OWN_SEGMENT).nonzero()[:, 0].tolist()
     total = distribution.double().cumsum(0)
-    segments: list[tuple[str, float, bool]] = []
+    segments: list[Segment] = []
     end, upto = 0.0, 0
     for i in [*large, None]:
         stop = len(distribution) if i is None else i
@@ -56,53 +65,75 @@ def draw_views(
     ) + _segments_table(segments)
 
 
+def cumulative_bar(segments: Sequence[Segment], uniform: float | None) -> go.Figure:
+    """One bar from 0 to 1 cut into segments, and where a number falls on it.
+
+    Segments that stand for one token take the colours in turn, the others are grey.
+    """
+    figure = go.Figure()
+    colours, turn = (HUE, "#8fb5ea"), 0
+    for label, width, own in segments:
+        figure.add_bar(
+            x=[width],
+            y=[0],
+            orientation="h",
+            width=0.6,
+            marker={"color": colours[turn % 2] if own else MUTED},
+            text=plain(label) if width > 0.06 else "",
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            customdata=[plain(label)],
+            hovertemplate="%{customdata}: %{x:.4g}<extra></extra>",
+        )
+        turn += own
+    figure.update_layout(height=170, barmode="stack", margin={"t": 64})
+    figure.update_yaxes(visible=False, range=[-0.4, 0.5])
+    figure.update_xaxes(title="cumulative probability, tokens in id order", range=[0, 1.0001])
+    if uniform is not None:
+        figure.add_vline(x=uniform, line={"color": PARTS[5], "width": 3})
+        figure.add_annotation(
+            x=uniform, y=1, yref="paper", yanchor="bottom", showarrow=False,
+            text=f"u = {uniform:.4f}", font={"color": PARTS[5], "size": 13},
+        )  # fmt: skip
+    return figure
+
+
 def tally_views(
-    lab: Lab, distribution: torch.Tensor, options: SamplingOptions, n: float
+    lab: Lab, distribution: torch.Tensor, options: SamplingOptions, n: int
 ) -> tuple[go.Figure, str]:
     """`n` draws counted beside their expectation: a plot and a table."""
-    n = min(max(int(n or 1), 1), MAX_DRAWS)
     if options.temperature == 0:
         drawn = distribution.argmax().expand(n)
     else:
         assert options.seed is not None
         numbers = uniforms(torch.Generator().manual_seed(options.seed), n)
         drawn = draw(distribution[None], numbers[None])[0]
-    rows = tally(drawn, distribution, TALLY_ROWS)
-    labels = [lab.piece(row.token_id) for row in rows]
-    figure = paired_bars(
-        [label[:14] for label in labels],
-        [100 * row.count / n for row in rows],
-        [100 * row.expected / n for row in rows],
-        (f"in {n:,} draws", "in theory"),
+    counted = tally(drawn, distribution, TALLY_ROWS)
+    figure = bars(
+        [lab.short(row.token_id, 14) for row in counted],
+        {
+            f"in {n:,} draws": [100 * row.count / n for row in counted],
+            "in theory": [100 * row.expected / n for row in counted],
+        },
         "share in %",
     )
-    cells = [
-        [label, f"{row.count:,}", significant(row.expected, 4)]
-        for label, row in zip(labels, rows, strict=True)
-    ]
-    others = n - sum(row.count for row in rows)
-    rest = n - sum(row.expected for row in rows)
-    cells.append(["all others", f"{others:,}", significant(rest, 4) if rest > 0.001 else "0"])
-    gap = max(abs(row.count - row.expected) for row in rows) / n
+    rows = [(lab.piece(row.token_id), row.count, row.expected) for row in counted]
+    rest = n - sum(row.expected for row in counted)
+    others = n - sum(row.count for row in counted)
+    rows.append(("all others", others, rest if rest > 0.001 else 0))
+    gap = max(abs(row.count - row.expected) for row in counted) / n
     return figure, say(
-        f"{n:,} draws from seed {options.seed:,}: the largest gap to the theory is "
+        f"{n:,} draws from seed {options.seed or 0:,}: the largest gap to the theory is "
         f"{significant(100 * gap)} percentage points. It shrinks as 1 ÷ √draws: a token of 50 % "
         f"comes within about {significant(100 * 0.5 / n**0.5)} points (one standard deviation)."
-    ) + table_html(
-        "Draws", ["token", "drawn", "expected"], cells, csv_name="draws", text_columns=(0,)
-    )
+    ) + table_html(TALLY_COLUMNS, rows, "Draws", csv_name="draws")
 
 
-def _segments_table(segments: list[tuple[str, float, bool]]) -> str:
+def _segments_table(segments: Sequence[Segment]) -> str:
     """The cumulative bar from left to right."""
     rows, start = [], 0.0
     for label, width, _ in segments:
-        rows.append([f"{start:.6f}", f"{start + width:.6f}", label])
+        rows.append((start, start + width, label))
         start += width
-    return table_html(
-        "The bar from left to right",
-        ["from", "to", "tokens"],
-        rows,
-        csv_name="cumulative",
-        text_columns=(2,),
-    )
+    return table_html(SEGMENT_COLUMNS, rows, "The bar from left to right", csv_name="cumulative")

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
+from gpt.checkpoints import tokenizer_of
 from gpt.internals.run import Run, read_prompt, resolve_position
 from gpt.serving.all_cores import on_all_cores
 from gpt.tokenizer import Tokenizer
 
 MAX_TOKENS = 128  # an attention view has tokens x tokens cells a head
+MAX_CHARACTERS = 50_000  # of a prompt, looked at before it is tokenized
+MAX_TOKEN_CHARACTERS = 200  # of a box that names one token
 KEPT_BYTES = 384 * 2**20  # a trace of 128 tokens of GPT-2 small takes about 140 MiB
 KEPT_MEMOS = 64
 
-# {"source": str, "ids": [int, ...], "position": int}: plain, so a visitor's state stays small.
-State = dict[str, Any]
 Progress = Callable[[float, str], Any]
+Key = tuple[str, tuple[int, ...]]  # what a run is of: a source and ids
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What a visitor looks at: the prompt's ids, the model's source, and one position."""
+
+    source: str
+    ids: tuple[int, ...]
+    position: int
+
+    @property
+    def key(self) -> Key:
+        return self.source, self.ids
+
+    def at(self, position: int) -> Visit:
+        """The same pass looked at from another position; beyond the prompt it is the last one."""
+        return replace(self, position=min(max(position, 0), len(self.ids) - 1))
 
 
 class RunStore:
@@ -29,17 +52,17 @@ class RunStore:
 
     def __init__(self, max_bytes: int = KEPT_BYTES) -> None:
         self.max_bytes = max_bytes
-        self._runs: OrderedDict[tuple[str, tuple[int, ...]], Run] = OrderedDict()
+        self._runs: OrderedDict[Key, Run] = OrderedDict()
         self._lock = threading.Lock()
-        self._computing: dict[tuple[str, tuple[int, ...]], threading.Lock] = {}
+        self._computing: dict[Key, threading.Lock] = {}
 
-    def get(self, key: tuple[str, tuple[int, ...]]) -> Run | None:
+    def get(self, key: Key) -> Run | None:
         with self._lock:
             if key in self._runs:
                 self._runs.move_to_end(key)
             return self._runs.get(key)
 
-    def put(self, key: tuple[str, tuple[int, ...]], run: Run) -> None:
+    def put(self, key: Key, run: Run) -> None:
         with self._lock:
             self._runs[key] = run
             self._runs.move_to_end(key)
@@ -47,7 +70,7 @@ class RunStore:
                 self._runs.popitem(last=False)
 
     @contextmanager
-    def computing(self, key: tuple[str, tuple[int, ...]]) -> Iterator[None]:
+    def computing(self, key: Key) -> Iterator[None]:
         """One computation of a key at a time: sections that miss together wait for the first."""
         with self._lock:
             lock = self._computing.setdefault(key, threading.Lock())
@@ -63,32 +86,51 @@ class RunStore:
 
 
 class Lab:
-    """The registry, the tokenizer and the runs, as the sections of the tab use them."""
+    """The registry, the runs and a tokenizer, as the sections of the tab use them.
 
-    def __init__(self, registry: Any, tokenizer: Tokenizer, store: RunStore | None = None) -> None:
+    Each model's own tokenizer, unless one is given for all.
+    """
+
+    def __init__(
+        self, registry: Any, tokenizer: Tokenizer | None = None, store: RunStore | None = None
+    ) -> None:
         self.registry = registry
-        self.tokenizer = tokenizer
+        self.given = tokenizer
+        self.tokenizer = tokenizer or Tokenizer()
         self.store = store or RunStore()
         self._memos: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._memos_lock = threading.Lock()
 
+    def using(self, source: str) -> Lab:
+        """The same lab, whose tokenizer is that of `source`. Raises ValueError if it has none."""
+        self.registry.config_of(source)
+        lab = copy.copy(self)
+        lab.tokenizer = self.given or tokenizer_of(source)
+        return lab
+
     def read(
         self, source: str, prompt: str, position: int = -1, progress: Progress | None = None
-    ) -> State:
-        """The state of a visit after the traced pass over `prompt` with the model of `source`.
+    ) -> Visit:
+        """The visit after the traced pass over `prompt` with the model of `source`.
 
         Raises ValueError if the prompt is empty, too long or not in the model's vocabulary, or
         if it has no such position.
         """
-        ids = self.encode(source, prompt)
-        state = {"source": source, "ids": ids, "position": resolve_position(position, len(ids))}
-        self.run(state, progress)
-        return state
+        ids = self.using(source).encode(source, prompt)
+        visit = Visit(source, tuple(ids), resolve_position(position, len(ids)))
+        self.run(visit, progress)
+        return visit
 
     def encode(self, source: str, prompt: str) -> list[int]:
         """The prompt's ids, checked against the model's sizes before any weight is loaded."""
+        if not isinstance(prompt, str):
+            raise ValueError(f"the prompt is {repr(prompt)[:40]}: use a text.")
         if not prompt:
             raise ValueError("the prompt is empty: type some text, a single word is enough.")
+        if len(prompt) > MAX_CHARACTERS:
+            raise ValueError(
+                f"the prompt has {len(prompt):,} characters: use at most {MAX_CHARACTERS:,}."
+            )
         ids = self.tokenizer.encode(prompt)
         cfg = self.registry.config_of(source)
         limit = min(MAX_TOKENS, cfg.context_length)
@@ -106,23 +148,26 @@ class Lab:
                 )
         return ids
 
-    def run(self, state: State, progress: Progress | None = None) -> Run:
-        """The run of this state, from the store or computed again."""
-        key = (state["source"], tuple(state["ids"]))
-        run = self.store.get(key)
+    def run(self, visit: Visit, progress: Progress | None = None) -> Run:
+        """The run of this visit, from the store or computed again."""
+        run = self.store.get(visit.key)
         if run is not None:
             return run
-        with self.store.computing(key):
-            run = self.store.get(key)
+        with self.store.computing(visit.key):
+            run = self.store.get(visit.key)
             if run is None:
-                with self.borrow(state, progress) as model:
-                    run = on_all_cores(read_prompt, model, state["ids"])
-                self.store.put(key, run)
+                with self.borrow(visit, progress) as model:
+                    run = on_all_cores(read_prompt, model, visit.ids)
+                self.store.put(visit.key, run)
         return run
 
-    def memo(self, state: State, name: str, make: Callable[[], Any], *settings: Any) -> Any:
-        """`make()` of this state and these settings, remembered; for small results only."""
-        key = (state["source"], tuple(state["ids"]), name, *settings)
+    def logits(self, visit: Visit) -> torch.Tensor:
+        """Logits (vocab,) of the prediction made at the visit's position."""
+        return self.run(visit).logits[visit.position].cpu()
+
+    def memo(self, visit: Visit, name: str, make: Callable[[], Any], *settings: Any) -> Any:
+        """`make()` of this pass and these settings, remembered; for small results only."""
+        key = (*visit.key, name, *settings)
         result = self.recall(key)
         if result is None:
             result = make()
@@ -143,34 +188,51 @@ class Lab:
             while len(self._memos) > KEPT_MEMOS:
                 self._memos.popitem(last=False)
 
-    def token_id(self, state: State, query: str, default: int) -> int:
-        """The id that a box names by text or number; `default` if the box is empty.
+    def named_ids(self, visit: Visit, query: str) -> list[int]:
+        """The ids that a box names: the tokens of its text as typed, or a number.
 
-        Raises ValueError if the text is several tokens or the id is outside the vocabulary.
+        Raises ValueError if the text is long or the model has no such id.
         """
-        vocab = self.registry.config_of(state["source"]).vocab_size
+        if len(query) > MAX_TOKEN_CHARACTERS:
+            raise ValueError(
+                f"that text has {len(query):,} characters: type one token or an id, at most "
+                f"{MAX_TOKEN_CHARACTERS} characters."
+            )
+        vocab = self.registry.config_of(visit.source).vocab_size
+        number = query.strip()
+        ids = [int(number[:12])] if number.isdecimal() else self.tokenizer.encode(query)
+        for token_id in ids:
+            if token_id >= vocab:
+                raise ValueError(f"token id {token_id:,} does not exist: use 0 to {vocab - 1:,}.")
+        return ids
+
+    def token_id(self, visit: Visit, query: str | None, default: int) -> int:
+        """The id that a box names; `default` if the box is empty.
+
+        Raises ValueError as `named_ids` does, or if the text is several tokens.
+        """
         if not query:
             return default
-        if query.strip().isdecimal():
-            ids = [int(query.strip()[:12])]
-        else:
-            ids = self.tokenizer.encode(query)
+        ids = self.named_ids(visit, query)
         if len(ids) != 1:
             pieces = " ".join(self.pieces(ids[:6]))
             raise ValueError(f"that text is {len(ids)} tokens ({pieces}): type one token or an id.")
-        if ids[0] >= vocab:
-            raise ValueError(f"token id {ids[0]:,} does not exist: use 0 to {vocab - 1:,}.")
         return ids[0]
 
-    def borrow(self, state: State, progress: Progress | None = None) -> Any:
-        """The state's model in float32 and eval mode, for the length of a `with`."""
-        return self.registry.borrow(state["source"], precision="float32", progress=progress)
+    def borrow(self, visit: Visit, progress: Progress | None = None) -> Any:
+        """The visit's model in float32 and eval mode, for the length of a `with`."""
+        return self.registry.borrow(visit.source, precision="float32", progress=progress)
 
     def piece(self, token_id: int) -> str:
         """A token as text, or its number where the tokenizer has no text for it."""
         if 0 <= token_id < self.tokenizer.vocab_size:
             return self.tokenizer.piece(token_id).display
         return f"#{token_id}"
+
+    def short(self, token_id: int, limit: int = 10) -> str:
+        """`piece`, cut where it would not fit on an axis."""
+        text = self.piece(token_id)
+        return text if len(text) <= limit else text[: limit - 1] + "…"
 
     def is_special(self, token_id: int) -> bool:
         return token_id == self.tokenizer.end_of_text_id
@@ -183,3 +245,23 @@ class Lab:
         if 0 <= token_id < self.tokenizer.vocab_size:
             return self.tokenizer.token_bytes(token_id)
         return b""
+
+    def place(self, visit: Visit) -> str:
+        """A position in words: `position 7 (·little)`."""
+        return f"position {visit.position} ({self.piece(visit.ids[visit.position])})"
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """`value` as a whole number from `low` to `high`.
+
+    Raises ValueError, naming it, if it is something else.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high or value != int(value):
+        raise ValueError(f"{name} is {repr(value)[:40]}: use a whole number, {low:,} to {high:,}.")
+    return int(value)
+
+
+def at_most(index: Any, count: int) -> int:
+    """`index` as a whole number, or the last of `count` if there are not so many."""
+    return min(max(int(index or 0), 0), count - 1)

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from gpt.ui.internals.figures import SIGNED_SCALE, with_legend
-from gpt.ui.parts.plots import HUE, PARTS, plain, style
+from gpt.ui.parts.heat import SIGNED_SCALE
+from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.plots import HUE, PARTS, plain
+from gpt.ui.parts.table import Column, csv_link, table_html
 
 
 def activation_curve(
@@ -32,10 +34,9 @@ def activation_curve(
         marker={"color": PARTS[5], "size": 5, "opacity": 0.45},
         hovertemplate="in %{x:.3g}, out %{y:.3g}<extra></extra>",
     )
-    style(figure, height=340)
+    figure.update_layout(height=340, showlegend=True)
     figure.update_xaxes(title="before the activation")
-    figure.update_yaxes(title="after")
-    return with_legend(figure)
+    return figure.update_yaxes(title="after")
 
 
 def strip(values: np.ndarray, rows: Sequence[str]) -> go.Figure:
@@ -50,10 +51,10 @@ def strip(values: np.ndarray, rows: Sequence[str]) -> go.Figure:
             colorscale=SIGNED_SCALE,
             hovertemplate="%{y}, number %{x}: %{z:.4g}<extra></extra>",
             hoverongaps=False,
-            colorbar={"thickness": 10},
+            colorbar={"thickness": 10, "nticks": 3},
         )
     )
-    style(figure, height=max(200, min(560, 110 + 18 * len(rows))), left=110)
+    figure.update_layout(height=max(190, min(560, 100 + 24 * len(rows))))
     every = -(-len(rows) // 24)
     at = list(range(0, len(rows), every))
     figure.update_yaxes(
@@ -84,8 +85,18 @@ def histogram_pair(
             opacity=0.65,
             hovertemplate="about %{x:.3g}: %{y} numbers<extra>%{fullData.name}</extra>",
         )
-    style(figure, height=300)
-    figure.update_layout(barmode="overlay")
+    figure.update_layout(height=300, barmode="overlay", showlegend=True)
     figure.update_xaxes(title="value")
-    figure.update_yaxes(title="how many of the row's numbers")
-    return with_legend(figure)
+    return figure.update_yaxes(title="how many of the row's numbers")
+
+
+def largest_numbers(name: str, rows: Sequence[str], values: np.ndarray) -> str:
+    """The largest of the numbers (rows, d) as a table, all of them as CSV; HTML."""
+    columns = [Column("dimension"), *[Column(row, lambda v: significant(v, 4)) for row in rows]]
+    every = [(i, *[float(v) for v in values[:, i]]) for i in range(values.shape[1])]
+    largest = np.argsort(-np.abs(values).max(axis=0), kind="stable")[:8]
+    shown = [every[i] for i in largest]
+    caption = f"The 8 largest dimensions of {name}"
+    return table_html(columns, shown, caption) + csv_link(
+        name, [column.name for column in columns], every
+    )

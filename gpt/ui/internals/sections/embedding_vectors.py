@@ -1,0 +1,45 @@
+"""Embeddings: the two vectors whose sum enters the first block."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import torch
+
+from gpt.internals.residual import embeddings
+from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.section import Section, html, plot
+from gpt.ui.internals.vector_figures import largest_numbers, strip
+from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.sentences import formula, say
+
+
+def embedding_views(lab: Lab, visit: Visit) -> tuple[str, go.Figure, str]:
+    """The position's two embeddings and their sum: a sentence, strips, a table."""
+    at = visit.position
+    rows = embeddings(lab.run(visit), at).cpu()
+    names = [f"token {lab.piece(visit.ids[at])}", f"position {at}", "sum"]
+    lengths = [significant(row.norm().item()) for row in rows]
+    cosine = torch.cosine_similarity(rows[0], rows[1], dim=0).item()
+    words = say(
+        f"The token vector has length {lengths[0]}, the position vector {lengths[1]}, their sum "
+        f"{lengths[2]}; the cosine between the two is {significant(cosine)}."
+    ) + formula(
+        "x = token embedding + position embedding, number by number",
+        f"x[0] = {significant(rows[0, 0].item(), 4)} + {significant(rows[1, 0].item(), 4)} = "
+        f"{significant(rows[2, 0].item(), 4)}, and so on for {rows.shape[1]:,} numbers",
+    )
+    return words, strip(rows.numpy(), names), largest_numbers("embeddings", names, rows.numpy())
+
+
+SECTION = Section(
+    key="embeddings",
+    title="Embeddings: ids become vectors",
+    intro="Each token id picks a row of the token table, each position a row of the position "
+    "table; their sum enters the first block. Blue is positive, red negative.",
+    view=embedding_views,
+    outputs=(
+        html("int-emb-words"),
+        plot("int-emb-plot", "Vectors", wide=True),
+        html("int-emb-table"),
+    ),
+)

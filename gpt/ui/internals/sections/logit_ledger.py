@@ -1,0 +1,103 @@
+"""The logit ledger: one logit, or one lead, as a sum over everything the model wrote."""
+
+from __future__ import annotations
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from gpt.internals.distribution import ranking
+from gpt.internals.ledger import Ledger, read_ledger
+from gpt.serving.all_cores import on_all_cores
+from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.section import Section, html, plot, token_box
+from gpt.ui.parts.bars import bars
+from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.table import Column, table_html, text_column
+
+ALONE, LEAD = MODES = ("its logit", "its lead over the runner-up")
+BARS = 20
+COLUMNS = (
+    text_column("part"), text_column("kind"), Column("added", lambda v: significant(v, 4)),
+    Column("running total", lambda v: significant(v, 5)),
+)  # fmt: skip
+
+
+def ledger_views(lab: Lab, visit: Visit, query: str, mode: str) -> tuple[str, go.Figure, str]:
+    """The sum in words, bars of the largest terms, and every term with a running total."""
+    at = visit.position
+    first, second = (ranking(lab.logits(visit))[:2].tolist() * 2)[:2]
+    token_id = lab.token_id(visit, query, first)
+    minus = None
+    if mode == LEAD:
+        minus = second if token_id == first else first
+    ledger = lab.memo(
+        visit, "ledger", lambda: _read(lab, visit, token_id, minus), at, token_id, minus
+    )
+    terms = sorted(ledger.terms, key=lambda term: -abs(term.value))
+    shown, rest = terms[:BARS], terms[BARS:]
+    labels, values = [_short(term.name) for term in shown], [term.value for term in shown]
+    if rest:
+        labels.append(f"{len(rest)} others")
+        values.append(sum(term.value for term in rest))
+    what = f"logit of {lab.piece(token_id)} (id {token_id:,})"
+    if minus is not None:
+        what += f" minus that of {lab.piece(minus)} (id {minus:,})"
+    figure = bars(labels, {"": values}, f"added to the {what}", signed=True)
+    rows, running = [], 0.0
+    for term in terms:
+        running += term.value
+        rows.append((term.name, term.kind, term.value, running))
+    caption = f"All {len(rows)} terms by size, with the running total"
+    table = table_html(COLUMNS, rows, caption, csv_name=f"ledger-position-{at}")
+    return _sum(ledger, what, lab.place(visit)), figure, table
+
+
+def _read(lab: Lab, visit: Visit, token_id: int, minus: int | None) -> Ledger:
+    with lab.borrow(visit) as model:
+        return on_all_cores(read_ledger, model, lab.run(visit), visit.position, token_id, minus)
+
+
+def _sum(ledger: Ledger, what: str, place: str) -> str:
+    by_kind: dict[str, float] = {}
+    for term in ledger.terms:
+        by_kind[term.kind] = by_kind.get(term.kind, 0.0) + term.value
+    numbers = " + ".join(f"({kind} {significant(v, 4)})" for kind, v in by_kind.items())
+    total = f"{ledger.total:.4f}".replace("-", "−")
+    return say(
+        f"The {what} after {place} is {ledger.logit:.4f}".replace("-", "−")
+        + f". {len(ledger.terms)} terms add up to {total}; the difference of "
+        f"{abs(ledger.difference):.7f} is rounding in float32. Blue terms are for the token, red "
+        "ones against it."
+    ) + formula(
+        "logit = Σ (term − its mean) · (norm scale × head row) ÷ √(var + eps) + shift · head row",
+        f"{total} = {numbers}",
+    )
+
+
+def _short(name: str) -> str:
+    for word, short in (("layer ", "L"), ("feed-forward", "ff"), ("embedding", "emb."),
+                        ("attention bias", "att. bias")):  # fmt: skip
+        name = name.replace(word, short)
+    return name
+
+
+SECTION = Section(
+    key="ledger",
+    title="Logit ledger: who wrote this logit",
+    intro="The residual stream is a sum, and the final norm and the head treat it as one: so the "
+    "logit splits exactly into what the embeddings, each head, each feed-forward and each bias "
+    "wrote. Look for the few parts that carry the token, and for those that push against it.",
+    view=ledger_views,
+    needs_model=True,
+    controls={
+        "query": token_box("int-ledger-token"),
+        "mode": lambda: gr.Radio(
+            list(MODES), value=ALONE, label="Take apart", elem_id="int-ledger-mode",
+            info="The lead leaves out what both tokens share.", min_width=240,
+        ),
+    },
+    outputs=(
+        html("int-ledger-sum"), plot("int-ledger-plot", "Largest terms"), html("int-ledger-table"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,149 @@
+"""From one position's logits to probabilities: two plots, their table, and plain values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from gpt.internals.distribution import choose
+from gpt.sampling import SamplingOptions, probabilities
+from gpt.ui.internals.lab import Lab, Visit, whole
+from gpt.ui.internals.section import Section, html, plot
+from gpt.ui.parts.bars import bars
+from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.table import Column, table_html, text_column
+
+MAX_BARS = 50
+FAINT = 0.01  # below it all per cents would read alike
+
+
+def read_logits(lab: Lab, visit: Visit, top_k: Any) -> dict[str, Any]:
+    """The position's best tokens, tail and entropy as plain values.
+
+    Raises ValueError if `top_k` is no whole number from 1 to MAX_BARS.
+    """
+    top_k = whole("top_k", top_k, 1, MAX_BARS)
+    run, logits = lab.run(visit), lab.logits(visit)
+    best = choose(logits, probabilities(logits, SamplingOptions()), 1.0, top_k)
+    return {
+        "model": visit.source,
+        "precision": "float32, eval mode",
+        "tokens": [{"id": i, "text": lab.piece(i)} for i in run.ids],
+        "position": visit.position,
+        "vocab_size": run.cfg.vocab_size,
+        "entropy_nats": best.softmax_spread.entropy_nats,
+        "entropy_bits": best.softmax_spread.entropy_bits,
+        "top": [
+            {
+                "rank": row.rank,
+                "id": row.token_id,
+                "text": lab.piece(row.token_id),
+                "logit": row.logit,
+                "probability": row.softmax,
+            }
+            for row in best.rows
+        ],
+        "tail": {
+            "tokens": best.tail.tokens,
+            "mean_logit": best.tail.mean_logit,
+            "probability": best.tail.softmax,
+        },
+    }
+
+
+def logits_views(lab: Lab, visit: Visit, count: Any) -> tuple[str, go.Figure, go.Figure, str]:
+    """A sentence, both plots, and their table."""
+    read = read_logits(lab, visit, count)
+    values = [row["logit"] for row in read["top"]]
+    labels = [lab.short(row["id"], 12) for row in read["top"]]
+    logits = bars(labels, {"": values}, "logit", texts=[significant(value) for value in values])
+    return _words(read), logits, softmax_figure(read, labels), _table(read)
+
+
+def softmax_figure(read: dict[str, Any], labels: list[str]) -> go.Figure:
+    """Bars of the best probabilities, the tail last; the axis ends a little after the best one.
+
+    Where no token reaches 1 % they count multiples of the uniform probability, and the tail's bar
+    is the mean of its tokens. A tail that would be longer than the axis has its number and no bar.
+    """
+    tail, values = read["tail"], [row["probability"] for row in read["top"]]
+    faint = values[0] < FAINT
+    unit = read["vocab_size"] if faint else 100
+    texts = [f"{significant(p * unit)} ×" if faint else percent(p) for p in values]
+    shown = [p * unit for p in values]
+    if tail["tokens"]:
+        labels = [*labels, f"other {tail['tokens']:,}"]
+        texts.append(f"{percent(tail['probability'])} in all")
+        rest = unit * tail["probability"] / (tail["tokens"] if faint else 1)
+        shown.append(rest if rest <= shown[0] else 0.0)
+    axis = f"times the uniform probability, 1 in {unit:,}" if faint else "probability in %"
+    figure = bars(labels, {"": shown}, axis, texts=texts, tail=bool(tail["tokens"]))
+    return figure.update_xaxes(range=[0, 1.15 * shown[0]])
+
+
+def _table(read: dict[str, Any]) -> str:
+    """The numbers of both plots; where they are faint, as multiples of the uniform one too."""
+    columns = [
+        Column("rank"), text_column("token"), Column("id"), Column("logit", lambda v: f"{v:,.3f}"),
+        Column("probability", percent), Column("× uniform"),
+    ]  # fmt: skip
+    vocab, tail = read["vocab_size"], read["tail"]
+    rows = [
+        (row["rank"], row["text"], row["id"], row["logit"], row["probability"],
+         row["probability"] * vocab)
+        for row in read["top"]
+    ]  # fmt: skip
+    if tail["tokens"]:
+        mean = tail["probability"] / tail["tokens"]
+        others = f"other {tail['tokens']:,} (mean logit)"
+        rows.append((None, others, None, tail["mean_logit"], tail["probability"], mean * vocab))
+    return table_html(
+        columns,
+        rows,
+        f"Prediction after position {read['position']}, softmax over {vocab:,} tokens",
+        csv_name=f"logits-position-{read['position']}",
+    )
+
+
+def _words(read: dict[str, Any]) -> str:
+    best, vocab = read["top"][0], read["vocab_size"]
+    sentence = (
+        f"After position {read['position']} ({read['tokens'][read['position']]['text']}) the best "
+        f"token is {best['text']} (id {best['id']:,}) with {percent(best['probability'])}; entropy "
+        f"{significant(read['entropy_nats'])} nats = {significant(read['entropy_bits'])} bits, "
+        f"over all {vocab:,} tokens. Evenly spread would be {significant(math.log2(vocab))} bits."
+    )
+    if best["probability"] < FAINT:
+        sentence += (
+            " No token reaches 1 %, as in an untrained model: the bars count multiples of the "
+            f"uniform probability, 1 in {vocab:,}."
+        )
+    return say(sentence) + formula(
+        "probability = e^logit ÷ Σ e^logit over the vocabulary",
+        f"{percent(best['probability'])} = e^{significant(best['logit'], 4)} ÷ "
+        f"e^{significant(best['logit'] - math.log(best['probability']), 4)}",
+    )
+
+
+SECTION = Section(
+    key="logits",
+    title="From logits to probabilities",
+    intro="The last layer gives each token of the vocabulary one number, its **logit**. The "
+    "softmax turns them into probabilities: only differences between logits matter.",
+    view=logits_views,
+    controls={
+        "count": lambda: gr.Slider(
+            1, MAX_BARS, 20, step=1, label="Tokens shown", elem_id="int-top-k"
+        )
+    },
+    outputs=(
+        html("int-logits-words"),
+        (plot("int-logits", "Logits"), plot("int-softmax", "Softmax")),
+        html("int-table"),
+    ),
+    opened=True,
+)

@@ -1,0 +1,188 @@
+"""The choice of the next token: sampling settings applied to the stored logits, and the draw."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from gpt.internals.distribution import Choice, choice_row, choose
+from gpt.sampling import MAX_SEED, SamplingOptions, probabilities
+from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
+from gpt.ui.internals.lab import Lab, Visit, whole
+from gpt.ui.internals.section import Section, html, plot
+from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.table import Column, table_html, text_column
+
+ROWS = 20
+DEFAULTS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 123, "draws": 1000}
+
+
+def four(value: float) -> str:
+    return significant(value, 4)
+
+
+def chance(probability: float) -> str:
+    return percent(probability) if probability else "rejected"
+
+
+COLUMNS = (
+    Column("rank"), text_column("token"), Column("id"), Column("logit", four),
+    Column("÷ temperature", four), Column("softmax", percent), Column("chance", chance),
+)  # fmt: skip
+FOUND = (
+    text_column("token"), Column("id"), Column("rank"), Column("logit", four),
+    Column("softmax", percent), Column("chance of being drawn", chance),
+)  # fmt: skip
+
+
+def options_of(temperature: Any, top_k: Any, top_p: Any, seed: Any) -> SamplingOptions:
+    """Options from the controls, where top-k 0 and an empty box mean off.
+
+    Raises ValueError if a value is impossible.
+    """
+    return SamplingOptions(
+        temperature=1.0 if temperature is None else temperature,
+        top_k=whole("top_k", top_k, 1, 10**9) if top_k else None,
+        top_p=1.0 if top_p is None else top_p,
+        seed=0 if seed is None else whole("seed", seed, 0, MAX_SEED),
+    )
+
+
+def choice_views(
+    lab: Lab, visit: Visit, temperature: Any, top_k: Any, top_p: Any, seed: Any, draws: Any,
+    query: str,
+) -> tuple[str, str, go.Figure, str, go.Figure, str]:  # fmt: skip
+    """Table, a token found in it, cumulative bar and its sentence, tally plot and its table."""
+    options = options_of(temperature, top_k, top_p, seed)
+    logits = lab.logits(visit)
+    distribution = probabilities(logits, options)
+    choice = choose(logits, distribution, options.temperature, ROWS)
+    table = _sentence(choice, options, len(logits)) + _table(lab, choice, visit.position)
+    try:
+        found = find_token(lab, visit, query, options)
+    except ValueError as error:  # of one box: the settings beside it hold
+        found = say(str(error), "note")
+    return (
+        table,
+        found,
+        *draw_views(lab, distribution, options),
+        *tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS)),
+    )
+
+
+def find_token(lab: Lab, visit: Visit, query: str, options: SamplingOptions) -> str:
+    """Rank, logit and probability of a token named by text or id; HTML.
+
+    Text is taken as typed, with its spaces; digits alone are an id. Raises ValueError if an id
+    is outside the vocabulary.
+    """
+    if not query:
+        return ""
+    logits = lab.logits(visit)
+    ids = lab.named_ids(visit, query)[:8]
+    softmax = logits.double().softmax(-1)
+    distribution = probabilities(logits, options)
+    found = [choice_row(logits, softmax, distribution, options.temperature, i) for i in ids]
+    rows = [
+        (lab.piece(r.token_id), r.token_id, f"{r.rank:,} of {len(logits):,}", r.logit, r.softmax,
+         r.probability)
+        for r in found
+    ]  # fmt: skip
+    note = "" if len(ids) == 1 else say(f"That text is {len(ids)} tokens; each is shown.")
+    return note + table_html(FOUND, rows, "Found")
+
+
+def _sentence(choice: Choice, options: SamplingOptions, vocab: int) -> str:
+    kept = sum(row.kept for row in choice.rows) + choice.tail.kept
+    before, after = choice.softmax_spread, choice.spread
+    text = (
+        f"{kept:,} of {vocab:,} tokens can be drawn. Entropy {significant(after.entropy_nats)} "
+        f"nats = {significant(after.entropy_bits)} bits, as uncertain as "
+        f"{significant(after.perplexity)} equally likely tokens (e^H); {after.tokens_for_90:,} "
+        f"{'token holds' if after.tokens_for_90 == 1 else 'tokens hold'} 90 %."
+    )
+    if options.temperature == 0:
+        text += " Temperature 0 is greedy: the best token always, by definition."
+    elif (options.temperature, options.top_k, options.top_p) != (1.0, None, 1.0):
+        text += (
+            f" Without these settings: {significant(before.entropy_nats)} nats, "
+            f"e^H = {significant(before.perplexity)}, {before.tokens_for_90:,} for 90 %."
+        )
+    best = choice.rows[0]
+    if best.scaled is None:
+        return say(text)
+    return say(text) + formula(
+        "chance = e^(logit ÷ temperature) ÷ Σ of the same over the tokens that are left",
+        f"{percent(best.probability)} = e^({four(best.logit)} ÷ "
+        f"{significant(options.temperature)}) ÷ "
+        f"e^{four(best.scaled - math.log(best.probability))}",
+    )
+
+
+def _table(lab: Lab, choice: Choice, position: int) -> str:
+    rows: list[tuple[Any, ...]] = [
+        (r.rank, lab.piece(r.token_id), r.token_id, r.logit, r.scaled, r.softmax, r.probability)
+        for r in choice.rows
+    ]
+    if tail := choice.tail.tokens:
+        label = f"other {tail:,} ({choice.tail.kept:,} kept)"
+        rows.append((None, label, None, None, None, choice.tail.softmax, choice.tail.probability))
+    return table_html(
+        COLUMNS,
+        rows,
+        f"From logits to chances after position {position}; rejected tokens are struck out",
+        csv_name=f"choice-position-{position}",
+        kinds={n: "struck" for n, row in enumerate(choice.rows) if not row.kept},
+    )
+
+
+def _slider(low: float, high: float, name: str, step: float, label: str, info: str, elem_id: str):  # type: ignore[no-untyped-def]
+    return lambda: gr.Slider(
+        low, high, DEFAULTS[name], step=step, label=label, info=info, elem_id=elem_id, min_width=220
+    )
+
+
+SECTION = Section(
+    key="choice",
+    title="Choice: from logits to one token",
+    intro="Logits are divided by the **temperature**, then **top-k** and **top-p** strike out the "
+    "rest, the softmax shares 100 % among those that are left, and one random number picks. "
+    "Moving a control recomputes all of it from the logits of the one pass.",
+    view=choice_views,
+    controls={
+        "temperature": _slider(
+            0, 2, "temperature", 0.05, "Temperature", "0 is greedy; above 1 flattens.",
+            "int-temperature",
+        ),
+        "top_k": _slider(
+            0, 200, "top_k", 1, "Top-k", "Keep the k best; 0 is off.", "int-filter-top-k"
+        ),
+        "top_p": _slider(
+            0.01, 1, "top_p", 0.01, "Top-p",
+            "Keep the smallest set that holds this much; 1 is off.", "int-top-p",
+        ),
+        "seed": lambda: gr.Number(
+            DEFAULTS["seed"], label="Seed", precision=0, elem_id="int-seed", min_width=220,
+            info="The same seed draws the same number.",
+        ),
+        "draws": _slider(
+            10, MAX_DRAWS, "draws", 10, "Draws", "How often to draw, to compare with the theory.",
+            "int-draw-count",
+        ),
+        "query": lambda: gr.Textbox(
+            label="Find a token", elem_id="int-find", min_width=220,
+            info="By its text, with a leading space if it has one, or by its id.",
+        ),
+    },
+    outputs=(
+        html("int-choice"), html("int-found"),
+        plot("int-draw", "The draw"), html("int-drawn"),
+        plot("int-draws", "Many draws"), html("int-counted"),
+    ),
+    defaults=DEFAULTS,
+    opened=True,
+)  # fmt: skip

@@ -1,0 +1,109 @@
+"""The pass as a table of shapes, and the whole trace as a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import linecache
+import uuid
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from gradio.utils import get_upload_folder
+
+from gpt.internals.shapes import shape_rows
+from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.section import Action, Section, html
+from gpt.ui.parts.numbers import mib_and_mb
+from gpt.ui.parts.sentences import say
+from gpt.ui.parts.table import Column, code_column, table_html, text_column
+
+KEPT_FILES = 4
+COLUMNS = (
+    code_column("step"), code_column("shape"), text_column("dtype"), Column("bytes"),
+    code_column("computed in"), code_column("the line"), code_column("same tensor as"),
+)  # fmt: skip
+
+_ROOT = Path(__file__).resolve().parents[4]
+
+
+def shapes_html(lab: Lab, visit: Visit) -> str:
+    """Every step with shape, dtype, bytes, file and line, and that line itself; HTML."""
+    run = lab.run(visit)
+    rows = [
+        (
+            row.name,
+            "(" + ", ".join(f"{n:,}" for n in row.shape) + ")",
+            row.dtype,
+            row.n_bytes,
+            f"{row.file}:{row.line}",
+            linecache.getline(str(_ROOT / row.file), row.line).strip(),
+            row.same_as or "",
+        )
+        for row in shape_rows(run)
+    ]
+    cfg = run.cfg
+    return say(
+        f"{len(rows)} recorded steps, {mib_and_mb(run.n_bytes)} of distinct tensors. b = 1 prompt, "
+        f"t = {len(run.ids)} tokens, d = {cfg.emb_dim:,}, h = {cfg.n_heads} heads of e = "
+        f"{cfg.head_dim}, vocab = {cfg.vocab_size:,}. File and line are the ones that ran."
+    ) + table_html(COLUMNS, rows, "The pass, step by step", csv_name="shapes")
+
+
+def save_trace(lab: Lab, visit: Visit, folder: Path) -> Path:
+    """The run's distinct tensors and ids as an uncompressed `.npz` below `folder`.
+
+    The newest `KEPT_FILES` files stay; older ones are removed. Raises ValueError if the folder
+    cannot be written.
+    """
+    run = lab.run(visit)
+    arrays = {
+        row.name: run.trace[row.name].cpu().numpy() for row in shape_rows(run) if not row.same_as
+    }
+    key = json.dumps([visit.source, visit.ids]).encode()
+    path = folder / f"trace-{hashlib.sha256(key).hexdigest()[:12]}.npz"
+    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez(file, ids=np.array(run.ids), **arrays)
+        part.replace(path)  # whole or not at all, also when two visitors ask for the same trace
+    except OSError as error:
+        raise ValueError(
+            f"the trace cannot be written to {folder} ({error.strerror}): set GRADIO_TEMP_DIR to "
+            "a folder of your own."
+        ) from error
+    files = sorted(folder.glob("trace-*.npz"), key=lambda file: file.stat().st_mtime)
+    for old in files[:-KEPT_FILES]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def trace_file(lab: Lab, visit: Visit) -> tuple[str, dict[str, str]]:
+    """The trace as a file that the page offers, served from where it lies without a copy."""
+    path = save_trace(lab, visit, Path(get_upload_folder()) / "internals")
+    label = f"Download {path.name} ({path.stat().st_size / 10**6:,.1f} MB)"
+    return say(f"The pass over {len(visit.ids)} tokens with {visit.source}."), {
+        "label": label, "value": str(path)
+    }  # fmt: skip
+
+
+SECTION = Section(
+    key="shapes",
+    title="Shapes: the pass step by step",
+    intro="What the pass computed, in the order in which it was computed. The last columns are the "
+    "line of this program that made the tensor, noted while it ran, so they cannot go stale.",
+    view=shapes_html,
+    outputs=(html("int-shapes"),),
+    action=Action(
+        button="Prepare the trace as .npz",
+        key="int-npz",
+        what="The file",
+        view=trace_file,
+        outputs=(
+            html("int-npz-words"),
+            lambda: gr.DownloadButton("Download", visible=False, elem_id="int-npz-file"),
+        ),
+    ),
+)

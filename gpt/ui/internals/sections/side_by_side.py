@@ -1,0 +1,137 @@
+"""Two predictions beside each other: another prompt, or the same model before training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from gpt.checkpoints.sources import random_source
+from gpt.internals.run import Run
+from gpt.internals.surprise import foreseen, loss
+from gpt.internals.two_predictions import Comparison, compare_predictions
+from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, whole
+from gpt.ui.internals.section import Action, Section, html, plot
+from gpt.ui.parts.bars import bars, dots
+from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.table import Column, table_html, text_column
+
+PROMPT, UNTRAINED = WAYS = ("another prompt, this model", "this prompt, the model untrained")
+OTHER = "Once upon a time there was a big"
+SEED = 124  # not 123: the book's untrained model has that seed, and would meet itself
+TOP = 10
+FAINT = 0.01
+
+
+def comparison_views(
+    lab: Lab, visit: Visit, way: str, prompt: str, position: Any
+) -> tuple[str, go.Figure, str]:
+    """The visit's prediction beside another one: a sentence, bars, a table.
+
+    Raises what `Lab.read` raises.
+    """
+    names = ("this prompt", "the other")
+    if way == UNTRAINED:
+        names = ("trained", "untrained")
+        if visit.source.startswith("random:"):
+            names = ("this model", f"seed {SEED}")
+        twin = random_source(lab.registry.config_of(visit.source), SEED)
+        other = Visit(twin, visit.ids, visit.position)
+    else:
+        at = -1 if position is None else whole("position in it", position, -MAX_TOKENS, MAX_TOKENS)
+        other = lab.read(visit.source, prompt, at)
+    result = compare_predictions(lab.logits(visit), lab.logits(other), TOP)
+    what = f"After {_end(lab, visit)} ({names[0]}) and after {_end(lab, other)} ({names[1]})"
+    words, figure, table = pair_views(lab, result, names, what, "comparison")
+    losses = [_loss(lab.run(each)) for each in (visit, other)]
+    return words + say(f"Loss on the prompt: {losses[0]} here, {losses[1]} there."), figure, table
+
+
+def _end(lab: Lab, visit: Visit) -> str:
+    """The last words that the prediction is made after."""
+    return f"“…{lab.tokenizer.decode(list(visit.ids[: visit.position + 1]))[-24:]}”"
+
+
+def pair_views(
+    lab: Lab, result: Comparison, names: tuple[str, str], what: str, file: str
+) -> tuple[str, go.Figure, str]:
+    """A comparison as a sentence, paired bars and a table; also used for ablations."""
+    pairs = result.pairs
+    labels = [lab.short(pair.token_id, 14) for pair in pairs]
+    first, second = [pair.first for pair in pairs], [pair.second for pair in pairs]
+    if min(max(first), max(second)) < FAINT:  # bars of one of them would be invisible
+        figure = dots(labels, dict(zip(names, (first, second), strict=True)))
+    else:
+        shares = [[100 * p for p in each] for each in (first, second)]
+        figure = bars(labels, dict(zip(names, shares, strict=True)), "probability in %")
+    best = [min(pairs, key=lambda p: p.first_rank), min(pairs, key=lambda p: p.second_rank)]
+    change = (
+        f"Top token unchanged: {lab.piece(best[0].token_id)}, {percent(best[0].first)} → "
+        f"{percent(best[1].second)}"
+        if result.same_best
+        else f"Top token: {lab.piece(best[0].token_id)}, {percent(best[0].first)} → "
+        f"{lab.piece(best[1].token_id)}, {percent(best[1].second)}"
+    )
+    words = say(f"{what}. {change}. The predictions overlap by {percent(result.overlap)}.")
+    words += formula(
+        f"KL({names[0]} ‖ {names[1]}) = Σ p ln(p ÷ q)",
+        f"{significant(result.divergence)} nats over the whole vocabulary; the best token gives "
+        f"{_summand(best[0].first, best[0].second)} of it",
+    )
+    columns = (
+        text_column("token"), Column("id"), Column(names[0], percent), Column(f"rank, {names[0]}"),
+        Column(names[1], percent), Column(f"rank, {names[1]}"),
+    )  # fmt: skip
+    rows = [
+        (lab.piece(p.token_id), p.token_id, p.first, p.first_rank, p.second, p.second_rank)
+        for p in pairs
+    ]
+    return words, figure, table_html(columns, rows, "The best tokens of both", csv_name=file)
+
+
+def _summand(p: float, q: float) -> str:
+    if p <= 0 or q <= 0:
+        return "all"
+    return f"{significant(p)} · ln({significant(p)} ÷ {significant(q)}) = " + significant(
+        p * math.log(p / q)
+    )
+
+
+def _loss(run: Run) -> str:
+    mean = loss(foreseen(run.logits, run.ids))
+    return "none (a single token)" if mean is None else f"{significant(mean)} nats a token"
+
+
+SECTION = Section(
+    key="compare",
+    title="Compare: two prompts, or before training",
+    intro="The chosen position beside another prediction: the same model after other words, or "
+    "this very configuration untrained. Change one word and see what it is worth; take the "
+    "training away and see what is left.",
+    action=Action(
+        button="Compare",
+        key="int-cmp-run",
+        what="The comparison",
+        view=comparison_views,
+        controls={
+            "way": lambda: gr.Radio(
+                list(WAYS), value=PROMPT, label="Compare with", elem_id="int-cmp-way", min_width=320
+            ),
+            "prompt": lambda: gr.Textbox(
+                OTHER, label="Other prompt", elem_id="int-cmp-prompt", scale=3, min_width=260
+            ),
+            "position": lambda: gr.Number(
+                -1, label="Position in it", precision=0, min_width=140, info="-1 is the last.",
+                elem_id="int-cmp-position",
+            ),
+        },
+        outputs=(
+            html("int-cmp", say("Press Compare: it runs one more pass.", "note")),
+            plot("int-cmp-plot", "Both predictions", visible=False),
+            html("int-cmp-table"),
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,121 @@
+"""What if: one part of the model silenced, and a sweep over all heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import plotly.graph_objects as go
+import torch
+
+from gpt.internals.ablation import Part, ablate, sweep_heads
+from gpt.internals.two_predictions import compare_predictions
+from gpt.serving.all_cores import each_on_all_cores, on_all_cores
+from gpt.ui.internals.lab import Lab, Visit, at_most
+from gpt.ui.internals.section import Action, Section, head_box, html, layer_box, plot, token_box
+from gpt.ui.internals.sections.side_by_side import pair_views
+from gpt.ui.parts.heat import heat_map
+from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.sentences import say
+from gpt.ui.parts.table import Column, table_html, text_column
+
+KINDS = {"one head": "head", "a feed-forward": "ff", "a whole layer": "layer"}
+MODES = {"zeros": "zero", "its mean so far": "mean"}
+TOP = 10
+SWEEP_COLUMNS = (text_column("layer"), text_column("head"), Column("given to the logit"))
+
+
+def ablation_views(
+    lab: Lab, visit: Visit, kind: str, layer: Any, head: Any, mode: str
+) -> tuple[str, go.Figure, str]:
+    """The prediction with and without a part: a sentence, bars of the top 10 of each, a table."""
+    run, at = lab.run(visit), visit.position
+    layer, head = at_most(layer, run.cfg.n_layers), at_most(head, run.cfg.n_heads)
+    part, how = Part(KINDS.get(kind, kind), layer, head), MODES.get(mode, mode)
+    without = lab.memo(visit, "ablation", lambda: _ablated(lab, visit, part, how), at, part, how)
+    name = {"head": f"head {head} of layer {layer}", "ff": f"the feed-forward of layer {layer}"}
+    result = compare_predictions(lab.logits(visit), without, TOP)
+    what = (
+        f"After {lab.place(visit)}, with and without {name.get(part.kind, f'layer {layer}')} "
+        f"(replaced by {mode})"
+    )
+    return pair_views(lab, result, ("with", "without"), what, "ablation")
+
+
+def _ablated(lab: Lab, visit: Visit, part: Part, mode: str) -> torch.Tensor:
+    with lab.borrow(visit) as model:
+        return on_all_cores(ablate, model, lab.run(visit), visit.position, part, mode).cpu()
+
+
+def sweep_views(lab: Lab, visit: Visit, query: str, mode: str) -> Iterator[tuple[Any, Any, Any]]:
+    """Progress a layer at a time, then a heat map of what each head gives, and its table."""
+    run, at = lab.run(visit), visit.position
+    token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
+    given: list[list[float]] = []  # logit with each head − logit without
+    with lab.borrow(visit) as model:
+        sweep = sweep_heads(model, run, at, token_id, MODES.get(mode, mode))
+        for layer, row in each_on_all_cores(sweep):
+            given.append([-change for change in row])
+            yield say(f"Layer {layer + 1} of {run.cfg.n_layers} …"), None, ""
+    figure = heat_map(
+        np.array(given),
+        [f"layer {i}" for i in range(len(given))],
+        [f"head {i}" for i in range(run.cfg.n_heads)],
+        ("", ""),
+        "given to the logit",
+        signed=True,
+    )
+    ranked = sorted(
+        ((layer, head, value) for layer, row in enumerate(given) for head, value in enumerate(row)),
+        key=lambda item: -abs(item[2]),
+    )
+    layer, head, most = ranked[0]
+    words = say(
+        f"Head {head} of layer {layer} matters most to the logit of {lab.piece(token_id)} after "
+        f"{lab.place(visit)}: {significant(most)} (logit with the head − logit without, replaced "
+        f"by {mode}). Blue: the head speaks for the token; red: against it."
+    )
+    rows = [(str(layer), str(head), value) for layer, head, value in ranked]
+    name = f"head-sweep-position-{at}"
+    yield words, figure, table_html(SWEEP_COLUMNS, rows, "All heads by effect", csv_name=name)
+
+
+SECTION = Section(
+    key="ablation",
+    title="What if: a part silenced",
+    intro="Silence one part and run the pass again: what it writes is replaced at every position, "
+    "by zeros or by the mean of what it wrote there and at the positions before. The difference "
+    "is what this part contributes here.",
+    view=ablation_views,
+    needs_model=True,
+    controls={
+        "kind": lambda: gr.Radio(
+            list(KINDS), value="one head", label="Silence", elem_id="int-abl-kind", min_width=300
+        ),
+        "layer": layer_box("int-abl-layer"),
+        "head": head_box("int-abl-head"),
+        "mode": lambda: gr.Radio(
+            list(MODES), value="zeros", label="Replace by", elem_id="int-abl-mode", min_width=240
+        ),
+    },
+    outputs=(
+        html("int-abl"), plot("int-abl-plot", "Top 10 with and without"), html("int-abl-table"),
+    ),
+    action=Action(
+        button="Sweep all heads",
+        key="int-sweep",
+        what="The sweep",
+        view=sweep_views,
+        intro="**All heads, one after the other**: the effect on one token's logit.",
+        controls={"query": token_box("int-sweep-token")},
+        shared=("mode",),
+        outputs=(
+            html("int-sweep-words"),
+            plot("int-sweep-plot", "Every head", wide=True, visible=False),
+            html("int-sweep-table"),
+        ),
+        cancel="int-sweep-cancel",
+    ),
+)  # fmt: skip

@@ -1,0 +1,106 @@
+"""What mattered: each prompt token's effect on one logit, measured in two ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import plotly.graph_objects as go
+
+from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
+from gpt.serving.all_cores import each_on_all_cores, on_all_cores
+from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.section import Section, html, plot, token_box
+from gpt.ui.parts.bars import bars
+from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.table import Column, table_html, text_column
+
+
+def four(value: float) -> str:
+    return significant(value, 4)
+
+
+COLUMNS = (
+    Column("position"), text_column("token"), Column("gradient × input", four),
+    Column("logit lost", four), Column("probability without", percent),
+)  # fmt: skip
+
+
+def mattered_views(lab: Lab, visit: Visit, query: str) -> Iterator[tuple[Any, Any, Any]]:
+    """Progress in words, then the sentence, the two measures as bars, and the table."""
+    run, at = lab.run(visit), visit.position
+    token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
+    key = (*visit.key, "mattered", at, token_id)
+    found = lab.recall(key)
+    if found is None:
+        yield say("Gradient: one pass and one step back …"), None, ""
+        known: dict[int | None, Occluded] = {}
+        with lab.borrow(visit) as model:
+            gradient = on_all_cores(gradient_x_input, model, run, at, token_id).tolist()
+            for i, occluded in each_on_all_cores(occlusion(model, run, at, token_id)):
+                known[i] = occluded
+                if len(known) % 8 == 1:
+                    yield say(f"Occlusion: {len(known)} of {at + 2} …"), None, ""
+        found = (gradient, known)
+        lab.remember(key, found)
+    yield _views(lab, visit, token_id, *found)
+
+
+def _views(
+    lab: Lab, visit: Visit, token_id: int, gradient: list[float], known: dict[Any, Occluded]
+) -> tuple[str, go.Figure, str]:
+    count, whole = visit.position + 1, known[None]
+    drops = [whole.logit - known[i].logit for i in range(count)]
+    figure = bars(
+        [f"{i} {lab.short(visit.ids[i])}" for i in range(count)],
+        {"gradient × input": gradient, "logit lost by occlusion": drops},
+        "change of the logit",
+    )
+    most = max(range(count), key=lambda i: abs(drops[i]))
+    verb = "lowers" if drops[most] > 0 else "raises"
+    words = say(
+        f"For {lab.piece(token_id)} (id {token_id:,}) after {lab.place(visit)}: occluding "
+        f"{lab.piece(visit.ids[most])} at position {most} {verb} its logit most, from "
+        f"{four(whole.logit)} to {four(known[most].logit)}, and its "
+        f"probability from {percent(whole.probability)} to {percent(known[most].probability)}."
+    ) + formula(
+        "gradient × input = Σ over dimensions of ∂logit/∂embedding · embedding; "
+        "occlusion = logit − logit without",
+        f"position {most}: {four(gradient[most])}; {four(whole.logit)} − "
+        f"{four(known[most].logit)} = {four(drops[most])}",
+    )
+    rows = [
+        (i, lab.piece(visit.ids[i]), gradient[i], drops[i], known[i].probability)
+        for i in range(count)
+    ]
+    return (
+        words,
+        figure,
+        table_html(
+            COLUMNS,
+            rows,
+            f"Effect on the logit of {lab.piece(token_id)}",
+            csv_name=f"attribution-position-{visit.position}",
+            kinds={most: "marked"},
+        ),
+    )
+
+
+SECTION = Section(
+    key="mattered",
+    title="What mattered: which words moved it",
+    intro="Two questions about one token's logit. **Gradient × input**: how would it move if a "
+    "prompt token's embedding were scaled a little? **Occlusion**: how does it move if that "
+    "embedding is zeroed and only its position stays? They differ where the model is far from "
+    "linear.",
+    view=mattered_views,
+    needs_model=True,
+    controls={"query": token_box("int-mattered-token")},
+    outputs=(
+        html("int-mattered"),
+        plot("int-mattered-plot", "Effect of each token"),
+        html("int-mattered-table"),
+    ),
+    cancel="int-mattered-cancel",
+)

@@ -1,0 +1,178 @@
+"""The Internals tab: one traced pass from text to the next token, and the sections that read it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio.to_thread
+import gradio as gr
+
+from gpt.internals.run import resolve_position
+from gpt.tokenizer import Tokenizer
+from gpt.ui.internals.endpoint import internals_endpoint
+from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, whole
+from gpt.ui.internals.prompt import CHIP_JS, prompt_chips, prompt_message
+from gpt.ui.internals.section import Desk, Values
+from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList
+from gpt.ui.internals.sections import SECTIONS
+from gpt.ui.parts.errors import is_mistake, one_line_errors
+from gpt.ui.parts.sentences import say
+
+INTRO = (
+    "One pass of the model over your text, taken apart from the first token to the choice of the "
+    "next one. Every number comes from that pass, in float32 and eval mode (no dropout). "
+    f"At most {MAX_TOKENS} tokens."
+)
+PROMPT = "Once upon a time there was a little"
+ENDED = (
+    "this page's visit has ended (the server was restarted, or many others came): reload the page."
+)
+
+
+class InternalsTab:
+    """The tab's components; other tabs fill `model` and `prompt`, and may start `look`."""
+
+    def __init__(self, registry: Any, tokenizer: Tokenizer | None, source: str | None) -> None:
+        self.lab = Lab(registry, tokenizer)
+        self.desk = gr.State(Desk(open={section.key for section in SECTIONS if section.opened}))
+        gr.Markdown(INTRO)
+        with gr.Row():
+            self.prompt = gr.Textbox(
+                PROMPT, label="Prompt", lines=5, elem_id="int-prompt", scale=3, min_width=260,
+                info=f"At most {MAX_TOKENS} tokens. Shift + Enter works too.",
+            )  # fmt: skip
+            with gr.Column(scale=2, min_width=260):
+                self.model = _picker(registry, source)
+                self.position = gr.Number(
+                    -1, label="Position", precision=0, elem_id="int-position",
+                    info="Whose prediction to look at: 0 is the first token, -1 the last.",
+                )  # fmt: skip
+        self.run = gr.Button("Look inside", variant="primary", elem_id="int-run")
+        self.message = gr.HTML(elem_id="int-message")
+        self.chips = gr.HTML(EMPTY, elem_id="int-chips", js_on_load=CHIP_JS)
+        self.position.preprocess = lambda value: value  # type: ignore[method-assign]
+        self.sections = SectionList(self.lab, SECTIONS, self.desk)
+        self._wire()
+        gr.api(
+            one_line_errors(internals_endpoint(self.lab, self.model.value)),
+            api_name="internals",
+            concurrency_id="internals",
+        )
+
+    def _wire(self) -> None:
+        """One event for another text, one for another position."""
+        asked = {self.desk, *self.sections.controls}
+        shown = {self.message, self.chips, self.position} | self.sections.outputs
+        gr.on(
+            [self.run.click, self.prompt.submit, self.chips.load],
+            self.look,
+            asked | {self.prompt, self.model},
+            shown,
+            trigger_mode="multiple",
+            show_progress_on=self.message,
+            **EVENT,
+        )
+        gr.on(
+            [self.chips.select, self.position.input],
+            self.move,
+            asked | {self.position},
+            shown,
+            trigger_mode="multiple",
+            show_progress="hidden",
+            **EVENT,
+        )
+
+    async def look(
+        self,
+        values: Values,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  (gradio's way to ask for one)
+    ) -> AsyncIterator[Values]:
+        """The pass over the prompt, then every open section; a mistake leaves nothing stale."""
+        desk, turn = self._heard(values)
+        async with self.sections.lane:
+            if desk.turn != turn:  # a later press took over while this one waited
+                return
+            try:
+                visit = await anyio.to_thread.run_sync(
+                    self.lab.read, values[self.model], values[self.prompt], -1, progress
+                )
+            except ValueError as error:
+                if not is_mistake(error):
+                    raise
+                desk.visit = None
+                desk.shown.clear()
+                line = say(str(error), "note")
+                yield {self.message: line, self.chips: "", **self.sections.blank()}
+                return
+        if desk.turn != turn:
+            return
+        desk.visit = visit
+        yield {
+            **self._above(visit, -1),
+            **self.sections.former(desk),
+            **self.sections.choices(desk, visit),
+        }
+        async for shown in self.sections.filled(desk, visit, turn):
+            yield shown
+
+    async def move(self, values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:  # type: ignore[assignment]
+        """Another position of the same pass."""
+        desk, turn = self._heard(values)
+        try:
+            desk.visit = visit = self._moved(desk, values, event)
+        except ValueError as error:
+            yield {self.message: say(str(error), "note")}
+            return
+        yield {**self._above(visit, visit.position), **self.sections.former(desk)}
+        async for shown in self.sections.filled(desk, visit, turn):
+            yield shown
+
+    def _heard(self, values: Values) -> tuple[Desk, int]:
+        """The desk, which knows the controls now, and the number of this event's turn."""
+        desk: Desk = values[self.desk]
+        desk.turn += 1
+        desk.values |= {control: values[control] for control in self.sections.controls}
+        return desk, desk.turn
+
+    def _above(self, visit: Visit, position: int) -> Values:
+        """What stands above the sections."""
+        lab = self.lab.using(visit.source)
+        return {
+            self.message: prompt_message(lab, visit),
+            self.chips: prompt_chips(lab, visit),
+            self.position: position,
+        }
+
+    def _moved(self, desk: Desk, values: Values, event: gr.EventData | None) -> Visit:
+        """The visit at the chip that was clicked, or at the number that was typed."""
+        if desk.visit is None:
+            raise ValueError(ENDED)
+        if isinstance(getattr(event, "target", None), gr.HTML):
+            return desk.visit.at(int(event.position))
+        typed, count = values[self.position], len(desk.visit.ids)
+        typed = -1 if typed is None else whole("position", typed, -MAX_TOKENS, MAX_TOKENS)
+        return desk.visit.at(resolve_position(typed, count))
+
+
+def _picker(registry: Any, source: str | None) -> gr.Dropdown:
+    """The models that the registry has, and `source` chosen even if it is not one of them."""
+    choices = [(known.label, known.name) for known in registry.sources()]
+    source = choices[0][1] if source is None else source
+    if source not in [name for _, name in choices]:
+        choices.insert(0, (source, source))
+    return gr.Dropdown(
+        choices, value=source, label="Model", elem_id="int-model",
+        info="Loaded when you look inside.",
+    )  # fmt: skip
+
+
+def build(
+    registry: Any, tokenizer: Tokenizer | None = None, source: str | None = None
+) -> InternalsTab:
+    """Lay out the tab and wire it.
+
+    `source` is the model chosen at first, the registry's first if None; `tokenizer` is used for
+    all models if given, else each has its own.
+    """
+    return InternalsTab(registry, tokenizer, source)
