@@ -158,7 +158,7 @@ def test_a_block_of_another_kind_is_called_as_it_is():
     assert model.decode_rows([5, 6], [cache, cache_with(model, IDS[:3], 9)]).shape == (2, 97)
 
 
-def test_a_query_layer_of_ones_own_takes_the_place_of_the_joined_one():
+def test_a_query_layer_of_ones_own_is_followed():
     model = FastModel(tiny_model(), "int8")
     before = ids_of(model)
     model.trf_blocks[0].att.W_query = nn.Linear(24, 24, bias=False)

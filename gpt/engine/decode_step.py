@@ -18,51 +18,9 @@ from gpt.attention import MultiHeadAttention
 from gpt.cache import KVCache
 from gpt.model import GELU, FeedForward, GPTModel, LayerNorm, TransformerBlock
 
+_BOOK = (TransformerBlock, MultiHeadAttention, FeedForward, GELU, LayerNorm, LayerNorm)
 _MOST_LAYERS = 100  # of a compiled step: its time to compile grows with them
 _compiling = threading.Lock()
-
-
-class JoinedAttention(MultiHeadAttention):
-    """MultiHeadAttention whose queries, keys and values come from one product."""
-
-    def __init__(self, att: MultiHeadAttention, joined: nn.Module) -> None:
-        nn.Module.__init__(self)
-        self.num_heads, self.context_length = att.num_heads, att.context_length
-        self.W_qkv, self.out_proj, self.dropout = joined, att.out_proj, att.dropout
-        self.W_query, self.W_key, self.W_value = (JoinedRows(joined, i) for i in range(3))
-
-    def _project(self, x: torch.Tensor) -> Any:
-        if not self.is_joined:
-            return super()._project(x)
-        b, t, _ = x.shape
-        return self.W_qkv(x).view(b, t, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind()
-
-    @property
-    def is_joined(self) -> bool:
-        """Whether none of the three was replaced by another layer."""
-        parts = (self.W_query, self.W_key, self.W_value)
-        return all(isinstance(part, JoinedRows) for part in parts)
-
-
-class JoinedRows(nn.Module):
-    """W_query, W_key or W_value as a view of the joined layer."""
-
-    def __init__(self, joined: nn.Module, index: int) -> None:
-        super().__init__()
-        self.joined = (joined,)  # in a tuple, so that it is not listed once more
-        self.index = index
-
-    @property
-    def weight(self) -> torch.Tensor:
-        return self.joined[0].weight.chunk(3)[self.index]
-
-    @property
-    def bias(self) -> torch.Tensor | None:
-        bias = self.joined[0].bias
-        return None if bias is None else bias.chunk(3)[self.index]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.joined[0](x).chunk(3, dim=-1)[self.index]
 
 
 class RowByRow(nn.Module):
@@ -76,26 +34,14 @@ class RowByRow(nn.Module):
         return torch.cat([self.layer(aligned(row)) for row in x.split(1)])
 
 
-class ThreeProducts(nn.Module):
-    """Queries, keys and values side by side, from a layer each: (rows, d) -> (rows, 3 d)."""
-
-    def __init__(self, att: MultiHeadAttention) -> None:
-        super().__init__()
-        self.query, self.key, self.value = map(_alike, (att.W_query, att.W_key, att.W_value))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.query(x), self.key(x), self.value(x)], dim=1)
-
-
 class DecodeBlock(nn.Module):
     """One TransformerBlock on a new token of each sequence: (rows, d) -> (rows, d)."""
 
     def __init__(self, block: TransformerBlock, layer: int, n_layers: int) -> None:
         super().__init__()
         att = block.att
-        joined = isinstance(att, JoinedAttention) and att.is_joined
         self.norm1, self.norm2 = block.norm1, block.norm2
-        self.project = _alike(att.W_qkv) if joined else ThreeProducts(att)
+        self.query, self.key, self.value = map(_alike, (att.W_query, att.W_key, att.W_value))
         self.out_proj = _alike(att.out_proj)
         self.expand, self.contract = _alike(block.ff.layers[0]), _alike(block.ff.layers[2])
         self.n_heads, self.layer, self.n_layers = att.num_heads, layer, n_layers
@@ -103,7 +49,9 @@ class DecodeBlock(nn.Module):
     def forward(
         self, x: torch.Tensor, lengths: list[int], buffers: list[torch.Tensor]
     ) -> torch.Tensor:
-        new = self.project(self.norm1(x)).view(x.shape[0], 3, self.n_heads, 1, -1)
+        normed = self.norm1(x)
+        new = torch.cat([self.query(normed), self.key(normed), self.value(normed)], dim=1)
+        new = new.view(x.shape[0], 3, self.n_heads, 1, -1)
         heads: list[torch.Tensor] = []
         for row in range(len(lengths)):  # each over its own keys and values, exactly as alone
             first = 2 * (row * self.n_layers + self.layer)
@@ -207,12 +155,8 @@ def _serves(model: GPTModel) -> bool:
     if model.pos_emb.weight.device.type != "cpu" or type(model.final_norm) is not LayerNorm:
         return False
     for block in model.trf_blocks:
-        kinds = type(block), type(block.ff), type(block.norm1), type(block.norm2)
-        if kinds != (TransformerBlock, FeedForward, LayerNorm, LayerNorm):
-            return False
-        if type(block.att) not in (MultiHeadAttention, JoinedAttention):
-            return False
-        if len(block.ff.layers) != 3 or type(block.ff.layers[1]) is not GELU:
+        parts = block, block.att, block.ff, block.ff.layers[1], block.norm1, block.norm2
+        if tuple(map(type, parts)) != _BOOK or len(block.ff.layers) != 3:
             return False
     return True
 
@@ -222,27 +166,20 @@ def _compiled(model: GPTModel) -> nn.Module:
     step = DecodeStep(model).eval()
     if model.cfg.n_layers > _MOST_LAYERS or model.cfg.context_length < 2:
         return step
-    caches = [model_cache(model) for _ in range(2)]
+    cache, cfg = KVCache(model.cfg.n_layers, capacity=2), model.cfg
+    for layer in cache.layers:
+        layer.append(*torch.zeros(2, 1, cfg.n_heads, 1, cfg.head_dim).unbind())
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, without a successor here
         try:
             compiled = torch.jit.script(step)
             for rows in (1, 2):  # here and not in somebody's run, the first runs optimise it
                 for _ in range(2):
-                    buffers = [b for cache in caches[:rows] for b in buffers_of(cache)]
-                    compiled(torch.zeros(rows, dtype=torch.long), [0] * rows, buffers)
+                    buffers = buffers_of(cache) * rows
+                    compiled(torch.zeros(rows, dtype=torch.long), [1] * rows, buffers)
         except (RuntimeError, TypeError, AttributeError, NotImplementedError):
             return step
     return compiled
-
-
-def model_cache(model: GPTModel) -> KVCache:
-    """A cache for two positions whose buffers exist."""
-    cache, cfg = KVCache(model.cfg.n_layers, 2), model.cfg
-    for layer in cache.layers:
-        layer.keys = torch.zeros(1, cfg.n_heads, 2, cfg.emb_dim // cfg.n_heads)
-        layer.values = torch.zeros_like(layer.keys)
-    return cache
 
 
 def buffers_of(cache: KVCache) -> list[torch.Tensor | None]:

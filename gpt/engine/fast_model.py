@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from gpt.accounting.meta_model import model_without_values
-from gpt.attention import MultiHeadAttention
 from gpt.cache import KVCache
 from gpt.config import GPTConfig, check_context
-from gpt.engine.decode_step import Decoder, JoinedAttention, buffers_of
+from gpt.engine.decode_step import Decoder, buffers_of
 from gpt.engine.layers import (
     HalfEmbedding,
     Int8Embedding,
@@ -170,20 +169,14 @@ class _Layers:
         self.is_reduced = self.on_cpu and precision != "float32"
 
     def has(self, name: str) -> bool:
-        """Whether a weight of the module `name`, or of its queries, was not taken yet."""
-        return any(f"{name}.{own}" in self.tensors for own in ("weight", "scale")) or (
-            self.is_reduced and f"{name}.W_query.weight" in self.tensors
-        )
+        """Whether the module `name` has weights, which were not taken yet."""
+        return any(f"{name}.{own}" in self.tensors for own in ("weight", "scale"))
 
     def made(self, name: str, module: nn.Module) -> nn.Module:
         """What takes the place of `module`, which has no values, under `name`."""
-        if isinstance(module, MultiHeadAttention):
-            parts = [self._linear_weights(f"{name}.W_{part}") for part in ("query", "key", "value")]
-            weights, biases = zip(*parts, strict=True)
-            bias = None if biases[0] is None else torch.cat(biases)
-            return JoinedAttention(module, self._linear(torch.cat(weights), bias))
         if isinstance(module, nn.Linear) and (self.is_reduced or self._in_parts()):
-            return self._linear(*self._linear_weights(name))
+            bias = self.tensors.pop(f"{name}.bias", None)
+            return self._linear(self.tensors.pop(f"{name}.weight"), bias)
         for own, _ in list(module.named_parameters(recurse=False)):
             setattr(module, own, self._copy(self.tensors.pop(f"{name}.{own}")))
         return module
@@ -208,9 +201,6 @@ class _Layers:
 
     def _in_parts(self) -> bool:
         return self.on_cpu and not self.is_reduced and has_x86_kernels()
-
-    def _linear_weights(self, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return self.tensors.pop(f"{name}.weight"), self.tensors.pop(f"{name}.bias", None)
 
     def _linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
         weight, bias = weight.detach(), None if bias is None else bias.detach()
