@@ -91,7 +91,8 @@ class FastModel(GPTModel):
             if name and name not in ("tok_emb", "out_head") and layers.has(name):
                 parent, _, own_name = name.rpartition(".")
                 setattr(self.get_submodule(parent), own_name, layers.made(name, module))
-                return_freed_memory()
+                if isinstance(module, nn.Linear):
+                    return_freed_memory()
             if progress is not None:
                 progress(1 - len(tensors) / (n_weights + 1), "reading")
         if progress is not None:
