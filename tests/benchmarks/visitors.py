@@ -79,6 +79,15 @@ class Page:
         assert found is not None
         return 1024 * int(found[1])
 
+    def thread_seconds(self) -> dict[str, tuple[float, float]]:
+        """For each thread: seconds on a core, and seconds for which it could but had none."""
+        found = {}
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                on, waited, _ = map(int, (task / "schedstat").read_text().split())
+                found[task.name] = on / 1e9, waited / 1e9
+        return found
+
     def close(self) -> None:
         self.process.terminate()
         self.process.wait()
@@ -132,8 +141,10 @@ def through_the_page(page: Page, model: str, precision: str, visitors: int) -> d
     """All press Generate together: rates, first tokens, gaps between updates, failures."""
     page.come(visitors)
     started = time.perf_counter()
+    before = page.thread_seconds()
     answers = [page.ask(i, **options_of(model, precision, i)) for i in range(visitors)]
     wait_for(answers)
+    threads = busiest(before, page.thread_seconds(), time.perf_counter() - started)
     good = [answer for answer in answers if not answer.failure]
     if not good:
         return {"failures": visitors, "failed_with": answers[0].failure}
@@ -148,9 +159,24 @@ def through_the_page(page: Page, model: str, precision: str, visitors: int) -> d
         "tokens_per_second": sum(a.times[-1][1] for a in good) / (last - started),
         **spread("first", firsts),
         **spread("gap", gaps),
+        "threads": threads,
         "failures": visitors - len(good),
         "failed_with": "; ".join({answer.failure for answer in answers} - {""}),
     }
+
+
+def busiest(before: Any, after: Any, seconds: float) -> list[dict[str, float]]:
+    """Of the two threads that computed most, the engine's and the event loop's: the share of the
+    time on a core, and the share asleep: for the engine's, what it waits for Python's lock.
+    """
+    spent = [
+        (on - before.get(name, (0, 0))[0], waited - before.get(name, (0, 0))[1])
+        for name, (on, waited) in after.items()
+    ]
+    return [
+        {"on_core": on / seconds, "asleep": 1 - (on + waited) / seconds}
+        for on, waited in sorted(spent, reverse=True)[:2]
+    ]
 
 
 def wait_for(answers: list[Answer]) -> None:
@@ -257,7 +283,7 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     counts["finished"] += not answer.failure
                     if answer.failure:
                         errors.append(answer.failure)
-                    elif len(finished) < 300:
+                    elif len(finished) < 20 + 10 * args.soak:
                         finished.append((request, answer.text))
                 elif answer.times and rng.random() < 0.002:
                     del answers[visitor]
@@ -271,6 +297,7 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                         counts["closed"] += 1
             time.sleep(0.02)
         wait_for([answer for answer, _ in answers.values()])
+        print(f"{counts}, errors {errors}; now each one alone", flush=True)
         different = 0
         for request, text in finished:
             alone = page.ask(0, **request)
@@ -318,6 +345,12 @@ def text_of(data: dict[str, Any]) -> str:
                         for what in ("first", "gap")
                     ]
                     line += f"   first {times[0]}   gap {times[1]}   failures {row['failures']}"
+                    line += "".join(
+                        f"   {name} on a core {found['on_core']:.0%}, asleep {found['asleep']:.0%}"
+                        for name, found in zip(
+                            ("engine", "loop"), row.get("threads", ()), strict=False
+                        )
+                    )
                 lines.append(line)
     if "soak" in data:
         lines += ["", "soak: " + ", ".join(f"{k} {v}" for k, v in data["soak"].items())]
