@@ -200,6 +200,7 @@ class Scheduler:
             raise ValueError(
                 f"max_rows is {max_rows}, prefill_chunk {prefill_chunk}: use at least 1."
             )
+        model.new_cache(1)  # a FastModel compiles its step now, not in a turn that others wait for
         self.model = model
         self.max_rows = max_rows
         self.prefill_chunk = prefill_chunk
@@ -345,12 +346,17 @@ _lock = threading.Lock()
 
 
 def scheduler_for(model: GPTModel) -> Scheduler:
-    """The one scheduler of `model`, made at need; it lives as long as a run of it is held."""
+    """The one scheduler of `model`, made at need; it lives as long as a run of it is held.
+
+    The first time a model may take a second: ask for it where the model is borrowed.
+    """
     with _lock:
         scheduler = _schedulers.get(id(model))  # it holds the model, so the number is its own
-        if scheduler is None:
-            scheduler = _schedulers[id(model)] = Scheduler(model)
-        return scheduler
+    if scheduler is None:
+        new = Scheduler(model)
+        with _lock:
+            scheduler = _schedulers.setdefault(id(model), new)
+    return scheduler
 
 
 def _forget() -> None:
