@@ -15,7 +15,7 @@ import pytest
 import torch
 from tiny_models import TINY, tiny_model
 
-from gpt import SamplingOptions, generate_text_simple
+from gpt import GPTConfig, SamplingOptions, count_parameters, generate_text_simple
 from gpt.cache import KVCache
 from gpt.engine import FastModel
 from gpt.generate import generate
@@ -127,10 +127,11 @@ def test_a_long_prompt_is_read_a_chunk_a_turn_while_others_write(by_hand):
 
 def test_rows_past_the_context_do_not_starve_the_rest(by_hand):
     """Three that read 32 tokens for each new one; a newcomer has a turn after at most three."""
-    scheduler = Scheduler(tiny_model(), prefill_chunk=4)
+    scheduler = Scheduler(tiny_model(), prefill_chunk=1)  # the windows in chunks of 4
     sliding = [scheduler.submit([i] * 40, GREEDY) for i in range(3)]
-    for _ in range(40):
+    for _ in range(120):
         scheduler.turn()
+    assert all(run.take() for run in sliding)
     writer = scheduler.submit([1, 2], GREEDY)
     for _ in range(4):
         scheduler.turn()
@@ -139,7 +140,21 @@ def test_rows_past_the_context_do_not_starve_the_rest(by_hand):
         scheduler.turn()
         assert len(writer.take()) == 1
     finish(scheduler)
-    assert [len(run.take()) for run in sliding] == [8, 8, 8]
+    assert [run.over and run.take()[-1].stop is not None for run in sliding] == [True] * 3
+
+
+def test_how_much_is_read_in_a_turn_follows_the_models_size(by_hand):
+    """GPT-2 small's chunk is about two of its steps; a small model reads more in less time."""
+    small = GPTConfig(vocab_size=97, context_length=512, emb_dim=24, n_heads=3, n_layers=2)
+    scheduler = Scheduler(tiny_model(small))
+    assert scheduler.prefill_chunk == 64
+    run = scheduler.submit([1] * 300, GREEDY)
+    for _ in range(3):
+        assert scheduler.turn()
+        assert not run.take()
+    scheduler.turn()  # 64, 64, 64 and 108, in one as less than two chunks are left
+    assert len(run.take()) == 1
+    assert 2**30 // count_parameters(GPTConfig(qkv_bias=True, tie_weights=True)).total == 8
 
 
 def test_closing_frees_the_row_before_the_next_step(by_hand):

@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 import torch
 
+from gpt.accounting import count_parameters
 from gpt.accounting.memory import kv_cache
 from gpt.cache import KVCache
 from gpt.checkpoints import free_bytes
@@ -27,7 +28,9 @@ from gpt.sampling import SamplingOptions
 from gpt.serving.all_cores import take_turns
 
 MAX_ROWS = 64
-PREFILL_CHUNK = 8  # tokens: a chunk takes about two decode steps of GPT-2 small in int8
+CHUNK_PRODUCTS = 2**30  # in a chunk: about two decode steps of GPT-2 small in int8
+CHUNKS = (8, 64)  # tokens, at least and at most
+MOVED_CHUNKS = 4  # as many in one for a window that moved: it is read again for every token
 _MEMORY_SHARE = 4  # keys and values may take a quarter of what is free
 
 
@@ -40,6 +43,7 @@ class _Visit(Row):
     cache: KVCache | None = None
     n_bytes = 0  # of its full cache
     started: float | None = None
+    moved = False  # whether its window has
     over = False  # nothing will be appended
     closed = False  # by the visitor
     error: BaseException | None = None
@@ -185,6 +189,7 @@ class Run:
 class Scheduler:
     """Continues many sequences with one model, on the thread of `gpt.serving.all_cores`.
 
+    A prompt is read `prefill_chunk` tokens a turn (8 to 64, by the model's size, by default).
     At most `max_rows` run at once, whose keys and values take at most `cache_bytes` (a quarter of
     the free memory by default); one that needs more by itself runs alone. The others wait in line.
     """
@@ -193,9 +198,12 @@ class Scheduler:
         self,
         model: GPTModel,
         max_rows: int = MAX_ROWS,
-        prefill_chunk: int = PREFILL_CHUNK,
+        prefill_chunk: int | None = None,
         cache_bytes: int | None = None,
     ) -> None:
+        if prefill_chunk is None:
+            fits = CHUNK_PRODUCTS // count_parameters(model.cfg).total
+            prefill_chunk = min(max(fits, CHUNKS[0]), CHUNKS[1])
         if max_rows < 1 or prefill_chunk < 1:
             raise ValueError(
                 f"max_rows is {max_rows}, prefill_chunk {prefill_chunk}: use at least 1."
@@ -294,9 +302,9 @@ class Scheduler:
 
     def _read_chunk(self, visit: _Visit) -> None:
         """Reads on; how much depends on this row alone, as kernels round by the length."""
-        n = len(visit.unread)
-        if n > 2 * self.prefill_chunk:  # else in one pass, as most prompts are read
-            n = self.prefill_chunk
+        n, most = len(visit.unread), self.prefill_chunk * (MOVED_CHUNKS if visit.moved else 1)
+        if n > 2 * most:  # else in one pass, as most prompts are read
+            n = most
         chunk, visit.unread = visit.unread[:n], visit.unread[n:]
         try:
             if visit.cache is None:
@@ -332,7 +340,7 @@ class Scheduler:
             visit.unread = visit.window[-1:]
             if visit.cache is not None and visit.cache.length == visit.context_length:
                 # Every position has moved: the window is read anew, as in the book.
-                visit.cache, visit.unread = None, visit.window
+                visit.cache, visit.unread, visit.moved = None, visit.window, True
             visit.put(step)
 
     def _bytes_of(self, capacity: int) -> int:
