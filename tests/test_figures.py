@@ -24,6 +24,8 @@ def test_ranked_bars_stand_in_the_order_given_with_their_number_and_a_grey_tail(
     assert list(bar.marker.color) == [HUE, HUE, HUE, MUTED]
     assert figure.layout.yaxis.autorange == "reversed"  # the first label is on top
     assert list(figure.layout.yaxis.tickvals) == [0, 1, 2, 3]
+    assert list(figure.layout.yaxis.ticktext) == [plain(label) for label in LABELS]
+    assert list(bar.customdata) == [plain(label) for label in LABELS]
     assert figure.layout.xaxis.title.text == "share"
     low, high = figure.layout.xaxis.range
     assert low == 0
@@ -85,10 +87,15 @@ def test_a_figure_has_no_title_and_the_house_s_look() -> None:
 def test_a_heat_map_draws_its_array_and_greys_what_is_masked() -> None:
     z = np.array([[0.25, 0.75], [0.5, 0.125]])
     hidden = np.array([[False, True], [False, False]])
-    mask, cells = heat_map(z, ["r0", "r1"], ["c0", "c1"], ("row", "column"), "share",
-                           masked=hidden, top=1.0).data  # fmt: skip
+    axes = ("row", "column")
+    figure = heat_map(z, ["r0", "r1"], ["c0", "c1"], axes, "share", masked=hidden, top=1.0)
+    mask, cells = figure.data
     assert np.array_equal(cells.z, [[0.25, np.nan], [0.5, 0.125]], equal_nan=True)
     assert np.array_equal(np.isnan(mask.z), ~hidden)
+    assert (figure.layout.yaxis.ticktext, figure.layout.xaxis.ticktext) == (
+        ("r0", "r1"),
+        ("c0", "c1"),
+    )
     assert {colour for _, colour in mask.colorscale} == {MASKED}
     assert (cells.zmin, cells.zmax) == (0, 1.0)
     assert [colour for _, colour in cells.colorscale] == ["#ffffff", HUE]
