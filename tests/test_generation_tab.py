@@ -233,6 +233,11 @@ def test_what_a_precision_costs_stands_beside_the_choice(monkeypatch, tmp_path):
     assert "was not measured" in settings.precision_note("gpt2", "float16")
 
 
+def test_the_example_that_promises_the_top_word_is_greedy():
+    (example,) = [e for e in EXAMPLES if "always the top word" in e.label]
+    assert {**DEFAULTS, **example.settings}["temperature"] == 0
+
+
 def test_the_books_example_is_greedy_with_six_tokens():
     book = next(e for e in settings.EXAMPLES if e.source == "book-124M")
     options = settings.sampling_options({**settings.DEFAULTS, **book.settings})

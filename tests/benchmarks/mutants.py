@@ -36,6 +36,8 @@ class Mutant:
 
 ARCHITECTURE = "tests/test_architecture_shown.py"
 FIGURES, NUMBERS, PARTS = "tests/test_figures.py", "tests/test_numbers.py", "tests/test_parts.py"
+GENERATION, INTERNALS = "tests/test_generation_tab.py", "tests/test_ui_internals_sections.py"
+SECTIONS = "internals/sections/"
 
 MUTANTS = (
     Mutant("MiB and MB swapped", "parts/numbers.py",
@@ -48,12 +50,8 @@ MUTANTS = (
     Mutant("labels of every bar chart reversed", "parts/bars.py",
            "ticktext=[plain(label) for label in labels]",
            "ticktext=[plain(label) for label in labels[::-1]]", FIGURES),
-    Mutant("a double quote in a label as &quot;", "parts/plots.py",
-           "escape(text, quote=False)", "escape(text, quote=True)", FIGURES),
     Mutant("heat maps without their mask", "parts/heat.py",
            "shown = z if masked is None else np.where(masked, np.nan, z)", "shown = z", FIGURES),
-    Mutant("heat tables all white", "parts/heat.py",
-           "{min(max(shade, 0), 1):.2f}", "{0 * shade:.2f}", FIGURES),
     Mutant("the CSV holds what is shown", "parts/table.py",
            "writer.writerows([_inert(value) for value in row] for row in rows)",
            'writer.writerows([f"{value:,}" for value in row] for row in rows)', PARTS),
@@ -74,6 +72,44 @@ MUTANTS = (
            ARCHITECTURE),
     Mutant("shares of the groups halved", "architecture/parameters.py",
            "share = subtotal / count.total", "share = subtotal / count.total / 2", ARCHITECTURE),
+    Mutant("tokens a second too high", "generation/continuation.py",
+           "(len(self.steps) - 1) / later", "len(self.steps) / later", GENERATION),
+    Mutant("an example without its temperature", "generation/settings.py",
+           '"max_new_tokens": 60, "temperature": 0', '"max_new_tokens": 60', GENERATION),
+    Mutant("softmax bars at half length", SECTIONS + "logits_to_odds.py",
+           "shown = [p * unit for p in values]", "shown = [p * unit / 2 for p in values]",
+           INTERNALS),
+    Mutant("bits that are nats", SECTIONS + "one_position.py",
+           "{significant(came.surprisal / math.log(2))} bits",
+           "{significant(came.surprisal)} bits", INTERNALS),
+    Mutant("ranks from 0", SECTIONS + "one_position.py",
+           "enumerate(ids, start=1)", "enumerate(ids, start=0)", INTERNALS),
+    Mutant("perplexity squared", "internals/prompt.py",
+           "{significant(math.exp(nats))}", "{significant(math.exp(2 * nats))}", INTERNALS),
+    Mutant("dark chips are improbable tokens", "internals/prompt.py",
+           "shade = entry.probability", "shade = 1 - entry.probability", INTERNALS),
+    Mutant("attention pictures inverted", SECTIONS + "attention_heads.py",
+           "shade = np.sqrt(np.clip(attention, 0, 1))",
+           "shade = 1 - np.sqrt(np.clip(attention, 0, 1))", INTERNALS),
+    Mutant("q·k of the transposed cell", SECTIONS + "attention_heads.py",
+           "stages.scores[at, most].item()", "stages.scores[most, at].item()", INTERNALS),
+    Mutant("the residual stream's heat all white", SECTIONS + "stream_by_layer.py",
+           "(values / high).clamp(min=0)", "(0 * values / high).clamp(min=0)", INTERNALS),
+    Mutant("LayerNorm's before and after swapped", SECTIONS + "block_vectors.py",
+           "histogram_pair(before.numpy(), after.numpy(),",
+           "histogram_pair(after.numpy(), before.numpy(),", INTERNALS),
+    Mutant("lowers and raises swapped", SECTIONS + "what_mattered.py",
+           '"lowers" if drops[most] > 0', '"lowers" if drops[most] < 0', INTERNALS),
+    Mutant("with and without swapped", SECTIONS + "what_if.py",
+           '("with", "without"), what', '("without", "with"), what', INTERNALS),
+    Mutant("twice the theory beside the draws", "internals/draws.py",
+           "[100 * row.expected / n for row in counted]",
+           "[200 * row.expected / n for row in counted]", INTERNALS),
+    Mutant("the lens's entropy all white", SECTIONS + "logit_lens.py",
+           'return values / most, f"0 to {significant(most)} nats (evenly spread)"',
+           'return 0 * values / most, f"0 to {significant(most)} nats (evenly spread)"', INTERNALS),
+    Mutant("the rest of the ledger left out", SECTIONS + "logit_ledger.py",
+           "values.append(sum(term.value for term in rest))", "values.append(0)", INTERNALS),
 )  # fmt: skip
 
 
