@@ -234,8 +234,8 @@ def test_what_a_precision_costs_stands_beside_the_choice(monkeypatch, tmp_path):
 
 
 def test_the_example_that_promises_the_top_word_is_greedy():
-    (example,) = [e for e in EXAMPLES if "always the top word" in e.label]
-    assert {**DEFAULTS, **example.settings}["temperature"] == 0
+    (example,) = [e for e in settings.EXAMPLES if "always the top word" in e.label]
+    assert {**settings.DEFAULTS, **example.settings}["temperature"] == 0
 
 
 def test_the_books_example_is_greedy_with_six_tokens():
