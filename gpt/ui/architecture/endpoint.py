@@ -27,19 +27,7 @@ def architecture(
     Every parameter defaults to the book's 124M configuration. A whole number above 2**53, which
     JSON readers round or refuse, is rounded to a float, and stands in full under "exact".
     """
-    cfg = configuration(
-        {
-            "vocab_size": vocab_size,
-            "context_length": context_length,
-            "emb_dim": emb_dim,
-            "n_heads": n_heads,
-            "n_layers": n_layers,
-            "drop_rate": drop_rate,
-            "qkv_bias": qkv_bias,
-            "tie_weights": tie_weights,
-        }
-    )
-    return answer(cfg)
+    return answer(configuration(locals()))
 
 
 def answer(cfg: GPTConfig) -> tuple[str, dict[str, Any], dict[str, Any]]:

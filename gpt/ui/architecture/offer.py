@@ -52,7 +52,7 @@ class Offer:
         self._fields = fields
         with gr.Row():
             self.seed = gr.Number(
-                123, precision=0, minimum=0, maximum=MAX_SEED, label="seed",
+                123, precision=0, minimum=0, maximum=MAX_SEED, label="Seed",
                 info="Same seed, same weights. 123 is the book's.", elem_id="arch-seed",
             )  # fmt: skip
             self.use = gr.Button(

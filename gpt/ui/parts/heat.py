@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -87,24 +88,23 @@ def heat_map(
         hoverongaps=False,
         colorbar={"title": {"text": unit, "side": "right"}, "thickness": 10},
     )
-    cell = min(CELL, 640 / len(rows))
-    figure.update_layout(height=130 + cell * len(rows), margin={"b": 90})
+    figure.update_layout(height=130 + min(CELL, 640 / len(rows)) * len(rows), margin={"b": 90})
+    figure.update_yaxes(autorange="reversed", **_ticks(rows, axes[0]))
     square = {"scaleanchor": "y", "constrain": "domain"}
-    for update, names, most, name in (
-        (figure.update_yaxes, rows, 24, axes[0]),
-        (figure.update_xaxes, columns, 24, axes[1]),
-    ):
-        at = list(range(0, len(names), -(-len(names) // most)))  # thinned where they would overlap
-        update(
-            tickvals=at,
-            ticktext=[plain(names[i]) for i in at],
-            tickfont={"family": "monospace", "size": 11},
-            title=name,
-            showgrid=False,
-            zeroline=False,
-        )
-    figure.update_yaxes(autorange="reversed")
-    return figure.update_xaxes(tickangle=-50, **square)
+    return figure.update_xaxes(tickangle=-50, **square, **_ticks(columns, axes[1]))
+
+
+def _ticks(names: Sequence[str], title: str) -> dict[str, Any]:
+    """An axis with a name for each cell, thinned where they would overlap."""
+    at = list(range(0, len(names), -(-len(names) // 24)))
+    return {
+        "tickvals": at,
+        "ticktext": [plain(names[i]) for i in at],
+        "tickfont": {"family": "monospace", "size": 11},
+        "title": title,
+        "showgrid": False,
+        "zeroline": False,
+    }
 
 
 def _masked_cells(masked: np.ndarray) -> go.Heatmap:
