@@ -37,7 +37,7 @@ class Mutant:
 ARCHITECTURE = "tests/test_architecture_shown.py"
 FIGURES, NUMBERS, PARTS = "tests/test_figures.py", "tests/test_numbers.py", "tests/test_parts.py"
 GENERATION, INTERNALS = "tests/test_generation_tab.py", "tests/test_ui_internals_sections.py"
-SECTIONS = "internals/sections/"
+SHOWN, SECTIONS = "tests/test_internals_shown.py", "internals/sections/"
 
 MUTANTS = (
     Mutant("MiB and MB swapped", "parts/numbers.py",
@@ -92,12 +92,12 @@ MUTANTS = (
            "shade = np.sqrt(np.clip(attention, 0, 1))",
            "shade = 1 - np.sqrt(np.clip(attention, 0, 1))", INTERNALS),
     Mutant("q·k of the transposed cell", SECTIONS + "attention_heads.py",
-           "stages.scores[at, most].item()", "stages.scores[most, at].item()", INTERNALS),
+           "stages.scores[at, most].item()", "stages.scores[most, at].item()", SHOWN),
     Mutant("the residual stream's heat all white", SECTIONS + "stream_by_layer.py",
            "(values / high).clamp(min=0)", "(0 * values / high).clamp(min=0)", INTERNALS),
     Mutant("LayerNorm's before and after swapped", SECTIONS + "block_vectors.py",
            "histogram_pair(before.numpy(), after.numpy(),",
-           "histogram_pair(after.numpy(), before.numpy(),", INTERNALS),
+           "histogram_pair(after.numpy(), before.numpy(),", SHOWN),
     Mutant("lowers and raises swapped", SECTIONS + "what_mattered.py",
            '"lowers" if drops[most] > 0', '"lowers" if drops[most] < 0', INTERNALS),
     Mutant("with and without swapped", SECTIONS + "what_if.py",

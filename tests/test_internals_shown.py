@@ -1,0 +1,60 @@
+"""Sentences of the Internals tab for one small run, number by number against its tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_models import TINY, TinyRegistry, tiny_model
+
+from gpt.internals.heads import head_stages
+from gpt.internals.residual import read_norm
+from gpt.tokenizer import Tokenizer
+from gpt.ui.internals.lab import Lab
+from gpt.ui.internals.sections.attention_heads import attention_views
+from gpt.ui.internals.sections.block_vectors import NORMS, VECTORS, vector_views
+from gpt.ui.parts.numbers import percent, significant
+
+AT = 3
+
+
+@pytest.fixture(scope="module")
+def lab():
+    model = tiny_model(replace(TINY, vocab_size=50257, context_length=160))
+    return Lab(TinyRegistry({"words": model}), Tokenizer())
+
+
+def test_the_share_of_attention_follows_from_the_very_score_that_is_shown(lab):
+    """The score of the transposed cell beside the share was seen by no test."""
+    visit = lab.read("words", "Hello, I am a little").at(AT)
+    every = [(layer, head) for layer in range(TINY.n_layers) for head in range(TINY.n_heads)]
+    looking = {
+        at: int(head_stages(lab.run(visit), *at).attention[AT].argmax()) for at in every
+    }  # where each head looks: not at AT itself, whose cell is its own transposed one
+    at, most = next((at, most) for at, most in looking.items() if most != AT)
+    stages = head_stages(lab.run(visit), *at)
+    row = stages.attention[AT]
+    _, _, words = attention_views(lab, visit, *at, "softmax", False)
+    score = stages.scores[AT, most].item()
+    assert (
+        f"{percent(row[most].item())} from q·k = {significant(score, 4)}; {significant(score, 4)} "
+        f"÷ √{stages.head_dim} = {significant(score / math.sqrt(stages.head_dim), 4)}"
+    ) in words
+    assert f"looks most at position {most} (" in words
+    assert f"{percent(row[0].item())} rests on the first token" in words
+
+
+def test_the_histograms_before_and_after_a_layernorm_are_those_of_their_names(lab):
+    """The two could be swapped: only their number was tested."""
+    visit = lab.read("words", "Hello, I am a little").at(AT)
+    name, norm = next(iter(NORMS.items()))
+    *_, spread, _ = vector_views(lab, visit, 1, VECTORS[0], name)
+    model = lab.registry.models["words"]
+    row = read_norm(model, lab.run(visit), 1, norm, AT)
+    middles = np.array(spread.data[0].x)
+    edges = np.append(middles - np.diff(middles)[0] / 2, middles[-1] + np.diff(middles)[0] / 2)
+    for bars, values in zip(spread.data, (row.before, row.after), strict=True):
+        assert np.abs(np.histogram(values.numpy(), edges)[0] - np.array(bars.y)).sum() <= 2
+    assert [bars.name for bars in spread.data] == ["before", "after"]
