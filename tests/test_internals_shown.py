@@ -13,6 +13,7 @@ from gpt.internals.heads import head_stages
 from gpt.internals.residual import read_norm
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.lab import Lab
+from gpt.ui.internals.sections import logit_ledger
 from gpt.ui.internals.sections.attention_heads import attention_views
 from gpt.ui.internals.sections.block_vectors import NORMS, VECTORS, vector_views
 from gpt.ui.parts.numbers import percent, significant
@@ -44,6 +45,19 @@ def test_the_share_of_attention_follows_from_the_very_score_that_is_shown(lab):
     ) in words
     assert f"looks most at position {most} (" in words
     assert f"{percent(row[0].item())} rests on the first token" in words
+
+
+def test_the_terms_without_a_bar_of_their_own_are_one_bar(lab, monkeypatch):
+    """Small models have fewer terms than bars: the last bar, the rest, could be left out."""
+    monkeypatch.setattr(logit_ledger, "BARS", 3)
+    visit = lab.read("words", "Hello, I am a little").at(AT)
+    words, figure, _ = logit_ledger.ledger_views(lab, visit, "", logit_ledger.ALONE)
+    (bar,) = figure.data
+    assert len(bar.x) == 4
+    assert figure.layout.yaxis.ticktext[-1].endswith(" others")
+    logit = lab.logits(visit).max().item()
+    assert sum(bar.x) == pytest.approx(logit, abs=1e-3)
+    assert f"{logit:.4f}".replace("-", "−") in words
 
 
 def test_the_histograms_before_and_after_a_layernorm_are_those_of_their_names(lab):

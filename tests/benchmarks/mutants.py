@@ -109,7 +109,7 @@ MUTANTS = (
            'return values / most, f"0 to {significant(most)} nats (evenly spread)"',
            'return 0 * values / most, f"0 to {significant(most)} nats (evenly spread)"', INTERNALS),
     Mutant("the rest of the ledger left out", SECTIONS + "logit_ledger.py",
-           "values.append(sum(term.value for term in rest))", "values.append(0)", INTERNALS),
+           "values.append(sum(term.value for term in rest))", "values.append(0)", SHOWN),
 )  # fmt: skip
 
 
