@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
+from watched import watched_page
 
 FLAGS = [
     "--no-sandbox",
@@ -45,36 +45,6 @@ def browser():  # type: ignore[no-untyped-def]
         launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield launched
         launched.close()
-
-
-@contextmanager
-def watched_page(browser, url, **context_options):  # type: ignore[no-untyped-def]
-    """A fresh page on `url` that, at its end, had no console error and met no other host."""
-    context = browser.new_context(
-        **{"viewport": {"width": 1280, "height": 1000}, **context_options}
-    )
-    tab = context.new_page()
-    problems: list[str] = []
-    tab.on("pageerror", lambda error: problems.append(f"page error: {error}"))
-    tab.on(
-        "console",
-        lambda message: (
-            problems.append(f"console: {message.text}") if message.type == "error" else None
-        ),
-    )
-    tab.on(
-        "request",
-        lambda request: (
-            problems.append(f"other host: {request.url}")
-            if not request.url.startswith((url, "data:", "blob:"))
-            else None
-        ),
-    )
-    tab.goto(url)
-    tab.wait_for_selector("#gen-prompt")
-    yield tab
-    context.close()
-    assert problems == []
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ class Layout:
         self.output = gr.Textbox(
             label="Continuation",
             lines=4,
-            max_lines=6,
+            max_lines=4,
             elem_id="gen-output",
             placeholder="Press Generate (or Shift + Enter in the prompt), or try an example, "
             "which also changes the settings.",

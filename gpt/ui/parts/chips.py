@@ -20,7 +20,8 @@ class Chip:
 # The script of a gr.HTML component whose html_template holds one row of `chip_html`. The row is one
 # Tab stop; arrow keys, Home and End move in it. The chip that has the focus, or was clicked or
 # tapped, is marked, and its tooltip is the text of PANEL, so that keyboards and fingers reach it.
-# `watch` runs after gradio has put the server's attributes back, at each update of the row.
+# `watch` runs after gradio has put the server's attributes back, at each update of the row; until a
+# chip is chosen, a row with a scroll bar of its own shows the newest.
 ROVING_JS = """
 const panel = () => document.querySelector('PANEL');
 let at = null, hint = null;
@@ -54,6 +55,8 @@ watch('value', () => {
     if (panel()) panel().textContent = hint;
   }
   mark();
+  const box = element.closest('.block');
+  if (at === null && box) box.scrollTop = box.scrollHeight;
 });
 """
 
