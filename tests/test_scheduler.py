@@ -377,7 +377,7 @@ def test_a_soak_of_visitors_who_come_and_go_leaves_nothing_behind():
     alone, no row and no cache left.
     """
     model, rng, before = tiny_model(), random.Random(0), caches_alive()
-    requests = [random_request(rng) for _ in range(90)]
+    requests = [random_request(rng) for _ in range(60)]
     leaves = [rng.choice([None, None, 0, 1, 3]) for _ in requests]  # after as many steps
     found = {}
 
