@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # A vector of zeros, or at each position the mean of what the part wrote there and before: the
 # mean over the whole prompt would show a position what comes later.
 MODES = ("zero", "mean")
+TOKENS_AT_ONCE = 256  # of all rows of a batch: about 0.5 s for GPT-2 small on two cores
 
 
 @dataclass(frozen=True)
@@ -62,29 +63,35 @@ def ablate(model: GPTModel, run: Run, position: int, part: Part, mode: str) -> t
 def sweep_heads(
     model: GPTModel, run: Run, position: int, token_id: int, mode: str
 ) -> Iterator[tuple[int, list[float]]]:
-    """(layer, change of the token's logit without each of its heads), a layer at a time."""
+    """(layer, change of the token's logit without each of its next heads), a batch at a time.
+
+    All heads of a layer come at once where the prompt is short: a batch has at most
+    `TOKENS_AT_ONCE` tokens, so that none takes long.
+    """
+    at_once = max(1, TOKENS_AT_ONCE // (position + 1))
     for layer in range(run.cfg.n_layers):
-        yield layer, _layer_sweep(model, run, position, token_id, mode, layer)
+        for first in range(0, run.cfg.n_heads, at_once):
+            heads = range(first, min(first + at_once, run.cfg.n_heads))
+            yield layer, _sweep_batch(model, run, position, token_id, mode, layer, heads)
 
 
 @torch.no_grad()
-def _layer_sweep(
-    model: GPTModel, run: Run, position: int, token_id: int, mode: str, layer: int
+def _sweep_batch(
+    model: GPTModel, run: Run, position: int, token_id: int, mode: str, layer: int, heads: range
 ) -> list[float]:
-    """All heads of a layer in one batch: row i goes without head i, the last row with all."""
-    h = run.cfg.n_heads
+    """A row of the batch for each of `heads`, which that row goes without."""
     stand_ins = _stand_in(run.layer(layer, "att.heads")[:, : position + 1], mode)  # (h, t, e)
 
-    def edit(heads: torch.Tensor) -> torch.Tensor:  # (h + 1, h, t, e)
-        heads = heads.clone()
-        for i in range(h):
-            heads[i, i] = stand_ins[i]
-        return heads
+    def edit(outputs: torch.Tensor) -> torch.Tensor:  # (rows, h, t, e)
+        outputs = outputs.clone()
+        for row, head in enumerate(heads):
+            outputs[row, head] = stand_ins[head]
+        return outputs
 
-    ids = torch.tensor([run.ids[: position + 1]], device=run.logits.device).expand(h + 1, -1)
+    ids = torch.tensor([run.ids[: position + 1]], device=run.logits.device)
     trace = Trace(edits={f"trf_blocks.{layer}.att.heads": edit}, keep=False)
-    logits = model(ids, trace=trace, last_only=True)[:, -1, token_id]
-    return (logits[:-1] - logits[-1]).tolist()
+    logits = model(ids.expand(len(heads), -1), trace=trace, last_only=True)[:, -1, token_id]
+    return (logits - run.logits[position, token_id]).tolist()
 
 
 def _head_edit(run: Run, part: Part, mode: str) -> Edit:

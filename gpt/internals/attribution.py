@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gpt.model import GPTModel
 
 ROWS_AT_ONCE = 8  # variants of the prompt in one batch
+TOKENS_AT_ONCE = 256  # of all its rows: about 0.5 s for GPT-2 small on two cores
 
 
 def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) -> torch.Tensor:
@@ -53,8 +54,9 @@ def occlusion(
     An occluded token's embedding is a vector of zeros; its position embedding stays.
     """
     variants: list[int | None] = [None, *range(position + 1)]
-    for start in range(0, len(variants), ROWS_AT_ONCE):
-        chunk = variants[start : start + ROWS_AT_ONCE]
+    at_once = max(1, min(ROWS_AT_ONCE, TOKENS_AT_ONCE // (position + 1)))
+    for start in range(0, len(variants), at_once):
+        chunk = variants[start : start + at_once]
         logits = _occluded_logits(model, run, position, chunk)
         probabilities = logits.double().softmax(-1)[:, token_id].tolist()
         for i, logit, p in zip(chunk, logits[:, token_id].tolist(), probabilities, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,24 +61,31 @@ def stage_logits(
     return model.out_head(model.final_norm(stage_stream(run, stage)[positions]))
 
 
-@torch.no_grad()
 def read_lens(model: GPTModel, run: Run, token_id: int | None = None) -> Lens:
     """The lens over all stages and positions.
 
     Computed in float64: a float32 softmax over 50,257 tokens does not sum to 1 closely enough
     for the third digit of an entropy or a divergence.
     """
+    *_, lens = lens_in_steps(model, run, token_id)
+    assert lens is not None
+    return lens
+
+
+@torch.no_grad()
+def lens_in_steps(model: GPTModel, run: Run, token_id: int | None = None) -> Iterator[Lens | None]:
+    """`read_lens` a stage and POSITIONS_AT_ONCE positions at a time: None after each, then it."""
     stages = stage_names(run.cfg.n_layers)
     blocks = []  # of positions; each is fields by stages
     for start in range(0, len(run.ids), POSITIONS_AT_ONCE):
         at = slice(start, start + POSITIONS_AT_ONCE)
         final = torch.log_softmax(run.logits[at].double(), dim=-1)
-        rows = [
-            _readings(stage_logits(model, run, stage, at), final, token_id)
-            for stage in range(len(stages))
-        ]
+        rows = []
+        for stage in range(len(stages)):
+            rows.append(_readings(stage_logits(model, run, stage, at), final, token_id))
+            yield None
         blocks.append({name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]})
-    return Lens(stages, **{n: torch.cat([block[n] for block in blocks], 1) for n in blocks[0]})
+    yield Lens(stages, **{n: torch.cat([block[n] for block in blocks], 1) for n in blocks[0]})
 
 
 def _readings(

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import gradio as gr
 import torch
 
-from gpt.internals.lens import Lens, read_lens
-from gpt.serving.all_cores import on_all_cores
+from gpt.internals.lens import Lens, lens_in_steps
+from gpt.serving.all_cores import each_on_all_cores
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, html, token_box
 from gpt.ui.parts.heat import heat_table
@@ -57,8 +57,9 @@ def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
 
 
 def _read(lab: Lab, visit: Visit, token_id: int | None) -> Lens:
-    with lab.borrow(visit) as model:
-        return on_all_cores(read_lens, model, lab.run(visit), token_id)
+    with lab.borrow(visit) as model:  # others compute between two steps
+        *_, lens = each_on_all_cores(lens_in_steps(model, lab.run(visit), token_id))
+    return lens
 
 
 def _values(lens: Lens, measure: str) -> torch.Tensor:

@@ -53,11 +53,11 @@ def sweep_views(lab: Lab, visit: Visit, query: str, mode: str) -> Iterator[tuple
     """Progress a layer at a time, then a heat map of what each head gives, and its table."""
     run, at = lab.run(visit), visit.position
     token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
-    given: list[list[float]] = []  # logit with each head − logit without
+    given: list[list[float]] = [[] for _ in range(run.cfg.n_layers)]  # logit with − without
     with lab.borrow(visit) as model:
         sweep = sweep_heads(model, run, at, token_id, MODES.get(mode, mode))
         for layer, row in each_on_all_cores(sweep):
-            given.append([-change for change in row])
+            given[layer] += [-change for change in row]
             yield say(f"Layer {layer + 1} of {run.cfg.n_layers} …"), None, ""
     figure = heat_map(
         np.array(given),

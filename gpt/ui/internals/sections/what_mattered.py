@@ -40,7 +40,7 @@ def mattered_views(lab: Lab, visit: Visit, query: str) -> Iterator[tuple[Any, An
             gradient = on_all_cores(gradient_x_input, model, run, at, token_id).tolist()
             for i, occluded in each_on_all_cores(occlusion(model, run, at, token_id)):
                 known[i] = occluded
-                if len(known) % 8 == 1:
+                if len(known) % 4 == 1:
                     yield say(f"Occlusion: {len(known)} of {at + 2} …"), None, ""
         found = (gradient, known)
         lab.remember(key, found)
