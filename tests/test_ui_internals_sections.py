@@ -208,21 +208,18 @@ def check_lens(lab, visit, run, model):
         (text,) = views(lab, visit, "lens", measure=measure, query=" the")
         rows = csv_of(text)
         chosen = "chosen" in measure
-        assert (rows[0][-3:] == ["chosen id", "rank of the chosen", "its probability"]) == chosen
-        assert [float(row[4]) for row in rows[1:]] == lens.best_probability.flatten().tolist()
+        assert (rows[0][-2:] == ["rank of the chosen", "its probability"]) == chosen
+        assert [int(row[4]) for row in rows[1:]] == lens.best_ids.flatten().tolist()
+        assert [float(row[5]) for row in rows[1:]] == lens.best_probability.flatten().tolist()
         if chosen:
             assert [int(row[-2]) for row in rows[1:]] == lens.token_rank.flatten().tolist()
         shades = [float(s) for s in re.findall(r"--s:([\d.]+)", text)]
         order = values[measure].flatten() * (-1 if "rank" in measure else 1)
         high, low = int(order.argmax()), int(order.argmin())
         assert shades[high] == max(shades) > shades[low] == min(shades)
+    (text,) = views(lab, visit, "lens", measure="rank of the chosen token", query="262")
     last = [f"{int(lens.token_rank[-1, AT]):,}", percent(lens.token_probability[-1, AT].item())]
-    assert (
-        cells(views(lab, visit, "lens", measure="rank of the chosen token", query="262")[0], 1)[-1][
-            -2:
-        ]
-        == last
-    )
+    assert cells(text, 1)[-1][-2:] == last
 
 
 def check_logits(lab, visit, run, model):

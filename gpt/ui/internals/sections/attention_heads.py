@@ -27,19 +27,7 @@ ROOT_SCALE = [
     [(i / 10) ** 2, "rgb({:.0f}, {:.0f}, {:.0f})".format(*(255 - i / 10 * (255 - HUE_RGB)))]
     for i in range(11)
 ]
-# Pointing at a head shows it large beside the grid; leaving goes back to the one selected.
 GRID_JS = """
-const show = (head) => {
-  const view = element.querySelector('.preview');
-  if (!view || !head) return;
-  view.querySelector('img').src = head.querySelector('img').src;
-  view.querySelector('figcaption').textContent = head.title;
-};
-const held = () => element.querySelector('.head[aria-pressed="true"]');
-for (const name of ['mouseover', 'focusin'])
-  element.addEventListener(name, (event) => show(event.target.closest('.head')));
-for (const name of ['mouseleave', 'focusout'])
-  element.addEventListener(name, () => show(held()));
 element.addEventListener('click', (event) => {
   const head = event.target.closest('.head');
   if (head) trigger('select', {head: Number(head.dataset.head)});
@@ -77,23 +65,21 @@ def attention_views(
 
 
 def grid_html(lab: Lab, visit: Visit, layer: int, head: int, skip: bool) -> str:
-    """All heads of a layer as buttons, the chosen one pressed, and the preview; HTML."""
+    """All heads of a layer as buttons, the chosen one pressed; HTML."""
     shares = layer_attention(lab.run(visit), layer).cpu().numpy()
     if skip and shares.shape[-1] > 1:
         shares = shares[:, :, 1:]
-    pictures = [head_picture(attention) for attention in shares]
     boxes = [
         f'<button type="button" class="head" data-head="{i}" title="layer {layer}, head {i}" '
-        f'aria-pressed="{str(i == head).lower()}"><img src="{picture}" '
+        f'aria-pressed="{str(i == head).lower()}"><img src="{head_picture(attention)}" '
         f'alt="layer {layer}, head {i}"><span>{i}</span></button>'
-        for i, picture in enumerate(pictures)
+        for i, attention in enumerate(shares)
     ]
     return (
-        f'<div class="heads"><div class="grid" role="group" aria-label="heads of layer {layer}">'
-        f'{"".join(boxes)}</div><figure class="preview"><img src="{pictures[head]}" alt="preview">'
-        f"<figcaption>layer {layer}, head {head}</figcaption></figure></div>"
-        '<p class="legend"><span class="ramp fixed"></span> share of attention, 0 to 1 (colour: '
-        'its square root), <span class="swatch"></span> masked: later tokens cannot be seen.</p>'
+        f'<div class="heads" role="group" aria-label="heads of layer {layer}">{"".join(boxes)}'
+        '</div><p class="legend"><span class="ramp fixed"></span> attention weight, 0 to 1 '
+        '(colour: its square root), <span class="swatch"></span> masked: later tokens cannot be '
+        "seen.</p>"
     )
 
 
@@ -186,7 +172,7 @@ SECTION = Section(
     key="attention",
     title="Attention: who looks at whom",
     intro="Each head lets every token look back at the tokens before it. A row is the token that "
-    "looks, a column the one looked at. Hover or focus a head to preview it, click to select it. "
+    "looks, a column the one looked at. Click a head to see it large. "
     "Attention shows where values were read from; it is not an explanation of the prediction: "
     "what was read may be small, cancelled later, or ignored.",
     view=attention_views,

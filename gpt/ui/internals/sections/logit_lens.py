@@ -24,7 +24,6 @@ BEST, RANK, CHANCE, ENTROPY, DIVERGENCE = MEASURES = (
     "entropy",
     "KL to the final distribution",
 )
-CSV_HEADERS = ["stage", "position", "token", "best id", "probability", "entropy", "KL to final"]
 
 
 def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
@@ -53,7 +52,7 @@ def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
         f"at {len(lens.stages)} stages and {len(run.ids)} positions",
     )
     legend = f'<p class="legend"><span class="ramp fixed"></span> {legend}</p>'
-    return words + legend + heat + _csv(lab, lens, visit, asked) + _column(lab, lens, visit)
+    return words + legend + heat + _table(lab, lens, visit, asked)
 
 
 def _read(lab: Lab, visit: Visit, token_id: int | None) -> Lens:
@@ -117,38 +116,29 @@ def _sentence(lab: Lab, lens: Lens, position: int) -> str:
     )
 
 
-def _column(lab: Lab, lens: Lens, visit: Visit) -> str:
-    """Every stage at the chosen position."""
-    at = visit.position
+def _table(lab: Lab, lens: Lens, visit: Visit, chosen: int | None) -> str:
+    """Every stage at the chosen position as a table, and at every position as CSV."""
     columns = [
-        text_column("stage"), text_column("best token"), Column("probability", percent),
-        Column("entropy (nats)"), Column("KL to final (nats)"),
+        text_column("stage"), Column("position"), text_column("token"), text_column("best token"),
+        Column("best id"), Column("probability", percent), Column("entropy (nats)"),
+        Column("KL to final (nats)"),
     ]  # fmt: skip
-    found = [lens.best_probability, lens.entropy, lens.divergence]
-    if lens.token_rank is not None:
+    found = [lens.best_ids, lens.best_probability, lens.entropy, lens.divergence]
+    if lens.token_rank is not None and lens.token_probability is not None:
         columns += [Column("rank of the chosen"), Column("its probability", percent)]
         found += [lens.token_rank, lens.token_probability]
     rows = [
-        (stage, lab.piece(int(lens.best_ids[i, at])), *[values[i, at].item() for values in found])
-        for i, stage in enumerate(lens.stages)
-    ]
-    return table_html(columns, rows, f"The column of {lab.place(visit)}")
-
-
-def _csv(lab: Lab, lens: Lens, visit: Visit, chosen: int | None) -> str:
-    rows = [
-        [stage, at, lab.piece(token), *[values[i, at].item() for values in
-         (lens.best_ids, lens.best_probability, lens.entropy, lens.divergence)]]
+        (stage, at, lab.piece(token), lab.piece(int(lens.best_ids[i, at])),
+         *[values[i, at].item() for values in found])
         for i, stage in enumerate(lens.stages)
         for at, token in enumerate(visit.ids)
     ]  # fmt: skip
-    headers = CSV_HEADERS
-    if lens.token_rank is not None and lens.token_probability is not None:
-        headers = [*headers, "chosen id", "rank of the chosen", "its probability"]
-        ranks, chances = lens.token_rank.flatten(), lens.token_probability.flatten()
-        for row, rank, chance in zip(rows, ranks.tolist(), chances.tolist(), strict=True):
-            row += [chosen, int(rank), chance]
-    return csv_link("logit-lens", headers, rows)
+    here = [row for row in rows if row[1] == visit.position]
+    caption = f"The column of {lab.place(visit)}"
+    if chosen is not None:
+        caption += f"; chosen: {lab.piece(chosen)} (id {chosen:,})"
+    names = [column.name for column in columns]
+    return csv_link("logit-lens", names, rows) + table_html(columns, here, caption)
 
 
 SECTION = Section(
