@@ -500,7 +500,7 @@ def test_a_prompt_compared_with_itself_is_equal(lab, visit):
 
 def test_a_sweep_reports_every_layer(lab, visit):
     action = BY_KEY["ablation"].action
-    said = [step[0] for step in action.view(lab, visit, query="", mode="zeros")]
+    said = list(action.view(lab, visit, query="", mode="zeros"))
     assert [f"Layer {i + 1} of 2" in text for i, text in enumerate(said[:-1])] == [True, True]
 
 

@@ -96,10 +96,10 @@ class Action:
 class Section:
     """What the page needs to know of a section; how to add one stands in gpt/ui/__init__.py.
 
-    `view(lab, visit, **controls)` gives a value for each output, or is a generator of such, whose
-    Cancel button has the id `cancel`. It is called when the section is opened, when one of its
-    controls changes, and when the visit does while it is open. A ValueError that it raises is
-    shown in the section as one line.
+    `view(lab, visit, **controls)` gives a value for each output. With `cancel`, the id of a Cancel
+    button, it is a generator of texts that say how far it is, and at last of these values. It is
+    called when the section is opened, when one of its controls changes, and when the visit does
+    while it is open. A ValueError that it raises is shown in the section as one line.
     """
 
     key: str
@@ -176,8 +176,6 @@ class Panel:
             fault = error
         if fault is not None:
             yield self.blank(say(str(fault) if is_mistake(fault) else BUG, "note"))
-        elif self.cancel is not None:
-            yield {self.cancel: gr.update(visible=False)}
         if fault is not None and not is_mistake(fault):
             raise fault
 
@@ -188,8 +186,11 @@ class Panel:
             yield self._result(views)
             return
         desk.cancelled.discard(self.spec.key)
-        for view in views:
-            yield {**self._result(view), self.cancel: gr.update(visible=True)}
+        for view in views:  # texts that say how far it is, then the result
+            if isinstance(view, str):
+                yield {**self.blank(view), self.cancel: gr.update(visible=True)}
+            else:  # in one message: gradio loses a plot that comes to sight just before another
+                yield {**self._result(view), self.cancel: gr.update(visible=False)}
             if self.spec.key in desk.cancelled:
                 yield self.blank(say("Cancelled.", "note"))
                 return

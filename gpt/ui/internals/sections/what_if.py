@@ -49,7 +49,9 @@ def _ablated(lab: Lab, visit: Visit, part: Part, mode: str) -> torch.Tensor:
         return on_all_cores(ablate, model, lab.run(visit), visit.position, part, mode).cpu()
 
 
-def sweep_views(lab: Lab, visit: Visit, query: str, mode: str) -> Iterator[tuple[Any, Any, Any]]:
+def sweep_views(
+    lab: Lab, visit: Visit, query: str, mode: str
+) -> Iterator[str | tuple[str, go.Figure, str]]:
     """Progress a layer at a time, then a heat map of what each head gives, and its table."""
     run, at = lab.run(visit), visit.position
     token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
@@ -58,7 +60,7 @@ def sweep_views(lab: Lab, visit: Visit, query: str, mode: str) -> Iterator[tuple
         sweep = sweep_heads(model, run, at, token_id, MODES.get(mode, mode))
         for layer, row in each_on_all_cores(sweep):
             given[layer] += [-change for change in row]
-            yield say(f"Layer {layer + 1} of {run.cfg.n_layers} …"), None, ""
+            yield say(f"Layer {layer + 1} of {run.cfg.n_layers} …")
     figure = heat_map(
         np.array(given),
         [f"layer {i}" for i in range(len(given))],

@@ -27,21 +27,23 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def mattered_views(lab: Lab, visit: Visit, query: str) -> Iterator[tuple[Any, Any, Any]]:
+def mattered_views(
+    lab: Lab, visit: Visit, query: str
+) -> Iterator[str | tuple[str, go.Figure, str]]:
     """Progress in words, then the sentence, the two measures as bars, and the table."""
     run, at = lab.run(visit), visit.position
     token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
     key = (*visit.key, "mattered", at, token_id)
     found = lab.recall(key)
     if found is None:
-        yield say("Gradient: one pass and one step back …"), None, ""
+        yield say("Gradient: one pass and one step back …")
         known: dict[int | None, Occluded] = {}
         with lab.borrow(visit) as model:
             gradient = on_all_cores(gradient_x_input, model, run, at, token_id).tolist()
             for i, occluded in each_on_all_cores(occlusion(model, run, at, token_id)):
                 known[i] = occluded
                 if len(known) % 4 == 1:
-                    yield say(f"Occlusion: {len(known)} of {at + 2} …"), None, ""
+                    yield say(f"Occlusion: {len(known)} of {at + 2} …")
         found = (gradient, known)
         lab.remember(key, found)
     yield _views(lab, visit, token_id, *found)
