@@ -60,9 +60,7 @@ class OfModel:
     elem_id: str
 
     def __call__(self) -> gr.Dropdown:
-        return gr.Dropdown(
-            [0], value=0, label=self.label, elem_id=self.elem_id, min_width=110, scale=0
-        )
+        return gr.Dropdown([0], value=0, label=self.label, elem_id=self.elem_id, min_width=110)
 
 
 def layer_box(elem_id: str) -> OfModel:

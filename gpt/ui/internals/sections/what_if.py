@@ -94,12 +94,14 @@ SECTION = Section(
     needs_model=True,
     controls={
         "kind": lambda: gr.Radio(
-            list(KINDS), value="one head", label="Silence", elem_id="int-abl-kind", min_width=300
+            list(KINDS), value="one head", label="Silence", elem_id="int-abl-kind", min_width=300,
+            scale=3,
         ),
         "layer": layer_box("int-abl-layer"),
         "head": head_box("int-abl-head"),
         "mode": lambda: gr.Radio(
-            list(MODES), value="zeros", label="Replace by", elem_id="int-abl-mode", min_width=240
+            list(MODES), value="zeros", label="Replace by", elem_id="int-abl-mode", min_width=240,
+            scale=2,
         ),
     },
     outputs=(
