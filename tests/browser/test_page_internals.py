@@ -146,7 +146,8 @@ def test_the_layers_on_offer_are_the_models(tab):
     options = tab.locator("#int-att-layer").get_by_role("option")
     expect(options).to_contain_text(["0", "1", "2", "3"])
     options.nth(1).click()
-    wait_text(tab, "#int-att-words", "layer 1")
+    expect(tab.locator("#int-att-layer input")).to_have_value("1")
+    wait_text(tab, "#int-att-words", "In layer 1")
 
 
 def test_the_stages_of_a_head_and_the_first_token_switch(tab):
@@ -183,6 +184,8 @@ def test_the_lens_colours_by_the_rank_of_a_token(tab):
     wait_text(tab, "#int-lens", "id 262")
     tab.locator("#int-lens-token textarea, #int-lens-token input").first.fill("two words")
     wait_text(tab, "#int-lens", "type one token or an id")
+    tab.locator("#int-lens-token textarea, #int-lens-token input").first.fill("")
+    wait_text(tab, "#int-lens", "the model's own output")
 
 
 def test_an_opened_section_that_needs_the_model_follows_a_click(tab):
