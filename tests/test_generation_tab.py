@@ -333,14 +333,14 @@ def test_a_full_line_is_one_line(registry, monkeypatch):
 
 
 class Page:
-    """The tab's handler without a server: what Generate shows at each update."""
+    """The tab's handlers without a server: what a page shows at each update."""
 
-    def __init__(self, registry):
+    def __init__(self, registry, session="one"):
         with gr.Blocks():
             self.layout = Layout(registry, "storyteller", "cpu")
             self.loaded = gr.State("storyteller")
         self.runs = tab.Runs(registry, None)
-        self.write = tab._writer(self.layout, self.runs, self.loaded, None)
+        self.start, self.write, self._finish = tab._handlers(self.layout, self.runs, self.loaded)
 
     def data(self, source="storyteller", prompt="Hello", beside_untrained=False):
         layout = self.layout
@@ -351,11 +351,20 @@ class Page:
             **{component: VALUES[name] for name, component in layout.settings.items()},
         }  # fmt: skip
 
-    def updates(self, session="one", **asked):
-        return self.write(self.data(**asked), SimpleNamespace(session_hash=session))
+    async def press(self, session="one", example=None, **asked):
+        """The updates of a click on Generate, or on an example."""
+        request = SimpleNamespace(session_hash=session)
+        await self.start(example)(request)
+        async with aclosing(self.write(self.data(**asked), request)) as updates:
+            async for update in updates:
+                yield update
 
-    def shows_generate(self, update):
-        return update.get(self.layout.run, {}).get("visible") is True
+    async def finish(self, model="storyteller", session="one"):
+        """Whether Generate is shown at the end (None: as before), and the model."""
+        run, _, chosen = await self._finish(
+            model, "storyteller", SimpleNamespace(session_hash=session)
+        )
+        return run.get("visible"), chosen
 
 
 def test_a_second_run_of_a_page_is_refused_while_one_goes_on(registry):
@@ -363,15 +372,17 @@ def test_a_second_run_of_a_page_is_refused_while_one_goes_on(registry):
     page = Page(registry)
 
     async def press_twice():
-        async with aclosing(page.updates()) as first:
+        async with aclosing(page.press()) as first:
             await anext(first)
-            assert await everything(page.updates()) == [{page.layout.run: gr.skip()}]
-            assert len(await everything(page.updates(session="two"))) > 2
-            rest = await everything(first)
-        assert len(await everything(page.updates())) > 2
-        return rest
+            (refused,) = await everything(page.press())
+            assert all(value == gr.skip() for value in refused.values())
+            assert await page.finish() == (None, gr.skip())  # of the refused: Stop stays
+            assert len(await everything(page.press(session="two"))) > 2
+            await everything(first)
+        assert await page.finish() == (True, gr.skip())
+        assert len(await everything(page.press())) > 2
 
-    assert page.shows_generate(run_async(press_twice())[-1])
+    run_async(press_twice())
 
 
 def test_a_mistake_after_a_stopped_run_gives_the_button_back(registry):
@@ -379,20 +390,49 @@ def test_a_mistake_after_a_stopped_run_gives_the_button_back(registry):
     page = Page(registry)
 
     async def stop_then_mistake():
-        updates = page.updates()
-        await anext(updates)
-        page.runs.stop("one")
-        last = (await everything(updates))[-1]
-        assert page.shows_generate(last)
-        async for update in page.updates(prompt=""):
-            shown.append(update)
+        async with aclosing(page.press()) as updates:
+            await anext(updates)
+            page.runs.stop("one")
+            await everything(updates)
+        assert await page.finish() == (True, gr.skip())
+        with pytest.raises(ValueError, match="prompt is empty"):
+            await everything(page.press(prompt=""))
+        return await page.finish()
 
-    shown = []
-    with pytest.raises(ValueError, match="prompt is empty"):
-        run_async(stop_then_mistake())
-    last = shown[-1]
-    assert page.shows_generate(last)
-    assert page.layout.model not in last  # it had nothing to do with it
+    assert run_async(stop_then_mistake()) == (
+        True,
+        gr.skip(),
+    )  # the model had nothing to do with it
+
+
+def test_stop_before_the_run_is_there_stops_it(registry):
+    page = Page(registry)
+
+    async def stop_at_once():
+        request = SimpleNamespace(session_hash="one")
+        await page.start(None)(request)
+        page.runs.stop("one")
+        return (await everything(page.write(page.data(), request)))[-1]
+
+    assert "Stopped before the first token" in run_async(stop_at_once())[page.layout.stats]
+
+
+def test_a_start_that_never_began_is_forgotten(registry, monkeypatch):
+    page = Page(registry)
+    assert page.runs.claim("one")
+    assert not page.runs.claim("one")
+    monkeypatch.setattr(tab, "LOST_SECONDS", 0)
+    assert page.runs.claim("one")
+
+
+def test_an_example_fills_the_controls_that_it_names(registry):
+    page = Page(registry)
+    greedy = next(e for e in settings.EXAMPLES if e.settings.get("temperature") == 0)
+    filled = run_async(page.start(greedy)(SimpleNamespace(session_hash="one")))
+    values = dict(zip(page.layout.filled_by_examples, filled, strict=False))
+    assert values[page.layout.prompt] == greedy.prompt
+    assert values[page.layout.settings["temperature"]] == 0
+    assert values[page.layout.settings["top_p"]] == settings.DEFAULTS["top_p"]
 
 
 def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could(registry):
@@ -403,31 +443,27 @@ def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could(regi
             raise ValueError("no network")
 
     page = Page(Failing(registry.models))
-    shown = []
 
     async def fail():
-        async for update in page.updates(source="book-124M"):
-            shown.append(update)
+        with pytest.raises(ValueError, match="no network"):
+            await everything(page.press(source="book-124M"))
+        return await page.finish(model="book-124M")
 
-    with pytest.raises(ValueError, match="no network"):
-        run_async(fail())
-    assert page.shows_generate(shown[-1])
-    assert shown[-1][page.layout.model] == "storyteller"
+    assert run_async(fail()) == (True, "storyteller")
+
+
+def test_what_streams_skips_no_output(registry):
+    """Gradio makes a component anew for each output skipped: 12 ms an update, not 2."""
+    page = Page(registry)
+    *_, last = run_async(everything(page.press()))
+    assert set(last) == {*page.layout.streamed, page.loaded}
+    assert all(isinstance(value, str) for value in last.values())
 
 
 def test_the_untrained_twin_has_the_prompt_and_seed_of_its_run(registry, tokenizer):
     """The twin read the controls when the first run ended: by then they said something else."""
     page = Page(registry)
-    asked = page.data(beside_untrained=True)
-
-    async def edit_meanwhile():
-        shown = {}
-        async for update in page.write(asked, SimpleNamespace(session_hash="one")):
-            asked[page.layout.prompt] = "Something else entirely"
-            shown |= update
-        return shown
-
-    shown = run_async(edit_meanwhile())
+    shown = run_async(everything(page.press(beside_untrained=True)))[-1]
     twin = TinyRegistry({})
     source = runs_module.random_source(WIDE, 123)
     with twin.borrow(source) as model:
@@ -442,10 +478,9 @@ def test_stop_in_the_first_run_starts_no_untrained_twin(registry):
     page = Page(registry)
 
     async def stop_it():
-        shown = {}
-        async for update in page.updates(beside_untrained=True):
+        async for update in page.press(beside_untrained=True):
             page.runs.stop("one")
-            shown |= update
+            shown = update
         return shown
 
     assert not run_async(stop_it())[page.layout.untrained_output]

@@ -49,11 +49,13 @@ class Layout:
             self.prompt, self.model, self.device, self.precision, self.beside_untrained,
             *self.settings.values(),
         }  # fmt: skip
-        self.written = [self.output, self.stats, self.tokens]
-        self.outputs = {
-            *self.written, self.run, self.stop, self.untrained_output, self.untrained_stats,
-            self.prompt, self.model, self.precision, *self.settings.values(),
-        }  # fmt: skip
+        self.streamed = [
+            self.output, self.stats, self.tokens, self.untrained_output, self.untrained_stats
+        ]  # fmt: skip
+        self.buttons = [self.run, self.stop]
+        self.filled_by_examples = [
+            self.prompt, self.model, self.precision, *self.settings.values()
+        ]  # fmt: skip
 
     def _input(self, registry: Registry, default_source: str) -> None:
         self.model = gr.Dropdown(

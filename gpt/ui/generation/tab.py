@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, aclosing, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager, aclosing
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -33,6 +34,7 @@ _AT_ONCE: dict[str, Any] = {
     "queue": False,
     "show_progress": "hidden",
 }  # nothing is computed
+LOST_SECONDS = 10  # after which a claim whose run has not begun is no claim: its page has gone
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,15 @@ class GenerationTab:
     left: Callable[[gr.Request], Any]  # for `unload`: ends the run of a page that was closed
 
 
+@dataclass
+class Claim:
+    """A page's right to its one run, from the click to the run's end."""
+
+    made: float = field(default_factory=time.monotonic)
+    begun: bool = False
+    stopped: bool = False
+
+
 class Runs:
     """The runs that go on, of all visitors, by the session that asked for them."""
 
@@ -51,21 +62,29 @@ class Runs:
         self._on_gpu = on_gpu and on_gpu(steps_on_gpu)
         self._writing: set[Writing] = set()
         self._of: dict[str, list[Writing]] = defaultdict(list)
-        self._claimed: set[str] = set()
+        self.failed_to_load: dict[str, str] = {}  # a model, by session, until the page has told it
+        self.claims: dict[str, Claim] = {}  # of pages, by session
 
-    @contextmanager
-    def claim(self, session: str) -> Iterator[bool]:
-        """Whether this page has no run yet; until the end of the block no other one has it."""
-        free = session not in self._claimed
-        self._claimed.add(session)
-        try:
-            yield free
-        finally:
-            if free:
-                self._claimed.discard(session)
+    def claim(self, session: str) -> bool:
+        """Whether the page may start a run: one at a time. A claim lasts until `end`."""
+        claim = self.claims.get(session)
+        if claim and (claim.begun or time.monotonic() - claim.made < LOST_SECONDS):
+            return False
+        self.claims[session] = Claim()
+        return True
+
+    def begin(self, session: str) -> Claim | None:
+        """The page's claim, the first time that it is asked for."""
+        claim = self.claims.get(session)
+        if claim is None or claim.begun:
+            return None
+        claim.begun = True
+        return claim
 
     def stop(self, session: str) -> None:
         """Every run of the session ends where it is."""
+        if claim := self.claims.get(session):
+            claim.stopped = True
         for run in list(self._of.get(session, ())):
             run.stop()
 
@@ -100,6 +119,10 @@ class Runs:
                 async with aclosing(run.updates(self._writing)) as updates:
                     async for _ in updates:
                         yield run
+            except Exception:
+                if not run.written.steps:
+                    self.failed_to_load[session] = one.source
+                raise
             finally:
                 self._of[session].remove(run)
                 if not self._of[session]:
@@ -123,18 +146,28 @@ def build(
     writing = {"concurrency_id": "writing", "concurrency_limit": None}
     starts = [(None, [layout.run.click, layout.prompt.submit])]
     starts += [(example, [button.click]) for button, example in layout.examples]
+    start, write, finish = _handlers(layout, runs, loaded)
     for example, events in starts:
-        gr.on(
+        # Three events, since gradio makes a component anew for each output that an update skips:
+        # what streams has the outputs that change, and no others.
+        streamed = gr.on(
             events,
-            one_line_errors(_writer(layout, runs, loaded, example)),
+            start(example),
+            None,
+            [*layout.filled_by_examples, *layout.streamed, *layout.buttons],
+            **_AT_ONCE,
+        ).then(
+            one_line_errors(write),
             layout.inputs | {loaded},
-            layout.outputs | {loaded},
+            {*layout.streamed, loaded},
             api_visibility="private",
             trigger_mode="multiple",
             show_progress="hidden",
             preprocess=False,  # an emptied field would be a traceback: our own checks say a line
             **writing,
         )
+        for ended in (streamed.success, streamed.failure):  # `.then` does not follow an error
+            ended(finish, [layout.model, loaded], [*layout.buttons, layout.model], **_AT_ONCE)
 
     async def stop(request: gr.Request) -> None:
         runs.stop(request.session_hash or "")
@@ -145,35 +178,54 @@ def build(
     return GenerationTab(layout.model, stop)
 
 
-def _writer(layout: Layout, runs: Runs, loaded: gr.State, example: Example | None) -> Any:
-    """The handler of Generate, of Shift + Enter and, with its example, of an example's button."""
+def _handlers(layout: Layout, runs: Runs, loaded: gr.State) -> tuple[Any, Any, Any]:
+    """What a start does at once, what then streams, and what is left to do at the end."""
+
+    def start(example: Example | None) -> Any:
+        async def claim(request: gr.Request) -> list[Any]:
+            filled = layout.filled(example) if example else {}
+            if not runs.claim(request.session_hash or ""):  # a second click, a key held down
+                return [gr.skip()] * (len(layout.filled_by_examples) + len(layout.streamed) + 2)
+            cleared = [""] * len(layout.streamed)
+            chosen = [filled.get(c, gr.skip()) for c in layout.filled_by_examples]
+            return [*chosen, *cleared, *_buttons(True)]
+
+        return claim
 
     async def write(data: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
-        filled = layout.filled(example) if example else {}
-        data = {**data, **filled}
-        first = run = None
-        with runs.claim(request.session_hash or "") as claimed:
-            if not claimed:  # a key that is held down, or a second click: one run a page at a time
-                yield {layout.run: gr.skip()}  # gradio would empty all outputs without a yield
-                return
-            updates = runs.write(
-                data[layout.prompt], layout.values(data), data[layout.model], data[layout.device],
-                data[layout.precision], request, data[layout.beside_untrained],
-            )  # fmt: skip
-            try:
-                async with aclosing(updates):
-                    async for run in updates:
-                        if first is None:
-                            first = run
-                            yield {**filled, **_busy(layout)}
-                        yield _shown(layout, run, run is first)
-            except Exception:
-                failed = run is not None and not run.written.steps  # to load, say
-                yield {**_idle(layout), **({layout.model: data[loaded]} if failed else {})}
-                raise
-            yield {**_idle(layout), loaded: data[layout.model]}
+        session = request.session_hash or ""
+        claim = runs.begin(session)
+        if claim is None:
+            yield dict.fromkeys({*layout.streamed, loaded}, gr.skip())
+            return
+        shown = {**dict.fromkeys(layout.streamed, ""), loaded: data[loaded]}
+        first = None
+        updates = runs.write(
+            data[layout.prompt], layout.values(data), data[layout.model], data[layout.device],
+            data[layout.precision], request, data[layout.beside_untrained],
+        )  # fmt: skip
+        try:
+            async with aclosing(updates):
+                async for run in updates:
+                    first = first or run
+                    if claim.stopped:  # before there was a run to stop
+                        run.stop()
+                    if run.written.steps:
+                        shown[loaded] = data[layout.model]
+                    shown |= _shown(layout, run, run is first)
+                    yield dict(shown)
+        finally:
+            if runs.claims.get(session) is claim:
+                del runs.claims[session]
 
-    return write
+    async def finish(model: str, last: str, request: gr.Request) -> list[Any]:
+        """The buttons as they should be now, which may be the next run's already."""
+        if (request.session_hash or "") in runs.claims:
+            return [gr.skip()] * 3
+        failed = runs.failed_to_load.pop(request.session_hash or "", None) == model
+        return [*_buttons(False), last if failed else gr.skip()]
+
+    return start, write, finish
 
 
 def _shown(layout: Layout, run: Writing, first: bool) -> dict[Any, Any]:
@@ -185,17 +237,9 @@ def _shown(layout: Layout, run: Writing, first: bool) -> dict[Any, Any]:
     return {layout.untrained_output: written.text, layout.untrained_stats: told}
 
 
-def _busy(layout: Layout) -> dict[Any, Any]:
-    return {
-        layout.run: gr.update(visible="hidden"),
-        layout.stop: gr.update(visible=True),
-        layout.untrained_output: "",
-        layout.untrained_stats: "",
-    }
-
-
-def _idle(layout: Layout) -> dict[Any, Any]:
-    return {layout.run: gr.update(visible=True), layout.stop: gr.update(visible="hidden")}
+def _buttons(busy: bool) -> list[Any]:
+    """Generate and Stop: one of them is shown."""
+    return [gr.update(visible="hidden" if hidden else True) for hidden in (busy, not busy)]
 
 
 def _follow(layout: Layout) -> None:
