@@ -35,7 +35,7 @@ from gradio.utils import get_upload_folder
 from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import path_of
 from gpt.engine.machine import usable_device
-from gpt.serving import all_cores
+from gpt.serving import all_cores, cluster
 from gpt.serving.registry import Registry
 from gpt.ui import architecture, generation, internals
 from gpt.ui.generation.borrowed_gpu import gpu_seconds
@@ -78,9 +78,14 @@ ON_GPU = None if spaces is None else spaces.GPU(duration=gpu_seconds)
 
 
 def build_demo(
-    default_source: str | None = None, default_device: str = "cpu", config: str | None = None
+    default_source: str | None = None,
+    default_device: str = "cpu",
+    config: str | None = None,
+    replicas: Any = None,
 ) -> gr.Blocks:
     """The page; models load at first need. `config` is a JSON file for `default_source`.
+
+    With `replicas`, a handle from `gpt.serving.cluster.connect`, these write the texts.
 
     Raises ValueError if `default_source` is unknown or has no configuration.
     """
@@ -98,7 +103,7 @@ def build_demo(
         gr.Markdown(INTRODUCTION)
         with gr.Tabs():
             with gr.Tab("Generation", id="generation"):
-                writing = generation.build(registry, source, default_device, ON_GPU)
+                writing = generation.build(registry, source, default_device, ON_GPU, replicas)
             with gr.Tab("Architecture", id="architecture"):
                 calculator = architecture.build(registry)
             with gr.Tab("Internals", id="internals"):
@@ -152,6 +157,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--device", default="cpu", help="chosen at first: cpu, cuda or mps (default: %(default)s)")
     add("--model", metavar="NAME_OR_PATH", help="chosen at first (default: storyteller)")
     add("--config", metavar="FILE", help="JSON, for a checkpoint that has no configuration")
+    text = "replicas write the texts: of `python -m gpt serve`, on the Ray cluster at ADDRESS"
+    add("--cluster", metavar="auto|ADDRESS", help=text)
     return parser.parse_args(arguments)
 
 
@@ -178,7 +185,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(line)
     try:
         check_address(args.host, args.port)
-        demo = build_demo(args.model, device, args.config)
+        handle = cluster.connect(args.cluster) if args.cluster else None
+        demo = build_demo(args.model, device, args.config, handle)
         launch(demo, server_name=args.host, server_port=args.port, share=args.share)
     except (ValueError, OSError) as error:  # gradio's OSError: no port of a hundred is free
         print(f"app.py: {' '.join(str(error).split())[:500]}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The command line: `python -m gpt generate | params | train | compare | export`."""
+"""The command line: `python -m gpt generate | params | train | compare | export | serve`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -83,6 +85,19 @@ the most probable token is the same, the perplexity; and its tokens a second on 
 examples:
   python -m gpt compare storyteller --text held-out.txt --record
   python -m gpt compare gpt2 --text held-out.txt --tokens 4096
+"""
+
+_SERVE = """\
+Starts replicas that write texts for the page, `python app.py --cluster ADDRESS`, on Ray Serve
+(pip install "ray[serve]"). Without --address they are in a cluster of this machine alone. Runs
+until Ctrl-C, which stops the replicas.
+
+--replicas MIN-MAX scales: one more while over 16 runs a replica go on for 10 s, one less after
+10 minutes without need. A replica takes 64 runs at once; what is more waits for a free row.
+
+examples:
+  python -m gpt serve --replicas 2
+  python -m gpt serve --replicas 1-4 --model storyteller --model gpt2 --address auto
 """
 
 
@@ -164,6 +179,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         add_arguments(compare)
         _add_configuration(compare, "of a checkpoint that has none beside it")
     _add_export(add("export", "write a Hugging Face GPT-2 folder", _EXPORT, _export))
+    _add_serve(add("serve", "start replicas that write for the page", _SERVE, _serve))
     return parser
 
 
@@ -276,6 +292,17 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     _add_configuration(parser, "of a checkpoint that has none beside it")
 
 
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--replicas", default="1", metavar="N|MIN-MAX", help="how many (default: %(default)s)")
+    text = "loaded by each before the first request; may be given more than once; a PATH that is "
+    add("--model", action="append", metavar="MODEL", help=text + "not named cannot be asked for")
+    text = "of a Ray cluster that runs; auto: the one that this machine belongs to"
+    add("--address", metavar="auto|ADDRESS", help=text)
+    text = "of a replica (default: what its machine has, divided among its replicas)"
+    add("--cores", type=int, default=0, metavar="N", help=text)
+
+
 def _generate(args: argparse.Namespace) -> None:
     names = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed")
     options = SamplingOptions(**{name: getattr(args, name) for name in names}).with_seed()
@@ -350,6 +377,20 @@ def _compare(args: argparse.Namespace) -> None:
     from gpt.checkpoints.precision_record import run
 
     print(run(args, _given_configuration(args)))
+
+
+def _serve(args: argparse.Namespace) -> None:
+    from gpt.serving.replicas import served
+
+    numbers = re.fullmatch(r"([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?", args.replicas, re.ASCII)
+    least, most = (int(numbers[1]), int(numbers[2] or numbers[1])) if numbers else (1, 0)
+    if least > most:
+        raise ValueError(f"--replicas is {args.replicas[:40]!r}: use a number such as 2, or 1-4.")
+    if args.cores < 0:
+        raise ValueError(f"--cores is {args.cores}: use 1 or more, or 0 to divide what there is.")
+    with served(args.model or ["storyteller"], least, most, args.address, args.cores) as address:
+        print(f"replicas are ready: python app.py --cluster {address}", flush=True)
+        threading.Event().wait()
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from gpt.engine import check_precision
 from gpt.engine.machine import usable_device
 from gpt.generate import Step, plan
 from gpt.sampling import SamplingOptions
+from gpt.serving.cluster import ClusterRow
 from gpt.serving.registry import Registry
 from gpt.serving.scheduler import scheduler_for
 from gpt.tokenizer import Tokenizer
@@ -212,6 +213,13 @@ def local_row(registry: Registry, asked: Wish, on_stage: Stage) -> Iterator[Any]
             raise ValueError(f"{MAX_WAITING} others are waiting to write: try again in a minute.")
         with scheduler.submit(asked.ids, asked.options, asked.tokenizer.end_of_text_id) as row:
             yield row
+
+
+def cluster_row(cluster: Any, asked: Wish) -> AbstractContextManager[ClusterRow]:
+    """A row of a replica, of which `cluster` is the handle."""
+    key = (asked.source, asked.device, asked.precision)
+    stop_id = asked.tokenizer.end_of_text_id
+    return contextlib.nullcontext(ClusterRow(cluster, key, asked.ids, asked.options, stop_id))
 
 
 def update_seconds(writing: int) -> float:

@@ -18,7 +18,7 @@ from gpt.serving.registry import Registry
 from gpt.ui.generation.borrowed_gpu import borrowed_row, steps_on_gpu
 from gpt.ui.generation.endpoint import endpoint
 from gpt.ui.generation.layout import Layout
-from gpt.ui.generation.run import Stage, Wish, Writing, local_row, untrained, wish
+from gpt.ui.generation.run import Stage, Wish, Writing, cluster_row, local_row, untrained, wish
 from gpt.ui.generation.settings import (
     AUTO,
     DEFAULTS,
@@ -57,8 +57,11 @@ class Claim:
 class Runs:
     """The runs that go on, of all visitors, by the session that asked for them."""
 
-    def __init__(self, registry: Registry, on_gpu: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self, registry: Registry, on_gpu: Callable[[Any], Any] | None, cluster: Any = None
+    ) -> None:
         self.registry = registry
+        self._cluster = cluster
         self._on_gpu = on_gpu and on_gpu(steps_on_gpu)
         self._writing: set[Writing] = set()
         self._of: dict[str, list[Writing]] = defaultdict(list)
@@ -89,6 +92,8 @@ class Runs:
             run.stop()
 
     def _begin(self, asked: Wish, on_stage: Stage) -> AbstractContextManager[Any]:
+        if self._cluster is not None:
+            return cluster_row(self._cluster, asked)
         if self._on_gpu and asked.device == "cuda":
             return borrowed_row(self._on_gpu, asked, on_stage)
         return local_row(self.registry, asked, on_stage)
@@ -136,11 +141,16 @@ def build(
     default_source: str = "storyteller",
     default_device: str = "cpu",
     on_gpu: Callable[[Any], Any] | None = None,
+    cluster: Any = None,
 ) -> GenerationTab:
-    """Lay out the tab and wire its events; `on_gpu`, if any, decorates what borrows a GPU."""
+    """Lay out the tab and wire its events.
+
+    `on_gpu`, if any, decorates what borrows a GPU; `cluster` is the handle of the replicas that
+    write instead of this process (`gpt.serving.cluster.connect`).
+    """
     tokenizer_of(default_source)  # read now, not by the first visitor
     layout = Layout(registry, default_source, default_device)
-    runs = Runs(registry, on_gpu)
+    runs = Runs(registry, on_gpu, cluster)
     loaded = gr.State(default_source)  # the last model that wrote something
     # The scheduler has the waiting line, which knows everyone's place: gradio needs none.
     writing = {"concurrency_id": "writing", "concurrency_limit": None}

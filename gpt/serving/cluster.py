@@ -1,0 +1,133 @@
+"""The page's side of the replicas: a run on a cluster, and where the cluster is.
+
+A run goes to a replica that holds its model, and its steps come back in a stream. If the replica
+dies, another one starts the run again from the prompt: the same chunks, decode steps and seed
+give the same tokens, of which the visitor has the first already. Reading prompt and tokens at
+once would be faster but gives other last digits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from gpt.generate import Step
+from gpt.sampling import SamplingOptions
+from gpt.serving.replicas import APP, Key, start_ray
+
+PATIENCE_SECONDS = 30.0  # without any message, until a run gives up
+RETRY_SECONDS = 0.5
+_GONE = "the cluster does not answer: try again in a minute."
+
+
+class ClusterRow:
+    """The steps of one run on a cluster, as the scheduler's Run; read within one event loop."""
+
+    def __init__(
+        self,
+        handle: Any,
+        key: Key,
+        ids: Sequence[int],
+        options: SamplingOptions,
+        stop_id: int | None = None,
+    ) -> None:
+        """`handle` is from `connect`. `options` have a seed."""
+        self.place = 0
+        self.started: float | None = None  # by time.perf_counter(), without waiting and loading
+        self._request = (key, ids, options, stop_id)
+        self._handle = handle.options(stream=True, multiplexed_model_id="|".join(key))
+        self._arrived: deque[Step] = deque()
+        self._known: list[int] = []  # tokens of all steps that ever arrived
+        self._reader: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        self._heard = 0.0  # when the last message came
+
+    async def ready(self, timeout_seconds: float | None = None) -> bool:
+        """True once there is a step, the end or an error; False if the time is over before."""
+        if self._reader is None:
+            self._reader = asyncio.ensure_future(self._read())
+            self._reader.add_done_callback(lambda _: self._news.set())
+        if not self._arrived and not self._reader.done():
+            self._news.clear()
+            with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), timeout_seconds)
+        return bool(self._arrived) or self._reader.done()
+
+    def take(self) -> list[Step]:
+        """The steps that are there and were not taken yet, without waiting."""
+        return [self._arrived.popleft() for _ in range(len(self._arrived))]
+
+    def __aiter__(self) -> ClusterRow:
+        return self
+
+    async def __anext__(self) -> Step:
+        await self.ready()
+        if self._arrived:
+            return self._arrived.popleft()
+        if not self._reader.cancelled():
+            self._reader.result()  # raises what ended it
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        """Cancels the request: the replica's row is free before its next step."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def _read(self) -> None:
+        """Reads to the end of the run, at one replica after the other if they die."""
+        from ray.exceptions import RayActorError, RayError
+        from ray.serve.exceptions import BackPressureError
+
+        self.started = self._heard = time.perf_counter()
+        while True:
+            try:
+                return await self._read_at_one_replica()
+            except RayActorError as lost:
+                if time.perf_counter() - self._heard > PATIENCE_SECONDS:
+                    raise ValueError(_GONE) from lost
+            except (TimeoutError, asyncio.TimeoutError, BackPressureError) as silent:
+                raise ValueError(_GONE) from silent
+            except RayError as error:
+                if isinstance(error, ValueError):  # the replica's own, which quotes its traceback
+                    raise ValueError(str(error.cause)) from error
+                raise
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _read_at_one_replica(self) -> None:
+        response = self._handle.write.remote(*self._request, tuple(self._known))
+        try:
+            while True:
+                message = await asyncio.wait_for(anext(response, None), PATIENCE_SECONDS)
+                if message is None:
+                    return
+                self._heard = time.perf_counter()
+                self.place, steps = message
+                if not self._known and not steps:
+                    self.started = self._heard
+                if steps:
+                    self._known += [step.token_id for step in steps]
+                    self._arrived += steps
+                    self._news.set()
+        finally:
+            response.cancel()
+
+
+def connect(address: str) -> Any:
+    """A handle of the deployment on the cluster at `address`, "auto" for this machine's.
+
+    Raises ValueError if there is no such cluster, or nothing of ours on it.
+    """
+    # By default Ray ends this process a minute after the cluster's first machine has gone.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "1000000000")
+    serve = start_ray(address)
+    try:
+        return serve.get_app_handle(APP)
+    except Exception as error:
+        raise ValueError(
+            f"the cluster at {address} has no replicas: python -m gpt serve --address {address}"
+        ) from error

@@ -1,0 +1,174 @@
+"""Registry and scheduler on several machines: replicas on Ray Serve, one of which writes a run.
+
+The page stays one process; its side is `gpt.serving.cluster`. Ray is optional,
+`pip install "ray[serve]"`: only the functions that need it import it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+from gpt.checkpoints.precision_record import default_precision
+from gpt.checkpoints.sources import config_of, path_of
+from gpt.generate import Step
+from gpt.sampling import SamplingOptions
+from gpt.serving import all_cores
+from gpt.serving.registry import Registry
+from gpt.serving.scheduler import MAX_ROWS, scheduler_for
+
+APP = "gpt"
+MAX_QUEUED = 200  # runs of one page that wait until a replica has a free row
+SEND_SECONDS = 0.05  # between two messages of a run
+BEAT_SECONDS = 1.0  # between two empty messages of a run that waits
+_ANNOUNCED = 64  # names of models a replica; its registry bounds the models themselves
+_TARGET_RUNS = 16  # autoscaling: runs a replica at which another one is wanted
+
+Key = tuple[str, str, str]  # source, device, precision
+Message = tuple[int, list[Step]]  # the place in the replica's line, 0 once it runs; new steps
+
+
+class Replica:
+    """One registry and its schedulers, in a process of its own."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def reconfigure(self, models: Sequence[str]) -> None:
+        """Loads `models`; Serve calls it before the first request."""
+        for source in models:
+            key = (source, "cpu", default_precision(source, "cpu"))
+            with contextlib.ExitStack() as stack:
+                await asyncio.to_thread(stack.enter_context, self._registry.borrow(*key))
+            await self.announce("|".join(key))
+
+    async def announce(self, name: str) -> str:
+        """Tells the routers that this replica holds a model, once `_deployment` has wrapped it."""
+        return name
+
+    async def write(
+        self,
+        key: Key,
+        ids: Sequence[int],
+        options: SamplingOptions,
+        stop_id: int | None,
+        known: Sequence[int] = (),
+    ) -> AsyncIterator[Message]:
+        """The steps that continue `ids`, without the first ones, whose tokens are `known`.
+
+        Raises ValueError as `Registry.borrow` and `Scheduler.submit` do, and if this machine
+        writes other tokens than `known`.
+        """
+        with contextlib.ExitStack() as stack:
+            borrowed = self._registry.borrow(*key)
+            job = asyncio.ensure_future(asyncio.to_thread(stack.enter_context, borrowed))
+            try:
+                while not (await asyncio.wait({job}, timeout=BEAT_SECONDS))[0]:
+                    yield 0, []
+            finally:
+                await asyncio.wait({job})  # what it borrows is given back
+            await self.announce("|".join(key))
+            run = stack.enter_context(scheduler_for(job.result()).submit(ids, options, stop_id))
+            made = 0
+            while True:
+                if not await run.ready(BEAT_SECONDS):
+                    yield run.place, []
+                    continue
+                if (step := await anext(run, None)) is None:
+                    return
+                steps = [step, *run.take()]
+                again = known[made : made + len(steps)]
+                made += len(steps)
+                if [step.token_id for step in steps[: len(again)]] != list(again):
+                    raise ValueError(
+                        "the machine that wrote this is gone, and the others compute other "
+                        "tokens: run it once more."
+                    )
+                yield 0, steps[len(again) :]
+                await asyncio.sleep(SEND_SECONDS)
+
+
+@contextlib.contextmanager
+def served(
+    models: Sequence[str], least: int, most: int, address: str | None = None, cores: int = 0
+) -> Iterator[str]:
+    """Replicas, `least` to `most`, that hold `models`, until the block ends; gives the address.
+
+    Without an address, in a cluster of this machine alone, which ends with the block. A
+    replica takes as many runs at once as a scheduler has rows. `cores` are those of a replica;
+    0: what its machine has, divided among the replicas that fit there. With `least` < `most`
+    Serve starts another replica when more than 16 runs a replica go on for 10 s, and stops one
+    that was idle for 10 minutes. Raises ValueError if it cannot be done.
+    """
+    for source in models:
+        config_of(source)
+    serve = start_ray(address)
+    import ray
+
+    on_nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    cores = cores or max(1, min(on_nodes) // -(-most // len(on_nodes)))
+    if (room := sum(on_node // cores for on_node in on_nodes)) < least:  # Serve would wait
+        raise ValueError(f"there is room for {room} replicas of {cores} cores: use fewer.")
+    try:
+        serve.start(proxy_location="Disabled")
+        serve.run(_deployment(models, least, most, cores), name=APP, route_prefix=None)
+    except Exception as error:
+        raise ValueError(f"the replicas did not start: {error}") from error
+    try:
+        yield ray.get_runtime_context().gcs_address
+    finally:
+        serve.delete(APP)
+        ray.shutdown()
+
+
+def _deployment(models: Sequence[str], least: int, most: int, cores: int) -> Any:
+    from ray import serve
+
+    class Announcing(Replica):
+        def __init__(self) -> None:
+            os.environ["CPU_CORES"] = str(cores)
+            all_cores.start()
+            super().__init__(Registry(paths=[name for name in models if path_of(name).exists()]))
+
+        announce = serve.multiplexed(max_num_models_per_replica=_ANNOUNCED)(Replica.announce)
+
+    scaling = {
+        "min_replicas": least,
+        "max_replicas": most,
+        "target_ongoing_requests": _TARGET_RUNS,
+        "upscale_delay_s": 10,
+        "downscale_delay_s": 600,
+    }
+    deployment = serve.deployment(Announcing).options(
+        name="scheduler",
+        max_ongoing_requests=MAX_ROWS,
+        max_queued_requests=MAX_QUEUED,
+        user_config=list(models),
+        ray_actor_options={"num_cpus": cores},
+        **({"autoscaling_config": scaling} if least < most else {"num_replicas": most}),
+    )
+    return deployment.bind()
+
+
+def start_ray(address: str | None) -> ModuleType:
+    """Ray Serve, once this process belongs to the cluster; a new one without an address."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        from ray import serve
+    except ImportError as error:
+        raise ValueError('replicas need Ray: pip install "ray[serve]"') from error
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        settings |= {"include_dashboard": False, "object_store_memory": 80 * 2**20}
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address or "local", **settings)
+        except Exception as error:
+            failed = f"there is no Ray cluster at {address}" if address else "Ray does not start"
+            raise ValueError(f"{failed} ({type(error).__name__}).") from error
+    return serve
