@@ -216,8 +216,11 @@ def _best(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 def _kept(
     logits: torch.Tensor, largest: np.ndarray, options: Sequence[SamplingOptions]
 ) -> list[_Kept]:
-    """What may be drawn from each row of `logits` (rows, vocab); all of a greedy row."""
-    whole = [i for i, wanted in enumerate(options) if wanted.keeps_all]
+    """What may be drawn from each row of `logits` (rows, vocab); all of a greedy row.
+
+    No filter sees a damaged row, from which nothing is drawn.
+    """
+    whole = [i for i, o in enumerate(options) if o.keeps_all or not math.isfinite(largest[i])]
     found = dict(zip(whole, _keep_all(logits, largest, options, whole), strict=True))
     return [
         found[i] if i in found else _filtered(row, largest[i], options[i])

@@ -152,8 +152,17 @@ def test_weights_come_back_under_the_names_they_had(precision):
 
 
 def test_int8_weights_cannot_be_turned_back():
-    with pytest.raises(ValueError, match="int8 weights cannot be written"):
+    with pytest.raises(ValueError, match="int8 weights cannot be turned back"):
         list(named_weights(FastModel(tiny_model(), "int8")))
+
+
+def test_a_packed_model_is_packed_again_or_refused_in_one_line():
+    """It was a KeyError of int8, and layers without values of float16."""
+    model = FastModel(tiny_model(), "float16")
+    ids = torch.tensor([IDS])
+    assert torch.equal(FastModel(model, "float16")(ids), model(ids))
+    with pytest.raises(ValueError, match="int8 weights"):
+        FastModel(FastModel(tiny_model(), "int8"), "float32")
 
 
 def test_unknown_precisions_are_refused_with_those_that_exist():

@@ -285,6 +285,24 @@ def test_stop_while_a_model_loads_is_at_once_and_gives_the_model_back(registry):
     until(lambda: slow.given_back == 1)
 
 
+def test_who_leaves_at_the_first_update_gives_the_model_back(registry):
+    """The load went on, and the model stayed borrowed, as long as anybody held the run."""
+    slow = SlowRegistry(registry.models)
+    asked = wish(slow, "Hello", OPTIONS, "storyteller")
+    left = []
+
+    async def leave():
+        run = Writing(asked, partial(local_row, slow))
+        left.append(run)
+        async with aclosing(run.updates(set())) as updates:
+            await anext(updates)
+
+    run_async(leave())
+    slow.loaded.set()
+    until(lambda: slow.given_back == slow.borrowed)
+    assert left[0]._left
+
+
 def until(met, seconds=30):
     deadline = time.monotonic() + seconds
     while not met():

@@ -236,6 +236,19 @@ def test_one_row_of_damaged_logits_gets_its_error_alone():
     assert third.token_id == int(logits[2].argmax())
 
 
+@pytest.mark.parametrize("damage", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("damaged", [slice(None), slice(None, None, 2)], ids=["all", "half"])
+def test_damaged_logits_meet_no_filter(damaged, damage):
+    """With top-k and top-p on, a row of NaN was an IndexError: it ended every visitor's run."""
+    logits = rows(2, 600)
+    logits[0, damaged] = damage
+    options = SamplingOptions(top_k=3, top_p=0.5, min_p=0.1)
+    first, second = choose(logits, [options] * 2, [0.5] * 2, [5] * 2)
+    finite = math.isfinite(logits[0].max())
+    assert isinstance(first, ValueError) != finite
+    assert second == choose(logits[1:], [options], [0.5], [5])[0]
+
+
 @pytest.mark.parametrize("spread", [0.0, 0.3, 40.0], ids=["all equal", "many equal", "few equal"])
 @pytest.mark.parametrize("n", [1, 300, 50_257])
 def test_the_best_ids_are_those_that_a_stable_sort_finds(n, spread):

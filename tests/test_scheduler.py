@@ -182,6 +182,37 @@ def test_a_run_that_nobody_holds_frees_its_row(by_hand):
     assert scheduler.turn() is False
 
 
+def test_a_run_that_is_dropped_while_it_waits_leaves_the_line_at_once(by_hand):
+    """What woke it held it: its place in the line, and the model, stayed until its first step."""
+
+    async def look_and_leave():
+        run = scheduler.submit([1, 2], GREEDY)
+        assert not await run.ready(0.001)
+
+    scheduler = Scheduler(tiny_model(), max_rows=1)
+    first = scheduler.submit([1, 2], GREEDY)
+    scheduler.turn()
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(look_and_leave())
+        assert (scheduler.running, scheduler.waiting) == (1, 0)
+    finally:
+        gc.enable()
+    assert not first.over
+
+
+def test_nothing_comes_after_a_run_was_closed(by_hand):
+    """A step that was computed meanwhile still came."""
+    scheduler = Scheduler(tiny_model())
+    run = scheduler.submit([1, 2], GREEDY)
+    step = alone(scheduler.model, [1, 2], GREEDY)[0]
+    run.close()
+    run._visit.put(step)
+    assert run.take() == []
+    assert list(run) == []
+
+
 def test_who_does_not_fit_the_memory_waits_and_who_fits_nowhere_runs_alone(by_hand):
     per_position = 2 * TINY.n_layers * TINY.emb_dim * 4
     scheduler = Scheduler(tiny_model(), cache_bytes=20 * per_position)
@@ -222,6 +253,20 @@ def test_a_bug_of_the_model_reaches_the_one_who_reads(by_hand, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         next(bad)
     assert len(good.take()) == 8
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_bug_of_the_choice_ends_the_rows_of_one_model_and_not_the_thread(by_hand, turns):
+    """An exception between logits and tokens ended every run of every model."""
+    scheduler = Scheduler(tiny_model())
+    run = scheduler.submit([1, 2], GREEDY)
+    for _ in range(turns):
+        scheduler.turn()
+    run._visit.n_candidates = "ten"
+    finish(scheduler)
+    assert len(run.take()) == turns
+    with pytest.raises((TypeError, RuntimeError)):
+        next(run)
 
 
 def test_an_impossible_prompt_is_refused_at_the_call():
@@ -332,21 +377,24 @@ def test_a_forked_process_starts_afresh():
         sys.path.insert(0, "tests")
         from tiny_models import tiny_model
         from gpt import SamplingOptions
+        from gpt.engine import FastModel, decode_step
         from gpt.serving import scheduler as module
 
         def texts():
             options = SamplingOptions(max_new_tokens=5, seed=0)
             return len(list(module.scheduler_for(model).submit([1], options)))
 
-        model = tiny_model()
+        model = FastModel(tiny_model(), "int8")
         held = module.scheduler_for(model).submit([1], SamplingOptions(10**6, seed=0))
         next(held)
         module._lock.acquire()  # at the worst of moments
+        decode_step._compiling.acquire()
         child = os.fork()
         if child == 0:
             print(texts(), flush=True)
             os._exit(0)
         module._lock.release()
+        decode_step._compiling.release()
         os.waitpid(child, 0)
         print(texts())
     """

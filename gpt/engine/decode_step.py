@@ -6,6 +6,7 @@ they take a third of its time and hold the interpreter's lock; TorchScript runs 
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from typing import Any
@@ -190,3 +191,13 @@ def buffers_of(cache: KVCache) -> list[torch.Tensor | None]:
 def _alike(layer: nn.Module) -> nn.Module:
     """`layer` so that each row gets the bits that it gets alone."""
     return layer if getattr(layer, "same_bits_in_company", False) else RowByRow(layer)
+
+
+def _new_lock() -> None:
+    """A forked process does not wait for a thread that only its parent has."""
+    global _compiling
+    _compiling = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)

@@ -43,13 +43,13 @@ class FastModel(GPTModel):
     On the CPU the linear layers and the token embedding are stored in that precision, and all else
     is float32: norms, positions, the residual stream, the KV cache. On other devices everything is
     of that type. `model` is left as it is. Only float32 can be trained.
-    Raises ValueError if the precision is unknown, or unknown on that device.
+    Raises ValueError if the precision is unknown, or unknown on that device, or `model` is int8.
     """
 
     def __init__(
         self, model: GPTModel, precision: str = "int8", device: torch.device | str = "cpu"
     ) -> None:
-        self._take(model.cfg, dict(model.named_parameters()), precision, device, None)
+        self._take(model.cfg, dict(named_weights(model)), precision, device, None)
         self.train(model.training)
 
     @classmethod
@@ -263,6 +263,6 @@ def named_weights(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:
     Raises ValueError if they are int8, which cannot be turned back.
     """
     if any(isinstance(module, (Int8Linear, PackedInt8Linear)) for module in model.modules()):
-        raise ValueError("int8 weights cannot be written: use float32, float16 or bfloat16.")
+        raise ValueError("int8 weights cannot be turned back: use float32, float16 or bfloat16.")
     for name, _ in model_without_values(model.cfg).named_parameters():
         yield name, attrgetter(name)(model)

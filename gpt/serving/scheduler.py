@@ -67,7 +67,7 @@ class _Visit(Row):
             self.steps.append(step)
         if self.stop is not None or self.error is not None:
             self.over, self.cache = True, None
-        wake, self.wake = self.wake, None
+        wake = self.wake  # only the visitor's side sets it: no wake-up is lost
         if wake is not None:
             wake()
 
@@ -82,7 +82,7 @@ class Run:
     def take(self) -> list[Step]:
         """The steps that are there and were not taken yet, without waiting."""
         steps = self._visit.steps
-        return [steps.popleft() for _ in range(len(steps))]
+        return [] if self._visit.closed else [steps.popleft() for _ in range(len(steps))]
 
     @property
     def place(self) -> int:
@@ -121,6 +121,7 @@ class Run:
             self._visit.wake = event.set
             if not self._is_ready():  # asked after `wake` is set: no step is missed
                 event.wait()
+            self._visit.wake = None
         if isinstance(step, Step):
             return step
         raise StopIteration
@@ -137,22 +138,25 @@ class Run:
 
     async def ready(self, timeout_seconds: float | None = None) -> bool:
         """True once there is a step, the end or an error; False if the time is over before."""
-        loop = asyncio.get_running_loop()
+        loop, visit = asyncio.get_running_loop(), self._visit
         event = asyncio.Event()
 
-        def wake() -> None:
+        def wake() -> None:  # does not hold the run: a dropped one is closed at once
             try:
                 loop.call_soon_threadsafe(event.set)
             except RuntimeError:  # that loop has ended, and the visitor with it
-                self._visit.closed = True
+                visit.closed = True
 
-        self._visit.wake = wake
-        if not self._is_ready():
-            try:
+        visit.wake = wake
+        try:
+            if not self._is_ready():
                 await asyncio.wait_for(event.wait(), timeout_seconds)
-            except (TimeoutError, asyncio.TimeoutError):
-                return self._is_ready()
-        return True
+        except (TimeoutError, asyncio.TimeoutError):
+            pass
+        finally:
+            if visit.wake is wake:
+                visit.wake = None
+        return self._is_ready()
 
     def _is_ready(self) -> bool:
         return self.over or bool(self._visit.steps)
@@ -160,7 +164,7 @@ class Run:
     def _next(self) -> Step | bool | None:
         """The next step; None if it must be waited for, False after the last one."""
         over = self.over  # asked first: the last step is appended before it is set
-        if self._visit.steps:
+        if self._visit.steps and not self._visit.closed:
             return self._visit.steps.popleft()
         if not over:
             return None
@@ -310,22 +314,19 @@ class Scheduler:
             if visit.cache is None:
                 visit.cache = self.model.new_cache(visit.capacity)
             logits = read(self.model, chunk, visit.cache)
+            if not visit.unread:
+                self._step(logits, [visit])
         except Exception as error:
             visit.put(error)
-            return
-        if not visit.unread:
-            self._step(logits, [visit])
 
     def _write(self, visits: list[_Visit]) -> None:
         try:
-            logits = self._decode(visits)
+            self._step(self._decode(visits), visits)
         except Exception as error:
             for visit in visits:
                 failure = RuntimeError("a decode step failed")
                 failure.__cause__ = error
                 visit.put(failure)
-            return
-        self._step(logits, visits)
 
     @torch.inference_mode()
     def _decode(self, visits: list[_Visit]) -> torch.Tensor:

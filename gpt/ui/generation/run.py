@@ -132,8 +132,8 @@ class Writing:
         event = contextvars.copy_context()  # who borrows a GPU is asked of it
         job: Future[Any] = _LOADERS.submit(event.run, self._context.__enter__)
         job.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._wake))
-        yield
         try:
+            yield
             while not job.done() and not self.stopped:
                 await self._sleep(LOOK_SECONDS)
                 yield
