@@ -16,6 +16,7 @@ from gpt.engine.layers import (
     PartsLinear,
     activation_levels,
     float16_is_packed,
+    half_linear,
     quantize,
 )
 
@@ -134,3 +135,12 @@ def test_the_largest_sums_are_exact_to_a_unit():
     rows = (signs * 127).to(torch.int8)
     layer = PackedInt8Linear(rows, torch.ones(6, 1), None, activation_levels())
     assert (layer(signs).double() - signs.double() @ rows.double().t()).abs().max() < 1
+
+
+@pytest.mark.parametrize("value", [1e6, float("nan")])
+def test_a_weight_that_float16_cannot_hold_is_not_hidden(value):
+    """fbgemm packs NaN and 1e6 as 65,504: a damaged model wrote on as if nothing was."""
+    weight = torch.ones(8, 24)
+    weight[2, 3] = value
+    y = half_linear(weight, None, torch.float16)(torch.ones(1, 24))
+    assert y.isfinite().tolist() == [[i != 2 for i in range(8)]]

@@ -269,6 +269,25 @@ def test_a_bug_of_the_choice_ends_the_rows_of_one_model_and_not_the_thread(by_ha
         next(run)
 
 
+def test_the_next_visitor_is_served_if_no_thread_could_begin(monkeypatch):
+    """The scheduler believed that it had turns: everybody after that one waited for ever."""
+    taken = []
+
+    def begin(taker):
+        if not taken:
+            taken.append(taker)
+            raise RuntimeError("can't start new thread")
+        taken.append(taker)
+
+    monkeypatch.setattr(module, "take_turns", begin)
+    scheduler = Scheduler(tiny_model())
+    with pytest.raises(RuntimeError, match="new thread"):
+        scheduler.submit([1, 2], GREEDY)
+    assert scheduler.waiting == 0
+    scheduler.submit([1, 2], GREEDY)
+    assert len(taken) == 2
+
+
 def test_an_impossible_prompt_is_refused_at_the_call():
     with pytest.raises(ValueError, match="outside the vocabulary"):
         Scheduler(tiny_model()).submit([97], GREEDY)

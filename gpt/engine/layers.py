@@ -3,7 +3,7 @@
 Every one has `.weight` and `.bias` in the shapes of the layer that it stands for. A packed weight
 is dequantised when it is asked for, and is neither a parameter nor in a state_dict.
 
-`same_bits_in_company` says that a row of x gets the same bits alone and among other rows.
+Where `same_bits_in_company` is True, a row of x gets the same bits alone and among other rows.
 """
 
 from __future__ import annotations
@@ -31,20 +31,19 @@ _NO_STATE = (
 class Quantised(nn.Module):
     """A layer that makes `.weight` from what it stores when somebody asks for it.
 
-    By __getattr__, since TorchScript reads every property of what it compiles.
+    By default int8 `rows` with a `scale` each. By __getattr__, since TorchScript reads every
+    property of what it compiles.
     """
 
     def __getattr__(self, name: str) -> Any:
         return self.dequantised() if name == "weight" else super().__getattr__(name)
 
     def dequantised(self) -> torch.Tensor:
-        raise NotImplementedError
+        return self.rows * self.scale
 
 
 class Packed(Quantised):
     """A layer with a packed weight: a state_dict would leave the weight out, so it has none."""
-
-    same_bits_in_company = False
 
     def _save_to_state_dict(self, *_: Any) -> None:
         raise ValueError(_NO_STATE)
@@ -56,8 +55,6 @@ class PartsLinear(nn.Linear):
     MKL shares one product of a few rows badly among cores and several products well. The weight
     (out, in) lies in memory as (in, out).
     """
-
-    same_bits_in_company = False
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         nn.Module.__init__(self)
@@ -79,8 +76,6 @@ class PartsLinear(nn.Linear):
 
 class HalfLinear(nn.Module):
     """x W^T + bias with x and W rounded to float16 or bfloat16."""
-
-    same_bits_in_company = False
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
@@ -160,9 +155,6 @@ class Int8Linear(Quantised):
         y = y if self.bias is None else y.add_(self.bias)
         return y.unflatten(0, x.shape[:-1])
 
-    def dequantised(self) -> torch.Tensor:
-        return self.rows * self.scale
-
 
 class HalfEmbedding(nn.Module):
     """Rows of a float16 or bfloat16 table, as float32."""
@@ -185,9 +177,6 @@ class Int8Embedding(Quantised):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return F.embedding(ids, self.rows) * F.embedding(ids, self.scale)
 
-    def dequantised(self) -> torch.Tensor:
-        return self.rows * self.scale
-
 
 def int8_linear(
     rows: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
@@ -202,7 +191,9 @@ def int8_linear(
 def half_linear(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> nn.Module:
     """The float16 or bfloat16 layer of this processor."""
     if dtype == torch.float16 and float16_is_packed():
-        return PackedHalfLinear(weight, bias)
+        low, high = weight.aminmax()
+        if torch.finfo(dtype).min <= low and high <= torch.finfo(dtype).max:  # not NaN either
+            return PackedHalfLinear(weight, bias)  # which would clip them
     return HalfLinear(weight, bias, dtype)
 
 

@@ -239,10 +239,10 @@ class Scheduler:
         visit = _Visit(self.model, ids, options, stop_id, n_candidates)
         visit.n_bytes = self._bytes_of(visit.capacity)
         with self._lock:
+            if not self._takes_turns:
+                take_turns(self)  # which may raise: no thread can begin
+            self._takes_turns = True
             self._waiting.append(visit)
-            begin, self._takes_turns = not self._takes_turns, True
-        if begin:
-            take_turns(self)
         return Run(visit, self)
 
     @property
