@@ -3,6 +3,7 @@
 import copy
 import gc
 import random
+import threading
 import weakref
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from tiny_models import IDS, TINY, tiny_model
 from torch import nn
 
 from gpt import GPTConfig, SamplingOptions
-from gpt.engine import PRECISIONS, FastModel
+from gpt.engine import PRECISIONS, FastModel, decode_step
 from gpt.engine.decode_step import gelu_by_rows
 from gpt.generate import generate
 
@@ -187,6 +188,17 @@ def test_a_copy_of_a_model_decodes_with_weights_of_its_own():
         other.out_head.weight.neg_()
     assert ids_of(other) != expected
     assert ids_of(model) == expected
+
+
+def test_a_model_that_is_compiled_waits_for_no_other_that_compiles():
+    """While somebody's model loaded, everybody's next row waited for a second of compiling."""
+    model = FastModel(tiny_model(), "int8")
+    model.new_cache(2)
+    beginning = threading.Thread(target=model.new_cache, args=(2,), daemon=True)
+    with decode_step._compiling:
+        beginning.start()
+        beginning.join(10)
+        assert not beginning.is_alive()
 
 
 def test_a_step_that_torch_cannot_compile_is_taken_in_python(monkeypatch):

@@ -6,6 +6,7 @@ they take a third of its time and hold the interpreter's lock; TorchScript runs 
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import warnings
@@ -124,7 +125,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self.step: nn.Module | None = None
-        self._parts: list[Any] | None = None
+        self._parts: list[Any] = []
 
     def __reduce__(self) -> tuple[type[Decoder], tuple[()]]:
         return Decoder, ()  # a copy of the model has other weights
@@ -132,16 +133,17 @@ class Decoder:
     def follow(self, model: GPTModel) -> None:
         """Makes `step` anew if modules or parameters of `model` are others than before."""
         parts = [*model.modules(), *model.parameters()][1:]
-        with _compiling:
-            if _hooks(model):
-                self.step = self._parts = None
-            elif self._parts is None or not _same(parts, self._parts):
-                self.step = _compiled(model) if _serves(model) else None
-                self._parts = parts
+        if _hooks(model):
+            self.step, self._parts = None, []
+        elif not self._is_of(parts):  # asked without the lock: a turn waits for no compilation
+            with _compiling:
+                if not self._is_of(parts):
+                    self.step = _compiled(model) if _serves(model) else None
+                    self._parts = parts
 
-
-def _same(one: list[Any], other: list[Any]) -> bool:
-    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+    def _is_of(self, parts: list[Any]) -> bool:
+        made_of = self._parts
+        return len(parts) == len(made_of) and all(map(operator.is_, parts, made_of))
 
 
 def _hooks(model: nn.Module) -> bool:
