@@ -178,6 +178,7 @@ def test_the_keyboard_alone_runs_stops_and_reads_the_chips(slow_page):
 
 def test_a_chip_keeps_the_focus_while_the_text_streams(slow_page):
     start_a_long_run(slow_page)
+    expect(chips(slow_page).nth(1)).to_be_visible(timeout=60_000)  # one to move to
     chips(slow_page).first.focus()
     slow_page.keyboard.press("ArrowRight")
     before = chips(slow_page).count()
