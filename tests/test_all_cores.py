@@ -29,7 +29,8 @@ def in_a_process(code):
     return done.stdout.split()
 
 
-def test_until_it_is_started_the_caller_computes():
+def test_until_it_is_started_the_caller_computes(monkeypatch, thread):
+    monkeypatch.setattr(all_cores, "_thread", thread)  # others may have started the module's
     assert on_all_cores(threading.get_ident) == threading.get_ident()
     assert list(each_on_all_cores(iter([1, 2, 3]))) == [1, 2, 3]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,6 +14,7 @@ import gradio as gr
 import pytest
 import torch
 from gradio_client import Client
+from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 import gpt.ui.generation.tab as tab
@@ -60,12 +59,6 @@ def alone(registry, tokenizer, prompt="Hello", options=OPTIONS, source="storytel
     for number, step in enumerate(steps):
         written.add(0.01 * (number + 1), step)
     return written
-
-
-def run_async(coroutine):
-    """Its result, from a loop of a thread: Playwright's own loop may run in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
 
 
 async def everything(updates):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import ModuleType
 
 import pytest
+from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 import app
@@ -52,6 +53,8 @@ def ray_of_the_test(monkeypatch):
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(replicas, "SEND_SECONDS", 0)
     monkeypatch.setattr(cluster, "RETRY_SECONDS", 0)
+    # A replica's process gets all cores; the tests' own process stays as it is.
+    monkeypatch.setattr(replicas.all_cores, "start", lambda: None)
 
 
 class Response:
@@ -99,7 +102,7 @@ def read(row):
     async def all_of():
         return [step async for step in row]
 
-    return asyncio.run(all_of())
+    return run_async(all_of())
 
 
 def alone():
@@ -136,7 +139,7 @@ def test_closing_a_run_frees_its_row_at_the_replica():
             await asyncio.sleep(0.01)
         return running, scheduler.running
 
-    assert asyncio.run(write_and_close()) == (1, 0)
+    assert run_async(write_and_close()) == (1, 0)
 
 
 class Mute:
@@ -176,7 +179,7 @@ def test_the_page_shows_the_text_of_a_replica(tokenizer):
 
     options = sampling_options(values)
     steps = generate(registry.models["storyteller"], tokenizer.encode("Hello"), options)
-    assert asyncio.run(last()).steps == list(steps)
+    assert run_async(last()).steps == list(steps)
 
 
 def test_what_waits_is_told_with_its_place(monkeypatch):
@@ -195,7 +198,7 @@ def test_what_waits_is_told_with_its_place(monkeypatch):
                 assert not await row.ready(0.01)
         return [step async for step in row]
 
-    assert asyncio.run(second()) == alone()
+    assert run_async(second()) == alone()
 
 
 @pytest.mark.parametrize("value", ["0", "2-1", "two", "-1", "1-", ""])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from own_loop import run_async
 from tiny_models import TINY, tiny_model
 
 from gpt import GPTConfig, SamplingOptions, count_parameters, generate_text_simple
@@ -195,7 +196,7 @@ def test_a_run_that_is_dropped_while_it_waits_leaves_the_line_at_once(by_hand):
     gc.collect()
     gc.disable()
     try:
-        asyncio.run(look_and_leave())
+        run_async(look_and_leave())
         assert (scheduler.running, scheduler.waiting) == (1, 0)
     finally:
         gc.enable()
@@ -351,7 +352,7 @@ def test_threads_and_handlers_of_an_event_loop_are_served_at_once():
     threads = [threading.Thread(target=visitor, args=(i,)) for i in range(16)]
     for thread in threads:
         thread.start()
-    asyncio.run(handlers())
+    run_async(handlers())
     for thread in threads:
         thread.join(60)
     assert [found[i] for i in range(32)] == expected
@@ -369,7 +370,7 @@ def test_nothing_is_ready_while_a_run_waits():
         await second.aclose()
         return [step async for step in second]
 
-    assert asyncio.run(wait()) == []
+    assert run_async(wait()) == []
 
 
 def test_a_thread_that_dies_tells_every_visitor_and_the_next_run_has_another(monkeypatch):
@@ -463,7 +464,7 @@ def test_a_soak_of_visitors_who_come_and_go_leaves_nothing_behind():
         line = list(range(len(requests)))
         await asyncio.gather(*(visitor(line) for _ in range(30)))
 
-    asyncio.run(everybody())
+    run_async(everybody())
     for i, request in enumerate(requests):
         expected = list(generate(model, *request))
         assert ids_of(found[i]) == ids_of(expected[: leaves[i]])

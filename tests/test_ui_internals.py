@@ -13,6 +13,7 @@ import pytest
 import torch
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.tokenizer import Tokenizer
@@ -82,10 +83,10 @@ class Page:
 
     def look(self, prompt=PROMPT, model="words"):
         self.values |= {self.tab.prompt: prompt, self.tab.model: model}
-        asyncio.run(self.event(self.tab.look))
+        run_async(self.event(self.tab.look))
 
     def click(self, position):
-        asyncio.run(self.event(self.tab.move, position=position))
+        run_async(self.event(self.tab.move, position=position))
 
     def act(self, key):
         panel = next(p for p in self.tab.sections.actions if p.spec.key == key)
@@ -94,7 +95,7 @@ class Page:
             for fn in self.tab.demo.fns.values()
             if fn.targets == [(panel.button._id, "click")]
         ]
-        asyncio.run(self.event(act))
+        run_async(self.event(act))
 
 
 # The endpoint
@@ -322,7 +323,7 @@ def test_a_newer_click_ends_what_the_older_one_has_not_shown_yet(tab):
         said += [step async for step in first]
         return said
 
-    assert len(asyncio.run(both())) == 1
+    assert len(run_async(both())) == 1
     assert "At position 3" in page.shown["int-lens"]
 
 
@@ -356,7 +357,7 @@ def test_an_older_answer_does_not_cover_a_newer_one_of_the_same_section(tab, mon
         newer_is_out.set()
         return await older, newer
 
-    older, newer = asyncio.run(both())
+    older, newer = run_async(both())
     assert [step[panel.outputs[0]] for step in newer] == ["newer"]
     assert older == []
 
@@ -376,7 +377,7 @@ def test_presses_while_one_waits_are_read_once(tab, registry, monkeypatch):
         await asyncio.gather(*tasks)
 
     before = registry.borrowed
-    asyncio.run(press_often())
+    run_async(press_often())
     assert registry.borrowed == before + 1
     assert page.desk.visit.ids == tuple(tab.lab.tokenizer.encode("press 14"))
 
@@ -449,6 +450,6 @@ def test_ten_visitors_click_at_once_and_each_is_answered(tab):
             done = await asyncio.gather(*[press(client, s, move, position=0) for s in sessions])
             answers.update(zip(sessions, done, strict=True))
 
-    asyncio.run(everybody())
+    run_async(everybody())
     assert all('"success":true' in answer.replace(" ", "") for answer in answers.values())
     assert not [answer for answer in answers.values() if "visit has ended" in answer]

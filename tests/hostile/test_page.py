@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
 import gradio as gr
 import numpy as np
 import pytest
+from own_loop import run_async
 
 from gpt import SamplingOptions
 from gpt.config import as_config
 from gpt.ui.parts.errors import BUG, one_line_errors
-
-
-def run_async(coroutine):
-    """Its result, from a loop of a thread: Playwright's own loop may run in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
 
 
 def our_zip():

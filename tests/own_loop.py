@@ -1,0 +1,10 @@
+"""Coroutines run by tests: Playwright keeps an event loop running in the tests' own thread."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+
+def run_async(coroutine):
+    """What `coroutine` returns, run by an event loop in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
