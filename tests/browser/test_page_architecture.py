@@ -8,7 +8,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=2)]
 expect.set_options(timeout=15_000)  # two cores, shared with the server under test
 TOTAL, BLOCK = 163_009_536, 7_085_568
 

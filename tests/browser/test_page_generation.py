@@ -11,7 +11,7 @@ from watched import watched_page
 import app
 from gpt.serving.scheduler import scheduler_for
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=2)]
 
 STEP_SECONDS = 0.1
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}

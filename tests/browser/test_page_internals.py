@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=2)]
 PROMPT = "Once upon a time there was a little"
 TOKENS = 8
 SLOW = 60_000  # milliseconds: the first pass loads a model
