@@ -21,7 +21,7 @@ from gpt.ui.generation.settings import (
 )
 from gpt.ui.parts.chips import ROVING_JS
 
-CHIPS_HINT = "Darker: the model was surer. Choose a token to see what else could have come."
+CHIPS_HINT = "Bluer: the model was surer. Choose a token to see what else could have come."
 # Generate and Stop take each other's place: the one that appears takes the focus of the one that
 # goes, else the keyboard would start again at the top of the page.
 FOCUS_JS = """
