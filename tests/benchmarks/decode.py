@@ -79,8 +79,8 @@ def rows_of(model: str) -> list[Row]:
 
 
 def takes_part(engine: str, row: Row) -> bool:
-    if engine == "book":
-        return row.name == "decode 128"
+    if engine in ("book", "before"):
+        return row.name == "decode 128" or (engine == "before" and row.request == "prefill")
     if row.request == "batch":
         return engine != "llama.cpp"  # its Python class reads one sequence at a time
     # The others do not tell the time of the prompt from the time of the tokens.
@@ -90,7 +90,7 @@ def takes_part(engine: str, row: Row) -> bool:
 class Worker:
     """A contender's process: `ask` sends one request and waits for the answer."""
 
-    def __init__(self, engine: str, setting: str, folder: Path) -> None:
+    def __init__(self, engine: str, setting: str, folder: Path, checkout: Path = ROOT) -> None:
         self.engine, self.setting = engine, setting
         self.seconds: dict[str, list[float]] = {}
         environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"}
@@ -99,9 +99,10 @@ class Worker:
                 "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
                 ":glibc.malloc.trim_threshold=268435456"
             )
+        contender = "ours" if engine == "before" else engine
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.contenders", engine, setting, str(folder)],
-            cwd=ROOT,
+            [sys.executable, "-m", "tests.benchmarks.contenders", contender, setting, str(folder)],
+            cwd=checkout,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -165,11 +166,19 @@ def write_files(model: str, folder: Path, contenders: list[tuple[str, str]]) -> 
 
 
 def run(
-    model: str, repeats: int, contenders: list[tuple[str, str]], folder: Path, rows: list[Row]
+    model: str,
+    repeats: int,
+    contenders: list[tuple[str, str]],
+    folder: Path,
+    rows: list[Row],
+    before: Path | None = None,
 ) -> dict[str, Any]:
-    """Every row of one model: a list of seconds for each contender."""
+    """Every row of one model: a list of seconds for each contender, and for the checkout before."""
     write_files(model, folder, contenders)
     workers = [Worker(engine, setting, folder) for engine, setting in contenders]
+    if before:
+        ours = [setting for engine, setting in contenders if engine == "ours"]
+        workers += [Worker("before", setting, folder, before.resolve()) for setting in ours]
     bandwidths = []
     for worker in workers:
         worker.ask("decode", tokens=8, prompt=4)  # warms up
@@ -243,6 +252,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--files", metavar="FOLDER", help="keep the models' files there")
+    parser.add_argument("--before", type=Path, help="another checkout, which takes part as before")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     args = parser.parse_args()
     if args.report:
@@ -254,7 +264,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for model in args.models:
             folder = Path(args.files or temporary) / model
-            data["models"][model] = run(model, args.repeats, contenders, folder, rows_of(model))
+            data["models"][model] = run(
+                model, args.repeats, contenders, folder, rows_of(model), args.before
+            )
     report.DATA.parent.mkdir(parents=True, exist_ok=True)
     report.DATA.write_text(json.dumps(data, indent=1) + "\n")
     print(report.write(data))

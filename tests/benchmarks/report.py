@@ -60,6 +60,7 @@ def write(data: dict[str, Any]) -> str:
     for model, found in data["models"].items():
         result = Result(found)
         lines += ["", model, *_table(result), *_floor(result)]
+        lines += _before(result)
         if model == "gpt2-small-shape":
             lines += _ratios(result)
     text = "\n".join(lines) + "\n"
@@ -104,6 +105,20 @@ def _floor(result: Result) -> list[str]:
         floor, rate = bandwidth / size, result.rate(f"ours {setting}", "decode 128")
         share = "" if rate is None else f", reached {rate / floor:.0%}"
         lines.append(f"  {setting:9}{size / 2**20:>8.1f} MiB{floor:>10.1f} tokens/s{share}")
+    return lines
+
+
+def _before(result: Result) -> list[str]:
+    """Each precision over the same one of the checkout before, where that took part."""
+    lines = []
+    for name in result.contenders:
+        engine, _, setting = name.partition(" ")
+        for row in result.data["tokens"] if engine == "before" else ():
+            rate, before = result.rate(f"ours {setting}", row), result.rate(name, row)
+            if rate and before:
+                lines.append(
+                    f"  {f'{row}: {setting}, over the checkout before':60}{rate / before:>11.2f}"
+                )
     return lines
 
 
