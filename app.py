@@ -31,6 +31,8 @@ except ImportError:
 
 import gradio as gr
 from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import path_of
@@ -54,6 +56,12 @@ ABOUT = (
     "(https://www.manning.com/books/build-a-large-language-model-from-scratch), chapter 4. Every "
     "number on this page is computed by the code in `gpt/`."
 )
+# From the first paint on, since the style sheet comes later: the page's width, and room for a tab,
+# else what stands below would be drawn at the top and then move down.
+HEAD = """<style>
+.gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto !important; }
+.tabs { min-height: 95vh; }
+</style>"""
 STYLE = Path(__file__).parent / "assets" / "style.css"
 # The reader's own fonts: nothing to download, and a familiar page in every script.
 THEME = gr.themes.Default(
@@ -68,6 +76,18 @@ THEME = gr.themes.Default(
     block_info_text_color_dark="*neutral_300",
     button_primary_background_fill="*primary_600",
     button_primary_background_fill_hover="*primary_700",
+)
+# The page's HTML is a tenth in gzip, and so are answers. Answers come as events, which the
+# middleware leaves out unless told; it flushes after each, so that none waits for the next.
+# Scripts and styles are left to gradio's own brotli.
+COMPRESSION = Middleware(
+    GZipMiddleware,
+    minimum_size=1000,
+    compresslevel=6,
+    exclude_content_types=(
+        *(kind for kind in DEFAULT_EXCLUDED_CONTENT_TYPES if kind != "text/event-stream"),
+        *("application/javascript", "text/javascript", "text/css"),
+    ),
 )
 CACHE_SECONDS = (600, 3600)  # how often files for download are looked at, and how old they get
 MAX_VISITORS = 300  # whose settings are remembered, and whose events may run at the same time
@@ -123,6 +143,8 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
     return demo.launch(
         theme=THEME,
         css_paths=[STYLE],
+        head=HEAD,
+        app_kwargs={"middleware": [COMPRESSION]},
         ssr_mode=False,
         show_error=False,
         enable_monitoring=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import importlib.util
 import inspect
 import json
@@ -11,6 +13,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 
 import gradio
@@ -20,6 +23,9 @@ import torch
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.utils import get_upload_folder
 from gradio_client import Client
+from own_loop import run_async
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import StreamingResponse
 from tiny_models import TINY, tiny_model
 
 import app
@@ -91,6 +97,39 @@ def test_direct_calls_that_pass_by_the_queue_are_refused(url):
         urllib.request.urlopen(request)
     assert refused.value.code == 404
     assert "does not accept direct HTTP POST requests" in refused.value.read().decode()
+
+
+def test_the_page_is_sent_compressed(url):
+    """The HTML was 324 kB on the wire, more than a third of the first load."""
+    request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
+    with urllib.request.urlopen(request) as answer:
+        body = answer.read()
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert len(body) < 60_000 < len(gzip.decompress(body))
+
+
+def test_a_compressed_event_reaches_the_reader_before_the_next_is_made():
+    """A compressor that is not flushed holds events back until its buffer is full."""
+    read, reader = asyncio.Event(), zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    async def two_events(scope, receive, send):
+        async def events():
+            yield "data: first" + " " * 2000
+            await asyncio.wait_for(read.wait(), 10)
+            yield "data: second"
+
+        await StreamingResponse(events(), media_type="text/event-stream")(scope, receive, send)
+
+    async def send(message):
+        assert dict(message.get("headers", [])).get(b"content-encoding", b"gzip") == b"gzip"
+        if b"first" in reader.decompress(message.get("body", b"")):
+            read.set()
+
+    compressed = GZipMiddleware(two_events, **app.COMPRESSION.kwargs)
+    scope = {"type": "http", "method": "GET", "headers": [(b"accept-encoding", b"gzip")]}
+    scope |= {"asgi": {"spec_version": "2.4"}}
+    run_async(compressed(scope, asyncio.Event().wait, send))
+    assert reader.eof
 
 
 def test_the_page_is_launched_quiet_and_limited(demo, url):
