@@ -77,12 +77,12 @@ def quality_of(reference: FastModel, other: FastModel, ids: torch.Tensor) -> Qua
         for position in range(len(some[0]) - 1):
             rows = [window for window in some if position + 1 < len(window)]  # the last is short
             tokens = [window[position] for window in rows]
-            wanted, found = (
-                F.log_softmax(model.decode_rows(tokens, own[: len(rows)]), dim=-1)  # (rows, vocab)
+            wanted, found = (  # (rows, vocab), float64
+                F.log_softmax(model.decode_rows(tokens, own[: len(rows)]).double(), dim=-1)
                 for model, own in zip((reference, other), caches, strict=True)
             )
             targets = torch.tensor([window[position + 1] for window in rows])
-            divergence += float((wanted.exp() * (wanted - found)).sum(dtype=torch.float64))
+            divergence += float((wanted.exp() * (wanted - found)).sum())
             agreed += float((wanted.argmax(dim=-1) == found.argmax(dim=-1)).sum())
             loss += float(F.nll_loss(found, targets, reduction="sum"))
     return Quality(max(0.0, divergence / n), agreed / n, loss / n, n)
