@@ -88,6 +88,18 @@ class Page:
     def click(self, position):
         run_async(self.event(self.tab.move, position=position))
 
+    async def changing(self, section, **controls):
+        """The event of a section's controls, which sends the section's own and no other."""
+        panel = next(p for p in self.tab.sections.panels if p.spec.key == section)
+        named = {panel.controls[name]: value for name, value in controls.items()}
+        self.values |= named
+        [show] = [fn.fn for fn in self.tab.demo.fns.values() if fn.fn.__name__ == "show"
+                  and set(fn.inputs) == {self.tab.desk, *panel.controls.values()}]  # fmt: skip
+        await self.event(show)
+
+    def change(self, section, **controls):
+        run_async(self.changing(section, **controls))
+
     def act(self, key):
         panel = next(p for p in self.tab.sections.actions if p.spec.key == key)
         [act] = [
@@ -301,8 +313,7 @@ def test_layers_and_heads_are_those_of_the_model(tab):
     boxes = {box.elem_id: box for box, _ in tab.sections._of_model()}
     layer, head = boxes["int-att-layer"], boxes["int-att-head"]
     page.look(model="deep")
-    page.values[layer], page.values[head] = 2, 1
-    page.click(0)
+    page.change("attention", layer=2, head=1)
     assert "In layer 2, head 1," in page.shown["int-att-words"]
     page.look(model="words")
     assert (page.values[layer], page.values[head]) == (1, 1)
@@ -319,12 +330,55 @@ def test_a_newer_click_ends_what_the_older_one_has_not_shown_yet(tab):
             {tab.desk: page.desk, **page.values}, SimpleNamespace(target=tab.chips, position=1)
         )
         said = [await anext(first)]
-        await page.event(tab.move, position=3)
+        newer = asyncio.ensure_future(page.event(tab.move, position=3))
+        await asyncio.sleep(0)
         said += [step async for step in first]
+        await newer
         return said
 
     assert len(run_async(both())) == 1
     assert "At position 3" in page.shown["int-lens"]
+
+
+def test_a_token_typed_beside_a_click_is_found_whichever_event_comes_first(tab):
+    """The click's event brought the box as it was, empty, and came late: gradio takes a thread
+    for each of its 40 inputs. What was typed was forgotten until the next key."""
+    page = Page(tab, "choice")
+    page.look()
+
+    async def typed_while_the_click_is_on_its_way():
+        click = tab.move(
+            {tab.desk: page.desk, **page.values}, SimpleNamespace(target=tab.chips, position=2)
+        )  # sent, with what the controls are now
+        await page.changing("choice", query="262")  # sent later, and there first
+        return [step async for step in click]
+
+    steps = run_async(typed_while_the_click_is_on_its_way())
+    shown = {component.elem_id: value for step in steps for component, value in step.items()}
+    assert "·the" in shown["int-found"]
+
+
+def test_a_message_that_is_on_its_way_is_not_overtaken_by_a_newer_one(tab):
+    """Gradio prepares messages side by side: a newer short one came before an older long one."""
+    page = Page(tab, "choice")
+    page.look()
+    order = []
+
+    async def both():
+        click = tab.move(
+            {tab.desk: page.desk, **page.values}, SimpleNamespace(target=tab.chips, position=2)
+        )
+        await anext(click)  # on its way until gradio asks for the next
+        typing = asyncio.ensure_future(page.changing("choice", query="262"))
+        typing.add_done_callback(lambda _: order.append("typed"))
+        await asyncio.sleep(0.2)
+        order.append("clicked")
+        async for _ in click:
+            pass
+        await typing
+
+    run_async(both())
+    assert order == ["clicked", "typed"]
 
 
 def test_an_older_answer_does_not_cover_a_newer_one_of_the_same_section(tab, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -125,6 +126,14 @@ class Desk:
     values: Values = field(default_factory=dict)  # of every control, as last heard
     shown: set[str] = field(default_factory=set)  # actions whose result is on the page
     cancelled: set[str] = field(default_factory=set)
+    # Held while a message is on its way: gradio prepares several at once, and a short one would
+    # overtake the long one before it.
+    sending: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def next_turn(self) -> int:
+        """The number of a new turn, which ends the one before."""
+        self.turn += 1
+        return self.turn
 
 
 class Panel:

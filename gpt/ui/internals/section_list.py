@@ -79,9 +79,10 @@ class SectionList:
             steps = panel.fill(self.lab, desk, visit)
             while (desk.turn, desk.fills[key]) == newest:
                 shown = await anyio.to_thread.run_sync(next, steps, None)
-                if shown is None or (desk.turn, desk.fills[key]) != newest:
-                    break
-                yield shown
+                async with desk.sending:
+                    if shown is None or (desk.turn, desk.fills[key]) != newest:
+                        break
+                    yield shown
 
     def former(self, desk: Desk) -> Values:
         """Results of actions say that they are of another visit; they are not computed again."""

@@ -61,13 +61,16 @@ class InternalsTab:
         )
 
     def _wire(self) -> None:
-        """One event for another text, one for another position."""
-        asked = {self.desk, *self.sections.controls}
+        """One event for another text, one for another position.
+
+        A click brings no control along: gradio hands over each input by a thread, so an event with
+        many comes after a later one with few, and would bring what they were before.
+        """
         shown = {self.message, self.chips, self.position} | self.sections.outputs
         gr.on(
             [self.run.click, self.prompt.submit, self.chips.load],
             self.look,
-            asked | {self.prompt, self.model},
+            {self.desk, *self.sections.controls, self.prompt, self.model},
             shown,
             trigger_mode="multiple",
             show_progress_on=self.message,
@@ -76,7 +79,7 @@ class InternalsTab:
         gr.on(
             [self.chips.select, self.position.input],
             self.move,
-            asked | {self.position},
+            {self.desk, self.position},
             shown,
             trigger_mode="multiple",
             show_progress="hidden",
@@ -89,7 +92,10 @@ class InternalsTab:
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (gradio's way to ask for one)
     ) -> AsyncIterator[Values]:
         """The pass over the prompt, then every open section; a mistake leaves nothing stale."""
-        desk, turn = self._heard(values)
+        desk: Desk = values[self.desk]
+        turn = desk.next_turn()
+        # A control that was heard from is as it was heard: this event may have come late.
+        desk.values = {control: values[control] for control in self.sections.controls} | desk.values
         async with self.sections.lane:
             if desk.turn != turn:  # a later press took over while this one waited
                 return
@@ -105,35 +111,33 @@ class InternalsTab:
                 line = say(str(error), "note")
                 yield {self.message: line, self.chips: "", **self.sections.blank()}
                 return
-        if desk.turn != turn:
-            return
-        desk.visit = visit
-        yield {
-            **self._above(visit, -1),
-            **self.sections.former(desk),
-            **self.sections.choices(desk, visit),
-        }
+        async with desk.sending:
+            if desk.turn != turn:
+                return
+            desk.visit = visit
+            yield {
+                **self._above(visit, -1),
+                **self.sections.former(desk),
+                **self.sections.choices(desk, visit),
+            }
         async for shown in self.sections.filled(desk, visit, turn):
             yield shown
 
     async def move(self, values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:  # type: ignore[assignment]
         """Another position of the same pass."""
-        desk, turn = self._heard(values)
+        desk: Desk = values[self.desk]
+        turn = desk.next_turn()
         try:
             desk.visit = visit = self._moved(desk, values, event)
         except ValueError as error:
             yield {self.message: say(str(error), "note")}
             return
-        yield {**self._above(visit, visit.position), **self.sections.former(desk)}
+        async with desk.sending:
+            if desk.turn != turn:
+                return
+            yield {**self._above(visit, visit.position), **self.sections.former(desk)}
         async for shown in self.sections.filled(desk, visit, turn):
             yield shown
-
-    def _heard(self, values: Values) -> tuple[Desk, int]:
-        """The desk, which knows the controls now, and the number of this event's turn."""
-        desk: Desk = values[self.desk]
-        desk.turn += 1
-        desk.values |= {control: values[control] for control in self.sections.controls}
-        return desk, desk.turn
 
     def _above(self, visit: Visit, position: int) -> Values:
         """What stands above the sections."""
