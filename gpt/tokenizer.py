@@ -16,8 +16,8 @@ _MERGES = Path(__file__).resolve().parent.parent / "assets" / "vocab.bpe"
 # The value that tiktoken's openai_public.py states for OpenAI's published vocab.bpe.
 _MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 # How GPT-2 cuts text into words before merging. Source: tiktoken, openai_public.py, r50k_pat_str.
-_WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
-# A run of white space is one word without its last character, if something follows. `_WORDS`
+WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+# A run of white space is one word without its last character, if something follows. `WORDS`
 # finds that by backtracking, which tiktoken's matcher gives up (a Rust panic) near a million.
 _LONG_SPACE = re.compile(
     r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]{100000,}"
@@ -79,10 +79,11 @@ class Tokenizer:
         raw = {token: _bytes_of(token) for token in (*tokens, *self.ids)}
         for token, token_id in self.ids.items():
             self._raw[token_id] = raw[token]
+        self.ranks = {raw[token]: rank for rank, token in enumerate(tokens)}
         self._encoding = tiktoken.Encoding(
             name="gpt2",
-            pat_str=_WORDS,
-            mergeable_ranks={raw[token]: rank for rank, token in enumerate(tokens)},
+            pat_str=WORDS,
+            mergeable_ranks=self.ranks,
             special_tokens={},
         )
 

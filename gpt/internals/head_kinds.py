@@ -1,0 +1,62 @@
+"""What the heads of a model do: four habits, measured on random tokens that come twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from gpt.trace import Trace
+
+if TYPE_CHECKING:
+    from gpt.model import GPTModel
+
+LENGTH = 25  # random tokens; the sequence has twice as many
+# Where a head looks from position i of the second copy, which began `length` positions before.
+KINDS = {
+    "previous token": "from a token to the one just before it",
+    "first token": "from every token to the very first one",
+    "same token": "from a token to where it came before",
+    "induction": "from a token to what followed where it came before",
+}
+
+
+@dataclass(frozen=True)
+class HeadScore:
+    """One head and the share of its attention that follows a habit, 0 to 1."""
+
+    layer: int
+    head: int
+    score: float
+
+
+@torch.no_grad()
+def head_scores(model: GPTModel, length: int = LENGTH, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Mean attention weight by kind, each (layers, heads) from 0 to 1.
+
+    `length` random tokens and the same again: nothing but the repetition can be used. Read from
+    the second copy, at its position i: attention to i - 1, to 0, to i - length (the same token)
+    and to i - length + 1 (what followed it, an induction head's sign).
+    A context shorter than 2 `length` shortens both copies.
+    Source: Olsson et al. 2022, "In-context Learning and Induction Heads", for the sequence and
+    the induction score.
+    """
+    length = min(length, model.cfg.context_length // 2)
+    generator = torch.Generator().manual_seed(seed)
+    once = torch.randint(model.cfg.vocab_size, (1, length), generator=generator)
+    trace = Trace()
+    model(torch.cat([once, once], dim=1).to(model.pos_emb.weight.device), trace=trace)
+    layers = range(model.cfg.n_layers)
+    attention = torch.stack([trace[f"trf_blocks.{i}.att.attention"][0] for i in layers])
+    at = torch.arange(length, 2 * length)  # the second copy
+    looked_at = (at - 1, torch.zeros_like(at), at - length, at - length + 1)
+    means = [attention[:, :, at, keys].mean(-1).cpu() for keys in looked_at]
+    return dict(zip(KINDS, means, strict=True))
+
+
+def best_heads(scores: torch.Tensor, n: int) -> list[HeadScore]:
+    """The n heads with the highest scores (layers, heads), best first."""
+    heads = scores.shape[1]
+    order = scores.flatten().argsort(descending=True, stable=True)[:n].tolist()
+    return [HeadScore(i // heads, i % heads, scores[i // heads, i % heads].item()) for i in order]

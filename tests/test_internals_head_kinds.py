@@ -1,0 +1,55 @@
+"""Heads built by hand score 1 for what they were built to do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gpt.config import GPTConfig
+from gpt.internals.head_kinds import KINDS, best_heads, head_scores
+from gpt.model import GPTModel
+
+LENGTH = 8
+
+
+def handmade(back):
+    """One head that looks `back` positions behind itself, by position alone."""
+    cfg = GPTConfig(
+        vocab_size=50, context_length=2 * LENGTH, emb_dim=32, n_heads=1, n_layers=1, drop_rate=0.0
+    )
+    model = GPTModel(cfg).eval()
+    with torch.no_grad():
+        model.tok_emb.weight.zero_()
+        model.pos_emb.weight.copy_(torch.eye(2 * LENGTH, 32))
+        att = model.trf_blocks[0].att
+        att.W_key.weight.copy_(torch.eye(32))
+        query = torch.zeros(32, 32)
+        for at in range(2 * LENGTH):
+            query[max(at - back, 0), at] = 40.0  # position `at` asks for `at - back`
+        att.W_query.weight.copy_(query)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "back"),
+    [("previous token", 1), ("first token", 99), ("same token", LENGTH), ("induction", LENGTH - 1)],
+)
+def test_a_head_built_for_one_habit_scores_one_for_it_and_nothing_for_the_others(kind, back):
+    scores = head_scores(handmade(back), LENGTH)
+    assert list(scores) == list(KINDS)
+    for name, found in scores.items():
+        assert found.shape == (1, 1)
+        # at one position, the first of the second copy, the same token is the very first one
+        aside = {kind, name} == {"same token", "first token"}
+        expected = 1.0 if name == kind else 1 / LENGTH * aside
+        assert found.item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_best_heads_come_first_with_where_they_are():
+    found = best_heads(torch.tensor([[0.1, 0.9], [0.4, 0.9]]), 3)
+    assert [(s.layer, s.head) for s in found] == [(0, 1), (1, 1), (1, 0)]
+    assert [s.score for s in found] == pytest.approx([0.9, 0.9, 0.4])
+
+
+def test_a_short_context_shortens_the_sequence():
+    assert head_scores(handmade(1), 500)["previous token"].item() == pytest.approx(1, abs=1e-3)
