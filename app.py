@@ -45,6 +45,7 @@ from gpt.ui.parts.gradio_patches import (
     end_cancelled_runs_in_silence,
     search_for_no_missing_package,
 )
+from gpt.ui.visit import Shared
 
 TITLE = "A GPT, from scratch"
 INTRODUCTION = (
@@ -121,14 +122,18 @@ def build_demo(
     registry.config_of(source)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
         gr.Markdown(INTRODUCTION)
-        with gr.Tabs():
+        shared = Shared()
+        with shared.tabs:
             with gr.Tab("Generation", id="generation"):
-                writing = generation.build(registry, source, default_device, ON_GPU, replicas)
+                writing = generation.build(
+                    registry, source, default_device, ON_GPU, replicas, shared
+                )
             with gr.Tab("Architecture", id="architecture"):
                 calculator = architecture.build(registry)
             with gr.Tab("Internals", id="internals"):
-                inside = internals.build(registry, source=source).model
-        calculator.offer_to([writing.model, inside])
+                inside = internals.build(registry, source=source)
+                inside.follow(shared)
+        calculator.offer_to(shared)
         gr.Markdown(ABOUT, elem_classes="hint")
         demo.unload(writing.left)
     # Direct calls that pass by the queue are refused. `max_size` bounds the waiting events of all

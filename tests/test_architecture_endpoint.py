@@ -11,6 +11,7 @@ from gradio_client.exceptions import AppError
 
 from gpt.serving.registry import Registry
 from gpt.ui import architecture
+from gpt.ui.visit import Shared
 
 FIELDS = (
     *("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"),
@@ -24,7 +25,9 @@ def demo() -> Iterator[gr.Blocks]:
     with gr.Blocks(analytics_enabled=False) as built:
         offer = architecture.build(Registry())
         picker = gr.Dropdown([("the book's", "book-124M")], value="book-124M", elem_id="picker")
-        offer.offer_to([picker])
+        shared = Shared()
+        shared.add_picker(picker)
+        offer.offer_to(shared)
     built.queue(api_open=False)
     built.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, show_error=False)
     yield built

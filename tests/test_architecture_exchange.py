@@ -21,7 +21,7 @@ from gpt.model import GPTModel
 from gpt.serving.registry import Registry
 from gpt.ui.architecture import exchange
 from gpt.ui.architecture.exercises import EXERCISES
-from gpt.ui.architecture.offer import MOST_OFFERED, offered, remembered
+from gpt.ui.architecture.offer import offered
 from gpt.ui.architecture.presets import TRILLION
 
 
@@ -142,12 +142,3 @@ def test_a_tied_model_is_offered_only_if_its_two_embeddings_fit_while_it_is_draw
     assert 4 * count_parameters(cfg).total < LIMIT_BYTES
     with pytest.raises(ValueError, match="make it smaller to use it"):
         offered(cfg, 1)
-
-
-def test_the_newest_offers_are_remembered_once_each() -> None:
-    added: list[tuple[str, str]] = []
-    for seed in [*range(12), 11]:
-        added = remembered(added, offered(TINY, seed))
-    assert len(added) == MOST_OFFERED
-    assert added[-1] == offered(TINY, 11)
-    assert len(set(added)) == MOST_OFFERED

@@ -27,6 +27,7 @@ from gpt.ui.generation import settings
 from gpt.ui.generation.continuation import Continuation, token_chip
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.run import Writing, local_row, wish
+from gpt.ui.visit import Visit, Visitor
 
 WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
 OPTIONS = SamplingOptions(max_new_tokens=12, seed=3)
@@ -350,8 +351,12 @@ class Page:
         with gr.Blocks():
             self.layout = Layout(registry, "storyteller", "cpu")
             self.loaded = gr.State("storyteller")
+            self.visitor = gr.State(Visitor())
+        self.known = Visitor()
         self.runs = tab.Runs(registry, None)
-        self.start, self.write, self._finish = tab._handlers(self.layout, self.runs, self.loaded)
+        self.start, self.write, self._finish = tab._handlers(
+            self.layout, self.runs, self.loaded, self.visitor
+        )
 
     def data(self, source="storyteller", prompt="Hello", beside_untrained=False):
         layout = self.layout
@@ -359,6 +364,7 @@ class Page:
             layout.prompt: prompt, layout.model: source, layout.device: "cpu",
             layout.precision: "float32", layout.beside_untrained: beside_untrained,
             self.loaded: "storyteller",
+            self.visitor: self.known,
             **{component: VALUES[name] for name, component in layout.settings.items()},
         }  # fmt: skip
 
@@ -495,6 +501,15 @@ def test_stop_in_the_first_run_starts_no_untrained_twin(registry):
         return shown
 
     assert not run_async(stop_it())[page.layout.untrained_output]
+
+
+def test_what_was_written_is_the_visit_of_all_tabs(registry, tokenizer):
+    page = Page(registry)
+    run_async(everything(page.press()))
+    written = [step.token_id for step in alone(registry, tokenizer).steps]
+    values = {"max_new_tokens": 12, "temperature": 1.0, "precision": "float32"}
+    ids = (*tokenizer.encode("Hello"), *written)
+    assert page.known.visit == Visit("storyteller", "Hello", values, 3, tokens=12, ids=ids)
 
 
 # The endpoint

@@ -1,8 +1,7 @@
-"""“Use this model”: a random model of this configuration for this visitor's pickers."""
+"""“Use this model”: a random model of this configuration for the pickers of this visitor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -16,8 +15,7 @@ from gpt.ui.architecture.controls import FIELDS, configuration
 from gpt.ui.architecture.operations_section import readable_count
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.numbers import mib_and_mb
-
-MOST_OFFERED = 8
+from gpt.ui.visit import Shared
 
 
 def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
@@ -39,14 +37,8 @@ def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
     return label, random_source(cfg, int(seed))
 
 
-def remembered(added: Sequence[tuple[str, str]], new: tuple[str, str]) -> list[tuple[str, str]]:
-    """`added` with `new` last, without repeats, the newest MOST_OFFERED."""
-    rest = [pair for pair in (tuple(pair) for pair in added) if pair != new]
-    return [*rest, new][-MOST_OFFERED:]
-
-
 class Offer:
-    """The button and the seed; `offer_to` connects them to the pickers of other tabs."""
+    """The button and the seed; `offer_to` connects them to what the tabs share."""
 
     def __init__(self, fields: list[Any]) -> None:
         self._fields = fields
@@ -55,30 +47,24 @@ class Offer:
                 123, precision=0, minimum=0, maximum=MAX_SEED, label="Seed",
                 info="Same seed, same weights. 123 is the book's.", elem_id="arch-seed",
             )  # fmt: skip
-            self.use = gr.Button(
-                "Use this model in the other tabs", variant="primary", elem_id="arch-use"
-            )
+            self.use = gr.Button("Use this model", variant="primary", elem_id="arch-use")
         self.message = gr.Markdown(elem_id="arch-use-message")
-        self._added = gr.State([])
 
-    def offer_to(self, pickers: list[gr.Dropdown]) -> None:
-        """Wire the button: this visitor's `pickers` gain the random model and select it."""
-        first = [list(picker.choices) for picker in pickers]
+    def offer_to(self, shared: Shared) -> None:
+        """Wire the button: the pickers of all tabs choose the model, and Generation is shown."""
 
         @one_line_errors
-        def use(*values: Any) -> list[Any]:
-            *fields, seed, added = values
+        def use(values: dict[Any, Any]) -> dict[Any, Any]:
+            fields = [values[component] for component in self._fields]
             cfg = configuration(dict(zip(FIELDS, fields, strict=True)))
-            new = offered(cfg, seed)
-            added = remembered(added, new)
-            updates = [gr.update(choices=[*base, *added], value=new[1]) for base in first]
-            said = f"“{new[0]}” is now chosen as the model of the other tabs."
-            return [added, said, *updates]
+            label, source = offered(cfg, values[self.seed])
+            said = f"“{label}” is now the model of the other tabs."
+            return {self.message: said, **shared.use_model(values[shared.visitor], label, source)}
 
         self.use.click(
             use,
-            [*self._fields, self.seed, self._added],
-            [self._added, self.message, *pickers],
+            {*self._fields, self.seed, shared.visitor},
+            [self.message, shared.tabs, *shared.pickers],
             api_visibility="private",
             concurrency_limit=None,
             show_progress="hidden",

@@ -38,7 +38,7 @@ LIVE: dict[str, Any] = {
 
 
 def build(registry: Any) -> Offer:
-    """Lay out the tab and wire it; the result's `offer_to(pickers)` connects other tabs."""
+    """Lay out the tab and wire it; the result's `offer_to(shared)` connects other tabs."""
     named = presets(registry)
     page = Layout(named)
     _follow_controls(page, named)

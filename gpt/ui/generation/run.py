@@ -109,6 +109,7 @@ class Writing:
     """
 
     def __init__(self, asked: Wish, begin: Callable[[Wish, Stage], AbstractContextManager]) -> None:
+        self.asked = asked
         limit = asked.options.max_new_tokens
         self.written = Continuation(asked.tokenizer, limit, asked.where, asked.notes)
         self.stage = "Starting …"  # what it waits for; empty while it writes

@@ -28,6 +28,7 @@ from gpt.ui.generation.settings import (
     sampling_options,
 )
 from gpt.ui.parts.errors import one_line_errors
+from gpt.ui.visit import Shared, Visit
 
 _AT_ONCE: dict[str, Any] = {
     "api_visibility": "private",
@@ -142,6 +143,7 @@ def build(
     default_device: str = "cpu",
     on_gpu: Callable[[Any], Any] | None = None,
     cluster: Any = None,
+    shared: Shared | None = None,
 ) -> GenerationTab:
     """Lay out the tab and wire its events.
 
@@ -151,12 +153,14 @@ def build(
     tokenizer_of(default_source)  # read now, not by the first visitor
     layout = Layout(registry, default_source, default_device)
     runs = Runs(registry, on_gpu, cluster)
+    shared = shared or Shared()
+    shared.add_picker(layout.model)
     loaded = gr.State(default_source)  # the last model that wrote something
     # The scheduler has the waiting line, which knows everyone's place: gradio needs none.
     writing = {"concurrency_id": "writing", "concurrency_limit": None}
     starts = [(None, [layout.run.click, layout.prompt.submit])]
     starts += [(example, [button.click]) for button, example in layout.examples]
-    start, write, finish = _handlers(layout, runs, loaded)
+    start, write, finish = _handlers(layout, runs, loaded, shared.visitor)
     for example, events in starts:
         # Three events, since gradio makes a component anew for each output that an update skips:
         # what streams has the outputs that change, and no others.
@@ -168,7 +172,7 @@ def build(
             **_AT_ONCE,
         ).then(
             one_line_errors(write),
-            layout.inputs | {loaded},
+            layout.inputs | {loaded, shared.visitor},
             {*layout.streamed, loaded},
             api_visibility="private",
             trigger_mode="multiple",
@@ -188,7 +192,9 @@ def build(
     return GenerationTab(layout.model, stop)
 
 
-def _handlers(layout: Layout, runs: Runs, loaded: gr.State) -> tuple[Any, Any, Any]:
+def _handlers(
+    layout: Layout, runs: Runs, loaded: gr.State, visitor: gr.State
+) -> tuple[Any, Any, Any]:
     """What a start does at once, what then streams, and what is left to do at the end."""
 
     def start(example: Example | None) -> Any:
@@ -227,6 +233,8 @@ def _handlers(layout: Layout, runs: Runs, loaded: gr.State) -> tuple[Any, Any, A
         finally:
             if runs.claims.get(session) is claim:
                 del runs.claims[session]
+            if first and first.written.steps:
+                data[visitor].visit = _visit(layout, data, first)
 
     async def finish(model: str, last: str, request: gr.Request) -> list[Any]:
         """The buttons as they should be now, which may be the next run's already."""
@@ -236,6 +244,22 @@ def _handlers(layout: Layout, runs: Runs, loaded: gr.State) -> tuple[Any, Any, A
         return [*_buttons(False), last if failed else gr.skip()]
 
     return start, write, finish
+
+
+def _visit(layout: Layout, data: dict[Any, Any], run: Writing) -> Visit:
+    """What all tabs know of a run."""
+    asked, written = run.asked, [step.token_id for step in run.written.steps]
+    chosen = {**layout.values(data), "precision": data[layout.precision]}
+    chosen["device"] = data[layout.device]
+    defaults = {**DEFAULTS, "precision": AUTO, "device": "cpu", "seed": chosen["seed"]}
+    return Visit(
+        model=asked.source,
+        prompt=data[layout.prompt],
+        settings={name: value for name, value in chosen.items() if value != defaults[name]},
+        seed=asked.options.seed,
+        tokens=len(written),
+        ids=(*asked.ids, *written),
+    )
 
 
 def _shown(layout: Layout, run: Writing, first: bool) -> dict[Any, Any]:

@@ -121,6 +121,23 @@ class Lab:
         self.run(visit, progress)
         return visit
 
+    def given_by(self, source: str, ids: Sequence[int], chosen: int | None) -> Visit:
+        """The visit of a text that was written: at the place that predicted its token `chosen`.
+
+        The text up to that token, of which the newest are read if they are too many; without a
+        chosen one the first that can be read. Ids, since a text may have others than were written.
+        """
+        limit = min(MAX_TOKENS, self.registry.config_of(source).context_length)
+        if chosen is None:
+            kept = tuple(ids[:limit])
+            return Visit(source, kept, len(kept) - 1)
+        kept = tuple(ids[max(0, chosen + 1 - limit) : chosen + 1])
+        return Visit(source, kept, max(len(kept) - 2, 0))
+
+    def text_of(self, visit: Visit) -> str:
+        """The visit's tokens as text."""
+        return self.using(visit.source).tokenizer.decode(visit.ids)
+
     def encode(self, source: str, prompt: str) -> list[int]:
         """The prompt's ids, checked against the model's sizes before any weight is loaded."""
         if not isinstance(prompt, str):

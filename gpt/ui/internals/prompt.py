@@ -11,13 +11,17 @@ from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import say
 
-# The tab is on the page only when it is opened: then it looks inside the text that is there.
+# Each time the tab is opened it looks inside the text that is there, or was written meanwhile.
 CHIP_JS = """
 element.addEventListener('click', (event) => {
   const chip = event.target.closest('[data-position]');
   if (chip) trigger('select', {position: Number(chip.dataset.position)});
 });
-trigger('load');
+let seen = false;
+new ResizeObserver(() => {
+  if (!seen && element.offsetParent) trigger('load');
+  seen = Boolean(element.offsetParent);
+}).observe(element);
 """ + KEEP_FOCUS_JS.replace("KEY", "data-position")
 
 

@@ -121,6 +121,9 @@ class Desk:
 
     open: set[str]  # keys of sections
     visit: Visit | None = None
+    opened: bool = False  # the tab was, once
+    written: Any = None  # of Generation, when the tab was last opened
+    given: Visit | None = None  # what of it is looked at
     turn: int = 0  # counts looks and moves: an event of an earlier one has nothing more to say
     fills: dict[str, int] = field(default_factory=dict)  # how often each panel was filled
     values: Values = field(default_factory=dict)  # of every control, as last heard

@@ -18,6 +18,7 @@ from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.sentences import say
+from gpt.ui.visit import Shared
 
 INTRO = (
     "One pass of the model over your text, taken apart from the first token to the choice of the "
@@ -31,7 +32,7 @@ ENDED = (
 
 
 class InternalsTab:
-    """The tab's components; other tabs fill `model` and `prompt`, and may start `look`."""
+    """The tab's components; `follow` connects it to the text of Generation."""
 
     def __init__(self, registry: Any, tokenizer: Tokenizer | None, source: str | None) -> None:
         self.lab = Lab(registry, tokenizer)
@@ -68,7 +69,7 @@ class InternalsTab:
         """
         shown = {self.message, self.chips, self.position} | self.sections.outputs
         gr.on(
-            [self.run.click, self.prompt.submit, self.chips.load],
+            [self.run.click, self.prompt.submit],
             self.look,
             {self.desk, *self.sections.controls, self.prompt, self.model},
             shown,
@@ -100,9 +101,7 @@ class InternalsTab:
             if desk.turn != turn:  # a later press took over while this one waited
                 return
             try:
-                visit = await anyio.to_thread.run_sync(
-                    self.lab.read, values[self.model], values[self.prompt], -1, progress
-                )
+                visit = await anyio.to_thread.run_sync(self._read, values, progress)
             except ValueError as error:
                 if not is_mistake(error):
                     raise
@@ -116,12 +115,52 @@ class InternalsTab:
                 return
             desk.visit = visit
             yield {
-                **self._above(visit, -1),
+                **self._above(visit, visit.position if visit is desk.given else -1),
                 **self.sections.former(desk),
                 **self.sections.choices(desk, visit),
             }
         async for shown in self.sections.filled(desk, visit, turn):
             yield shown
+
+    def follow(self, shared: Shared) -> None:
+        """Wire the opening of the tab: it looks at what was written, at the token chosen there."""
+        shared.add_picker(self.model)
+
+        async def opened(
+            values: Values,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> AsyncIterator[Values]:
+            desk: Desk = values[self.desk]
+            written = values.pop(shared.visitor).visit
+            if desk.opened and written == desk.written:
+                return
+            desk.opened, desk.written = True, written
+            if written.ids:
+                desk.given = self.lab.given_by(written.model, written.ids, written.position)
+                filled = {self.prompt: self.lab.text_of(desk.given), self.model: written.model}
+                values |= filled
+                yield filled
+            async for shown in self.look(values, progress):
+                yield shown
+
+        shown = {self.message, self.chips, self.position, self.prompt, self.model}
+        self.chips.load(
+            opened,
+            {self.desk, *self.sections.controls, self.prompt, self.model, shared.visitor},
+            shown | self.sections.outputs,
+            trigger_mode="multiple",
+            show_progress_on=self.message,
+            **EVENT,
+        )
+
+    def _read(self, values: Values, progress: Any) -> Visit:
+        """The pass over the ids that Generation gave as long as the box has their text."""
+        desk: Desk = values[self.desk]
+        source, prompt = values[self.model], values[self.prompt]
+        if desk.given and (source, prompt) == (desk.given.source, self.lab.text_of(desk.given)):
+            self.lab.run(desk.given, progress)
+            return desk.given
+        return self.lab.read(source, prompt, -1, progress)
 
     async def move(self, values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:  # type: ignore[assignment]
         """Another position of the same pass."""

@@ -1,0 +1,106 @@
+"""What a visitor looks at, as one small state of plain values that all tabs share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import gradio as gr
+
+MOST_MODELS = 8  # of a visitor's own, in the pickers
+
+
+@dataclass(frozen=True)
+class Visit:
+    """The text of Generation and the token chosen in it: enough to write the same text again.
+
+    Positions in `steering` count new tokens from 0; `position` and `ids` count from the prompt's
+    first token. `ids` are what was written, and no part of `as_dict`: a replay finds them again.
+    """
+
+    model: str = ""
+    prompt: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)  # those that are not the default
+    seed: int | None = None  # the one that was drawn; None: nothing was written
+    steering: tuple[tuple[int, int], ...] = ()  # (position, token id) that the visitor chose
+    tokens: int | None = None  # new ones that are shown
+    position: int | None = None  # of the token chosen in the text
+    ids: tuple[int, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values of JSON, without what is as in an empty visit."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "ids"}
+        empty = Visit()
+        given["settings"] = dict(self.settings)
+        given["steering"] = [list(pair) for pair in self.steering]
+        return {k: v for k, v in given.items() if (v and v != getattr(empty, k)) or v == 0}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Visit:
+        """The visit of `as_dict`. Raises ValueError, in one line, for what no visit has.
+
+        Models and settings are checked by what writes the text.
+        """
+        kinds = {
+            "model": str, "prompt": str, "settings": dict, "seed": int, "steering": list,
+            "tokens": int, "position": int,
+        }  # fmt: skip
+        for name, value in given.items():
+            if name not in kinds:
+                raise ValueError(f"a visit has no {name[:40]!r}: use {', '.join(kinds)}.")
+            whole = kinds[name] is int
+            if not isinstance(value, kinds[name]) or (whole and (value is True or value < 0)):
+                wanted = "a whole number from 0" if whole else f"a {kinds[name].__name__}"
+                raise ValueError(f"{name} is {repr(value)[:40]}: use {wanted}.")
+        return cls(**{**given, "steering": steering_of(given.get("steering", []))})
+
+
+def steering_of(pairs: Any) -> tuple[tuple[int, int], ...]:
+    """`pairs` as tuples, by position. Raises ValueError unless they are whole numbers from 0."""
+    try:
+        steering = tuple(sorted((at, token) for at, token in pairs))
+    except (TypeError, ValueError):
+        steering = ((-1, -1),)
+    whole = [isinstance(n, int) and not isinstance(n, bool) and n >= 0 for p in steering for n in p]
+    if not all(whole) or len(dict(steering)) < len(steering):
+        raise ValueError(
+            f"steering is {repr(pairs)[:40]}: use pairs of a position and a token id, both whole "
+            "numbers from 0, each position once."
+        )
+    return steering
+
+
+class Visitor:
+    """What the server keeps of one page; `Shared.visitor` hands out the object itself."""
+
+    def __init__(self) -> None:
+        self.visit = Visit()
+        self.models: list[tuple[str, str]] = []  # label and source of those made here, newest last
+
+
+class Shared:
+    """What the tabs of a page share: the visitor, the row of tabs, and the pickers of models."""
+
+    def __init__(self) -> None:
+        self.visitor = gr.State(Visitor())
+        self.tabs = gr.Tabs()
+        self.pickers: list[gr.Dropdown] = []
+        self._own: list[list[Any]] = []
+
+    def add_picker(self, picker: gr.Dropdown) -> None:
+        """From now on `use_model` changes this one too."""
+        self.pickers.append(picker)
+        self._own.append(list(picker.choices))
+
+    def use_model(self, visitor: Visitor, label: str, source: str) -> dict[Any, Any]:
+        """Updates: all pickers choose a model that this visitor made, and Generation is shown.
+
+        Its outputs are `tabs` and `pickers`. Only name and label are kept, never weights.
+        """
+        others = [pair for pair in visitor.models if pair != (label, source)]
+        visitor.models = [*others, (label, source)][-MOST_MODELS:]
+        return {self.tabs: gr.update(selected="generation")} | {
+            picker: gr.update(choices=[*own, *visitor.models], value=source)
+            for picker, own in zip(self.pickers, self._own, strict=True)
+        }
