@@ -133,6 +133,7 @@ class InternalsTab:
             desk: Desk = values[self.desk]
             written = values.pop(shared.visitor).visit
             if desk.opened and written == desk.written:
+                yield {self.prompt: gr.skip()}  # without any, gradio empties every output
                 return
             desk.opened, desk.written = True, written
             if written.ids:
