@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ STORYTELLER = Path(__file__).resolve().parent.parent.parent / "assets" / "storyt
 BOOK_CONFIG = GPTConfig(**GPT_CONFIG_124M)
 BOOK_SEED = 123
 RANDOM = "random:"
+TRAINED = "trained:"
+_kept: dict[str, Path] = {}  # folders of models that this process keeps for a while, by name
 _generator_lock = threading.Lock()
 
 
@@ -86,11 +89,33 @@ def is_named(source: str | Path) -> bool:
     return name in ("storyteller", "book-124M", *HUB_MODELS) or name.startswith(RANDOM)
 
 
+def keep(folder: Path) -> str:
+    """A name under which the model of `folder` is found until `forget`, and which nobody guesses.
+
+    What it names is private to whoever is told it; other processes do not know it.
+    """
+    name = TRAINED + secrets.token_hex(8)
+    _kept[name] = folder
+    return name
+
+
+def forget(name: str) -> None:
+    """Ends what `keep` began; the folder stays."""
+    _kept.pop(name, None)
+
+
+def is_kept(source: str) -> bool:
+    """Whether `source` is a name that `keep` gave and nobody has forgotten."""
+    return source in _kept
+
+
 def path_of(source: str | Path) -> Path:
     """Where a source lies on this disk. Raises ValueError if no path can have that name."""
     name = _name(source)
     if name == "storyteller":
         return STORYTELLER
+    if name in _kept:
+        return _kept[name]
     try:
         path = Path(name).expanduser()
         path.exists()  # raises what the system has against the name

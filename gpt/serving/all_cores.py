@@ -168,6 +168,11 @@ def take_turns(taker: TurnTaker) -> None:
     _thread.take_turns(taker)
 
 
+def texts_are_written() -> bool:
+    """Whether anybody takes turns now: who computes for long leaves them most of the time."""
+    return bool(_thread._takers)
+
+
 def _forget() -> None:
     """A forked process, as ZeroGPU makes for each run, has no such thread, and stale locks."""
     global _thread

@@ -26,7 +26,9 @@ from gpt.checkpoints.sources import (
     BOOK_SEED,
     RANDOM,
     STORYTELLER,
+    TRAINED,
     config_of,
+    is_kept,
     load_model,
 )
 from gpt.config import GPTConfig
@@ -140,6 +142,10 @@ class Registry:
     def _check(self, source: str) -> None:
         """Raises ValueError for a path that this registry was not given, or an unknown name."""
         named = {"storyteller", "book-124M", *HUB_MODELS, *self._paths}
+        if is_kept(source):
+            return
+        if str(source).startswith(TRAINED):
+            raise ValueError("this trained model was kept for an hour and is gone: train it again.")
         if source not in named and not str(source).startswith(RANDOM):
             known = ", ".join(s.name for s in self.sources())
             raise ValueError(f"there is no model {str(source)[:60]!r}: use {known}.")

@@ -33,13 +33,16 @@ def read_corpus(text: Sequence[str], held_out: str, vocabulary: str = "gpt2") ->
     or if the vocabulary is impossible.
     """
     documents = read_documents(text)
-    others = read_documents([held_out]) if held_out else []
-    tokenizer = make_tokenizer(vocabulary, documents + others)  # no character is left without one
-    return Corpus(
-        encode_documents(documents, tokenizer),
-        encode_documents(others, tokenizer) if held_out else None,
-        tokenizer,
-    )
+    return make_corpus(documents, read_documents([held_out]) if held_out else [], vocabulary)
+
+
+def make_corpus(
+    documents: Sequence[str], held_out: Sequence[str] = (), vocabulary: str = "gpt2"
+) -> Corpus:
+    """The corpus of `documents` and of others held out, if any; raises as `make_tokenizer` does."""
+    tokenizer = make_tokenizer(vocabulary, [*documents, *held_out])  # no character without a token
+    others = encode_documents(held_out, tokenizer) if held_out else None
+    return Corpus(encode_documents(documents, tokenizer), others, tokenizer)
 
 
 def read_documents(paths: Sequence[str | Path]) -> list[str]:
@@ -60,17 +63,23 @@ def read_text(path: str | Path) -> str:
     Raises ValueError if it cannot be read, is in another encoding or is no text.
     """
     try:
-        text = Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
+        return text_of(Path(os.path.expanduser(path)).read_bytes(), str(path))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def text_of(data: bytes, name: str) -> str:
+    """The text of UTF-8 bytes, as `read_text`; `name` is what an error calls them."""
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is no UTF-8 text (byte 0x{error.object[error.start]:02X} at position "
+            f"{name} is no UTF-8 text (byte 0x{error.object[error.start]:02X} at position "
             f"{error.start:,}): save it as UTF-8."
         ) from error
     if "\0" in text:
-        raise ValueError(f"{path} is no UTF-8 text (it has NUL characters): save it as UTF-8.")
-    return text
+        raise ValueError(f"{name} is no UTF-8 text (it has NUL characters): save it as UTF-8.")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def split_documents(text: str) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from gpt.model import GPTModel
+from gpt.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,28 @@ def evaluate(model: GPTModel, ids: torch.Tensor) -> Evaluation:
         logits = model(window[None, :-1])[0]  # (t, vocab)
         total += float(F.cross_entropy(logits.float(), window[1:], reduction="sum"))
     return Evaluation(total / (len(ids) - 1), len(ids) - 1)
+
+
+@torch.inference_mode()
+def answers(
+    model: GPTModel, tokenizer: Tokenizer, questions: Sequence[str], most: int = 4
+) -> list[str]:
+    """What `model` writes after each question: always the likeliest token, at most `most`.
+
+    An answer ends where the model ends the text. All questions are rows of one batch.
+    """
+    rows = [tokenizer.encode(question) for question in questions]
+    starts = [len(row) for row in rows]
+    for _ in range(most):
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        logits = model(ids.to(model.pos_emb.weight.device))  # (n, t, vocab)
+        last = torch.tensor([len(row) - 1 for row in rows])
+        best = logits[torch.arange(len(rows)), last].argmax(-1).tolist()
+        rows = [[*row, token] for row, token in zip(rows, best, strict=True)]
+    end = [tokenizer.end_of_text_id]
+    written = (row[start:] + end for row, start in zip(rows, starts, strict=True))
+    return [tokenizer.decode(ids[: ids.index(end[0])]) for ids in written]
 
 
 def unigram_nats(ids: torch.Tensor) -> float:

@@ -53,6 +53,9 @@ class TrainOptions:
     attention_dropout: bool = field(
         default=False, metadata={"help": "drop attention weights too (much slower)"}
     )
+    positions: bool = field(
+        default=True, metadata={"help": "learn position embeddings; without, they stay zero"}
+    )
     precision: str = field(default="bfloat16", metadata={"help": "bfloat16 or float32 arithmetic"})
     device: str = field(default="cpu", metadata={"help": "cpu, cuda or mps"})
     seed: int = field(default=123, metadata={"help": "of weights, order and dropout"})

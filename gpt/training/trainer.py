@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -29,7 +30,6 @@ from gpt.generate import generate
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
 from gpt.training.corpus import Corpus, Vocabulary, window_starts, windows_at
-from gpt.training.evaluation import evaluate
 from gpt.training.optimizer import initialise_like_gpt2, learning_rate, make_optimizers, mean_loss
 from gpt.training.options import TrainOptions
 from gpt.training.run_folder import RunFolder
@@ -111,6 +111,8 @@ class Run:
             self.model = GPTModel(compact)
             if options.initialisation == "gpt2":
                 initialise_like_gpt2(self.model)
+        if not options.positions:
+            self.model.pos_emb.weight.requires_grad_(False).zero_()
         if not options.attention_dropout:
             for block in self.model.trf_blocks:
                 block.att.dropout.p = 0.0
@@ -160,13 +162,34 @@ class Run:
         with _seeded(0):  # draws weights that are overwritten
             return self.vocabulary.expand(self.model, self.cfg)
 
-    def evaluated(self) -> Evaluated:
-        """The held-out loss now; over all targets once the run is at its end."""
+    def evaluated(self, most: int = QUICK_TARGETS) -> Evaluated:
+        """The held-out loss now, over `most` targets; over all once the run is at its end."""
         assert self.corpus.held_out is not None
         whole = self.step == self.options.steps
-        ids = self.corpus.held_out if whole else self.corpus.held_out[: QUICK_TARGETS + 1]
-        found = evaluate(self.whole_model().to(self.device), ids)
-        return Evaluated(self.step, found.nats_per_token, found.n_targets)
+        ids = self.corpus.held_out if whole else self.corpus.held_out[: most + 1]
+        return Evaluated(self.step, float(self.nats(ids).double().mean()), len(ids) - 1)
+
+    @torch.no_grad()
+    def nats(self, ids: torch.Tensor) -> torch.Tensor:
+        """Loss (n - 1,) of each next token of `ids` (n,) now, without dropout, on the CPU.
+
+        In windows as of `evaluate` and over the whole vocabulary, as the compact model gives it.
+        Raises ValueError if there are fewer than two tokens.
+        """
+        if len(ids) < 2:
+            raise ValueError(f"the text has {len(ids)} tokens: give at least 2.")
+        t, compact = self.cfg.context_length, self.vocabulary.to_compact[ids].to(self.device)
+        self.model.eval()
+        found = []
+        for start in range(0, len(ids) - 1, t):
+            window = compact[start : start + t + 1]
+            targets = window[1:]
+            logits = self.model(window[None, :-1])[0].float() + self.log_counts  # (t, compact)
+            # A token that shares its row has that row's probability over its count.
+            shared = self.log_counts[targets]
+            found.append(F.cross_entropy(logits, targets, reduction="none") + shared)
+        self.model.train()
+        return torch.cat(found).cpu()
 
     def sampled(self) -> Sampled:
         """What the model writes now."""

@@ -1,0 +1,106 @@
+"""A trained model to take along: our folder, Hugging Face's, the texts, a program and a card."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+
+from gpt.accounting import count_parameters
+from gpt.checkpoints import export_model, save_model, tokenizer_of
+from gpt.checkpoints.export import write_tokenizer
+from gpt.checkpoints.writing import write_text
+from gpt.training.choices import Text
+from gpt.training.options import TrainOptions
+from gpt.training.trainer import Evaluated, Run, Stepped
+
+NAME = "trained-gpt"  # of the folder in the zip
+_KEPT = {"text", "validation", "vocabulary", "out", "steps", "device"}  # always in the program
+
+
+def write_bundle(
+    run: Run,
+    text: Text,
+    steps: Sequence[Stepped],
+    evaluated: Evaluated,
+    sample: str,
+    folder: Path,
+) -> Path:
+    """The zip; beside it in `folder` what it holds, the model in float32 in model/.
+
+    `steps` are those that were done, `evaluated` and `sample` what the model then is like.
+    Raises ValueError if something cannot be written.
+    """
+    model, tokenizer = run.whole_model(), run.corpus.tokenizer
+    ours = save_model(model, folder / "model", "float32")
+    if tokenizer.ids != tokenizer_of("gpt2").ids:
+        write_tokenizer(ours, tokenizer, run.cfg.context_length)
+    export_model(model, folder / "huggingface", tokenizer)
+    lines = [",".join(item.name for item in fields(Stepped))]
+    lines += [",".join(map(str, asdict(stepped).values())) for stepped in steps]
+    for name, content in (
+        ("text.txt", text.text),
+        ("held_out.txt", text.held_out),
+        ("steps.csv", "\n".join([*lines, ""])),
+        ("train.py", program(run, len(steps))),
+        ("README.md", card(run, text, evaluated, sample)),
+    ):
+        write_text(folder / name, content)
+    archive = folder / f"{NAME}.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path != archive:
+                file.write(path, Path(NAME) / path.relative_to(folder))
+    return archive
+
+
+def program(run: Run, step: int) -> str:
+    """Python that trains the same model again, up to `step`, from the two texts beside it."""
+    plain = {"text": ("text.txt",), "validation": "held_out.txt", "out": "", "device": "cpu"}
+    options = {**asdict(run.options), **plain}
+    defaults = asdict(TrainOptions())
+    options = {n: v for n, v in options.items() if n in _KEPT or v != defaults[n]}
+    return (
+        '"""Trains this model again: the same weights on the same kind of machine."""\n\n'
+        "from gpt import GPTConfig\n"
+        "from gpt.checkpoints import save_model\n"
+        "from gpt.training.corpus import read_corpus\n"
+        "from gpt.training.options import TrainOptions\n"
+        "from gpt.training.trainer import Run, Stepped\n\n"
+        f"cfg = GPTConfig(\n{_arguments(run.cfg)})\n"
+        f"options = TrainOptions(\n{_arguments(options)})\n"
+        "corpus = read_corpus(options.text, options.validation, options.vocabulary)\n"
+        "run = Run(cfg, options, corpus)\n"
+        "for event in run.events():\n"
+        "    print(event)\n"
+        f"    if isinstance(event, Stepped) and event.step == {step}:\n"
+        "        break\n"
+        'save_model(run.whole_model(), "trained", "float32")\n'
+    )
+
+
+def card(run: Run, text: Text, evaluated: Evaluated, sample: str) -> str:
+    """A model card filled from the run."""
+    floor = text.floor(run.corpus)
+    quoted = "\n".join(f"    {line}" for line in sample.splitlines())
+    sizes = "\n".join(f"* {name}: {value}" for name, value in run.cfg.items())
+    return (
+        f"# A small GPT, trained on {text.name}\n\n"
+        f"{count_parameters(run.cfg).total:,} parameters, {run.step:,} of {run.options.steps:,} "
+        f"steps, {run.seconds:.1f} s of training with torch {torch.__version__}.\n\n"
+        f"Held-out loss: {evaluated.nats_per_token:.4f} nats a token over "
+        f"{evaluated.n_targets:,} targets"
+        f"{'' if floor is None else f'; no model beats {floor:.4f} but by chance'}.\n\n"
+        f"{sizes}\n* vocabulary: {run.options.vocabulary}\n* seed: {run.options.seed}\n\n"
+        f"A sample:\n\n{quoted}\n\n"
+        "`model/` is for `gpt.load_model`, `huggingface/` for `transformers`; `steps.csv` has the "
+        "losses, and `train.py` trains it again from `text.txt` and `held_out.txt` "
+        "(`PYTHONPATH=<the repository> python train.py`).\n"
+    )
+
+
+def _arguments(values) -> str:  # type: ignore[no-untyped-def]
+    return "".join(f"    {name}={value!r},\n" for name, value in values.items())

@@ -1,0 +1,181 @@
+"""What can be learnt from: texts made here, whose floor is known, and a visitor's own."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gpt.training.corpus import Corpus, make_corpus, split_documents, text_of
+from gpt.training.texts import (
+    CAPITAL_SENTENCES,
+    STORIES,
+    Additions,
+    Source,
+    make_text,
+)
+
+OWN = "own"
+MOST_BYTES = 2 * 2**20  # of a visitor's text
+SEED = 2026  # of the texts that are made; the one held out has the next
+KEPT_CORPORA = 4
+
+
+@dataclass(frozen=True)
+class Text:
+    """Files to learn from and to hold out, and what is known of them.
+
+    `floor_nats` is -ln of the probability of all that is held out, where that is known.
+    """
+
+    name: str
+    text: str
+    held_out: str
+    prompt: str  # what every sample continues
+    floor_nats: float | None = None
+
+    @property
+    def called(self) -> str:
+        """The name within a sentence."""
+        return "your text" if self.name == OWN else self.name
+
+    def floor(self, corpus: Corpus) -> float | None:
+        """Nats a token that no model beats on the held-out text but by chance, where known."""
+        if self.floor_nats is None or corpus.held_out is None:
+            return None
+        return self.floor_nats / len(corpus.held_out)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A text that comes with the page: its label, what writes it and how much of it."""
+
+    label: str
+    source: Source
+    held_out: Source
+    characters: int
+    held_out_characters: int
+    prompt: str
+    floor_nats: float | None = None  # a document, where it is not the held-out source's entropy
+
+
+# Who can add gives every sum of two numbers the same odds: no model knows which are held out.
+ALL_SUMS = math.log(90 * 90)
+MADE = {
+    "stories": Made(
+        "Stories from a small grammar", STORIES, STORIES, 400_000, 16_000, "Once upon a time"
+    ),
+    "additions": Made(
+        "Additions of two numbers",
+        Additions(),
+        Additions(held_out=True),
+        160_000,
+        6_000,
+        "26+46=",
+        ALL_SUMS,
+    ),
+    "capitals": Made(
+        "Countries and capitals",
+        CAPITAL_SENTENCES,
+        CAPITAL_SENTENCES,
+        100_000,
+        8_000,
+        "The capital of",
+    ),
+}
+CHOICES = [(made.label, name) for name, made in MADE.items()] + [("My own text", OWN)]
+
+
+@lru_cache
+def made_text(name: str) -> Text:
+    """One of MADE, always the same."""
+    made = MADE[name]
+    learnt = make_text(made.source, made.characters, SEED)
+    held = make_text(made.held_out, made.held_out_characters, SEED + 1)
+    nats = made.floor_nats * held.n_documents if made.floor_nats else held.nats
+    return Text(name, learnt.text, held.text, made.prompt, nats)
+
+
+def own_text(pasted: Any, file: Any) -> Text:
+    """A visitor's file, or what was pasted: the last tenth, from a line's start, is held out.
+
+    Raises ValueError if there is none, if it is too long, or no UTF-8 text.
+    """
+    text = _read(file) if file else text_of(_bytes(pasted), "the pasted text")
+    if not split_documents(text) or not text.strip():
+        raise ValueError("your text is empty: paste some text, or upload a plain text file.")
+    cut = text.find("\n", len(text) * 9 // 10) + 1
+    cut = cut if 0 < cut < len(text) else len(text) * 9 // 10
+    prompt = text.strip().split("\n")[0][:24]
+    return Text(OWN, text[:cut], text[cut:], prompt)
+
+
+def _bytes(pasted: Any) -> bytes:
+    if not isinstance(pasted or "", str):
+        raise ValueError(f"the text is {repr(pasted)[:40]}: use text.")
+    data = (pasted or "").encode("utf-8", "replace")
+    if len(data) > MOST_BYTES:
+        raise ValueError(_too_long("your text", len(data)))
+    return data
+
+
+def _read(file: Any) -> str:
+    path = Path(str(file))
+    name = path.name[:60]
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(_too_long(name, path.stat().st_size))
+        return text_of(path.read_bytes(), name)
+    except OSError as error:
+        raise ValueError(
+            f"{name} is no longer here ({error.strerror}): upload it again."
+        ) from error
+
+
+def _too_long(name: str, n_bytes: int) -> str:
+    return f"{name} has {n_bytes / 10**6:,.1f} MB: use at most {MOST_BYTES / 2**20:.0f} MiB."
+
+
+def chosen_text(values: Mapping[str, Any]) -> Text:
+    """The text that `values` choose, cut to their first so many characters if they say so.
+
+    Raises ValueError as `own_text` does, or for an unknown name.
+    """
+    name = values["text"]
+    if name not in MADE and name != OWN:
+        raise ValueError(f"text is {repr(name)[:40]}: use {', '.join([*MADE, OWN])}.")
+    found = own_text(values["pasted"], values["file"]) if name == OWN else made_text(name)
+    most = values["characters"]
+    if not most or most >= len(found.text):
+        return found
+    return Text(found.name, found.text[:most], found.held_out, found.prompt, found.floor_nats)
+
+
+class Corpora:
+    """The newest corpora, since a byte pair encoding takes seconds: one is made at a time."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str, str], Corpus] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, text: Text, vocabulary: str) -> Corpus:
+        """The corpus of a text; raises ValueError if the vocabulary does not suit it."""
+        key = (text.text, text.held_out, vocabulary)
+        with self._lock:
+            if key not in self._kept:
+                documents = split_documents(text.text), split_documents(text.held_out)
+                if not all(documents):
+                    raise ValueError("your text is too short to hold a part of it out: use more.")
+                self._kept[key] = make_corpus(*documents, vocabulary)
+            self._kept.move_to_end(key)
+            while len(self._kept) > KEPT_CORPORA:
+                self._kept.popitem(last=False)
+            return self._kept[key]
+
+
+corpora = Corpora()
