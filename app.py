@@ -1,4 +1,4 @@
-"""A GPT, seen from outside and inside: compose the three tabs, read the command line, launch."""
+"""A GPT, seen from outside and inside: compose the four tabs, read the command line, launch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from gpt.checkpoints.sources import path_of
 from gpt.engine.machine import usable_device
 from gpt.serving import all_cores, cluster
 from gpt.serving.registry import Registry
-from gpt.ui import architecture, generation, internals
+from gpt.ui import architecture, generation, internals, train
 from gpt.ui.generation.borrowed_gpu import gpu_seconds
 from gpt.ui.parts.gradio_patches import (
     end_cancelled_runs_in_silence,
@@ -133,9 +133,12 @@ def build_demo(
             with gr.Tab("Internals", id="internals"):
                 inside = internals.build(registry, source=source)
                 inside.follow(shared)
+            with gr.Tab("Train", id="train"):
+                training = train.build(shared, default_device, writing.prompt)
         calculator.offer_to(shared)
         gr.Markdown(ABOUT, elem_classes="hint")
         demo.unload(writing.left)
+        demo.unload(training.left)
     # Direct calls that pass by the queue are refused. `max_size` bounds the waiting events of all
     # visitors together, the read-only ones too.
     return demo.queue(api_open=False, max_size=1024, default_concurrency_limit=1)
@@ -154,7 +157,7 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
         show_error=False,
         enable_monitoring=False,
         run_history=False,
-        max_file_size="100kb",
+        max_file_size="2mb",
         state_session_capacity=MAX_VISITORS,
         max_threads=MAX_VISITORS,  # also bounds the events that run, those without a thread too
         footer_links=["api"],

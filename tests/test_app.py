@@ -136,7 +136,7 @@ def test_the_page_is_launched_quiet_and_limited(demo, url):
     config = demo.get_config_file()
     assert demo.analytics_enabled is False
     assert demo.api_open is False
-    assert demo.max_file_size == 100 * 1024
+    assert demo.max_file_size == 2 * 1024**2  # a text to train on
     assert demo.state_session_capacity == app.MAX_VISITORS
     assert demo._queue.max_size >= 200  # waiting events of all visitors together
     assert config["enable_queue"]

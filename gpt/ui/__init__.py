@@ -1,7 +1,7 @@
 """The page, the only folder that imports gradio.
 
-A tab is a folder whose `build` lays it out and wires it: generation, architecture, internals. To
-add one, write the folder and call its `build` within a `gr.Tab` of app.py.
+A tab is a folder whose `build` lays it out and wires it: generation, architecture, internals,
+train. To add one, write the folder and call its `build` within a `gr.Tab` of app.py.
 A section of Internals is a file below internals/sections with one `SECTION`: its title, its
 controls, its outputs, and `view(lab, visit, **controls)`, a plain function that gives a value for
 each output; shape_table.py is a short one to copy. Its name in the tuple of sections/__init__.py
@@ -10,5 +10,6 @@ A setting of a section is one entry of its `controls`: a name, which is the view
 what makes the component.
 What tabs share is in parts: tables, bars, heat maps, chips, numbers as text, one-line errors.
 
-Imports the rooms accounting, checkpoints, engine, internals and serving.
+Imports the rooms accounting, checkpoints, engine, internals, serving and
+training.
 """

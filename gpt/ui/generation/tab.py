@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
+from gpt.checkpoints.sources import is_kept
 from gpt.serving.registry import Registry
 from gpt.ui.generation.borrowed_gpu import borrowed_row, steps_on_gpu
 from gpt.ui.generation.endpoint import endpoint
@@ -43,6 +44,7 @@ class GenerationTab:
     """What other parts of the page connect to."""
 
     model: gr.Dropdown
+    prompt: gr.Textbox
     left: Callable[[gr.Request], Any]  # for `unload`: ends the run of a page that was closed
 
 
@@ -93,7 +95,7 @@ class Runs:
             run.stop()
 
     def _begin(self, asked: Wish, on_stage: Stage) -> AbstractContextManager[Any]:
-        if self._cluster is not None:
+        if self._cluster is not None and not is_kept(asked.source):
             return cluster_row(self._cluster, asked)
         if self._on_gpu and asked.device == "cuda":
             return borrowed_row(self._on_gpu, asked, on_stage)
@@ -189,7 +191,7 @@ def build(
     layout.stop.click(stop, **_AT_ONCE)
     gr.api(endpoint(runs.write, default_source), api_name="generate", **writing)
     _follow(layout)
-    return GenerationTab(layout.model, stop)
+    return GenerationTab(layout.model, layout.prompt, stop)
 
 
 def _handlers(

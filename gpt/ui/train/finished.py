@@ -1,0 +1,55 @@
+"""A trained model afterwards: kept for an hour under a name that nobody guesses."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt.checkpoints.sources import forget, keep
+
+KEPT_SECONDS = 3600
+MOST_KEPT = 24  # of all visitors; the oldest goes
+_kept: list[Finished] = []
+
+
+@functools.cache
+def _home() -> tempfile.TemporaryDirectory[str]:
+    """Goes with the process."""
+    return tempfile.TemporaryDirectory(prefix="gpt-trained-", ignore_cleanup_errors=True)
+
+
+def new_folder() -> Path:
+    """An empty folder for a model."""
+    return Path(tempfile.mkdtemp(dir=_home().name))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A model that was trained here: its name for other tabs, a label, its zip and folder."""
+
+    source: str
+    label: str
+    archive: Path
+
+    def drop(self) -> None:
+        """The model and its files are gone."""
+        forget(self.source)
+        shutil.rmtree(self.archive.parent, ignore_errors=True)
+        with contextlib.suppress(ValueError):
+            _kept.remove(self)
+
+
+def kept(archive: Path, label: str) -> Finished:
+    """The model in model/ beside `archive`, found by its name from now on.
+
+    Of more than MOST_KEPT the oldest goes.
+    """
+    finished = Finished(keep(archive.parent / "model"), label, archive)
+    _kept.append(finished)
+    for old in _kept[:-MOST_KEPT]:
+        old.drop()
+    return finished

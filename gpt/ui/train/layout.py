@@ -1,0 +1,130 @@
+"""The components of the Train tab in the order in which a phone shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from gpt.training.choices import OWN
+from gpt.ui.parts.chips import ROVING_JS
+from gpt.ui.train.settings import EXPERIMENTS, MAIN, SHAPE, TRAINING
+from gpt.ui.train.views import EMPTY
+
+INTRODUCTION = (
+    "Train a GPT from random weights, with the code that trained the storyteller, and watch it "
+    "learn. What comes out is a model like any other: it writes in Generation and opens in "
+    "Internals. It is yours alone and is kept for an hour."
+)
+LINE_HINT = "Bluer: the model gave the true token more probability. Choose one for its numbers."
+
+
+class Layout:
+    """Every component of the tab, by name; `settings` by the name of the setting."""
+
+    def __init__(self) -> None:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                self._choices()
+            with gr.Column(scale=3, min_width=320, elem_id="train-main"):
+                self._buttons()
+                self._results()
+        self._below()
+        for component in self.settings.values():
+            # An emptied field would be a traceback: plan() says one line.
+            component.preprocess = lambda value: value  # type: ignore[method-assign]
+        self.inputs = {*self.settings.values(), self.pasted, self.file}
+        self.streamed = [self.progress, self.loss, self.sample, self.line, self.step, self.numbers]
+        self.afterwards = [self.write, self.inside, self.download]
+        self.buttons = [self.run, self.pause, self.stop]
+
+    def _choices(self) -> None:
+        self.settings: dict[str, Any] = {}
+        for name in ("text", "vocabulary", "pairs"):
+            self.settings[name] = MAIN[name].component(MAIN[name].default)
+            if name == "text":
+                self._own()
+        for name in ("size", "budget"):
+            self.settings[name] = MAIN[name].component(MAIN[name].default)
+        self.estimate = gr.HTML(elem_id="train-estimate", padding=False)
+        with gr.Accordion("The model and its training, in numbers", open=False):
+            for group in (SHAPE, TRAINING):
+                with gr.Row():
+                    for name, control in group.items():
+                        self.settings[name] = control.component(control.default)
+        self.reset = gr.Button("Reset to defaults", size="sm", elem_id="train-reset")
+
+    def _own(self) -> None:
+        self.pasted = gr.Textbox(
+            label="Your text", lines=4, max_lines=8, visible=False, elem_id="train-pasted",
+            placeholder="Paste at least a page, or upload a file: the more the better.",
+        )  # fmt: skip
+        self.file = gr.File(
+            label="A plain text file, UTF-8, up to 2 MiB; in place of the text above",
+            file_count="single", type="filepath", visible=False, elem_id="train-file", height=120,
+        )  # fmt: skip
+
+    def _buttons(self) -> None:
+        with gr.Row(elem_id="train-buttons"):
+            self.run = gr.Button("Train", variant="primary", elem_id="train-run", min_width=80)
+            self.pause = gr.Button("Pause", interactive=False, elem_id="train-pause", min_width=80)
+            self.one = gr.Button("Step", elem_id="train-step", min_width=80)
+            self.stop = gr.Button(
+                "Stop", variant="stop", interactive=False, elem_id="train-stop", min_width=80
+            )
+
+    def _results(self) -> None:
+        self.progress = gr.HTML(EMPTY, elem_id="train-progress", padding=False)
+        self.loss = gr.HTML(elem_id="train-loss", padding=False)
+        self.sample = gr.HTML(
+            elem_id="train-sample", padding=False,
+            html_template="<h3>A sample, always from the same prompt and seed</h3>${value}",
+        )  # fmt: skip
+        with gr.Row():
+            self.write = gr.Button("Write with it", elem_id="train-write", interactive=False)
+            self.inside = gr.Button("Look inside", elem_id="train-inside", interactive=False)
+            self.download = gr.DownloadButton(
+                "Take it along", elem_id="train-download", interactive=False
+            )
+
+    def _below(self) -> None:
+        with gr.Accordion("The true next tokens, by their probability", open=True):
+            self.line = gr.HTML(
+                elem_id="train-line", padding=False,
+                js_on_load=ROVING_JS.replace("PANEL", "#train-line-panel p"),
+            )  # fmt: skip
+            gr.HTML(
+                f'<p class="chip-panel" aria-live="polite">{LINE_HINT}</p>',
+                elem_id="train-line-panel", padding=False,
+            )  # fmt: skip
+        with gr.Accordion("What happens in one step", open=False, elem_id="train-one-step"):
+            self.step = gr.HTML(elem_id="train-peek", padding=False)
+        with gr.Accordion("Experiments", open=True, elem_id="train-experiments"):
+            gr.Markdown(
+                "Each trains with the settings above but for one, with as many steps as the run "
+                "before, whose curve stays in grey.", elem_classes="hint",
+            )  # fmt: skip
+            with gr.Row():
+                self.experiments = [
+                    (gr.Button(one.label, size="sm", min_width=150, scale=0), one)
+                    for one in EXPERIMENTS
+                ]
+        with gr.Accordion("What the text is split into", open=False) as self.split_box:
+            self.split = gr.HTML(elem_id="train-split", padding=False)
+        with gr.Accordion("The numbers of the curve", open=False):
+            self.axis = gr.Radio(
+                [("seconds of training", "seconds"), ("tokens read", "tokens")], value="seconds",
+                label="Draw the curve over", elem_id="train-axis",
+            )  # fmt: skip
+            self.numbers = gr.HTML(elem_id="train-numbers", padding=False)
+
+    def values(self, data: Mapping[Any, Any]) -> dict[str, Any]:
+        """The settings by name in what an event has read of `inputs`."""
+        values = {name: data[component] for name, component in self.settings.items()}
+        return {**values, "pasted": data[self.pasted], "file": data[self.file]}
+
+    def for_text(self, text: str) -> dict[Any, Any]:
+        """The boxes of one's own text are there for it alone."""
+        return {box: gr.update(visible=text == OWN) for box in (self.pasted, self.file)}

@@ -1,0 +1,309 @@
+"""A run of training as the page sees it: its place in line, its steps in turns, its end.
+
+The visitor's event drives it: a run without a page that looks on goes no further. Each step is
+one job of the thread that has all cores, between turns of those who write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from gpt.accounting import count_parameters
+from gpt.serving import all_cores
+from gpt.training.bundle import write_bundle
+from gpt.training.choices import MADE
+from gpt.training.corpus import window_starts
+from gpt.training.evaluation import answers, unigram_nats
+from gpt.training.trainer import Ended, Evaluated, Run, Sampled, Stepped
+from gpt.ui.train.finished import KEPT_SECONDS, Finished, kept, new_folder
+from gpt.ui.train.settings import Experiment, Plan, plan, with_steps
+
+AT_ONCE, MOST_WAITING = 2, 20
+SHARE = 0.25  # of the time of all cores, while others write
+UPDATE_SECONDS, LOOK_SECONDS = 0.5, 0.25
+EVALUATE_SECONDS, SAMPLE_SECONDS = 1.5, 4.0
+PAUSED_SECONDS, MOST_SECONDS = 600, 1800
+LIVE_TARGETS, LINE_TOKENS, PEEK_TOKENS = 2048, 64, 16
+PEEKED = "trf_blocks.0.ff.layers.0.weight"
+_HANDS = ThreadPoolExecutor(4, thread_name_prefix="train")  # for waiting, mostly
+T = TypeVar("T")
+
+
+class Line:
+    """Who trains, in the order of coming: the first AT_ONCE do, the others wait."""
+
+    def __init__(self) -> None:
+        self.trainings: list[Training] = []
+        self.lane = asyncio.Lock()  # one job and its rest at a time
+
+    def place(self, training: Training) -> int:
+        """From 1, 0 for those who train."""
+        return max(self.trainings.index(training) + 1 - AT_ONCE, 0)
+
+
+@dataclass(frozen=True)
+class Peek:
+    """One window of one step: ids (n,), the loss of each target, one weight before and after."""
+
+    step: int
+    ids: list[int]
+    nats: list[float]
+    before: float
+    after: float
+    learning_rate: float
+
+
+@dataclass
+class History:
+    """What was measured so far; held-out losses with the seconds of training before them."""
+
+    steps: list[Stepped] = field(default_factory=list)
+    evaluated: list[tuple[float, Evaluated]] = field(default_factory=list)
+    right: tuple[int, int] | None = None  # sums of those asked
+    answers: list[tuple[str, str]] = field(default_factory=list)
+    sample: Sampled | None = None
+    line: list[float] = field(default_factory=list)  # probabilities of the held-out line's tokens
+    peek: Peek | None = None
+
+
+class Training:
+    """One visitor's run. `updates` drives it; pause, step and stop may be asked at any time."""
+
+    def __init__(
+        self, line: Line, values: Mapping[str, Any], device: str = "cpu",
+        former: Training | None = None, experiment: Experiment | None = None,
+        paused: bool = False,
+    ) -> None:  # fmt: skip
+        self.values = {**values, **(experiment.changes if experiment else {})}
+        self.device, self.experiment = device, experiment
+        self.former = former
+        if former is not None:
+            former.former = former.run = None  # only its curve is shown
+        self.history = History()
+        self.plan: Plan | None = None
+        self.run: Run | None = None
+        self.unigram = 0.0
+        self.stage, self.note = "Starting …", ""
+        self.paused, self.stopped, self.over = paused, False, False
+        self.finished: Finished | None = None
+        self.axis = "seconds"
+        self._line, self._single, self._news = line, int(paused), asyncio.Event()
+        self._good: Any = None
+        self._looked = self._sampled = -math.inf
+
+    def pause(self) -> None:
+        """Pauses, or goes on."""
+        self.paused = not self.paused
+        self._news.set()
+
+    def one_step(self) -> None:
+        """One step, then a pause."""
+        self.paused, self._single = True, self._single + 1
+        self._news.set()
+
+    def stop(self) -> None:
+        """Ends it with the model as it is."""
+        self.stopped = True
+        self._news.set()
+
+    async def updates(self) -> AsyncIterator[None]:
+        """Comes by when the page should be shown again.
+
+        Raises ValueError if what was asked for cannot be trained, or too many wait.
+        """
+        trainings = self._line.trainings
+        if len(trainings) >= AT_ONCE + MOST_WAITING:
+            raise ValueError(f"{MOST_WAITING} others wait to train: try again in some minutes.")
+        trainings.append(self)
+        try:
+            async for _ in self._wait_in_line():
+                yield
+            self.stage = "Reading the text …"
+            yield
+            await self._begin()
+            yield
+            began = time.monotonic()
+            async for _ in self._train(began):
+                yield
+            self.stage = "Keeping the model …"
+            yield
+            await self._end()
+        finally:
+            self.over = True
+            self._good = None
+            trainings.remove(self)
+        self.stage = ""
+        yield
+
+    async def _wait_in_line(self) -> AsyncIterator[None]:
+        while not self.stopped and (place := self._line.place(self)):
+            self.stage = f"Two others train now: you are number {place} in the line …"
+            yield
+            await self._sleep(LOOK_SECONDS)
+
+    async def _begin(self) -> None:
+        """Reads the text, and counts the steps of the budget."""
+        found = await _in_hands(plan, self.values, self.device)
+        if self.former is not None and self.former.plan is not None:
+            found = _as_many_steps(found, self.former.plan)
+        self.plan = found = await self._on_cores(lambda: with_steps(found))
+        self.unigram = unigram_nats(found.corpus.ids)
+        self.run = await _in_hands(Run, found.cfg, found.options, found.corpus)
+        self._events = self.run.events()
+        await self._look()
+        await self._sample()
+        self.stage = ""
+
+    async def _train(self, began: float) -> AsyncIterator[None]:
+        """Steps until the last one, Stop, or the end of the time that a run may take."""
+        while not self.stopped:
+            if time.monotonic() - began > MOST_SECONDS:
+                self.note = f"Stopped: a run may take {MOST_SECONDS // 60} minutes here."
+                return
+            if self.paused and not self._single:
+                yield
+                if not await self._sleep(PAUSED_SECONDS):
+                    self.note = f"Stopped: it was paused for {PAUSED_SECONDS // 60} minutes."
+                    return
+                continue
+            shown = time.monotonic()
+            while time.monotonic() - shown < UPDATE_SECONDS and not self.stopped:
+                if await self._step():
+                    return
+                if self.paused:
+                    break
+            now = time.monotonic()
+            if now - self._looked > EVALUATE_SECONDS or self.paused:
+                await self._look()
+                if not math.isfinite(self.history.evaluated[-1][1].nats_per_token):
+                    self._back_to_good(self.run.step)
+                    return
+                if now - self._sampled > SAMPLE_SECONDS or self.paused:
+                    await self._sample()
+            yield
+
+    async def _step(self) -> bool:
+        """One step of the run; whether it was the last."""
+        assert self.run is not None
+        single, self._single = self._single, max(self._single - 1, 0)
+        if single:
+            peek = await self._on_cores(self._peek)
+        event = await self._on_cores(lambda: next(self._events))
+        if isinstance(event, Ended) and event.diverged:
+            self._back_to_good(event.step)
+            return True
+        self.history.steps.append(event)
+        if single:
+            weight = float(self.run.model.state_dict()[PEEKED][0, 0])
+            self.history.peek = Peek(event.step, *peek, weight, event.learning_rate)
+        return event.step == self.plan.options.steps
+
+    def _peek(self) -> tuple[list[int], list[float], float]:
+        """The next step's first window: its tokens, what each costs now, a weight."""
+        run, t = self.run, self.plan.cfg.context_length
+        n = run.step * run.options.batch_size
+        start = next(window_starts(len(run.ids), t, run.options.seed, skip=n))
+        ids = run.corpus.ids[start : start + min(t, PEEK_TOKENS) + 1]
+        weight = float(run.model.state_dict()[PEEKED][0, 0])
+        return ids.tolist(), run.nats(ids).tolist(), weight
+
+    async def _look(self) -> None:
+        """Held-out loss, the held-out line, and a copy of the weights if they are good."""
+        self._looked = await self._now_and_then(self._measure)
+
+    def _measure(self) -> None:
+        run, history = self.run, self.history
+        evaluated = run.evaluated(LIVE_TARGETS)
+        history.evaluated.append((run.seconds, evaluated))
+        history.line = (-run.nats(run.corpus.held_out[: LINE_TOKENS + 1])).exp().tolist()
+        if math.isfinite(evaluated.nats_per_token):
+            self._good = run.step, copy.deepcopy(run.model.state_dict())
+        if self.plan.text.name == "additions":
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Asks for sums that were held out."""
+        pairs = MADE["additions"].held_out.pairs[::8]
+        questions = [f"{a}+{b}=" for a, b in pairs]
+        found = answers(self.run.whole_model(), self.run.corpus.tokenizer, questions)
+        right = sum(str(a + b) == said for (a, b), said in zip(pairs, found, strict=True))
+        self.history.right = right, len(pairs)
+        self.history.answers = list(zip(questions, found, strict=True))[::13]
+
+    async def _sample(self) -> None:
+        def work() -> None:
+            self.history.sample = self.run.sampled()
+
+        self._sampled = await self._now_and_then(work)
+
+    async def _now_and_then(self, work: Callable[[], None]) -> float:
+        """When it was done; what takes long counts as done later, to be a fifth at most."""
+        began = time.monotonic()
+        await self._on_cores(work)
+        return time.monotonic() + 4 * (time.monotonic() - began)
+
+    def _back_to_good(self, step: int) -> None:
+        kept, weights = self._good
+        self.run.model.load_state_dict(weights)
+        self.run.step = kept
+        self.note = (
+            f"The loss is not finite at step {step:,}: it stopped, and the weights of step "
+            f"{kept:,} are kept. Use a lower learning rate."
+        )
+
+    async def _end(self) -> None:
+        """The last numbers, and the model kept for an hour."""
+        await self._look()
+        await self._sample()
+        self.finished = await _in_hands(self._keep)
+        asyncio.get_running_loop().call_later(KEPT_SECONDS, self.finished.drop)
+        self.run = self._events = None
+
+    def _keep(self) -> Finished:
+        history, run, text = self.history, self.run, self.plan.text
+        evaluated, sample = history.evaluated[-1][1], history.sample.text
+        archive = write_bundle(run, text, history.steps, evaluated, sample, new_folder())
+        count = count_parameters(run.cfg).total
+        label = f"Yours, trained on {text.called}: {count:,} parameters, {run.step:,} steps"
+        return kept(archive, label)
+
+    async def _on_cores(self, work: Callable[[], T]) -> T:
+        """`work()` on all cores, then a rest in which those who write have most of the time."""
+
+        def timed() -> tuple[T, float]:
+            began = time.perf_counter()
+            return work(), time.perf_counter() - began
+
+        async with self._line.lane:
+            result, seconds = await _in_hands(all_cores.on_all_cores, timed)
+            if all_cores.texts_are_written():
+                await asyncio.sleep(seconds * (1 / SHARE - 1))
+        return result
+
+    async def _sleep(self, seconds: float) -> bool:
+        """Until there is news, which is True, or the time is over."""
+        try:
+            await asyncio.wait_for(self._news.wait(), seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            return False
+        self._news.clear()
+        return True
+
+
+def _as_many_steps(found: Plan, former: Plan) -> Plan:
+    """The steps of the run before, if only what an experiment changes differs: one schedule."""
+    same = ("text", "vocabulary", "pairs", "size", "budget", "batch", "steps", "context")
+    if any(found.values[name] != former.values[name] for name in same):
+        return found
+    return replace(found, options=replace(found.options, steps=former.options.steps))
+
+
+async def _in_hands(work: Callable[..., T], *args: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_HANDS, work, *args)

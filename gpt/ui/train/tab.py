@@ -1,0 +1,262 @@
+"""The Train tab: a text, a model, its loss as it falls, and what then can be done with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import anyio.to_thread
+import gradio as gr
+
+from gpt.ui.parts.errors import is_mistake, one_line_errors
+from gpt.ui.parts.sentences import say
+from gpt.ui.train.layout import Layout
+from gpt.ui.train.run import Line, Training
+from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment, estimate, plan
+from gpt.ui.train.views import (
+    line_view,
+    loss_view,
+    numbers_view,
+    progress_view,
+    sample_view,
+    split_view,
+    step_view,
+)
+from gpt.ui.visit import Shared, Visit
+
+_AT_ONCE: dict[str, Any] = {
+    "api_visibility": "private",
+    "queue": False,
+    "show_progress": "hidden",
+}
+LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
+MOST_TRAININGS = 64  # whose curves are kept; of pages that were not closed the oldest goes
+
+
+@dataclass(frozen=True)
+class TrainTab:
+    """What other parts of the page connect to."""
+
+    left: Callable[[gr.Request], Any]  # for `unload`: ends the run of a page that was closed
+
+
+@dataclass
+class Start:
+    """A click that begins a run, until the run's own event asks for it."""
+
+    experiment: Experiment | None
+    paused: bool
+    made: float
+
+
+class Trainings:
+    """The newest run of each page, by session; one of a page at a time."""
+
+    def __init__(self, device: str) -> None:
+        self.line, self.device = Line(), device
+        self.of: dict[str, Training] = {}
+        self.starts: dict[str, Start] = {}
+
+    def going(self, session: str) -> Training | None:
+        """The page's run, if it goes on."""
+        training = self.of.get(session)
+        return None if training is None or training.over else training
+
+    def start(self, session: str, experiment: Experiment | None, paused: bool) -> bool:
+        """Whether the page may begin a run now."""
+        last = self.starts.get(session)
+        if self.going(session) or (last and time.monotonic() - last.made < LOST_SECONDS):
+            return False
+        self.starts[session] = Start(experiment, paused, time.monotonic())
+        return True
+
+    def begin(self, session: str, values: dict[str, Any]) -> Training | None:
+        """The run that was asked for by a click, the first time that its event asks."""
+        start = self.starts.pop(session, None)
+        if start is None or self.going(session):
+            return None
+        former = self.of.pop(session, None)
+        former = former if former is not None and former.history.steps else None
+        training = Training(self.line, values, self.device, former, start.experiment, start.paused)
+        self.of[session] = training
+        over = [name for name, other in self.of.items() if other.over]
+        for name in over[: max(len(self.of) - MOST_TRAININGS, 0)]:
+            del self.of[name]
+        return training
+
+
+def build(shared: Shared, default_device: str, prompt: gr.Textbox) -> TrainTab:
+    """Lay out the tab and wire its events; `prompt` is the box of Generation."""
+    layout = Layout()
+    layout.prompt = prompt
+    trainings = Trainings(default_device)
+    training = {"concurrency_id": "training", "concurrency_limit": None}
+    starts = [(layout.run, None, False), (layout.one, None, True)]
+    starts += [(button, experiment, False) for button, experiment in layout.experiments]
+    begin, drive, finish = _handlers(layout, trainings)
+    for button, experiment, paused in starts:
+        streamed = button.click(
+            begin(experiment, paused), None, layout.buttons, **_AT_ONCE
+        ).then(
+            one_line_errors(drive), layout.inputs, set(layout.streamed),
+            api_visibility="private", trigger_mode="multiple", show_progress="hidden", **training,
+        )  # fmt: skip
+        for ended in (streamed.success, streamed.failure):
+            ended(finish, None, [*layout.buttons, *layout.afterwards], **_AT_ONCE)
+
+    async def pause(request: gr.Request) -> Any:
+        going = trainings.going(request.session_hash or "")
+        if going is None:
+            return gr.skip()
+        going.pause()
+        return _pause(going)
+
+    async def stop(request: gr.Request) -> None:
+        if going := trainings.going(request.session_hash or ""):
+            going.stop()
+
+    async def left(request: gr.Request) -> None:
+        session = request.session_hash or ""
+        if last := trainings.of.pop(session, None):
+            last.stop()
+        trainings.starts.pop(session, None)
+
+    async def redraw(axis: str, request: gr.Request) -> Any:
+        last = trainings.of.get(request.session_hash or "")
+        if last is None:
+            return gr.skip()
+        last.axis = "tokens" if axis == "tokens" else "seconds"
+        return loss_view(last)
+
+    layout.pause.click(pause, None, layout.pause, **_AT_ONCE)
+    layout.stop.click(stop, **_AT_ONCE)
+    layout.axis.change(redraw, layout.axis, layout.loss, **_AT_ONCE)
+    _follow(layout)
+    _afterwards(layout, trainings, shared)
+    return TrainTab(left)
+
+
+def _pause(going: Training) -> Any:
+    return gr.update(value="Go on" if going.paused else "Pause", interactive=True)
+
+
+def _handlers(layout: Layout, trainings: Trainings) -> tuple[Any, Any, Any]:
+    """What a click does at once, what then streams, and what is left to do at the end."""
+
+    def begin(experiment: Experiment | None, paused: bool) -> Any:
+        async def click(request: gr.Request) -> list[Any]:
+            session = request.session_hash or ""
+            if not trainings.start(session, experiment, paused):
+                going = trainings.going(session)
+                if paused and going is not None:
+                    going.one_step()
+                    return [gr.skip(), _pause(going), gr.skip()]
+                return [gr.skip()] * 3
+            pause = gr.update(value="Go on" if paused else "Pause", interactive=True)
+            off, on = gr.update(interactive=False), gr.update(interactive=True)
+            return [off, pause, on]
+
+        return click
+
+    async def drive(data: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        training = trainings.begin(request.session_hash or "", layout.values(data))
+        if training is None:
+            yield dict.fromkeys(layout.streamed, gr.skip())
+            return
+        async with aclosing(training.updates()) as updates:
+            async for _ in updates:
+                yield _shown(layout, training)
+
+    async def finish(request: gr.Request) -> list[Any]:
+        """The buttons as they should be now, which may be the next run's already."""
+        session = request.session_hash or ""
+        if trainings.going(session) or session in trainings.starts:
+            return [gr.skip()] * 6
+        last = trainings.of.get(session)
+        finished = last.finished if last else None
+        on, off = gr.update(interactive=True), gr.update(interactive=False)
+        pause = gr.update(value="Pause", interactive=False)
+        after = [on if finished else off] * 2
+        zipped = gr.update(value=str(finished.archive), interactive=True) if finished else off
+        return [on, pause, off, *after, zipped]
+
+    return begin, drive, finish
+
+
+def _shown(layout: Layout, training: Training) -> dict[Any, Any]:
+    return {
+        layout.progress: progress_view(training),
+        layout.loss: loss_view(training),
+        layout.sample: sample_view(training),
+        layout.line: line_view(training),
+        layout.step: step_view(training),
+        layout.numbers: numbers_view(training),
+    }
+
+
+def _follow(layout: Layout) -> None:
+    """What follows the choices: boxes, numbers of a size, the estimate, the text in tokens."""
+    settings = layout.settings
+
+    async def looked_at(data: dict[Any, Any]) -> dict[Any, Any]:
+        try:
+            found = await anyio.to_thread.run_sync(plan, layout.values(data))
+        except ValueError as error:
+            if not is_mistake(error):
+                raise
+            return {layout.estimate: say(str(error), "note"), layout.split: ""}
+        return {layout.estimate: say(estimate(found), "hint"), layout.split: split_view(found)}
+
+    changes = [component.change for component in settings.values()]
+    gr.on(
+        [*changes, layout.pasted.blur, layout.file.change, layout.estimate.load],
+        one_line_errors(looked_at), layout.inputs, {layout.estimate, layout.split},
+        api_visibility="private", show_progress="hidden", trigger_mode="always_last",
+        concurrency_id="train-plan", concurrency_limit=2,
+    )  # fmt: skip
+    boxes = [layout.pasted, layout.file]
+    settings["text"].change(layout.for_text, settings["text"], boxes, **_AT_ONCE)
+    settings["vocabulary"].change(
+        lambda chosen: gr.update(visible=chosen == PAIRS),
+        settings["vocabulary"], settings["pairs"], **_AT_ONCE,
+    )  # fmt: skip
+    shape = list(SIZES["small"][1])
+    settings["size"].input(
+        lambda size: [SIZES[size][1][n] if size in SIZES else gr.skip() for n in shape],
+        settings["size"], [settings[name] for name in shape], **_AT_ONCE,
+    )  # fmt: skip
+    gr.on(
+        [settings[name].input for name in shape if name != "rate"],
+        lambda: YOURS, None, settings["size"], **_AT_ONCE,
+    )  # fmt: skip
+    layout.reset.click(
+        lambda: list(DEFAULTS.values()), None, [settings[name] for name in DEFAULTS], **_AT_ONCE
+    )
+
+
+def _afterwards(layout: Layout, trainings: Trainings, shared: Shared) -> None:
+    """The model is chosen in the other tabs, and what it wrote is what they look at."""
+
+    def to(tab: str) -> Any:
+        async def use(data: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
+            last = trainings.of.get(request.session_hash or "")
+            if last is None or last.finished is None or last.plan is None:
+                raise ValueError("there is no trained model: press Train first.")
+            visitor, made = data[shared.visitor], last.finished
+            tokenizer, options = last.plan.corpus.tokenizer, last.plan.options
+            written = last.history.sample.text if last.history.sample else options.prompt
+            ids = tuple(tokenizer.encode(written)) or (tokenizer.end_of_text_id,)
+            visitor.visit = Visit(model=made.source, prompt=options.prompt, ids=ids)
+            chosen = shared.use_model(visitor, made.label, made.source)
+            return {**chosen, layout.prompt: options.prompt, shared.tabs: gr.update(selected=tab)}
+
+        return one_line_errors(use)
+
+    for button, tab in ((layout.write, "generation"), (layout.inside, "internals")):
+        button.click(
+            to(tab), {shared.visitor}, [shared.tabs, *shared.pickers, layout.prompt],
+            api_visibility="private", show_progress="hidden", concurrency_limit=None,
+        )  # fmt: skip

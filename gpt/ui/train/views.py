@@ -1,0 +1,229 @@
+"""What the page shows of a run: each view a plain function of it, as HTML."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+from gpt.accounting import count_parameters
+from gpt.tokenizer import Tokenizer
+from gpt.ui.parts.chips import Chip, chips_html, token_title
+from gpt.ui.parts.numbers import percent, seconds, significant
+from gpt.ui.parts.sentences import say
+from gpt.ui.parts.table import Column, code_column, table_html
+from gpt.ui.train.curve import curve, thinned
+from gpt.ui.train.run import Training
+from gpt.ui.train.settings import Plan
+
+SPLIT_TOKENS = 160
+RATE_STEPS = 20  # over which tokens a second are counted
+EMPTY = say(
+    "Press Train: the loss falls below the baselines, and the sample turns from noise into words.",
+    "hint",
+)
+
+
+def baselines(training: Training) -> dict[str, float]:
+    """Losses to compare with, by name: guesses without a model, and what no model can beat."""
+    plan = training.plan
+    assert plan is not None
+    found = {
+        f"even guess among {plan.cfg.vocab_size:,}": math.log(plan.cfg.vocab_size),
+        "by frequency alone": training.unigram,
+    }
+    floor = plan.text.floor(plan.corpus)
+    return found if floor is None else {**found, "floor of this text": floor}
+
+
+def loss_view(training: Training) -> str:
+    """The curve, its legend, and the same in a sentence."""
+    plan, history = training.plan, training.history
+    if plan is None or not history.evaluated:
+        return ""
+    by_tokens = training.axis == "tokens"
+    a_step = plan.options.batch_size * plan.cfg.context_length
+    lines = {
+        name: [
+            *(((s.tokens if by_tokens else s.seconds), s.loss) for s in of.history.steps)
+        ] if name == "train" else [
+            (e.step * a_step if by_tokens else at, e.nats_per_token)
+            for at, e in of.history.evaluated
+        ]
+        for name, of in (("before", training.former), ("train", training), ("held-out", training))
+        if of is not None
+    }  # fmt: skip
+    newest = history.steps[-1] if history.steps else None
+    until = plan.options.steps * a_step if by_tokens else float(plan.values["budget"])
+    if newest and not by_tokens:
+        left = plan.options.steps / newest.step * newest.seconds if newest.step > 20 else 0
+        until = max(newest.seconds, min(max(left, 1), 2 * until))
+    said = loss_sentence(training)
+    axis = "tokens read" if by_tokens else "seconds of training"
+    keys = ["train", "held-out", *(["before"] if training.former else [])]
+    names = {"train": "training loss", "held-out": "held-out loss", "before": "the run before"}
+    legend = "".join(f'<span class="{key}">{names[key]}</span>' for key in keys)
+    return (
+        f'<p class="train-legend">{legend}<span>nats a token, log scale</span></p>'
+        + curve(lines, baselines(training), axis, until, said)
+        + say(said)
+    )
+
+
+def loss_sentence(training: Training) -> str:
+    """Where the held-out loss is, between which baselines."""
+    at, newest = training.history.evaluated[-1]
+    loss, marks = newest.nats_per_token, baselines(training)
+    if not math.isfinite(loss):
+        return f"The held-out loss is not finite after {seconds(at)}."
+    names = list(marks.values())
+    below = next((at for at, e in training.history.evaluated if e.nats_per_token < names[1]), None)
+    text = f"Held-out loss {significant(loss)} nats a token after {seconds(at)} of training"
+    if loss >= names[1]:
+        text += f", above the guess by frequency alone ({significant(names[1])})."
+    else:
+        text += f"; below the guess by frequency alone ({significant(names[1])}) "
+        text += f"since {seconds(below)}." if below else "from the start."
+    if len(names) > 2:
+        text += f" No model gets below {significant(names[2])} but by chance."
+    return text + difference(training)
+
+
+def difference(training: Training) -> str:
+    """How a run with the same settings differs from the one before."""
+    former = training.former
+    if former is None or former.values != training.values:
+        return ""
+    pairs = zip(training.history.steps, former.history.steps, strict=False)
+    most = max((abs(a.loss - b.loss) for a, b in pairs), default=0.0)
+    n = min(len(training.history.steps), len(former.history.steps))
+    return f" Over {n:,} steps its training loss differs from the run before by {most:.3g} at most."
+
+
+def progress_view(training: Training) -> str:
+    """What it does, how far it is, and the newest numbers."""
+    plan, steps, one = training.plan, training.history.steps, training.experiment
+    look_for = say(f"{one.label}. Look for this: {one.look_for}", "note") if one else ""
+    if plan is None or not steps:
+        return look_for + say(training.stage or "Paused.", "hint")
+    newest = steps[-1]
+    total = plan.options.steps
+    state = training.stage or training.note
+    if not state:
+        state = "Finished." if training.over else "Paused." if training.paused else "Training …"
+    done = newest.step / total
+    told = [
+        f"step {newest.step:,} of {total:,}",
+        f"{seconds(newest.seconds)}",
+        f"{significant(tokens_per_second(training))} tokens/s",
+        f"{significant(newest.tokens / len(plan.corpus.ids), 2)} times through the text",
+        f"loss {significant(newest.loss)}",
+        f"learning rate {significant(newest.learning_rate)}",
+        f"gradient norm {significant(newest.gradient_norm)}",
+    ]
+    return (
+        f'{look_for}<progress max="1" value="{done:.4f}" aria-label="Steps done"></progress>'
+        f'<p class="stats"><b>{escape(state)}</b> {escape(" · ".join(told))}</p>'
+    )
+
+
+def tokens_per_second(training: Training) -> float:
+    """Of the newest steps' training alone."""
+    steps = training.history.steps[-RATE_STEPS - 1 :]
+    if len(steps) < 2:
+        return steps[0].tokens / steps[0].seconds if steps else 0.0
+    return (steps[-1].tokens - steps[0].tokens) / (steps[-1].seconds - steps[0].seconds)
+
+
+def sample_view(training: Training) -> str:
+    """What it writes from the one prompt and seed; of additions the sums that it was asked."""
+    history = training.history
+    if history.sample is None:
+        return ""
+    if history.right is None:
+        prompt = training.plan.options.prompt if training.plan else ""
+        rest = history.sample.text[len(prompt) :]
+        return f"<p class='train-text'><b>{escape(prompt)}</b>{escape(rest)}</p>"
+    right, asked = history.right
+    lines = "".join(
+        f"<li><b>{escape(q)}</b>{escape(a)} {'✓' if is_right(q, a) else '✗'}</li>"
+        for q, a in history.answers
+    )
+    return (
+        say(f"{right} of {asked} sums that it has never read are right ({percent(right / asked)}).")
+        + f'<ul class="train-text">{lines}</ul>'
+    )
+
+
+def is_right(question: str, answer: str) -> bool:
+    """Whether `27+48=` is answered by its sum."""
+    return str(sum(map(int, question.rstrip("=").split("+")))) == answer
+
+
+def line_view(training: Training) -> str:
+    """The first held-out tokens as chips, bluer the more probable each was to the model."""
+    plan, line = training.plan, training.history.line
+    if plan is None or not line:
+        return ""
+    assert plan.corpus.held_out is not None
+    tokenizer, ids = plan.corpus.tokenizer, plan.corpus.held_out[: len(line) + 1].tolist()
+    chips = [_chip(tokenizer, 0, ids[0], "nothing is before it", None)]
+    for position, (token, share) in enumerate(zip(ids[1:], line, strict=True), start=1):
+        chips.append(_chip(tokenizer, position, token, f"probability {percent(share)}", share))
+    mean = math.exp(sum(math.log(max(p, 1e-30)) for p in line) / len(line))
+    said = f"Geometric mean of the true tokens' probabilities: {percent(mean)}."
+    return chips_html(chips, "Held-out text, by the probability of each token") + say(said, "hint")
+
+
+def _chip(tokenizer: Tokenizer, at: int, token: int, extra: str, shade: float | None) -> Chip:
+    title = token_title(at, token, tokenizer.token_bytes(token), extra)
+    end = token == tokenizer.end_of_text_id
+    return Chip(tokenizer.piece(token).display, title, shade, end)
+
+
+def step_view(training: Training) -> str:
+    """One window of the newest single step: inputs, targets, losses, and what a weight did."""
+    peek, plan = training.history.peek, training.plan
+    if peek is None or plan is None:
+        return say("Press Step: one step, and what happened in it.", "hint")
+    pieces = plan.corpus.tokenizer.pieces(peek.ids)
+    rows = [
+        (at, pieces[at], pieces[at + 1], nats, percent(math.exp(-nats)))
+        for at, nats in enumerate(peek.nats)
+    ]
+    columns = [
+        Column("position"), code_column("it reads"), code_column("it should say"),
+        Column("loss, nats"), Column("probability"),
+    ]  # fmt: skip
+    change = peek.after - peek.before
+    return (
+        say(
+            f"Step {peek.step:,}: the beginning of the first of {plan.options.batch_size} windows "
+            "before the step. The targets are the inputs, shifted by one."
+        )
+        + table_html(columns, rows, "One window before the step")
+        + say(
+            f"The gradient of the mean loss moves each of {count_parameters(plan.cfg).total:,} "
+            f"weights. One of them, the first of the first feed-forward, was {peek.before:+.6f}, "
+            f"is now {peek.after:+.6f} and so moved by {change:+.2e}, at a learning rate of "
+            f"{peek.learning_rate:.2e}."
+        )
+    )
+
+
+def numbers_view(training: Training) -> str:
+    """The curve's numbers as a table, thinned; the CSV is in the zip."""
+    rows = [(e.step, significant(at), e.nats_per_token) for at, e in training.history.evaluated]
+    columns = [Column("step"), Column("seconds"), Column("held-out loss, nats a token")]
+    return table_html(columns, thinned(rows)[-40:], "Held-out loss so far", csv_name="held-out")
+
+
+def split_view(plan: Plan) -> str:
+    """The first lines as chips, a token each, and how many tokens there are."""
+    tokenizer, ids = plan.corpus.tokenizer, plan.corpus.ids
+    first = ids[:SPLIT_TOKENS].tolist()
+    chips = [_chip(tokenizer, at, token, "", None) for at, token in enumerate(first)]
+    said = (
+        f"{len(ids):,} tokens to learn from, {len(plan.corpus.held_out):,} held out; a vocabulary "
+        f"of {tokenizer.vocab_size:,} tokens, of which the text uses {len(ids.unique()):,}."
+    )
+    return say(said) + chips_html(chips, "The first lines, split into tokens")

@@ -1,0 +1,339 @@
+"""The Train tab without a browser: plans, runs, their line, what comes out, what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import runpy
+import zipfile
+from contextlib import aclosing
+
+import pytest
+import torch
+from own_loop import run_async
+
+from gpt.__main__ import main
+from gpt.checkpoints import tokenizer_of
+from gpt.checkpoints.sources import load_model
+from gpt.serving.registry import Registry
+from gpt.training.choices import corpora, made_text
+from gpt.training.evaluation import evaluate, unigram_nats
+from gpt.ui.train import views
+from gpt.ui.train.run import AT_ONCE, Line, Training
+from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, SIZES, estimate, plan
+
+TINY = {
+    **DEFAULTS, "text": "capitals", "layers": 1, "width": 16, "heads": 2, "context": 16,
+    "batch": 2, "steps": 50, "rate": 0.01, "characters": 4000, "pasted": "", "file": None,
+}  # fmt: skip
+
+
+async def driven(training, until=None):
+    """Drives a run to its end, or until `until(training)`."""
+    async with aclosing(training.updates()) as updates:
+        async for _ in updates:
+            if until is not None and until(training):
+                return training
+    return training
+
+
+def trained(**changed):
+    return run_async(driven(Training(Line(), {**TINY, **changed})))
+
+
+@pytest.fixture(scope="module")
+def done():
+    """One finished run that all tests read."""
+    finished = trained()
+    yield finished
+    finished.finished.drop()
+
+
+@pytest.fixture(scope="module")
+def unpacked(done, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zip")
+    with zipfile.ZipFile(done.finished.archive) as archive:
+        archive.extractall(folder)
+    return folder / "trained-gpt"
+
+
+def test_a_run_in_the_tab_is_that_of_the_command_line(done, unpacked, tmp_path):
+    """Same texts, same options: the same losses, of training and held out."""
+    options, cfg = done.plan.options, done.plan.cfg
+    flags = {
+        "text": unpacked / "text.txt", "validation": unpacked / "held_out.txt",
+        "out": tmp_path / "run", "vocabulary": options.vocabulary, "steps": options.steps,
+        "batch-size": options.batch_size, "peak-rate": options.peak_rate,
+        "warmup-steps": options.warmup_steps, "weight-decay": options.weight_decay,
+        "precision": options.precision, "seed": options.seed, "emb-dim": cfg.emb_dim,
+        "n-heads": cfg.n_heads, "n-layers": cfg.n_layers, "context-length": cfg.context_length,
+        "drop-rate": cfg.drop_rate,
+    }  # fmt: skip
+    given = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    assert main(["train", *given]) == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    measured = {key: value for line in lines for key, value in json.loads(line).items()}
+    assert [step.step for step in done.history.steps] == list(range(1, 51))
+    assert measured["loss"] == done.history.steps[-1].average_loss
+    assert measured["validation"] == done.history.evaluated[-1][1].nats_per_token
+
+
+def test_the_program_in_the_zip_trains_the_same_weights(unpacked, monkeypatch):
+    monkeypatch.chdir(unpacked)
+    runpy.run_path("train.py")
+    mine, again = (load_model(unpacked / name) for name in ("model", "trained"))
+    for name, weight in mine.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_the_zip_is_read_by_transformers(done, unpacked):
+    transformers = pytest.importorskip("transformers")
+    folder = unpacked / "huggingface"
+    model = transformers.GPT2LMHeadModel.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    ids = done.plan.corpus.held_out[:17]
+    assert tokenizer.decode(ids[:8]) == done.plan.corpus.tokenizer.decode(ids[:8].tolist())
+    with torch.inference_mode():
+        logits = model(ids[None, :-1]).logits[0]
+    found = torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none")
+    ours = -torch.tensor(done.history.line[:16]).log()
+    torch.testing.assert_close(found, ours, rtol=1e-3, atol=1e-4)
+
+
+def test_the_card_has_the_numbers_of_the_run(done, unpacked):
+    text = (unpacked / "README.md").read_text()
+    assert f"{done.history.evaluated[-1][1].nats_per_token:.4f} nats a token" in text
+    assert "50 of 50 steps" in text
+    assert done.history.sample.text.splitlines()[0] in text
+
+
+def test_what_was_trained_is_a_model_like_any_other_until_it_is_dropped():
+    finished = trained(steps=2).finished
+    registry = Registry(budget_bytes=2**28)
+    with registry.borrow(finished.source) as model:
+        assert model.cfg == registry.config_of(finished.source)
+        assert tokenizer_of(finished.source).vocab_size == model.cfg.vocab_size
+    finished.drop()
+    assert not finished.archive.exists()
+    with pytest.raises(ValueError, match="kept for an hour and is gone: train it again"):
+        registry.config_of(finished.source)
+
+
+def test_the_held_out_loss_is_that_of_the_model_that_is_kept(done):
+    model = load_model(done.finished.source)
+    found = evaluate(model, done.plan.corpus.held_out)
+    assert done.history.evaluated[-1][1].nats_per_token == pytest.approx(found.nats_per_token)
+    assert found.nats_per_token < math.log(model.cfg.vocab_size)
+
+
+def test_the_curve_shows_the_losses_between_their_baselines(done):
+    corpus = done.plan.corpus
+    assert views.baselines(done) == {
+        f"even guess among {corpus.tokenizer.vocab_size}": math.log(corpus.tokenizer.vocab_size),
+        "by frequency alone": unigram_nats(corpus.ids),
+        "floor of this text": done.plan.text.floor_nats / len(corpus.held_out),
+    }
+    html = views.loss_view(done)
+    lines = {name: points.split() for name, points in re.findall(
+        r'<polyline class="([\w-]+)" points="([^"]+)"', html
+    )}  # fmt: skip
+    assert len(lines["train"]) == 51  # the last point is always there
+    heights = [float(point.split(",")[1]) for point in lines["held-out"]]
+    assert heights[-1] > heights[0]  # a lower loss is lower in the picture
+    last = done.history.evaluated[-1][1].nats_per_token
+    assert f"Held-out loss {last:.2f} nats a token" in html
+
+
+def test_the_line_has_the_models_probabilities(done):
+    chips = re.findall(r'--shade:([\d.]+)"', views.line_view(done))
+    assert [float(shade) for shade in chips] == pytest.approx(done.history.line, abs=6e-4)
+
+
+def test_one_step_shows_its_window_its_losses_and_a_weight():
+    """The first Step begins a run that pauses after it; Pause then lets it go on."""
+
+    async def go():
+        training = Training(Line(), TINY, paused=True)
+        await driven(training, lambda t: t.history.peek is not None)
+        return training
+
+    training = run_async(go())
+    peek, corpus = training.history.peek, training.plan.corpus
+    assert len(training.history.steps) == 1
+    ids = corpus.ids.tolist()
+    assert any(ids[i : i + len(peek.ids)] == peek.ids for i in range(len(ids)))
+    # The weights are random: every target costs about as much as an even guess.
+    assert peek.nats == pytest.approx([math.log(corpus.tokenizer.vocab_size)] * 16, abs=0.7)
+    assert peek.before != peek.after
+    html = views.step_view(training)
+    assert f"{peek.after:+.6f}" in html
+    assert html.count("<tr>") == 17
+
+
+def test_pause_holds_the_run_and_stop_keeps_the_model():
+    async def go():
+        training, seen = Training(Line(), {**TINY, "steps": 100_000}), []
+        async with aclosing(training.updates()) as updates:
+            async for _ in updates:
+                n = len(training.history.steps)
+                if n and not seen:
+                    training.pause()
+                    seen.append(n)
+                elif training.paused and not training.over:
+                    seen.append(n)
+                    training.stop()
+        return training, seen
+
+    training, seen = run_async(go())
+    assert seen[0] == seen[-1] == len(training.history.steps)
+    assert load_model(training.finished.source).cfg == training.plan.cfg
+    training.finished.drop()
+
+
+def test_two_train_at_once_and_the_third_sees_its_place():
+    async def go():
+        line = Line()
+        first = [Training(line, TINY, paused=True) for _ in range(AT_ONCE)]
+        updates = [training.updates() for training in first]
+        for each, training in zip(updates, first, strict=True):
+            while training.history.peek is None:
+                await anext(each)
+        third = Training(line, {**TINY, "steps": 2})
+        waiting = third.updates()
+        await anext(waiting)
+        place = third.stage
+        await updates[0].aclose()  # its page was closed
+        async for _ in waiting:
+            pass
+        await updates[1].aclose()
+        return place, third, line
+
+    place, third, line = run_async(go())
+    assert place == "Two others train now: you are number 1 in the line …"
+    assert len(third.history.steps) == 2
+    assert line.trainings == []
+    third.finished.drop()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_weights():
+    async def go():
+        training = Training(Line(), {**TINY, "steps": 100_000})
+        async with aclosing(training.updates()) as updates:
+            async for _ in updates:
+                if len(training.history.steps) > 2 and training.run and not training.stage:
+                    with torch.no_grad():
+                        training.run.model.pos_emb.weight.fill_(math.nan)
+        return training
+
+    training = run_async(go())
+    assert re.match(r"The loss is not finite at step \d+: it stopped, and the", training.note)
+    assert math.isfinite(training.history.evaluated[-1][1].nats_per_token)
+    weights = load_model(training.finished.source).state_dict().values()
+    assert all(bool(weight.isfinite().all()) for weight in weights)
+    training.finished.drop()
+
+
+def test_the_same_seed_twice_is_the_same_run_and_other_settings_are_compared_step_by_step():
+    first = trained(steps=6)
+    twin = Training(Line(), {**TINY, "steps": 6}, former=first)
+    run_async(driven(twin))
+    assert "differs from the run before by 0 at most" in views.loss_sentence(twin)
+    assert 'class="before"' in views.loss_view(twin)
+    other = Training(Line(), {**TINY, "steps": 6}, former=twin, experiment=EXPERIMENTS[1])
+    run_async(driven(other))
+    assert views.difference(other) == ""
+    assert "Learning rate too high. Look for this:" in views.progress_view(other)
+    for training in (first, twin, other):
+        training.finished.drop()
+
+
+def test_without_positions_their_embeddings_stay_zero():
+    training = trained(steps=3, positions=False)
+    assert not load_model(training.finished.source).pos_emb.weight.any()
+    training.finished.drop()
+
+
+def test_additions_count_right_sums_of_pairs_that_were_held_out():
+    training = trained(steps=2, text="additions")
+    right, asked = training.history.right
+    assert asked == 102
+    assert right <= 10
+    questions = [question for question, _ in training.history.answers]
+    assert not any(f"\n{question}" in training.plan.text.text for question in questions)
+    assert "sums that it has never read" in views.sample_view(training)
+    training.finished.drop()
+
+
+def test_every_size_and_every_experiment_can_be_trained():
+    for size in SIZES:
+        for experiment in EXPERIMENTS:
+            values = {
+                **DEFAULTS,
+                **SIZES[size][1],
+                **experiment.changes,
+                "pasted": "",
+                "file": None,
+            }
+            assert "parameters" in estimate(plan(values))
+
+
+def test_a_byte_pair_encoding_splits_the_text_into_so_many_tokens():
+    found = plan({**TINY, "vocabulary": "pairs", "pairs": 200})
+    assert found.cfg.vocab_size == 200
+    assert "a vocabulary of 200 tokens" in views.split_view(found)
+
+
+TOO_LONG = "a line of text\n" * 150_000
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"text": "own", "pasted": " \n "}, "your text is empty"),
+        ({"text": "own", "pasted": None}, "your text is empty"),
+        ({"text": "own", "pasted": "too short"}, "tokens to learn from and a context of 16 needs"),
+        ({"text": "own", "pasted": TOO_LONG}, "your text has 2.2 MB: use at most 2 MiB"),
+        ({"text": "own", "file": b"caf\xe9 " * 99}, "no UTF-8 text .byte 0xE9 at position 3"),
+        ({"text": "own", "file": "wide".encode("utf-16")}, "no UTF-8 text .byte 0xFF"),
+        ({"text": "own", "file": b"text\0binary"}, "no UTF-8 text .it has NUL"),
+        ({"text": "own", "file": b""}, "your text is empty"),
+        ({"text": "own", "file": "gone"}, "no longer here .No such file"),
+        ({"text": "../etc"}, "text is '../etc': use stories"),
+        ({"width": None}, "width is None: use a whole number"),
+        ({"width": 17}, "emb_dim 17 is not divisible by 2 heads"),
+        ({"rate": math.nan}, "rate is nan: use a number from 0 to 10"),
+        ({"vocabulary": "pairs", "pairs": 5}, "a vocabulary of 5 tokens"),
+        ({"vocabulary": "gpt2", "width": 512}, "25,941,000 parameters|parameters and 8,000,000"),
+        ({"width": 512, "layers": 2, "context": 512, "batch": 64}, "GFLOP and 25 are allowed"),
+        ({"characters": 20}, "the text has .. tokens to learn from"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(changed, message, tmp_path):
+    if isinstance(changed.get("file"), bytes):
+        path = tmp_path / "mine.txt"
+        path.write_bytes(changed["file"])
+        changed = {**changed, "file": str(path)}
+    with pytest.raises(ValueError, match=message) as caught:
+        plan({**TINY, **changed})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_windows_is_read_as_text(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + b"One line.\r\nAnother.\r\n" * 40)
+    found = plan({**TINY, "text": "own", "file": str(path), "characters": 0})
+    assert found.text.text.startswith("One line.\nAnother.\n")
+    assert found.text.held_out == "Another.\n" + "One line.\nAnother.\n" * 3  # about a tenth
+    assert found.text.prompt == "One line."
+    assert found.text.floor(found.corpus) is None
+
+
+def test_a_floor_is_known_for_each_text_that_is_made():
+    floors = {}
+    for name in ("stories", "additions", "capitals"):
+        text = made_text(name)
+        floors[name] = text.floor(corpora.of(text, "characters"))
+    assert floors["stories"] == pytest.approx(0.1130, rel=0.02)
+    assert floors["additions"] == pytest.approx(math.log(8100) / 9.7, rel=0.02)
+    assert 0 < floors["capitals"] < 0.2
