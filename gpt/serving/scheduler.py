@@ -1,7 +1,8 @@
 """Continuous batching: many visitors' sequences are rows of one batch on one engine thread.
 
-Rows join and leave between two steps. A turn is at most one chunk of one row's prompt and then
-one decode step of all rows that write, so a long prompt delays the others by one chunk a token.
+Rows join and leave between two steps. A turn is some blocks of prefill, which take about as long
+as a decode step, and then a decode step of all rows that write: a long prompt at most triples the
+time between two tokens of the others.
 What a row computes depends on that row alone: its tokens are the same in any company.
 """
 
@@ -12,13 +13,12 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
 
-from gpt.accounting import count_parameters
 from gpt.accounting.memory import kv_cache
 from gpt.cache import KVCache
 from gpt.checkpoints import free_bytes
@@ -28,9 +28,7 @@ from gpt.sampling import SamplingOptions
 from gpt.serving.all_cores import take_turns
 
 MAX_ROWS = 64
-CHUNK_PRODUCTS = 2**30  # in a chunk: about two decode steps of GPT-2 small in int8
-CHUNKS = (8, 64)  # tokens, at least and at most
-MOVED_CHUNKS = 4  # as many in one for a window that moved: it is read again for every token
+PREFILL_CHUNK = 64  # tokens; one block over as many takes about as long as a decode step
 _MEMORY_SHARE = 4  # keys and values may take a quarter of what is free
 
 
@@ -43,7 +41,8 @@ class _Visit(Row):
     cache: KVCache | None = None
     n_bytes = 0  # of its full cache
     started: float | None = None
-    moved = False  # whether its window has
+    reads = True  # a prompt, or a window that moved, before it writes on
+    chunk: Iterator[torch.Tensor | None] | None = None  # the forward pass that it is in
     over = False  # nothing will be appended
     closed = False  # by the visitor
     error: BaseException | None = None
@@ -51,13 +50,8 @@ class _Visit(Row):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.unread = self.window
+        self.unread = self.window  # of prompt or window; else the newest token
         self.steps: deque[Step] = deque()
-
-    @property
-    def reads(self) -> bool:
-        """Whether it has tokens to read before it writes on: a prompt, or a window that moved."""
-        return len(self.unread) > 1 or self.cache is None or self.cache.length == 0
 
     def put(self, step: Step | BaseException) -> None:
         """Hands a step, or the error that ends the row, to the visitor."""
@@ -66,7 +60,7 @@ class _Visit(Row):
         else:
             self.steps.append(step)
         if self.stop is not None or self.error is not None:
-            self.over, self.cache = True, None
+            self.over, self.cache, self.chunk = True, None, None
         wake = self.wake  # only the visitor's side sets it: no wake-up is lost
         if wake is not None:
             wake()
@@ -193,7 +187,7 @@ class Run:
 class Scheduler:
     """Continues many sequences with one model, on the thread of `gpt.serving.all_cores`.
 
-    A prompt is read `prefill_chunk` tokens a turn (8 to 64, by the model's size, by default).
+    A prompt is read in chunks of `prefill_chunk` tokens, a block between two steps of others.
     At most `max_rows` run at once, whose keys and values take at most `cache_bytes` (a quarter of
     the free memory by default); one that needs more by itself runs alone. The others wait in line.
     """
@@ -202,12 +196,9 @@ class Scheduler:
         self,
         model: GPTModel,
         max_rows: int = MAX_ROWS,
-        prefill_chunk: int | None = None,
+        prefill_chunk: int = PREFILL_CHUNK,
         cache_bytes: int | None = None,
     ) -> None:
-        if prefill_chunk is None:
-            fits = CHUNK_PRODUCTS // count_parameters(model.cfg).total
-            prefill_chunk = min(max(fits, CHUNKS[0]), CHUNKS[1])
         if max_rows < 1 or prefill_chunk < 1:
             raise ValueError(
                 f"max_rows is {max_rows}, prefill_chunk {prefill_chunk}: use at least 1."
@@ -222,6 +213,7 @@ class Scheduler:
         self.cache_bytes = cache_bytes
         self._waiting: deque[_Visit] = deque()
         self._running: deque[_Visit] = deque()  # the one that reads next comes first
+        self._step_seconds = 0.0  # what the last decode step took
         self._takes_turns = False
         self._lock = threading.Lock()
 
@@ -262,22 +254,16 @@ class Scheduler:
         return line.index(visit) + 1 if visit in line else 0
 
     def turn(self) -> bool:
-        """A chunk of one row that reads, a step of all that write; whether any row is left."""
+        """Some blocks of prefill, a step of all that write; whether any row is left."""
         with self._lock:
             self._let_in()
-            reading = next((visit for visit in self._running if visit.reads), None)
+            reading = deque(visit for visit in self._running if visit.reads)
             writing = [visit for visit in self._running if not visit.reads]
-            if reading is not None:  # after this chunk it is the turn of others
-                self._running.remove(reading)
-                self._running.append(reading)
-            self._takes_turns = bool(self._running)
-            if not self._takes_turns:
-                return False
-        if reading is not None:
-            self._read_chunk(reading)
+            self._takes_turns = goes_on = bool(self._running)
+        self._read(reading, self._step_seconds if writing else 0.0)
         if writing:
             self._write(writing)
-        return True
+        return goes_on
 
     def abandon(self, error: ValueError) -> None:
         """Ends every row with `error`: the thread has died."""
@@ -294,7 +280,7 @@ class Scheduler:
         for line in (self._running, self._waiting):
             for visit in [visit for visit in line if visit.over or visit.closed]:
                 line.remove(visit)
-                visit.cache = None
+                visit.cache = visit.chunk = None
         used = sum(visit.n_bytes for visit in self._running)
         while self._waiting and len(self._running) < self.max_rows:
             used += self._waiting[0].n_bytes
@@ -304,22 +290,55 @@ class Scheduler:
             visit.started = time.perf_counter()
             self._running.append(visit)
 
-    def _read_chunk(self, visit: _Visit) -> None:
-        """Reads on; how much depends on this row alone, as kernels round by the length."""
-        n, most = len(visit.unread), self.prefill_chunk * (MOVED_CHUNKS if visit.moved else 1)
-        if n > 2 * most:  # else in one pass, as most prompts are read
-            n = most
-        chunk, visit.unread = visit.unread[:n], visit.unread[n:]
+    def _read(self, reading: deque[_Visit], seconds: float) -> None:
+        """Reads for about so long, at least one block; a chunk of one row, then of the next row."""
+        started = before = time.perf_counter()
+        while reading:
+            if self._read_block(reading[0]):
+                with self._lock:  # in the next turn too it comes after the others
+                    self._running.remove(reading[0])
+                    self._running.append(reading.popleft())
+            now = time.perf_counter()
+            if now - started + (now - before) > seconds:
+                return
+            before = now
+
+    @torch.inference_mode()
+    def _read_block(self, visit: _Visit) -> bool:
+        """One more block of the row's chunk; whether that was the last."""
         try:
-            if visit.cache is None:
-                visit.cache = self.model.new_cache(visit.capacity)
-            logits = read(self.model, chunk, visit.cache)
-            if not visit.unread:
-                self._step(logits, [visit])
+            if visit.chunk is None:
+                visit.chunk = self._chunk(visit)
+            if next(visit.chunk, "end") is None:
+                return False
+            visit.chunk = None
         except Exception as error:
             visit.put(error)
+        return True
+
+    def _chunk(self, visit: _Visit) -> Iterator[None]:
+        """The model's forward pass over the next tokens of a row, a block at a time.
+
+        The number of tokens depends on this row alone, since kernels round by it. Only the last
+        chunk needs the output head.
+        """
+        model, ids = self.model, visit.unread[: self.prefill_chunk]
+        if visit.cache is None:
+            visit.cache = model.new_cache(visit.capacity)
+        start, device = visit.cache.length, model.pos_emb.weight.device
+        positions = torch.arange(start, start + len(ids), device=device)
+        x = model.tok_emb(torch.tensor([ids], device=device)) + model.pos_emb(positions)
+        for i, block in enumerate(model.trf_blocks):
+            if i > 0:
+                yield
+            x = block(x, visit.cache.layers[i], last_only=i == len(model.trf_blocks) - 1)
+        visit.unread = visit.unread[len(ids) :]
+        if not visit.unread:
+            yield
+            self._step(model.out_head(model.final_norm(x))[0], [visit])
 
     def _write(self, visits: list[_Visit]) -> None:
+        started = time.perf_counter()
         try:
             self._step(self._decode(visits), visits)
         except Exception as error:
@@ -327,6 +346,7 @@ class Scheduler:
                 failure = RuntimeError("a decode step failed")
                 failure.__cause__ = error
                 visit.put(failure)
+        self._step_seconds = time.perf_counter() - started
 
     @torch.inference_mode()
     def _decode(self, visits: list[_Visit]) -> torch.Tensor:
@@ -338,10 +358,10 @@ class Scheduler:
 
     def _step(self, logits: torch.Tensor, visits: list[_Visit]) -> None:
         for visit, step in zip(visits, next_steps(logits, visits), strict=True):
-            visit.unread = visit.window[-1:]
+            visit.unread, visit.reads = visit.window[-1:], False
             if visit.cache is not None and visit.cache.length == visit.context_length:
                 # Every position has moved: the window is read anew, as in the book.
-                visit.cache, visit.unread, visit.moved = None, visit.window, True
+                visit.cache, visit.unread, visit.reads = None, visit.window, True
             visit.put(step)
 
     def _bytes_of(self, capacity: int) -> int:
