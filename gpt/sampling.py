@@ -89,13 +89,6 @@ class _Kept(NamedTuple):
     weights: np.ndarray
     block_ends: np.ndarray
 
-    @classmethod
-    def of(cls, ids: np.ndarray | None, weights: np.ndarray) -> _Kept:
-        whole = len(weights) // _BLOCK * _BLOCK
-        blocks = torch.from_numpy(weights[:whole]).view(-1, _BLOCK).sum(dim=-1)  # torch is sooner
-        sums = np.append(blocks.numpy(), weights[whole:].sum())
-        return cls(ids, weights, sums.cumsum(dtype=np.float64))
-
     @property
     def total(self) -> float:
         return float(self.block_ends[-1])
@@ -127,17 +120,23 @@ def choose(
     """
     logits = logits.detach().float().cpu().contiguous()
     best, largest = _best(logits)
+    damaged = ~np.isfinite(largest)
+    if damaged.any():  # no filter sees such a row
+        logits = logits.masked_fill(torch.from_numpy(damaged)[:, None], 0)
+        largest = np.where(damaged, 0, largest)
     kept = _kept(logits, largest, options)
+    shown = best_ids(logits.numpy(), max(n_candidates, default=0))
     choices: list[Choice | ValueError] = []
-    for i, row in enumerate(logits.numpy()):
-        if not math.isfinite(largest[i]):
+    for i, (ids, weights, _) in enumerate(kept):
+        if damaged[i]:
             choices.append(ValueError(_NOT_FINITE))
             continue
-        ids, weights, _ = kept[i]
         uniform = uniforms[i]
+        places = shown[i, : min(n_candidates[i], len(weights))]  # a filter leaves the best ones
+        if ids is not None:
+            places = ids.searchsorted(places)
         place = int(best[i]) if uniform is None else kept[i].place_of(uniform)
-        shown = best_ids(row if ids is None else row[ids], min(n_candidates[i], len(weights)))
-        places = np.append(shown, place)
+        places = np.append(places, place)
         *chances, chance = (weights[places] / kept[i].total).tolist()
         *names, token_id = (places if ids is None else ids[places]).tolist()
         candidates = [pair for pair in zip(names, chances, strict=True) if pair[1] > 0]
@@ -184,26 +183,32 @@ def draw(distribution: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     return ids.reshape(uniform.shape)
 
 
-def best_ids(values: np.ndarray, k: int) -> np.ndarray:
-    """Ids (k,) of the k largest of `values` (vocab,), best first, among equals the lower first.
+def best_ids(rows: np.ndarray, k: int) -> np.ndarray:
+    """Ids (rows, k) of the k largest of each row (vocab,), best first, of equals the lower first.
 
     At least k values are no less than the k-th largest maximum of a block of 256, so smaller ones
     are not sorted: a third of the time of np.argpartition over 50,257.
     """
-    if not 0 < k < len(values):
-        return np.argsort(-values, kind="stable") if k else np.empty(0, dtype=np.int64)
-    whole = len(values) // _BLOCK * _BLOCK
-    blocks = values[:whole].reshape(-1, _BLOCK)
-    if k <= len(blocks):
+    n_rows, k = len(rows), min(k, rows.shape[1])
+    whole = rows.shape[1] // _BLOCK * _BLOCK
+    blocks = rows[:, :whole].reshape(n_rows, -1, _BLOCK)
+    if 0 < k <= blocks.shape[1]:
         maxima = torch.from_numpy(blocks).amax(dim=-1).numpy()
-        floor = np.partition(maxima, -k)[-k]
-        held = np.flatnonzero(maxima >= floor)  # the blocks that hold such values
-        place, column = np.nonzero(blocks[held] >= floor)
-        rest = whole + np.flatnonzero(values[whole:] >= floor)
-        ids = np.append(held[place] * _BLOCK + column, rest)
-    if k > len(blocks) or len(ids) > k * _BLOCK:  # or nearly all are equal, such as 0
-        ids = _down_to(values, np.partition(values, -k)[-k], k)
-    return ids[np.argsort(-values[ids], kind="stable")[:k]]
+        floors = np.partition(maxima, -k)[:, -k]  # (rows,)
+        at, block = np.nonzero(maxima >= floors[:, None])  # the blocks that hold such values
+        place, column = np.nonzero(blocks[at, block] >= floors[at, None])
+        rest_at, rest = np.nonzero(rows[:, whole:] >= floors[:, None])
+        at = np.append(at[place], rest_at)
+        ids = np.append(block[place] * _BLOCK + column, whole + rest)
+        if len(ids) <= n_rows * k * _BLOCK:  # else nearly all are equal, such as 0
+            order = np.lexsort((ids, -rows[at, ids], at))
+            firsts = at[order].searchsorted(np.arange(n_rows))
+            return ids[order][firsts[:, None] + np.arange(k)]
+    found = np.empty((n_rows, k), dtype=np.int64)
+    for row, out in zip(rows, found if k else (), strict=k > 0):
+        ids = _down_to(row, np.partition(row, -k)[-k], k)
+        out[:] = ids[np.argsort(-row[ids], kind="stable")]
+    return found
 
 
 def _best(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -216,11 +221,8 @@ def _best(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 def _kept(
     logits: torch.Tensor, largest: np.ndarray, options: Sequence[SamplingOptions]
 ) -> list[_Kept]:
-    """What may be drawn from each row of `logits` (rows, vocab); all of a greedy row.
-
-    No filter sees a damaged row, from which nothing is drawn.
-    """
-    whole = [i for i, o in enumerate(options) if o.keeps_all or not math.isfinite(largest[i])]
+    """What may be drawn from each row of `logits` (rows, vocab); all of a greedy row."""
+    whole = [i for i, row_options in enumerate(options) if row_options.keeps_all]
     found = dict(zip(whole, _keep_all(logits, largest, options, whole), strict=True))
     return [
         found[i] if i in found else _filtered(row, largest[i], options[i])
@@ -243,9 +245,19 @@ def _keep_all(
     overflows = np.abs(largest[whole]) / divisors > _LARGE
     if overflows.any():  # not if it is shifted by its maximum before
         rows = rows - torch.from_numpy(np.where(overflows, largest[whole], 0))[:, None]
-    scaled = rows / torch.from_numpy(divisors).float()[:, None]
-    weights = torch.softmax(scaled, dim=-1)
-    return [_Kept.of(None, row) for row in weights.numpy()]
+    if (divisors != 1).any():
+        rows = rows / torch.from_numpy(divisors).float()[:, None]
+    weights = torch.softmax(rows, dim=-1).numpy()
+    return [_Kept(None, *pair) for pair in zip(weights, _block_ends(weights), strict=True)]
+
+
+def _block_ends(weights: np.ndarray) -> np.ndarray:
+    """Cumulative sums of rows (rows, n) at the ends of their blocks, float64."""
+    whole = weights.shape[1] // _BLOCK * _BLOCK
+    blocks = torch.from_numpy(weights[:, :whole]).unflatten(1, (-1, _BLOCK))
+    sums = blocks.sum(dim=-1).numpy()  # sooner than numpy
+    last = weights[:, whole:].sum(axis=1, keepdims=True)
+    return np.append(sums, last, axis=1).cumsum(axis=1, dtype=np.float64)
 
 
 def _filtered(row: np.ndarray, best: float, options: SamplingOptions) -> _Kept:
@@ -260,7 +272,7 @@ def _filtered(row: np.ndarray, best: float, options: SamplingOptions) -> _Kept:
 
     ids = None
     if options.top_k is not None and options.top_k < len(row):
-        ids = np.sort(best_ids(row, options.top_k))
+        ids = np.sort(best_ids(row[None], options.top_k)[0])
     if options.top_p < 1:
         values = row if ids is None else row[ids]
         inside = _nucleus(values, weigh, options.top_p)
@@ -269,7 +281,7 @@ def _filtered(row: np.ndarray, best: float, options: SamplingOptions) -> _Kept:
     if options.min_p > 0:
         probable = np.flatnonzero(weights >= options.min_p)  # the best one's weight is 1
         ids, weights = probable if ids is None else ids[probable], weights[probable]
-    return _Kept.of(ids, weights)
+    return _Kept(ids, weights, _block_ends(weights[None])[0])
 
 
 def _nucleus(values: np.ndarray, weigh: Any, top_p: float) -> np.ndarray:

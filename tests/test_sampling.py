@@ -252,16 +252,18 @@ def test_damaged_logits_meet_no_filter(damaged, damage):
 @pytest.mark.parametrize("spread", [0.0, 0.3, 40.0], ids=["all equal", "many equal", "few equal"])
 @pytest.mark.parametrize("n", [1, 300, 50_257])
 def test_the_best_ids_are_those_that_a_stable_sort_finds(n, spread):
-    values = (torch.randn(n, generator=torch.Generator().manual_seed(n)) * spread).round().numpy()
-    expected = np.argsort(-values, kind="stable")
+    values = torch.randn(3, n, generator=torch.Generator().manual_seed(n)) * spread
+    values[1] = values[1] * 10  # a row of few equals among others of many
+    values = values.round().numpy()
+    expected = np.argsort(-values, axis=1, kind="stable")
     for k in {0, 1, min(10, n), min(40, n), n // 2 + 1, n}:
-        assert best_ids(values, k).tolist() == expected[:k].tolist()
+        assert best_ids(values, k).tolist() == expected[:, :k].tolist()
 
 
 def test_the_best_of_a_few_probabilities_are_found_among_many_zeros():
     values = torch.zeros(50_257)
     values[[50_256, 3, 700]] = torch.tensor([0.5, 0.2, 0.3])
-    assert best_ids(values.numpy(), 5).tolist() == [50_256, 700, 3, 0, 1]
+    assert best_ids(values.numpy()[None], 5).tolist() == [[50_256, 700, 3, 0, 1]]
 
 
 def test_logits_of_any_layout_and_gradient_have_probabilities():
