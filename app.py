@@ -59,11 +59,11 @@ ABOUT = (
 )
 # From the first paint on, since the style sheet comes later: the page's width, and room for a tab,
 # else what stands below would be drawn at the top and then move down.
-HEAD = """<style>
-.gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto !important; }
-.tabs { min-height: 95vh; }
-</style>"""
-STYLE = Path(__file__).parent / "assets" / "style.css"
+ASSETS = Path(__file__).parent / "assets"
+HEAD = f"""<style>
+.gradio-container {{ width: 100%; max-width: 1180px !important; margin: 0 auto !important; }}
+.tabs {{ min-height: 95vh; }}
+</style><script>{(ASSETS / "page.js").read_text()}</script>"""
 # The reader's own fonts: nothing to download, and a familiar page in every script.
 THEME = gr.themes.Default(
     primary_hue="blue",
@@ -150,7 +150,7 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
     search_for_no_missing_package()
     return demo.launch(
         theme=THEME,
-        css_paths=[STYLE],
+        css_paths=[ASSETS / "style.css"],
         head=HEAD,
         app_kwargs={"middleware": [COMPRESSION]},
         ssr_mode=False,

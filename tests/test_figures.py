@@ -98,13 +98,20 @@ def test_a_heat_map_draws_its_array_and_greys_what_is_masked() -> None:
     )
     assert {colour for _, colour in mask.colorscale} == {MASKED}
     assert (cells.zmin, cells.zmax) == (0, 1.0)
-    assert [colour for _, colour in cells.colorscale] == ["#ffffff", HUE]
+    assert [colour for _, colour in cells.colorscale] == [
+        "rgba(59,125,216,0)",
+        "rgba(59,125,216,0.7)",
+    ]
 
 
 def test_a_signed_heat_map_is_symmetric_about_0_and_blue_where_positive() -> None:
     (cells,) = heat_map(np.array([[1.0, -4.0]]), ["r"], ["a", "b"], ("", ""), "x", signed=True).data
     assert (cells.zmin, cells.zmax) == (-4, 4)
-    assert [colour for _, colour in cells.colorscale] == [AGAINST, "#f7f7f7", FOR]
+    assert [colour for _, colour in cells.colorscale] == [
+        "rgba(178,24,43,0.55)",
+        "rgba(123,130,144,0)",
+        "rgba(33,102,172,0.55)",
+    ]
 
 
 @pytest.mark.parametrize(("shade", "style"), [(0.0, "0.00"), (0.5, "0.50"), (1.7, "1.00")])

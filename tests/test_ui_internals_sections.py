@@ -35,6 +35,7 @@ from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.sections.logits_to_odds import read_logits, softmax_figure
 from gpt.ui.internals.sections.shape_table import KEPT_FILES, save_trace
 from gpt.ui.internals.sections.side_by_side import UNTRAINED
+from gpt.ui.parts.heat import SIGNED_SCALE
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.plots import AGAINST, FOR
 
@@ -302,7 +303,7 @@ def check_ablation(lab, visit, run, model):
     words, figure, table = views(lab, visit, BY_KEY["ablation"].action)
     swept = [row for _, row in sweep_heads(model, run, AT, int(run.logits[AT].argmax()), "zero")]
     assert np.allclose(figure.data[-1].z, -np.array(swept))  # for is positive, and blue
-    assert figure.data[-1].colorscale[-1][1] == FOR
+    assert figure.data[-1].colorscale[-1][1] == SIGNED_SCALE[-1][1]
     assert sorted(row[0] for row in numbers_of(table, (2,))) == sorted(
         -change for row in swept for change in row
     )

@@ -24,7 +24,7 @@ def watched_page(browser, url, **context_options):  # type: ignore[no-untyped-de
         "request",
         lambda request: (
             problems.append(f"other host: {request.url}")
-            if not request.url.startswith((url, "data:", "blob:"))
+            if not request.url.startswith((url.split("?")[0], "data:", "blob:"))
             else None
         ),
     )

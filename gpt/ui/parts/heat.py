@@ -9,13 +9,22 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from gpt.ui.parts.plots import AGAINST, FOR, HUE, plain
+from gpt.ui.parts.plots import AGAINST, FOR, HUE, INK, plain
+
+
+def _shade(colour: str, opacity: float) -> str:
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
 
 TITLED_CELLS = 5000  # beyond this a tooltip a cell would make the page too heavy
 MASKED = "#a6abb5"
-# Opaque, so that the text in a cell contrasts with its cell on light and dark pages alike.
-PROBABILITY_SCALE = [[0, "#ffffff"], [1, HUE]]
-SIGNED_SCALE = [[0, AGAINST], [0.5, "#f7f7f7"], [1, FOR]]
+# From the panel's own colour, so that nothing is what glows least on light and on dark pages. Never
+# so strong that the page's ink, which assets/style.css gives the text of cells, loses its contrast.
+PROBABILITY_SCALE = [[0, _shade(HUE, 0)], [1, _shade(HUE, 0.7)]]
+SIGNED_SCALE = [
+    [0, _shade(AGAINST, 0.55)], [0.5, _shade(INK, 0)], [1, _shade(FOR, 0.55)]
+]  # fmt: skip
 CELL_TEXT_COLUMNS = 16  # more columns than this leave no room for text in the cells
 CELL = 40  # px, the largest side of a square cell
 
@@ -29,7 +38,7 @@ def heat_table(
     titles: Sequence[Sequence[str]],
     selected: int | None = None,
 ) -> str:
-    """HTML of rows x columns cells shaded from 0 (white) to 1 (full hue), all text escaped.
+    """HTML of rows x columns cells shaded from 0 (the panel) to 1 (full hue), all text escaped.
 
     `selected` is the column that stands out. The first row and column stay while it scrolls.
     """
@@ -66,7 +75,7 @@ def heat_map(
     masked: np.ndarray | None = None,
     top: float | None = None,
 ) -> go.Figure:
-    """A figure of z (rows, columns): white to one hue from 0 to `top`, or diverging about 0.
+    """A figure of z (rows, columns): the panel to one hue from 0 to `top`, or diverging about 0.
 
     Cells where `masked` is True are grey. `axes` names rows and columns. Cells are square and at
     most CELL px wide as long as there is room for them.

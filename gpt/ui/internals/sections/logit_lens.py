@@ -78,7 +78,7 @@ def _measure(
     values = _values(lens, measure).double()
     if measure == RANK:
         shades = 1 - values.log() / max(math.log(vocab), 1e-9)
-        return shades, f"white rank {vocab:,}, full colour rank 1 (log)", _rank
+        return shades, f"no colour rank {vocab:,}, full colour rank 1 (log)", _rank
     if measure == ENTROPY:
         most = max(math.log(vocab), 1e-9)
         return values / most, f"0 to {significant(most)} nats (evenly spread)", _nats
