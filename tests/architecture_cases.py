@@ -29,6 +29,7 @@ WORKLOAD = {
     "compare": None,
     "pinned": None,
     "format": "JSON",
+    "part": "block",
 }
 
 

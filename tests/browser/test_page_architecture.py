@@ -35,6 +35,7 @@ def tab(visit: Page) -> Page:
     """The page with the book's configuration and workload."""
     visit.set_viewport_size({"width": 1280, "height": 1000})
     visit.get_by_role("tab", name="Architecture").click()
+    open_section(visit, "arch-more")
     fill(visit, "batch", 1)
     fill(visit, "tokens", 1024)
     visit.locator("#arch-reset").click()
@@ -74,7 +75,8 @@ def test_the_first_screen_has_total_table_bar_drawing_and_a_passed_check(tab: Pa
     expect(tab.locator("#arch-table tr.total")).to_contain_text("163,009,536")
     expect(tab.locator("#arch-plot rect")).to_have_count(6)
     expect(tab.locator("#arch-check")).to_contain_text("163,009,536 parameters — equal ✓")
-    expect(tab.locator(".arch-drawing")).to_have_count(2)
+    expect(tab.locator("#arch-map .area")).to_have_count(12)
+    assert tab.locator("#arch-map").bounding_box()["height"] <= 560
 
 
 def test_a_slider_dragged_by_mouse_moves_total_table_and_check(tab: Page) -> None:
@@ -190,12 +192,16 @@ def test_memory_and_operations_follow_the_workload(tab: Page) -> None:
 
 
 def test_a_section_opened_later_shows_the_present_configuration(tab: Page) -> None:
-    tab.locator("#arch-drawing-section > button").click()  # closes it
-    expect(tab.locator("#arch-drawing")).to_be_hidden()
+    tab.locator("#arch-numbers > button").click()  # closes it
+    expect(tab.locator("#arch-table")).to_be_hidden()
     fill(tab, "n_layers", 7)
     expect(tab.locator("#arch-total")).to_contain_text(f"{TOTAL - 5 * BLOCK:,}")
-    tab.locator("#arch-drawing-section > button").click()
-    expect(tab.locator("#arch-drawing")).to_contain_text("TransformerBlock × 7")
+    tab.locator("#arch-numbers > button").click()
+    expect(tab.locator("#arch-table tr.total")).to_contain_text(f"{TOTAL - 5 * BLOCK:,}")
+    open_section(tab, "arch-code")
+    expect(tab.locator("#arch-code .makes", has_text="x = block(")).to_contain_text(
+        f"{7 * BLOCK:,}"
+    )
 
 
 def test_a_small_model_is_measured_and_equals_what_was_computed(tab: Page) -> None:
@@ -221,16 +227,21 @@ def test_a_measurement_can_be_cancelled_and_the_next_one_is_clean(tab: Page) -> 
     expect(tab.locator("#arch-measured table")).to_be_visible(timeout=120_000)
 
 
-def test_the_drawing_tells_the_formula_on_hover_and_on_focus(tab: Page) -> None:
-    part = tab.locator(".arch-drawing .part", has_text="out_head").last
-    tip = part.locator(".tip")
-    expect(tip).to_be_hidden()
-    part.focus()
-    expect(tip).to_be_visible()
-    expect(tip).to_contain_text("50,257 × 768 = 38,597,376 parameters")
-    other = tab.locator(".arch-drawing .part", has_text="GELU")
-    other.locator("> text").hover()
-    expect(other.locator(".tip")).to_be_visible()
+def test_a_part_of_the_picture_explains_itself_by_mouse_by_keyboard_and_on_a_phone(
+    tab: Page,
+) -> None:
+    part = tab.locator("#arch-part")
+    tab.locator('#arch-map [data-part="out_head"]').click()
+    expect(part).to_contain_text("50,257 × 768 = 38,597,376 parameters")
+    expect(part).to_contain_text("self.out_head(final_norm)")
+    tab.locator('#arch-map [data-part="norm2"]').press("Enter")
+    expect(part).to_contain_text("12 × (2 × 768) = 18,432 parameters")
+    fill(tab, "n_layers", 7)
+    expect(part).to_contain_text("7 × (2 × 768) = 10,752 parameters")
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.locator('#arch-map [data-part="ff.layers.0"]').click()
+    expect(part).to_contain_text("widens each position")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_two_configurations_side_by_side_mark_what_differs(tab: Page) -> None:

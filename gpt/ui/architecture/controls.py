@@ -121,38 +121,46 @@ def width_step(n_heads: Any) -> dict[str, int]:
 
 
 class Controls:
-    """The components of a configuration, with the ids that scripts use."""
+    """The components of a configuration, with the ids that scripts use.
+
+    Made in three steps, in the order of the page: preset, the sliders, the rest.
+    """
 
     def __init__(self, presets: tuple[Preset, ...], first: GPTConfig) -> None:
+        self.first = first
+        self.fields: dict[str, Any] = {}
         self.preset = gr.Dropdown(
             [*((preset.label, preset.key) for preset in presets), ("your own sizes", CUSTOM)],
             value=presets[0].key,
             label="Preset",
             elem_id="arch-preset",
-            info="A named configuration; change any control afterwards.",
         )
-        self.fields: dict[str, Any] = {}
-        for name in SLIDERS:
-            step = width_step(first.n_heads) if name == "emb_dim" else {"step": 1}
-            # From 0 on, so that 0 is refused in words and not taken for the least value.
-            self.fields[name] = gr.Slider(
-                0, SLIDERS[name], first[name], label=name, info=SAYS[name],
-                elem_id=f"arch-{name}", **step,
-            )  # fmt: skip
+
+    def sliders(self) -> None:
+        with gr.Row():
+            for name in SLIDERS:
+                step = width_step(self.first.n_heads) if name == "emb_dim" else {"step": 1}
+                # From 0 on, so that 0 is refused in words and not taken for the least value.
+                self.fields[name] = gr.Slider(
+                    0, SLIDERS[name], self.first[name], label=name, info=SAYS[name],
+                    elem_id=f"arch-{name}", min_width=220, **step,
+                )  # fmt: skip
+
+    def rest(self) -> None:
         with gr.Row():
             for name in BOXES:
                 self.fields[name] = gr.Number(
-                    first[name], label=name, info=SAYS[name], elem_id=f"arch-{name}",
+                    self.first[name], label=name, info=SAYS[name], elem_id=f"arch-{name}",
                     min_width=130,
                 )  # fmt: skip
-        self.fields["drop_rate"] = gr.Slider(
-            0, 1, first.drop_rate, step=0.05, label="drop_rate", info=SAYS["drop_rate"],
-            elem_id="arch-drop_rate",
-        )  # fmt: skip
+            self.fields["drop_rate"] = gr.Slider(
+                0, 1, self.first.drop_rate, step=0.05, label="drop_rate", info=SAYS["drop_rate"],
+                elem_id="arch-drop_rate", min_width=220,
+            )  # fmt: skip
         with gr.Row():
             for name in ("qkv_bias", "tie_weights"):
                 self.fields[name] = gr.Checkbox(
-                    first[name], label=name, info=SAYS[name], elem_id=f"arch-{name}",
+                    self.first[name], label=name, info=SAYS[name], elem_id=f"arch-{name}",
                     min_width=130,
                 )  # fmt: skip
         self.reset = gr.Button("Reset to the book's 124M", size="sm", elem_id="arch-reset")

@@ -10,18 +10,25 @@ from gpt.ui.architecture import measured
 from gpt.ui.architecture.controls import FIELDS, Controls
 from gpt.ui.architecture.exchange import FORMATS
 from gpt.ui.architecture.exercises import EXERCISES
+from gpt.ui.architecture.model_map import FIRST
 from gpt.ui.architecture.offer import Offer
 from gpt.ui.architecture.presets import GPT3_NOTE, Preset
 from gpt.ui.architecture.views import figures
 from gpt.ui.architecture.workload import NAMES, WorkloadControls
+from gpt.ui.parts.chips import KEEP_FOCUS_JS
 
-INTRO = (
-    "Eight settings define a GPT. Pick a preset or move a slider: size, memory and speed follow, "
-    "each with its formula, and the same module is built beside it as a check."
-)
-WORKLOAD = "### Workload\nMemory, operations, times and the shapes in the drawing are for:"
+CHOOSE_JS = """
+element.addEventListener('click', (event) => {
+  const part = event.target.closest('[data-part]');
+  if (!part || part.getAttribute('aria-pressed') === 'true') return;
+  element.querySelectorAll('[data-part]').forEach((each) =>
+    each.setAttribute('aria-pressed', String(each === part)));
+  trigger('select', {part: part.dataset.part});
+});
+""" + KEEP_FOCUS_JS.replace("KEY", "data-part")
+WORKLOAD = "## Workload\nMemory, operations, times and the shapes of the parts are for:"
 MOST_SUGGESTIONS = 4
-OPEN_AT_FIRST = ("", "drawing")  # keys of views.SECTIONS
+OPEN_AT_FIRST = ("", "numbers")  # keys of views.SECTIONS
 
 
 class Layout:
@@ -30,13 +37,20 @@ class Layout:
     def __init__(self, named: tuple[Preset, ...]) -> None:
         self.views: dict[str, gr.HTML | gr.Code] = {}
         self.sections: dict[str, gr.Accordion] = {}
-        gr.Markdown(INTRO)
-        with gr.Row(elem_classes="arch-main"):
-            with gr.Column(scale=2, min_width=300):
-                self.controls = Controls(named, named[0].cfg)
-            with gr.Column(scale=3, min_width=300, elem_classes="arch-results"):
-                self._results()
-        self.views["table"] = gr.HTML(elem_id="arch-table")
+        with gr.Row(elem_classes="arch-head"):
+            self.controls = Controls(named, named[0].cfg)
+            self.views["total"] = gr.HTML(elem_id="arch-total", elem_classes="live")
+        self._picture()
+        with gr.Accordion("More settings", open=False, elem_id="arch-more"):
+            self.controls.rest()
+        self.check = gr.HTML(
+            '<p class="hint">Check: not run yet.</p>', elem_id="arch-check", min_height=44
+        )
+        with self._section("numbers", "Every part in numbers", "arch-numbers"):
+            for name in ("tied", "plot", "table"):
+                self.views[name] = gr.HTML(elem_id=f"arch-{name}")
+        with self._section("code", "The model as code", "arch-code"):
+            self.views["code"] = gr.HTML()
         gr.Markdown(WORKLOAD)
         self.load = WorkloadControls()
         self._costs()
@@ -56,25 +70,24 @@ class Layout:
         """What the controls say at first, by name."""
         values: dict[str, object] = {name: named[0].cfg[name] for name in FIELDS}
         values |= {name: getattr(self.load, name).value for name in NAMES}
-        return {**values, "compare": self.compare.value, "format": self.format.value}
+        return {
+            **values, "compare": self.compare.value, "format": self.format.value, "part": FIRST
+        }  # fmt: skip
 
     def _section(self, key: str, title: str, elem_id: str) -> gr.Accordion:
         self.sections[key] = gr.Accordion(title, open=key in OPEN_AT_FIRST, elem_id=elem_id)
         return self.sections[key]
 
-    def _results(self) -> None:
+    def _picture(self) -> None:
+        self.views["map"] = gr.HTML(elem_id="arch-map", js_on_load=CHOOSE_JS, padding=False)
+        self.views["part"] = gr.HTML(elem_id="arch-part", elem_classes="live", padding=False)
+        self.chosen = gr.State(FIRST)
         self.problem = gr.HTML(elem_id="arch-problem")
         with gr.Row(elem_id="arch-suggestions", visible=False) as self.suggestion_row:
             self.suggestions = [
                 gr.Button(size="sm", visible=False, min_width=120) for _ in range(MOST_SUGGESTIONS)
             ]
-        for name in ("total", "tied", "plot"):
-            self.views[name] = gr.HTML(elem_id=f"arch-{name}")
-        self.check = gr.HTML(
-            '<p class="hint">Check: not run yet.</p>', elem_id="arch-check", min_height=44
-        )
-        with self._section("drawing", "The model as a drawing", "arch-drawing-section"):
-            self.views["drawing"] = gr.HTML(elem_id="arch-drawing")
+        self.controls.sliders()
 
     def _costs(self) -> None:
         with self._section("memory", "Memory: does it fit?", "arch-memory-section"):
@@ -118,8 +131,8 @@ class Layout:
                         list(FORMATS), value="JSON", label="Export as", elem_id="arch-format"
                     )
                     self.views["export"] = gr.Code(
-                        language="json", label="Copy or download", elem_id="arch-export",
-                        lines=10, interactive=False,
+                        language="json", label="The text", elem_id="arch-export",
+                        lines=10, interactive=False, buttons=["copy"],
                     )  # fmt: skip
                 with gr.Column(min_width=300):
                     self._importing()
@@ -142,4 +155,7 @@ class Layout:
         """The components that the views follow, by name."""
         named = dict(zip(FIELDS, self.controls.components, strict=True))
         named |= dict(zip(NAMES, self.load.components, strict=True))
-        return named | {"compare": self.compare, "pinned": self.pinned, "format": self.format}
+        return named | {
+            "compare": self.compare, "pinned": self.pinned, "format": self.format,
+            "part": self.chosen,
+        }  # fmt: skip

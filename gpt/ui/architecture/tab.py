@@ -90,13 +90,22 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     def collapse(event: gr.EventData, sections: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(key for key in sections if key != _key(page, event))
 
+    def choose(event: gr.EventData, *values: Any) -> list[Any]:
+        given = {**dict(zip(page.inputs, values, strict=False)), "part": event.part}
+        try:
+            return [event.part, figures(given, named, [""])["part"]]
+        except (ValueError, KeyError):  # said beside the controls; no such part
+            return [gr.skip(), gr.skip()]
+
     beside = [page.problem, page.suggestion_row, *page.suggestions, page.controls.preset]
     clip = within_sliders_js(inputs)
-    changes = [component.change for component in page.inputs.values()]
+    changes = [each.change for name, each in page.inputs.items() if name != "part"]
     gr.on(changes, refresh, inputs, [*beside, *views], js=clip, **LIVE)
     accordions = page.sections.values()
     gr.on([each.expand for each in accordions], expand, inputs, [opened, *views], js=clip, **LIVE)
     gr.on([each.collapse for each in accordions], collapse, opened, opened, **LIVE)
+    part = page.views["part"]
+    page.views["map"].select(choose, inputs, [page.chosen, part], js=clip, **LIVE)
     fields = page.controls.components
     gr.on(None, _check, fields, page.check, js=within_sliders_js(fields), **LIVE)  # at load too
 

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from gpt.config import GPTConfig
 from gpt.ui.architecture import parameters
+from gpt.ui.architecture.code_section import code_html
 from gpt.ui.architecture.controls import FIELDS, Suggestion, configuration
 from gpt.ui.architecture.exchange import export
 from gpt.ui.architecture.memory_section import memory_html
-from gpt.ui.architecture.model_drawing import drawing_html
+from gpt.ui.architecture.model_map import map_html, part_html
 from gpt.ui.architecture.operations_section import operations_html, times_html
 from gpt.ui.architecture.presets import Preset
 from gpt.ui.architecture.side_by_side import side_by_side_html
@@ -28,17 +29,22 @@ class Asked(NamedTuple):
     other: GPTConfig | None  # to compare with
     name: str  # of `other`
     format: str  # of the export
+    part: str  # chosen in the picture
 
 
 # The views of each section by name; those of "" are always in sight.
 SECTIONS: dict[str, dict[str, Callable[[Asked], str]]] = {
     "": {
         "total": lambda a: parameters.total_html(a.cfg),
+        "map": lambda a: map_html(a.cfg, a.load.batch, a.load.tokens, a.part),
+        "part": lambda a: part_html(a.cfg, a.load.batch, a.load.tokens, a.part),
+    },
+    "numbers": {
         "tied": lambda a: parameters.tied_html(a.cfg),
         "plot": lambda a: parameters.parameters_bar(a.cfg),
         "table": lambda a: parameters.parameters_table(a.cfg),
     },
-    "drawing": {"drawing": lambda a: drawing_html(a.cfg, a.load.batch, a.load.tokens)},
+    "code": {"code": lambda a: code_html(a.cfg, a.load.batch, a.load.tokens)},
     "memory": {"memory": lambda a: memory_html(a.cfg, a.load)},
     "operations": {
         "compute": lambda a: operations_html(a.cfg, a.load),
@@ -57,12 +63,13 @@ def figures(
     """The views of `sections` from plain values: FIELDS, the workload's NAMES, what to compare.
 
     `compare` is a preset's key, PINNED or None; `pinned` a configuration as a dict or None;
-    `format` one of the export's formats. A few milliseconds; nothing is allocated.
+    `format` one of the export's formats, `part` one of the picture's. A few
+    milliseconds; nothing is allocated.
     Raises ValueError, in one line, if the configuration or the workload is impossible.
     """
     cfg = configuration(values)
     other, name = _other(values.get("compare"), values.get("pinned"), named)
-    asked = Asked(cfg, workload_of(values, cfg), other, name, values["format"])
+    asked = Asked(cfg, workload_of(values, cfg), other, name, values["format"], values["part"])
     return {
         view: render(asked)
         for section, views in SECTIONS.items()

@@ -6,8 +6,7 @@ import math
 
 from gpt.internals.surprise import foreseen, loss
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import KEEP_FOCUS_JS
-from gpt.ui.parts.chips import Chip, chips_html, token_title
+from gpt.ui.parts.chips import KEEP_FOCUS_JS, Chip, chips_html, token_title
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import say
 

@@ -20,20 +20,6 @@ Outputs = tuple[Make | tuple[Make, ...], ...]  # those of an inner tuple stand i
 View = Callable[..., Any]  # (lab, visit, **controls)
 Values = dict[Component, Any]  # what a handler gets, and what it yields
 
-# A view that is drawn again would drop the keyboard's focus: it goes back to the same KEY.
-KEEP_FOCUS_JS = """
-let focused = null;
-element.addEventListener('focusin', (event) => {
-  const button = event.target.closest('[KEY]');
-  focused = button && button.getAttribute('KEY');
-});
-element.addEventListener('focusout', (event) => { if (event.relatedTarget) focused = null; });
-watch('value', () => {
-  if (focused === null || document.activeElement !== document.body) return;
-  element.querySelector(`[KEY="${focused}"]`)?.focus({preventScroll: true});
-});
-"""
-
 
 def html(elem_id: str, value: str = "", js: str | None = None) -> Make:
     return partial(gr.HTML, value, elem_id=elem_id, js_on_load=js)

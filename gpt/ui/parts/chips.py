@@ -17,6 +17,20 @@ class Chip:
     special: bool = False
 
 
+# A view that is drawn again would drop the keyboard's focus: it goes back to the same KEY.
+KEEP_FOCUS_JS = """
+let focused = null;
+element.addEventListener('focusin', (event) => {
+  const button = event.target.closest('[KEY]');
+  focused = button && button.getAttribute('KEY');
+});
+element.addEventListener('focusout', (event) => { if (event.relatedTarget) focused = null; });
+watch('value', () => {
+  if (focused === null || document.activeElement !== document.body) return;
+  element.querySelector(`[KEY="${focused}"]`)?.focus({preventScroll: true});
+});
+"""
+
 # The script of a gr.HTML component whose html_template holds one row of `chip_html`. The row is one
 # Tab stop; arrow keys, Home and End move in it. The chip that has the focus, or was clicked or
 # tapped, is marked, and its tooltip is the text of PANEL, so that keyboards and fingers reach it.

@@ -14,7 +14,8 @@ from PIL import Image
 
 from gpt.internals.heads import HeadStages, attention_rows, head_stages, layer_attention
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import KEEP_FOCUS_JS, Section, head_box, html, layer_box, plot
+from gpt.ui.internals.section import Section, head_box, html, layer_box, plot
+from gpt.ui.parts.chips import KEEP_FOCUS_JS
 from gpt.ui.parts.heat import heat_map
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say

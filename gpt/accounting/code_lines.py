@@ -1,0 +1,99 @@
+"""The source of the GPT, each line with the tensor it makes, its parameters and its operations.
+
+A pass of a model of shapes alone finds them: the call stack of an operation names its lines.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gpt import attention, model
+from gpt.accounting.meta_model import model_without_values
+from gpt.config import GPTConfig
+from gpt.trace import Trace
+
+FILES: dict[str, ModuleType] = {"gpt/model.py": model, "gpt/attention.py": attention}
+_PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1}  # matrix products, and where their first factor is
+
+
+@dataclass
+class LineCost:
+    """What a line makes: the shape of its last tensor; parameters and FLOPs over all its calls.
+
+    A line that calls other lines contains theirs, so the lines of `GPTModel.forward` add up to
+    the model.
+    """
+
+    shape: tuple[int, ...] = ()
+    parameters: int = 0
+    flops: int = 0
+
+
+def line_costs(cfg: GPTConfig, batch: int, tokens: int) -> dict[tuple[str, int], LineCost]:
+    """(file, line) -> its cost in a pass over `batch` sequences of `tokens`; nothing is allocated.
+
+    The pass records its tensors, as Internals does, so attention runs step by step; lines that
+    run only without a record (the fused attention) come from a second pass. A tied head has no
+    parameters of its own. Counted are matrix products, as in `gpt.accounting.operations`.
+    """
+    recorded, fused = (_costs(cfg, batch, tokens, trace) for trace in (Trace(), None))
+    return {**fused, **recorded}
+
+
+def sources() -> dict[str, list[str]]:
+    """The lines of each of FILES, as the running code has them."""
+    return {name: inspect.getsource(module).splitlines() for name, module in FILES.items()}
+
+
+def _costs(
+    cfg: GPTConfig, batch: int, tokens: int, trace: Trace | None
+) -> dict[tuple[str, int], LineCost]:
+    # The blocks are alike: one is run, and what it costs counts for each.
+    one = model_without_values(replace(cfg, n_layers=1))
+    ids = torch.empty(batch, tokens, dtype=torch.long, device="meta")
+    with torch.no_grad(), _Watch(cfg.n_layers, one) as watch:
+        one(ids, trace=trace)
+    return watch.costs
+
+
+class _Watch(TorchDispatchMode):
+    """Adds each operation to every line of FILES on its call stack."""
+
+    def __init__(self, layers: int, one: model.GPTModel) -> None:
+        super().__init__()
+        self.costs: dict[tuple[str, int], LineCost] = {}
+        self.layers = layers
+        self.unused = {id(weight) for weight in one.parameters()}
+        self.files = {module.__file__: name for name, module in FILES.items()}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        made = out[0] if isinstance(out, tuple) else out
+        if not isinstance(made, torch.Tensor):
+            return out
+        flops, factor = 0, _PRODUCTS.get(func.overloadpacket.__name__)
+        if factor is not None:
+            flops = 2 * made.numel() * args[factor].shape[-1]
+        used = [each for each in args if id(each) in self.unused]
+        self.unused -= {id(each) for each in used}
+        lines, times = set(), 1
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_filename in self.files:
+                lines.add((self.files[frame.f_code.co_filename], frame.f_lineno))
+            if frame.f_code is model.TransformerBlock.forward.__code__:
+                times = self.layers
+            frame = frame.f_back
+        for line in lines:
+            cost = self.costs.setdefault(line, LineCost())
+            cost.shape = tuple(made.shape)
+            cost.parameters += times * sum(each.numel() for each in used)
+            cost.flops += times * flops
+        return out

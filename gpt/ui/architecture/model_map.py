@@ -1,0 +1,195 @@
+"""The model in one picture: areas in proportion to parameters, along the residual stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+
+from gpt.accounting import count_parameters, letters_of
+from gpt.accounting.code_lines import sources
+from gpt.accounting.formula import Formula
+from gpt.accounting.operations import forward
+from gpt.accounting.parameters import GROUPS
+from gpt.config import GPTConfig
+from gpt.ui.parts.numbers import percent
+from gpt.ui.parts.plots import PARTS
+from gpt.ui.parts.sentences import formula
+
+FIRST = "block"  # the part that is explained at first
+# Columns of the picture in the order of the pass, each a stack of parts with parameters.
+COLUMNS = (
+    ("tok_emb", "pos_emb"), ("norm1",), ("att.W_query", "att.W_key", "att.W_value"),
+    ("att.out_proj",), ("norm2",), ("ff.layers.0",), ("ff.layers.2",), ("final_norm",),
+    ("out_head",),
+)  # fmt: skip
+# What stands on the line of the stream; "+" adds to it.
+STREAM = (
+    "ids", "+", "norm1", "scores", "mixture", "+", "norm2", "gelu", "+", "final_norm", "logits",
+)  # fmt: skip
+_HUES = dict(zip(GROUPS, PARTS, strict=False))
+_LABELS = {
+    "scores": "softmax(Q Kᵀ / √e)", "mixture": "attention × V", "gelu": "GELU", "ids": "token ids",
+}  # fmt: skip
+# The line of the GPT that computes a part, by a piece of it; looked up in the running source.
+_CODE = {
+    "ids": "ids: torch.Tensor,", "tok_emb": "self.tok_emb(ids)", "pos_emb": "self.pos_emb(",
+    "norm1": "self.norm1(x)", "att.W_query": "self.W_query(x)", "att.W_key": "self.W_key(x)",
+    "att.W_value": "self.W_value(x)", "scores": "torch.softmax(", "mixture": "@ values)",
+    "att.out_proj": "self.out_proj(heads", "norm2": "self.norm2(", "ff.layers.0": "expand(x)",
+    "gelu": "gelu(hidden)", "ff.layers.2": "contract(activation)", "block": "x = block(",
+    "final_norm": "self.final_norm(x)", "out_head": "self.out_head(final_norm)",
+    "logits": "self.out_head(final_norm)",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the model: what it is, its formula twice, shapes, and its parameters in all."""
+
+    key: str
+    title: str
+    formula: str
+    numbers: str
+    made: str  # the shape of its result
+    held: str = ""  # the shapes of its parameters
+    count: int = 0
+    group: str = ""
+
+    @property
+    def label(self) -> str:
+        return _LABELS.get(self.key, self.key.removeprefix("att."))
+
+
+def parts(cfg: GPTConfig, batch: int, tokens: int) -> dict[str, Part]:
+    """Every part of the picture by its key."""
+    count = count_parameters(cfg)
+    flops = {part.name: part for part in forward(cfg, batch, tokens).parts}
+    stream, wide = (batch, tokens, cfg.emb_dim), (batch, tokens, 4 * cfg.emb_dim)
+    heads = (batch, cfg.n_heads, tokens, cfg.head_dim)
+    logits = (batch, tokens, cfg.vocab_size)
+    made = {"pos_emb": (tokens, cfg.emb_dim), "ff.layers.0": wide, "out_head": logits}
+    made |= dict.fromkeys(("att.W_query", "att.W_key", "att.W_value"), heads)
+    found = {}
+    for row in count.rows:
+        key = row.name.replace("trf_blocks.*.", "")
+        numbers = f"{row.numbers} = {row.count:,} parameters"
+        if row.formula == "0":
+            numbers = "no parameters of its own: it is tied to tok_emb"
+        found[key] = Part(
+            key, row.purpose, row.formula, numbers, _shape(made.get(key, stream)), row.shape,
+            row.count, row.group,
+        )  # fmt: skip
+    every = cfg.n_layers * count.block
+    blocks = Formula("layers*block")
+    letters = {**letters_of(cfg), "block": count.block}
+    found["block"] = Part(
+        "block", f"TransformerBlock, {cfg.n_layers:,} times: reads the stream and adds to it twice",
+        blocks.text(), f"{blocks.numbers(letters)} = {every:,} parameters", _shape(stream),
+        count=every,
+    )  # fmt: skip
+    for key, name, shape in (
+        ("scores", "scores Q Kᵀ", (*heads[:3], tokens)), ("mixture", "attention × V", heads),
+    ):  # fmt: skip
+        part = flops[name]
+        numbers = f"{part.numbers} = {int(part.value):,} FLOP"
+        found[key] = Part(key, part.note, part.formula, numbers, _shape(shape))
+    gelu = "0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))"
+    found["gelu"] = Part("gelu", "bends the widened numbers, one by one", gelu, "", _shape(wide))
+    found["ids"] = Part("ids", "what the tokenizer made of the text", "b × t",
+                        f"{batch:,} × {tokens:,}", _shape((batch, tokens)))  # fmt: skip
+    found["logits"] = Part("logits", "a score for each token at each position", "b × t × vocab",
+                           _shape(logits), _shape(logits))  # fmt: skip
+    return found
+
+
+def boxes(cfg: GPTConfig) -> Iterator[tuple[str, float, float, float, float]]:
+    """(key, left, top, width, height) of the parts with parameters, each from 0 to 1.
+
+    width x height is the part's share of all parameters.
+    """
+    counts = {key: part.count for key, part in parts(cfg, 1, 1).items()}
+    total = count_parameters(cfg).total
+    left = 0.0
+    for column in COLUMNS:
+        stack = sum(counts[key] for key in column)
+        top, width = 0.0, stack / total
+        for key in column:
+            height = counts[key] / stack if stack else 1 / len(column)
+            yield key, left, top, width, height
+            top += height
+        left += width
+
+
+def map_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
+    """The picture as buttons, `chosen` pressed. A phone turns it: --x goes down there."""
+    found = parts(cfg, batch, tokens)
+    areas, block = [], []
+    for key, left, top, width, height in boxes(cfg):
+        part = found[key]
+        place = f"--x:{left:.5f};--y:{top:.5f};--w:{width:.5f};--h:{height:.5f}"
+        areas.append(f'<i class="area" style="{place};--hue:{_HUES[part.group]}"></i>')
+        if key not in STREAM:
+            narrow = " narrow" if width < 0.07 else ""
+            areas.append(_button(part, chosen, f"{place}", narrow))
+        if part.group in ("attention", "feed-forward", "norms"):
+            block += [left, left + width]
+    frame = f"--x:{min(block):.5f};--w:{max(block) - min(block):.5f}"
+    areas.append(f'<i class="frame" style="{frame}"></i>')
+    label = f"TransformerBlock × {cfg.n_layers:,}"
+    title = _button(found["block"], chosen, frame, label=label)
+    line = [
+        '<span class="plus" aria-hidden="true">+</span>'
+        if key == "+"
+        else _button(found[key], chosen)
+        for key in STREAM
+    ]
+    return (
+        '<div class="arch-picture" role="group" aria-label="The model; choose a part">'
+        f'<div class="titles"><span>Area: parameters</span>{title}</div>'
+        f'<div class="boxes">{"".join(areas)}</div>'
+        f'<div class="stream"><span class="name">residual stream</span>{"".join(line)}</div></div>'
+    )
+
+
+def part_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
+    """The chosen part: what it does, its formula with numbers, shapes, share, lines of code."""
+    part = parts(cfg, batch, tokens)[chosen]
+    total = count_parameters(cfg).total
+    facts = [f"Result {part.made}."]
+    if part.held:
+        facts.insert(0, f"Holds {part.held}.")
+    share = f"{percent(part.count / total)} of all parameters" if part.count else "no parameters"
+    facts.append(f"{share[0].upper()}{share[1:]}.")
+    file, number, text = code_line(chosen)
+    return (
+        f'<p class="say"><b>{escape(part.label)}</b>: {escape(part.title)}. '
+        f"{escape(' '.join(facts))}</p>{formula(part.formula, part.numbers)}"
+        f'<p class="code-line"><span>{file}:{number}</span> <code>{escape(text)}</code></p>'
+    )
+
+
+@cache
+def code_line(key: str) -> tuple[str, int, str]:
+    """(file, line, text) of the code that computes a part."""
+    return next(
+        (file, number, text.strip())
+        for file, lines in sources().items()
+        for number, text in enumerate(lines, 1)
+        if _CODE[key] in text
+    )
+
+
+def _button(part: Part, chosen: str, style: str = "", kind: str = "", label: str = "") -> str:
+    pressed = str(part.key == chosen).lower()
+    small = f"<small>{part.count:,}</small>" if part.count and part.key not in STREAM else ""
+    return (
+        f'<button type="button" class="part{kind}" data-part="{part.key}" aria-pressed="{pressed}"'
+        f' style="{style}" title="{escape(label or part.label)}: {escape(part.title)}">'
+        f"<span>{escape(label or part.label)} {small}</span></button>"
+    )
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return f"({' × '.join(f'{size:,}' for size in sizes)})"
