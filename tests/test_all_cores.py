@@ -170,3 +170,23 @@ def test_a_forked_process_computes_by_itself():
         os.waitpid(child, 0)
     """)
     assert found == ["42"]
+
+
+def test_whoever_computes_for_long_can_ask_whether_texts_are_written(monkeypatch, thread):
+    class Writer:
+        goes_on = True
+
+        def turn(self):
+            return self.goes_on
+
+    monkeypatch.setattr(all_cores, "_thread", thread)
+    assert not all_cores.texts_are_written()
+    writer = Writer()
+    all_cores.take_turns(writer)
+    assert all_cores.texts_are_written()
+    writer.goes_on = False
+    for _ in range(200):
+        if not all_cores.texts_are_written():
+            return
+        time.sleep(0.01)
+    raise AssertionError("the writer has no turn left and still counts")

@@ -105,6 +105,17 @@ def test_training_lowers_the_loss_and_leaves_a_model_that_loads(begin, held_out)
     assert again.n_targets == held_out[-1].n_targets
 
 
+def test_the_held_out_loss_counts_tokens_that_the_text_lacks(begin, tmp_path):
+    """It comes from the compact model, in which they share a row: as from the whole one."""
+    path = tmp_path / "other.txt"
+    path.write_text("A zebra played chess; the king and the fox went home. " * 3)
+    run = begin(steps=3, validation=str(path))
+    list(run.events())
+    assert not set(run.corpus.held_out.tolist()) <= set(run.corpus.ids.tolist())
+    whole = evaluate(run.whole_model(), run.corpus.held_out)
+    assert run.evaluated().nats_per_token == pytest.approx(whole.nats_per_token, rel=1e-5)
+
+
 def test_events_are_steps_evaluations_samples_and_one_end(begin, held_out):
     run = begin(
         out="", steps=6, report_every=2, validate_every=3, validation=held_out, prompt="the",

@@ -9,6 +9,7 @@ import gradio as gr
 
 from gpt.training.choices import OWN
 from gpt.ui.parts.chips import ROVING_JS
+from gpt.ui.parts.sentences import say
 from gpt.ui.train.settings import EXPERIMENTS, MAIN, SHAPE, TRAINING
 from gpt.ui.train.views import EMPTY
 
@@ -62,8 +63,8 @@ class Layout:
             placeholder="Paste at least a page, or upload a file: the more the better.",
         )  # fmt: skip
         self.file = gr.File(
-            label="A plain text file, UTF-8, up to 2 MiB; in place of the text above",
-            file_count="single", type="filepath", visible=False, elem_id="train-file", height=120,
+            label="Or a plain text file, up to 2 MiB",
+            file_count="single", type="filepath", visible=False, elem_id="train-file", height=150,
         )  # fmt: skip
 
     def _buttons(self) -> None:
@@ -92,6 +93,7 @@ class Layout:
     def _below(self) -> None:
         with gr.Accordion("The true next tokens, by their probability", open=True):
             self.line = gr.HTML(
+                say("The first held-out tokens stand here once a run has begun.", "hint"),
                 elem_id="train-line", padding=False,
                 js_on_load=ROVING_JS.replace("PANEL", "#train-line-panel p"),
             )  # fmt: skip

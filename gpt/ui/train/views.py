@@ -109,7 +109,8 @@ def progress_view(training: Training) -> str:
     total = plan.options.steps
     state = training.stage or training.note
     if not state:
-        state = "Finished." if training.over else "Paused." if training.paused else "Training …"
+        ended = "Finished." if newest.step == total else "Stopped; the model is kept."
+        state = ended if training.over else "Paused." if training.paused else "Training …"
     done = newest.step / total
     told = [
         f"step {newest.step:,} of {total:,}",

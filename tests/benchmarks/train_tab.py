@@ -1,0 +1,137 @@
+"""How soon the Train tab's models write words, and what ten writers keep beside one that trains.
+
+    python -m tests.benchmarks.train_tab [--sizes small medium large] [--seconds 20]
+
+In this process, as the page does it: runs of `gpt.ui.train.run` on the thread that has all cores,
+and ten rows of the storyteller's scheduler. For each size: seconds of training, of the wall and of
+the processor until the held-out loss is below the guess by frequency alone, and until four of five
+words of the sample are words of the text. Then tokens a second of ten writers alone and beside a
+run of the default size. Writes train_tab.json in assets/benchmarks/. Nothing else should run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import re
+import sys
+import time
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+RECORD = ROOT / "assets" / "benchmarks" / "train_tab.json"
+WRITERS, TOKENS, ENOUGH = 10, 100_000, 0.8
+MOST_SECONDS = 150
+
+
+def share_of_words(training: Any, known: set[str]) -> float:
+    """Of the sample's words after the prompt those that the text has."""
+    prompt = training.plan.options.prompt
+    words = re.findall(r"\w+", training.history.sample.text[len(prompt) :])
+    return sum(word in known for word in words) / max(len(words), 1)
+
+
+async def learning(size: str) -> dict[str, Any]:
+    """When a size passes the marks, and what it writes at the end of a budget of 60 s."""
+    from gpt.ui.train.run import Line, Training
+    from gpt.ui.train.settings import DEFAULTS, SIZES
+
+    values = {**DEFAULTS, **SIZES[size][1], "size": size, "pasted": "", "file": None}
+    training, marks, known = Training(Line(), values), {}, None
+    wall, processor = time.perf_counter(), time.process_time()
+    async with aclosing(training.updates()) as updates:
+        async for _ in updates:
+            history = training.history
+            if not history.steps:
+                continue
+            known = known or set(re.findall(r"\w+", training.plan.text.text))
+            now = {
+                "training_s": round(history.steps[-1].seconds, 1),
+                "wall_s": round(time.perf_counter() - wall, 1),
+                "cpu_s": round(time.process_time() - processor, 1),
+                "step": history.steps[-1].step,
+            }
+            if history.evaluated[-1][1].nats_per_token < training.unigram:
+                marks.setdefault("below the guess by frequency", now)
+            if history.sample.step and share_of_words(training, known) >= ENOUGH:
+                marks.setdefault("four of five words are words", now)
+            if len(marks) == 2 or now["wall_s"] > MOST_SECONDS:
+                training.stop()
+    steps = training.history.steps
+    return {
+        "marks": marks,
+        "tokens_per_second": round(steps[-1].tokens / steps[-1].seconds),
+        "steps_of_the_budget": training.plan.options.steps,
+        "sample": training.history.sample.text,
+    }
+
+
+async def writing(seconds: float, beside: bool) -> dict[str, float]:
+    """Tokens a second of all writers together, alone or beside a run."""
+    from gpt import SamplingOptions, load_model
+    from gpt.serving.scheduler import scheduler_for
+    from gpt.ui.train.run import Line, Training
+    from gpt.ui.train.settings import DEFAULTS
+
+    training = Training(Line(), {**DEFAULTS, "pasted": "", "file": None})
+
+    async def train() -> None:
+        async with aclosing(training.updates()) as updates:
+            async for _ in updates:
+                pass
+
+    task = asyncio.create_task(train()) if beside else None
+    while beside and len(training.history.steps) < 5:
+        await asyncio.sleep(0.1)
+    model = load_model("storyteller", precision="int8")
+    scheduler = scheduler_for(model)
+    options = SamplingOptions(TOKENS, seed=1)
+    runs = [scheduler.submit([1, 2, 3], options) for _ in range(WRITERS)]
+    await asyncio.sleep(3)
+    for run in runs:
+        run.take()
+    began, steps = time.perf_counter(), len(training.history.steps)
+    written = 0
+    while (took := time.perf_counter() - began) < seconds:
+        await asyncio.sleep(0.1)
+        written += sum(len(run.take()) for run in runs)
+    trained = len(training.history.steps) - steps
+    for run in runs:
+        run.close()
+    if task is not None:
+        training.stop()
+        await task
+    return {"tokens_per_second": written / took, "training_steps_per_second": trained / took}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", nargs="*", default=["small", "medium", "large"])
+    parser.add_argument("--seconds", type=float, default=20)
+    args = parser.parse_args()
+    from gpt.engine.machine import processor, usable_cores
+    from gpt.serving import all_cores
+
+    all_cores.start()
+    found: dict[str, Any] = {
+        "machine": f"{processor()}, {usable_cores()} cores, {platform.python_version()}",
+        "sizes": {size: asyncio.run(learning(size)) for size in args.sizes},
+        "ten writers alone": asyncio.run(writing(args.seconds, beside=False)),
+        "ten writers beside one run": asyncio.run(writing(args.seconds, beside=True)),
+    }
+    alone, beside = (
+        found[name]["tokens_per_second"]
+        for name in ("ten writers alone", "ten writers beside one run")
+    )
+    found["share that the writers keep"] = round(beside / alone, 3)
+    RECORD.write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
