@@ -20,8 +20,9 @@ from gpt.serving.registry import Registry
 from gpt.training.choices import corpora, made_text
 from gpt.training.evaluation import evaluate, unigram_nats
 from gpt.ui.train import views
+from gpt.ui.train.plans import estimate, plan
 from gpt.ui.train.run import AT_ONCE, Line, Training
-from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, SIZES, estimate, plan
+from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, SIZES
 
 TINY = {
     **DEFAULTS, "text": "capitals", "layers": 1, "width": 16, "heads": 2, "context": 16,

@@ -10,7 +10,7 @@ import gradio as gr
 from gpt.training.choices import OWN
 from gpt.ui.parts.chips import ROVING_JS
 from gpt.ui.parts.sentences import say
-from gpt.ui.train.settings import EXPERIMENTS, MAIN, SHAPE, TRAINING
+from gpt.ui.train.settings import COMPONENTS, EXPERIMENTS, NUMBERS
 from gpt.ui.train.views import EMPTY
 
 INTRODUCTION = (
@@ -43,18 +43,15 @@ class Layout:
 
     def _choices(self) -> None:
         self.settings: dict[str, Any] = {}
-        for name in ("text", "vocabulary", "pairs"):
-            self.settings[name] = MAIN[name].component(MAIN[name].default)
+        for name in ("text", "vocabulary", "pairs", "size", "budget"):
+            self.settings[name] = COMPONENTS[name]()
             if name == "text":
                 self._own()
-        for name in ("size", "budget"):
-            self.settings[name] = MAIN[name].component(MAIN[name].default)
         self.estimate = gr.HTML(elem_id="train-estimate", padding=False)
-        with gr.Accordion("The model and its training, in numbers", open=False):
-            for group in (SHAPE, TRAINING):
-                with gr.Row():
-                    for name, control in group.items():
-                        self.settings[name] = control.component(control.default)
+        with gr.Accordion("The model and its training, in numbers", open=False), gr.Row():
+            for name, number in NUMBERS.items():
+                self.settings[name] = number.component(name)
+            self.settings["positions"] = COMPONENTS["positions"]()
         self.reset = gr.Button("Reset to defaults", size="sm", elem_id="train-reset")
 
     def _own(self) -> None:

@@ -23,13 +23,15 @@ from gpt.training.corpus import window_starts
 from gpt.training.evaluation import answers, unigram_nats
 from gpt.training.trainer import Ended, Evaluated, Run, Sampled, Stepped
 from gpt.ui.train.finished import KEPT_SECONDS, Finished, kept, new_folder
-from gpt.ui.train.settings import Experiment, Plan, plan, with_steps
+from gpt.ui.train.plans import NEVER, Plan, plan, with_steps
+from gpt.ui.train.settings import Experiment
 
 AT_ONCE, MOST_WAITING = 2, 20
 SHARE = 0.25  # of the time of all cores, while others write
 UPDATE_SECONDS, LOOK_SECONDS = 0.5, 0.25
 EVALUATE_SECONDS, SAMPLE_SECONDS = 1.5, 4.0
 PAUSED_SECONDS, MOST_SECONDS = 600, 1800
+TRIED_STEPS = 4
 LIVE_TARGETS, LINE_TOKENS, PEEK_TOKENS = 2048, 64, 16
 PEEKED = "trf_blocks.0.ff.layers.0.weight"
 _HANDS = ThreadPoolExecutor(4, thread_name_prefix="train")  # for waiting, mostly
@@ -153,13 +155,21 @@ class Training:
         found = await _in_hands(plan, self.values, self.device)
         if self.former is not None and self.former.plan is not None:
             found = _as_many_steps(found, self.former.plan)
-        self.plan = found = await self._on_cores(lambda: with_steps(found))
+        if found.options.steps == NEVER:
+            found = with_steps(found, await self._seconds_of_a_step(found))
+        self.plan = found
         self.unigram = unigram_nats(found.corpus.ids)
         self.run = await _in_hands(Run, found.cfg, found.options, found.corpus)
         self._events = self.run.events()
         await self._look()
         await self._sample()
         self.stage = ""
+
+    async def _seconds_of_a_step(self, found: Plan) -> float:
+        """By a few steps of a run for trial, after one that is slower."""
+        events = (await _in_hands(Run, found.cfg, found.options, found.corpus)).events()
+        done = [await self._on_cores(lambda: next(events)) for _ in range(1 + TRIED_STEPS)]
+        return (done[-1].seconds - done[0].seconds) / TRIED_STEPS
 
     async def _train(self, began: float) -> AsyncIterator[None]:
         """Steps until the last one, Stop, or the end of the time that a run may take."""

@@ -14,8 +14,9 @@ import gradio as gr
 from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.train.layout import Layout
+from gpt.ui.train.plans import estimate, plan
 from gpt.ui.train.run import Line, Training
-from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment, estimate, plan
+from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
 from gpt.ui.train.views import (
     line_view,
     loss_view,

@@ -12,8 +12,8 @@ from gpt.ui.parts.numbers import percent, seconds, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html
 from gpt.ui.train.curve import curve, thinned
+from gpt.ui.train.plans import Plan
 from gpt.ui.train.run import Training
-from gpt.ui.train.settings import Plan
 
 SPLIT_TOKENS = 160
 RATE_STEPS = 20  # over which tokens a second are counted
