@@ -2,116 +2,107 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
+from html import escape
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from gpt.ui.parts.bars import bars, dots
-from gpt.ui.parts.heat import MASKED, heat_map, heat_table
-from gpt.ui.parts.plots import AGAINST, FOR, HUE, MUTED, PARTS, plain
+from gpt.ui.internals.vector_figures import histogram_pair
+from gpt.ui.parts.bars import bars
+from gpt.ui.parts.heat import heat_table, picture
+from gpt.ui.parts.plots import AGAINST, FOR, HUE, plain
 
 LABELS = ["·the", "·a", "·\"an'", "a<b&c"]
 
 
+def rows_of(html: str) -> list[list[str]]:
+    """Each row of bars: its classes, label, the kinds and widths of its bars, its numbers."""
+    found = []
+    for row in html.split('<div class="row')[1:]:
+        kinds = row.split('"')[0].split()
+        label = re.findall(r'class="name" title="([^"]*)"', row)
+        bars = re.findall(r'<i class="(\w+)" style="--at:([\d.]+%);--w:([\d.]+%)"', row)
+        found.append([kinds, label, [" ".join(bar) for bar in bars],
+                      re.findall(r"<span>([^<]*)</span>", row)])  # fmt: skip
+    return found
+
+
 def test_ranked_bars_stand_in_the_order_given_with_their_number_and_a_grey_tail() -> None:
-    figure = bars(LABELS, {"": [0.5, 0.25, 0.125, 0.125]}, "share", texts=list("wxyz"), tail=True)
-    (bar,) = figure.data
-    assert list(bar.x) == [0.5, 0.25, 0.125, 0.125]
-    assert list(bar.y) == [0, 1, 2, 3]
-    assert list(bar.text) == list("wxyz")
-    assert bar.textposition == "outside"
-    assert list(bar.marker.color) == [HUE, HUE, HUE, MUTED]
-    assert figure.layout.yaxis.autorange == "reversed"  # the first label is on top
-    assert list(figure.layout.yaxis.tickvals) == [0, 1, 2, 3]
-    assert list(figure.layout.yaxis.ticktext) == [plain(label) for label in LABELS]
-    assert list(bar.customdata) == [plain(label) for label in LABELS]
-    assert figure.layout.xaxis.title.text == "share"
-    low, high = figure.layout.xaxis.range
-    assert low == 0
-    assert high > 0.5  # room for the number
+    values = [0.5, 0.25, 0.125, 0.125]
+    html = bars(LABELS, {"": values}, "share", texts={"": list("wxyz")}, tail=True, struck=[1])
+    kinds, labels, drawn, numbers = zip(*rows_of(html), strict=True)
+    assert list(kinds) == [[], ["struck"], [], ["tail"]]
+    assert [label for (label,) in labels] == [escape(label) for label in LABELS]
+    assert [bar for (bar,) in drawn] == [
+        f"bar 0.00% {width}%" for width in ("100.000", "50.000", "25.000", "25.000")
+    ]
+    assert [number for (number,) in numbers] == list("wxyz")
+    assert 'aria-label="share"' in html
 
 
-def test_signed_bars_are_blue_for_and_red_against() -> None:
-    (bar,) = bars(["a", "b", "c"], {"": [1.5, -0.25, 0.0]}, "logit", signed=True).data
-    assert list(bar.marker.color) == [FOR, AGAINST, FOR]
-    assert (FOR, AGAINST) == ("#2166ac", "#b2182b")
-    assert list(bar.text) == ["+1.50", "−0.250", "0"]
+def test_signed_bars_are_blue_for_and_red_against_and_begin_at_zero() -> None:
+    rows = rows_of(bars(["a", "b", "c"], {"": [1.5, -0.5, 0.0]}, "logit", signed=True))
+    assert [row[2] for row in rows] == [
+        ["for 25.00% 75.000%"], ["against 0.00% 25.000%"], ["for 25.00% 0.000%"]
+    ]  # fmt: skip
+    assert [row[3] for row in rows] == [["+1.50"], ["−0.500"], ["0"]]
 
 
-def test_paired_bars_keep_names_values_and_colours_together() -> None:
-    figure = bars(["a", "b"], {"with": [1, 2], "without": [3, 4]}, "%")
-    first, second = figure.data
-    assert (first.name, list(first.x), first.marker.color) == ("with", [1, 2], HUE)
-    assert (second.name, list(second.x), second.marker.color) == ("without", [3, 4], PARTS[1])
-    assert figure.layout.showlegend
-    assert list(figure.layout.xaxis.range) == [0, 4]
+def test_paired_bars_keep_names_and_values_together() -> None:
+    html = bars(["a", "b"], {"with": [1, 2], "<without>": [3, 4]}, "%")
+    assert [row[2] for row in rows_of(html)] == [
+        ["bar 0.00% 25.000%", "bar 0.00% 75.000%"], ["bar 0.00% 50.000%", "bar 0.00% 100.000%"]
+    ]  # fmt: skip
+    names = re.findall(r'class="key"></i> ([^<]*)</span>', html)
+    assert names == ["with", "&lt;without&gt;"]
 
 
-def test_dots_are_on_a_log_axis_and_zero_is_not_lost() -> None:
-    figure = dots(["a", "b"], {"x": [0.5, 0.0], "y": [0.25, 1e-6]})
-    assert [list(trace.x) for trace in figure.data] == [[0.5, 1e-12], [0.25, 1e-6]]
-    assert figure.layout.xaxis.type == "log"
-    ticks = dict(zip(figure.layout.xaxis.tickvals, figure.layout.xaxis.ticktext, strict=True))
-    assert ticks[0.01] == "1 %"
+def test_a_log_axis_gives_each_factor_of_ten_the_same_length_and_keeps_zero() -> None:
+    rows = rows_of(bars(["a", "b"], {"x": [1.0, 0.0], "y": [1e-6, 1e-3]}, "p", log=True))
+    assert [row[2] for row in rows] == [
+        ["bar 0.00% 100.000%", "bar 0.00% 50.000%"], ["bar 0.00% 0.000%", "bar 0.00% 75.000%"]
+    ]  # fmt: skip
+    assert [row[3] for row in rows] == [["1.00", "1.00e−06"], ["0", "0.00100"]]
 
 
 def test_a_double_quote_in_a_label_is_a_double_quote() -> None:
     """`&quot;` was read: plotly decodes `&amp;`, `&lt;`, `&gt;` and numbers, and nothing else."""
     assert plain("\"quoted\" 'it' a<b>&c") == "\"quoted\" 'it' a&lt;b&gt;&amp;c"
-    figures = [
-        bars(LABELS, {"": [1, 2, 3, 4]}, "x"),
-        bars(LABELS, {'"n"': [1, 2, 3, 4], "m": [1, 2, 3, 4]}, "x"),
-        dots(LABELS, {"x": [0.5] * 4, "y": [0.1] * 4}),
-        heat_map(np.eye(4), LABELS, LABELS, ("r", "c"), "u"),
-    ]
-    for figure in figures:
-        text = figure.to_json()
-        assert "&quot;" not in text
-        assert "&#x27;" not in text
-        assert "·\\\"an'" in text or "·\\u0022an'" in text
-        assert "a<b" not in text
 
 
 def test_a_figure_has_no_title_and_the_house_s_look() -> None:
     """gradio sets the top margin to 100 px where `title` is there, even if empty: 88 px lost."""
-    for figure in (bars(["a"], {"": [1]}, "x"), heat_map(np.eye(2), "ab", "ab", ("r", "c"), "u")):
-        layout = json.loads(figure.to_json())["layout"]
-        assert "title" not in layout
-        assert "title" not in layout["template"]["layout"]
-        assert layout["template"]["layout"]["margin"]["t"] == 36
-        assert {"zoom", "select", "lasso"} <= set(layout["template"]["layout"]["modebar"]["remove"])
-        assert layout["height"] >= 100
+    layout = json.loads(histogram_pair(np.ones(3), np.zeros(3), ("a", "b")).to_json())["layout"]
+    assert "title" not in layout
+    assert "title" not in layout["template"]["layout"]
+    assert layout["template"]["layout"]["margin"]["t"] == 36
+    assert {"zoom", "select", "lasso"} <= set(layout["template"]["layout"]["modebar"]["remove"])
+    assert layout["height"] >= 100
 
 
-def test_a_heat_map_draws_its_array_and_greys_what_is_masked() -> None:
-    z = np.array([[0.25, 0.75], [0.5, 0.125]])
+def pixels_of(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
+def test_a_picture_is_clear_where_it_is_zero_and_grey_where_it_is_masked() -> None:
+    """Heat maps stayed white in the dark theme: nothing glowed most."""
     hidden = np.array([[False, True], [False, False]])
-    axes = ("row", "column")
-    figure = heat_map(z, ["r0", "r1"], ["c0", "c1"], axes, "share", masked=hidden, top=1.0)
-    mask, cells = figure.data
-    assert np.array_equal(cells.z, [[0.25, np.nan], [0.5, 0.125]], equal_nan=True)
-    assert np.array_equal(np.isnan(mask.z), ~hidden)
-    assert (figure.layout.yaxis.ticktext, figure.layout.xaxis.ticktext) == (
-        ("r0", "r1"),
-        ("c0", "c1"),
-    )
-    assert {colour for _, colour in mask.colorscale} == {MASKED}
-    assert (cells.zmin, cells.zmax) == (0, 1.0)
-    assert [colour for _, colour in cells.colorscale] == [
-        "rgba(59,125,216,0)",
-        "rgba(59,125,216,0.7)",
-    ]
+    pixels = pixels_of(picture(np.array([[0.25, 0.5], [0.0, 1.0]]), masked=hidden))
+    assert pixels[..., 3].tolist() == [[128, 0x60], [0, 255]]  # the square root of the share
+    assert tuple(pixels[1, 1, :3]) == tuple(bytes.fromhex(HUE[1:]))
+    assert tuple(pixels[0, 1, :3]) == (0xA6, 0xAB, 0xB5)
 
 
-def test_a_signed_heat_map_is_symmetric_about_0_and_blue_where_positive() -> None:
-    (cells,) = heat_map(np.array([[1.0, -4.0]]), ["r"], ["a", "b"], ("", ""), "x", signed=True).data
-    assert (cells.zmin, cells.zmax) == (-4, 4)
-    assert [colour for _, colour in cells.colorscale] == [
-        "rgba(178,24,43,0.55)",
-        "rgba(123,130,144,0)",
-        "rgba(33,102,172,0.55)",
-    ]
+def test_a_signed_picture_is_symmetric_about_0_and_blue_where_positive() -> None:
+    pixels = pixels_of(picture(np.array([[1.0, -4.0, np.nan]]), signed=True))
+    assert pixels[0, :, 3].tolist() == [64, 255, 0]
+    assert tuple(pixels[0, 0, :3]) == tuple(bytes.fromhex(FOR[1:]))
+    assert tuple(pixels[0, 1, :3]) == tuple(bytes.fromhex(AGAINST[1:]))
 
 
 @pytest.mark.parametrize(("shade", "style"), [(0.0, "0.00"), (0.5, "0.50"), (1.7, "1.00")])
@@ -119,3 +110,8 @@ def test_a_heat_table_shades_each_cell_by_its_number(shade: float, style: str) -
     html = heat_table("c", ["r"], ["x", "<y>"], [[shade, 0.25]], [["·a", "<b>"]], [["t", "u"]], 1)
     assert f'<td style="--s:{style}" title="t">·a</td>' in html
     assert '<td style="--s:0.25" class="here" title="u">&lt;b&gt;</td>' in html
+
+
+def test_a_heat_table_is_red_where_it_is_negative() -> None:
+    html = heat_table("c", ["r"], ["x"], [[-0.5]], [["−1"]], [["t"]], 0)
+    assert '<td style="--s:0.50" class="here against" title="t">−1</td>' in html

@@ -46,12 +46,12 @@ def test_each_step_joins_one_pair_by_its_place_in_the_published_list(tokenizer):
 @pytest.mark.parametrize("text", ["Ozma said: it's", "👍🏽 naïve", "   a\n\n b"])
 def test_the_word_of_a_token_is_the_one_that_its_bytes_lie_in(text, tokenizer):
     ids = tokenizer.encode(text)
+    pieces = [tokenizer.token_bytes(i) for i in ids]
     start = 0
-    for position, token_id in enumerate(ids):
-        raw = tokenizer.token_bytes(token_id)
+    for position, raw in enumerate(pieces):
         before = 0
         for word in words(text):
             if before <= start < before + len(word.encode()):
-                assert word_of_token(tokenizer, ids, position) == word.encode()
+                assert word_of_token(pieces, position) == word.encode()
             before += len(word.encode())
         start += len(raw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_the_share_of_attention_follows_from_the_very_score_that_is_shown(lab):
     at, most = next((at, most) for at, most in looking.items() if most != AT)
     stages = head_stages(lab.run(visit), *at)
     row = stages.attention[AT]
-    _, _, words = attention_views(lab, visit, *at, "softmax", False)
+    _, words = attention_views(lab, visit, *at, "softmax", False)
     score = stages.scores[AT, most].item()
     assert (
         f"{percent(row[most].item())} from q·k = {significant(score, 4)}; {significant(score, 4)} "
@@ -51,20 +52,21 @@ def test_the_terms_without_a_bar_of_their_own_are_one_bar(lab, monkeypatch):
     """Small models have fewer terms than bars: the last bar, the rest, could be left out."""
     monkeypatch.setattr(logit_ledger, "BARS", 3)
     visit = lab.read("words", "Hello, I am a little").at(AT)
-    words, figure, _ = logit_ledger.ledger_views(lab, visit, "", logit_ledger.ALONE)
-    (bar,) = figure.data
-    assert len(bar.x) == 4
-    assert figure.layout.yaxis.ticktext[-1].endswith(" others")
+    text = logit_ledger.ledger_html(lab, visit, "", logit_ledger.ALONE)
+    assert text.count('<div class="row') == 4
+    *shown, rest = re.findall(r"<span>([+−\d.,e]+)</span></span></div>", text)
+    assert re.search(r'title="\d+ others"', text)
+    total = sum(float(n.replace("−", "-")) for n in (*shown, rest))
     logit = lab.logits(visit).max().item()
-    assert sum(bar.x) == pytest.approx(logit, abs=1e-3)
-    assert f"{logit:.4f}".replace("-", "−") in words
+    assert total == pytest.approx(logit, abs=0.02)  # of numbers with three figures
+    assert f"{logit:.4f}".replace("-", "−") in text
 
 
 def test_the_histograms_before_and_after_a_layernorm_are_those_of_their_names(lab):
     """The two could be swapped: only their number was tested."""
     visit = lab.read("words", "Hello, I am a little").at(AT)
     name, norm = next(iter(NORMS.items()))
-    *_, spread, _ = vector_views(lab, visit, 1, VECTORS[0], name)
+    _, spread, _, _ = vector_views(lab, visit, 1, VECTORS[0], name)
     model = lab.registry.models["words"]
     row = read_norm(model, lab.run(visit), 1, norm, AT)
     middles = np.array(spread.data[0].x)

@@ -97,6 +97,13 @@ class Page:
                   and set(fn.inputs) == {self.tab.desk, *panel.controls.values()}]  # fmt: skip
         await self.event(show)
 
+    def pick(self, section, **picked):
+        """A click on the section's first output."""
+        panel = next(p for p in self.tab.sections.panels if p.spec.key == section)
+        [show] = [fn.fn for fn in self.tab.demo.fns.values() if fn.fn.__name__ == "show"
+                  and (panel.outputs[0]._id, "select") in fn.targets]  # fmt: skip
+        run_async(self.event(show, **picked))
+
     def change(self, section, **controls):
         run_async(self.changing(section, **controls))
 
@@ -234,61 +241,61 @@ def test_a_folders_model_is_read_with_its_own_tokenizer(registry, monkeypatch):
 
 
 def test_a_look_fills_the_open_sections_and_no_other(tab):
-    page = Page(tab, "position", "logits", "lens")
+    page = Page(tab, "tokens", "logits", "lens")
     page.look()
     assert "6 tokens, float32" in page.shown["int-message"]
-    assert "position 5" in page.shown["int-position-guesses"]
-    assert "After position 5" in page.shown["int-logits-words"]
+    assert "·little is 7 bytes" in page.shown["int-merges"]
+    assert "After position 5" in page.shown["int-logits"]
     assert "At position 5" in page.shown["int-lens"]
-    for closed in ("int-att-words", "int-choice", "int-ledger-sum", "int-shapes"):
+    for closed in ("int-att-words", "int-choice", "int-ledger", "int-shapes"):
         assert closed not in page.shown
 
 
 def test_a_click_on_a_token_moves_every_open_section(tab):
-    page = Page(tab, "position", "lens")
+    page = Page(tab, "logits", "lens")
     page.look()
     page.click(2)
     assert page.shown["int-position"] == 2
-    assert "position 2" in page.shown["int-position-guesses"]
+    assert "After position 2" in page.shown["int-logits"]
     assert "At position 2" in page.shown["int-lens"]
     assert 'aria-pressed="true"' in page.shown["int-chips"].split('data-position="2"')[1][:200]
 
 
 def test_a_shorter_prompt_is_read_at_its_last_token(tab):
     """It was refused: "position 5 is outside the prompt of 2 tokens", which nobody had typed."""
-    page = Page(tab, "position")
+    page = Page(tab, "logits")
     page.look()
     page.click(5)
     page.look("The wolf")
     assert page.shown["int-position"] == -1
-    assert "position 1" in page.shown["int-position-guesses"]
+    assert "After position 1" in page.shown["int-logits"]
     page.click(5)  # a late click on a chip of the longer prompt
-    assert "position 1" in page.shown["int-position-guesses"]
+    assert "After position 1" in page.shown["int-logits"]
 
 
 def test_a_click_after_the_visit_has_ended_says_so(tab):
     """128 other visits or a restart: the page looked alive, and nothing moved."""
-    page = Page(tab, "position")
+    page = Page(tab, "logits")
     page.click(2)
     assert "visit has ended" in page.shown["int-message"]
     assert "reload the page" in page.shown["int-message"]
 
 
 def test_a_prompt_that_cannot_be_read_leaves_nothing_of_the_one_before(tab):
-    page = Page(tab, "position", "choice", "mattered")
+    page = Page(tab, "logits", "choice", "mattered")
     page.look()
     page.look("")
     assert "the prompt is empty" in page.shown["int-message"]
     assert page.shown["int-chips"] == ""
-    assert "position" not in page.shown["int-position-guesses"]
+    assert "position" not in page.shown["int-logits"]
     assert "Look inside" in page.shown["int-choice"]
-    assert page.shown["int-mattered-plot"] is None
+    assert page.shown["int-mattered"] == page.shown["int-choice"]
 
 
 @pytest.mark.parametrize("moved", ["look", "click"])
 def test_results_of_a_button_say_that_they_are_of_the_former_pass(tab, moved):
     """Compare went on saying "After position 7" about a prompt of 6 tokens."""
-    page = Page(tab, "ablation", "compare")
+    page = Page(tab, "sweep", "compare")
     page.look()
     page.act("int-cmp-run")
     page.act("int-sweep")
@@ -298,7 +305,6 @@ def test_results_of_a_button_say_that_they_are_of_the_former_pass(tab, moved):
     for elem_id, button in (("int-cmp", "Compare"), ("int-sweep-words", "Sweep all heads")):
         assert "of the former pass" in page.shown[elem_id]
         assert f"press “{button}” again" in page.shown[elem_id]
-    assert page.shown["int-cmp-plot"] is None
 
 
 def test_a_result_that_was_never_asked_for_is_not_of_a_former_pass(tab):
@@ -308,21 +314,31 @@ def test_a_result_that_was_never_asked_for_is_not_of_a_former_pass(tab):
     assert "int-cmp" not in page.shown
 
 
-def test_layers_and_heads_are_those_of_the_model(tab):
+def test_a_head_that_was_clicked_is_the_models_last_where_it_has_not_so_many(tab):
     page = Page(tab, "attention")
-    boxes = {box.elem_id: box for box, _ in tab.sections._of_model()}
-    layer, head = boxes["int-att-layer"], boxes["int-att-head"]
     page.look(model="deep")
-    page.change("attention", layer=2, head=1)
+    page.pick("attention", layer=2, head=1)
+    assert "In layer 2, head 1," in page.shown["int-att-words"]
+    page.click(0)
     assert "In layer 2, head 1," in page.shown["int-att-words"]
     page.look(model="words")
-    assert (page.values[layer], page.values[head]) == (1, 1)
     assert "In layer 1, head 1," in page.shown["int-att-words"]
+
+
+def test_layers_on_offer_are_those_of_the_model(tab):
+    page = Page(tab, "vectors")
+    boxes = {box.elem_id: box for box, _ in tab.sections._of_model()}
+    page.look(model="deep")
+    page.change("vectors", layer=2)
+    assert "of layer 2: " in page.shown["int-vec-strip"]
+    page.look(model="words")
+    assert page.values[boxes["int-vec-layer"]] == 1
+    assert "of layer 1: " in page.shown["int-vec-strip"]
 
 
 def test_a_newer_click_ends_what_the_older_one_has_not_shown_yet(tab):
     """A row of clicks cost the time of all of them, one after another."""
-    page = Page(tab, "position", "logits", "lens", "ledger")
+    page = Page(tab, "tokens", "logits", "lens", "ledger")
     page.look()
 
     async def both():
@@ -383,13 +399,13 @@ def test_a_message_that_is_on_its_way_is_not_overtaken_by_a_newer_one(tab):
 
 def test_an_older_answer_does_not_cover_a_newer_one_of_the_same_section(tab, monkeypatch):
     """A token typed while a click was answered was found, and the click's answer hid it."""
-    panel = next(p for p in tab.sections.panels if p.spec.key == "position")
+    panel = next(p for p in tab.sections.panels if p.spec.key == "tokens")
     page = Page(tab)
     page.look()
     begun, newer_is_out = threading.Event(), threading.Event()
     texts = iter(["older", "newer"])
 
-    def slow_first(*_):
+    def slow_first(*_, **__):
         text = next(texts)
         if text == "older":
             begun.set()
@@ -454,10 +470,10 @@ def test_cancel_ends_one_section_between_two_steps_and_goes_away(tab):
 
 
 def test_a_fault_of_a_section_stands_in_it_and_reaches_the_log(tab, monkeypatch):
-    panel = next(p for p in tab.sections.panels if p.spec.key == "position")
+    panel = next(p for p in tab.sections.panels if p.spec.key == "tokens")
     page = Page(tab)
     page.look()
-    monkeypatch.setattr(panel, "spec", replace(panel.spec, view=lambda *_: 1 / 0))
+    monkeypatch.setattr(panel, "spec", replace(panel.spec, view=lambda *_, **__: 1 / 0))
     steps = panel.fill(tab.lab, page.desk, page.desk.visit)
     assert "fault of the page" in next(steps)[panel.outputs[0]]
     with pytest.raises(ZeroDivisionError):

@@ -8,6 +8,7 @@ import html
 import io
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,31 +20,36 @@ from gpt.config import GPTConfig
 from gpt.internals.ablation import Part, ablate, sweep_heads
 from gpt.internals.attribution import gradient_x_input, occlusion
 from gpt.internals.distribution import choose, rank_of, ranking, tally, uniform_interval
-from gpt.internals.heads import attention_rows, head_stages
+from gpt.internals.head_kinds import best_heads, head_scores
+from gpt.internals.heads import attention_rows, head_stages, layer_attention
 from gpt.internals.ledger import read_ledger
 from gpt.internals.lens import read_lens
+from gpt.internals.merges import merge_steps
+from gpt.internals.patching import patch_sweep, read_contrast
 from gpt.internals.residual import embeddings, read_norm, read_stream, token_vector
 from gpt.internals.shapes import shape_rows
 from gpt.internals.surprise import foreseen, loss
 from gpt.internals.two_predictions import compare_predictions
 from gpt.sampling import SamplingOptions, draw, probabilities, uniforms
-from gpt.tokenizer import Tokenizer
+from gpt.tokenizer import Tokenizer, display_form
 from gpt.ui.internals.draws import segments_of
+from gpt.ui.internals.folds import code_html
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.prompt import perplexity, prompt_chips
 from gpt.ui.internals.sections import SECTIONS
-from gpt.ui.internals.sections.logits_to_odds import read_logits, softmax_figure
+from gpt.ui.internals.sections.logit_ledger import BARS
+from gpt.ui.internals.sections.logits_to_odds import read_logits, softmax_bars
 from gpt.ui.internals.sections.shape_table import KEPT_FILES, save_trace
 from gpt.ui.internals.sections.side_by_side import UNTRAINED
-from gpt.ui.parts.heat import SIGNED_SCALE
 from gpt.ui.parts.numbers import percent, significant
-from gpt.ui.parts.plots import AGAINST, FOR
 
 TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
 NASTY = "<img src=x onerror=alert(1)>&\"'\x00\x1b\u202eabc\u2066 é👍🏽\n\t${1}{{2}}</script>"
 TAGS = (
-    "p|span|br|div|table|caption|t[hrd]|thead|tbody|bdi|a|button|figure|figcaption|img src=.data:"
+    "p|span|br|div|table|caption|t[hrd]|thead|tbody|bdi|a|b|i|button|figure|figcaption|details|"
+    "summary|svg|g|path|title|text|img src=.data:"
 )
+ROOT = Path(__file__).resolve().parent.parent
 PAYLOAD = 1_000_000  # bytes of any one view
 BY_KEY = {section.key: section for section in SECTIONS}
 AT = 3  # the position looked at, with a token before and one after it
@@ -70,16 +76,16 @@ def model(lab):
 
 
 def settings(spec):
-    """What the controls are at first, by name."""
-    return {name: make().value for name, make in spec.controls.items()}
+    """What the controls and what is clicked are at first, by name."""
+    first = {name: make().value for name, make in spec.controls.items()}
+    return first | dict(getattr(spec, "picks", {}))
 
 
 def views(lab, visit, spec, **changed):
     """The last views of a section or of an action, as a tuple."""
     if isinstance(spec, str):
         spec = BY_KEY[spec]
-    shared = {name: settings(BY_KEY["ablation"])[name] for name in getattr(spec, "shared", ())}
-    shown = spec.view(lab, visit, **{**shared, **settings(spec), **changed})
+    shown = spec.view(lab, visit, **{**settings(spec), **changed})
     if hasattr(shown, "__next__"):
         shown = list(shown)[-1]
     return shown if isinstance(shown, tuple) else (shown,)
@@ -101,6 +107,35 @@ def numbers_of(text, columns, at=0):
     return [[float(row[i]) for i in columns] for row in csv_of(text, at)[1:]]
 
 
+def drawn(text, at=0):
+    """The names, the widths and the numbers of a chart of bars, a row a line."""
+    chart = text.split('<div class="bars')[at + 1]
+    rows = [row.split("</div>")[0] for row in chart.split('<div class="row')[1:]]
+    return [
+        (
+            html.unescape(re.search(r'class="name" title="([^"]*)"', row)[1]),
+            [float(width) for width in re.findall(r"--w:([\d.]+)%", row)],
+            [html.unescape(number) for number in re.findall(r"<span>(.*?)</span>", row)],
+        )
+        for row in rows
+    ]
+
+
+def assert_drawn(text, series, at=0):
+    """Each series' bars are as long as its numbers, on one axis that ends at the longest."""
+    widths = np.array([row[1] for row in drawn(text, at)]).T / 100
+    every = np.array(series, dtype=float)
+    span = max(every.max(), 0) - min(every.min(), 0)
+    assert np.allclose(widths, np.abs(every) / span, atol=1e-4)
+
+
+def picture_of(text, pattern=r"png;base64,([^\"')]+)", at=0):
+    """A picture's alpha from 0 to 1 and its colours."""
+    data = re.findall(pattern, text)[at]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(float)
+    return pixels[..., 3] / 255, pixels[..., :3]
+
+
 def cells(text, at=0):
     """The texts of a table's cells, a row a line."""
     body = re.findall(r"<tbody>(.*?)</tbody>", text, re.S)[at]
@@ -113,24 +148,16 @@ def cells(text, at=0):
 # A check a section: what it shows against the reading of the same name. A new section adds its own.
 
 
-def check_position(lab, visit, run, model):
-    (text,) = views(lab, visit, "position")
-    p = run.logits[AT].double().softmax(-1)
-    best = ranking(run.logits[AT])[:5].tolist()
-    came = foreseen(run.logits, run.ids)[AT]
-    rows = [[str(n), lab.piece(i), f"{i:,}", percent(p[i].item())] for n, i in enumerate(best, 1)]
-    rows.append([f"{came.rank:,}", lab.piece(came.token_id), f"{came.token_id:,}",
-                 percent(came.probability)])  # fmt: skip
-    assert [row[:4] for row in cells(text)] == rows
-    assert [row[4] for row in cells(text)] == [""] * 5 + ["came"]
-    assert f"{significant(came.surprisal)} nats" in text
-    assert f"{significant(came.surprisal / np.log(2))} bits" in text
-
-
-def check_prompt(lab, visit, run, model):
-    (text,) = views(lab, visit, "prompt")
+def check_tokens(lab, visit, run, model):
+    (text,) = views(lab, visit, "tokens")
+    steps = merge_steps(lab.tokenizer, b" am")
+    assert lab.piece(visit.ids[AT]) == "·am"
+    assert [row[:4] for row in cells(text)] == [
+        [str(n), f"{s.rank:,}", f"{display_form(s.left)} + {display_form(s.right)}",
+         display_form(s.made)] for n, s in enumerate(steps, 1)
+    ]  # fmt: skip
     entries = foreseen(run.logits, run.ids)
-    assert numbers_of(text, (0, 2, 3, 4)) == [
+    assert numbers_of(text, (0, 2, 3, 4), 1) == [
         [e.position, e.probability, e.rank, e.surprisal] for e in entries
     ]
     mean = loss(entries)
@@ -138,30 +165,36 @@ def check_prompt(lab, visit, run, model):
 
 
 def check_embeddings(lab, visit, run, model):
-    words, figure, table = views(lab, visit, "embeddings")
+    (text,) = views(lab, visit, "embeddings")
     rows = embeddings(run, AT)
-    assert np.array_equal(figure.data[0].z, rows.numpy())
-    assert np.allclose(numbers_of(table, (1, 2, 3)), rows.T.numpy(), atol=0)
+    assert np.allclose(numbers_of(text, (1, 2, 3)), rows.T.numpy(), atol=0)
     for row in rows:
-        assert significant(row.norm().item()) in words
+        assert significant(row.norm().item()) in text
+    alpha, colours = picture_of(text)
+    assert np.allclose(alpha, (rows.abs() / rows.abs().max()).numpy(), atol=0.003)
+    assert ((colours[..., 2] > colours[..., 0]) == (rows > 0).numpy())[alpha > 0].all()  # blue
 
 
 def check_attention(lab, visit, run, model):
-    grid, figure, words = views(lab, visit, "attention", layer=1, head=2)
+    grid, words = views(lab, visit, "attention", layer=1, head=2)
     stages = head_stages(run, 1, 2)
-    later = np.triu(np.ones((len(run.ids),) * 2, bool), 1)
-    assert np.array_equal(np.isnan(figure.data[-1].z), later)
-    assert np.allclose(np.where(later, 0, figure.data[-1].z), stages.attention.numpy())
-    assert [[float(x) for x in row[1:]] for row in csv_of(words)[1:]] == stages.attention.tolist()
+    tables = csv_of(words)[1:]
+    assert [[float(x) for x in row[1:]] for row in tables] == stages.attention.tolist()
     row = attention_rows(stages.attention)[AT]
     assert f"looks most at position {row.most_attended} (" in words
     assert f"with {percent(row.share)}" in words
     assert numbers_of(words, (2, 3, 4), 1)[AT] == [row.share, row.first_share, row.entropy]
-    pressed = re.search(r'aria-pressed="true"><img src="data:image/png;base64,([^"]+)', grid)[1]
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(pressed)))).astype(float)
-    darkness = (255 - pixels[..., 0]) / (255 - 0x3B)  # the square root of the share
-    assert np.allclose(darkness[~later], np.sqrt(stages.attention.numpy()[~later]), atol=0.01)
-    assert (pixels[later] == (0xA6, 0xAB, 0xB5)).all()
+    alpha, _ = picture_of(grid, at=1)  # the heads of layer 1 side by side
+    shares = np.concatenate([*layer_attention(run, 1).numpy()], axis=1)
+    assert np.allclose(alpha, np.sqrt(shares), atol=0.003)
+    assert re.search(r'data-layer="1" data-head="2"[^>]*aria-pressed="true"', grid)
+    arcs = re.search(rf'<g class="from on" data-from="{AT}">(.*?)</g>', words)[1]
+    seen = stages.attention[AT][stages.attention[AT] >= 0.01].tolist()
+    drawn_shares = sorted(float(s) for s in re.findall(r"--s:([\d.]+)", arcs))
+    assert drawn_shares == pytest.approx(sorted(seen), abs=0.0006)
+    for kind, scores in head_scores(model).items():
+        for found in best_heads(scores, 3):
+            assert f"{found.layer}.{found.head} <b>{percent(found.score)}</b>" in grid, kind
 
 
 def check_stream(lab, visit, run, model):
@@ -170,31 +203,30 @@ def check_stream(lab, visit, run, model):
         ("length", stream.norms),
         ("cosine to the stage before", stream.cosines),
     ):
-        text, figure, table = views(lab, visit, "stream", measure=measure)
+        (text,) = views(lab, visit, "stream", measure=measure)
         assert [[float(x) for x in row[1:]] for row in csv_of(text)[1:]] == values.tolist()
         shades = [float(s) for s in re.findall(r"--s:([\d.]+)", text)]
         high = values.max().item() if measure == "length" else 1
         assert np.allclose(shades, (values / high).clamp(min=0).flatten().numpy(), atol=0.006)
     att, ff = stream.attention_norms[:, AT].tolist(), stream.feed_forward_norms[:, AT].tolist()
-    assert {trace.name: list(trace.x) for trace in figure.data} == {
-        "attention": att, "feed-forward": ff
-    }  # fmt: skip
-    assert numbers_of(table, (1, 2)) == [list(pair) for pair in zip(att, ff, strict=True)]
+    assert_drawn(text, [att, ff])
+    assert numbers_of(text, (1, 2), 1) == [list(pair) for pair in zip(att, ff, strict=True)]
 
 
 def check_vectors(lab, visit, run, model):
-    words, strip, norm, gelu, spread, curve = views(lab, visit, "vectors", layer=1, name="keys")
+    strip, spread, curve, words = views(lab, visit, "vectors", layer=1, name="keys")
     keys = token_vector(run, 1, "keys", AT)
-    assert np.array_equal(strip.data[0].z, keys.numpy())
+    alpha, _ = picture_of(strip)
+    assert np.allclose(alpha, (keys.abs() / keys.abs().max()).numpy(), atol=0.003)
     assert numbers_of(words, (1,)) == [[x] for x in keys.flatten().tolist()]
     row = read_norm(model, run, 1, "norm1", AT)
     pairs = list(zip(row.before.tolist(), row.after.tolist(), strict=True))
-    assert numbers_of(norm, (1, 2)) == [list(pair) for pair in pairs]
-    assert cells(norm)[0][1:] == [f"{row.mean:.6f}", f"{row.variance:.6f}"]
+    assert numbers_of(words, (1, 2), 1) == [list(pair) for pair in pairs]
+    assert cells(words, 1)[0][1:] == [f"{row.mean:.6f}", f"{row.variance:.6f}"]
     assert sum(spread.data[0].y) == sum(spread.data[1].y) == len(row.before)
     hidden, activation = (run.layer(1, f"ff.{n}")[AT].tolist() for n in ("hidden", "activation"))
     assert (list(curve.data[-1].x), list(curve.data[-1].y)) == (hidden, activation)
-    assert numbers_of(gelu, (1, 2)) == [list(p) for p in zip(hidden, activation, strict=True)]
+    assert numbers_of(words, (1, 2), 2) == [list(p) for p in zip(hidden, activation, strict=True)]
 
 
 def check_lens(lab, visit, run, model):
@@ -224,67 +256,77 @@ def check_lens(lab, visit, run, model):
 
 
 def check_logits(lab, visit, run, model):
-    _, logits, softmax, table = views(lab, visit, "logits", count=5)
+    (text,) = views(lab, visit, "logits", count=5)
     p = run.logits[AT].double().softmax(-1)
     best = ranking(run.logits[AT])[:5].tolist()
-    assert list(logits.data[0].x) == run.logits[AT][best].tolist()
-    assert list(logits.layout.yaxis.ticktext) == [lab.short(i, 12) for i in best]
-    assert np.allclose(list(softmax.data[0].x)[:5], 50257 * p[best])  # faint: multiples of even
-    assert softmax.layout.xaxis.range == (0, pytest.approx(1.15 * softmax.data[0].x[0]))
-    shown = csv_of(table)[1:]
+    assert [row[0] for row in drawn(text)] == [lab.short(i, 12) for i in best]
+    assert [row[2] for row in drawn(text)] == [
+        [significant(x)] for x in run.logits[AT][best].tolist()
+    ]
+    assert_drawn(text, [run.logits[AT][best].tolist()])
+    rest = (1 - p[best].sum()) / (50257 - 5)
+    assert_drawn(text, [[*p[best].tolist(), rest.item()]], 1)  # faint: the tail is a mean
+    shown = csv_of(text)[1:]
     assert [int(row[2]) for row in shown[:5]] == best
     assert [float(row[4]) for row in shown[:5]] == pytest.approx(p[best].tolist())
     assert float(shown[5][4]) == pytest.approx(1 - p[best].sum().item())
     assert shown[5][1] == "other 50,252 (mean logit)"
+    came = foreseen(run.logits, run.ids)[AT]
+    assert f"What came is {lab.piece(came.token_id)}: rank {came.rank:,}," in text
+    assert f"{percent(came.probability)}, a surprisal" in text
+    assert f"{significant(came.surprisal)} nats" in text
+    assert f"{significant(came.surprisal / np.log(2))} bits" in text
 
 
 def check_ledger(lab, visit, run, model):
     top, second = ranking(run.logits[AT])[:2].tolist()
     for mode, minus in (("its logit", None), ("its lead over the runner-up", second)):
-        words, figure, table = views(lab, visit, "ledger", mode=mode)
+        (text,) = views(lab, visit, "ledger", mode=mode)
         ledger = read_ledger(model, run, AT, top, minus)
         terms = sorted((term.value for term in ledger.terms), key=lambda value: -abs(value))
-        assert [row[0] for row in numbers_of(table, (2,))] == terms
-        assert numbers_of(table, (3,))[-1][0] == pytest.approx(ledger.logit, abs=1e-3)
-        bar = figure.data[0]
-        assert list(bar.marker.color) == [FOR if x >= 0 else AGAINST for x in bar.x]
-        assert sum(bar.x) == pytest.approx(ledger.total)
-        assert f"is {ledger.logit:.4f}.".replace("-", "−") in words
+        assert [row[0] for row in numbers_of(text, (2,))] == terms
+        assert numbers_of(text, (3,))[-1][0] == pytest.approx(ledger.logit, abs=1e-3)
+        bars = [*terms[:BARS], sum(terms[BARS:])]
+        assert_drawn(text, [bars])
+        kinds = re.findall(r'<i class="(\w+)" style="--at', text)
+        assert kinds == ["for" if x >= 0 else "against" for x in bars]
+        assert f"is {ledger.logit:.4f}.".replace("-", "−") in text
 
 
 def check_choice(lab, visit, run, model):
-    table, _, bar, drawn, counted, tallied = views(
-        lab, visit, "choice", temperature=0.7, top_k=50, top_p=0.9, seed=3, draws=200
-    )
+    text, _ = views(lab, visit, "choice", temperature=0.7, top_k=50, top_p=0.9, seed=3, draws=200)
     options = SamplingOptions(temperature=0.7, top_k=50, top_p=0.9, seed=3)
     distribution = probabilities(run.logits[AT], options)
     choice = choose(run.logits[AT], distribution, 0.7, 20)
-    rows = csv_of(table)[1:]
+    rows = csv_of(text)[1:]
     assert [float(row[6]) for row in rows[:20]] == [row.probability for row in choice.rows]
-    assert table.count('<tr class="struck">') == sum(not row.kept for row in choice.rows)
+    assert text.count('<tr class="struck">') == sum(not row.kept for row in choice.rows)
+    eight = choice.rows[:8]
+    assert_drawn(text, [[r.softmax for r in eight], [r.probability for r in eight]])
     uniform = uniforms(torch.Generator().manual_seed(3))
     token_id = int(draw(distribution[None], uniform))
     low, high = uniform_interval(distribution, token_id)
-    assert f"u = {uniform.item():.6f}" in drawn
-    assert f"between {low:.6f} and {high:.6f}" in drawn
-    assert f"(id {token_id:,}," in drawn
-    assert sum(trace.x[0] for trace in bar.data) == pytest.approx(1, abs=1e-6)
+    assert f"u = {uniform.item():.6f}" in text
+    assert f'<i style="--at:{uniform.item():.3%}">' in text
+    assert f"between {low:.6f} and {high:.6f}" in text
+    assert f"(id {token_id:,}," in text
+    bar = text.split('class="cumulative"')[1].split("</div>")[0]
+    assert sum(float(w) for w in re.findall(r"--w:([\d.]+)%", bar)) == pytest.approx(100, abs=0.1)
     many = draw(distribution[None], uniforms(torch.Generator().manual_seed(3), 200)[None])[0]
-    expected = tally(many, distribution, 12)
-    assert list(counted.data[0].x) == [100 * row.count / 200 for row in expected]
-    assert list(counted.data[1].x) == [100 * row.expected / 200 for row in expected]
-    assert [row[0] for row in numbers_of(tallied, (1,))][:-1] == [row.count for row in expected]
+    expected = tally(many, distribution, 4)
+    assert_drawn(text, [[row.count for row in expected], [row.expected for row in expected]], 1)
+    assert [row[0] for row in numbers_of(text, (1,), 2)][:-1] == [row.count for row in expected]
 
 
 def check_mattered(lab, visit, run, model):
-    words, figure, table = views(lab, visit, "mattered", query=" the")
+    (text,) = views(lab, visit, "mattered", query=" the")
     gradient = gradient_x_input(model, run, AT, 262).tolist()
     known = dict(occlusion(model, run, AT, 262))
     lost = [known[None].logit - known[i].logit for i in range(AT + 1)]
-    assert [list(trace.x) for trace in figure.data] == [gradient, lost]
-    assert [row[1] for row in numbers_of(table, (2, 3))] == lost
+    assert_drawn(text, [gradient, lost])
+    assert [row[1] for row in numbers_of(text, (2, 3))] == lost
     most = max(range(AT + 1), key=lambda i: abs(lost[i]))
-    assert f"position {most} {'lowers' if lost[most] > 0 else 'raises'} its logit most" in words
+    assert f"position {most} {'lowers' if lost[most] > 0 else 'raises'} its logit most" in text
 
 
 def check_ablation(lab, visit, run, model):
@@ -292,28 +334,47 @@ def check_ablation(lab, visit, run, model):
              "a whole layer": Part("layer", 1)}  # fmt: skip
     for kind, part in parts.items():
         for mode, how in (("zeros", "zero"), ("its mean so far", "mean")):
-            words, figure, table = views(
-                lab, visit, "ablation", kind=kind, layer=1, head=2, mode=mode
-            )
-            result = compare_predictions(run.logits[AT], ablate(model, run, AT, part, how), 10)
-            assert [trace.name for trace in figure.data] == ["with", "without"]
-            assert list(figure.data[1].x) == pytest.approx([pair.second for pair in result.pairs])
-            assert numbers_of(table, (2, 4)) == [[pair.first, pair.second] for pair in result.pairs]
-            assert f"overlap by {percent(result.overlap)}" in words
-    words, figure, table = views(lab, visit, BY_KEY["ablation"].action)
+            (text,) = views(lab, visit, "ablation", kind=kind, layer=1, head=2, mode=mode)
+            result = compare_predictions(run.logits[AT], ablate(model, run, AT, part, how), 6)
+            pairs = [[pair.first, pair.second] for pair in result.pairs]
+            assert [row[2] for row in drawn(text)] == [[percent(p) for p in pair] for pair in pairs]
+            assert numbers_of(text, (2, 4)) == pairs
+            assert f"overlap by {percent(result.overlap)}" in text
+
+
+def check_sweep(lab, visit, run, model):
+    (text,) = views(lab, visit, BY_KEY["sweep"].action)
     swept = [row for _, row in sweep_heads(model, run, AT, int(run.logits[AT].argmax()), "zero")]
-    assert np.allclose(figure.data[-1].z, -np.array(swept))  # for is positive, and blue
-    assert figure.data[-1].colorscale[-1][1] == SIGNED_SCALE[-1][1]
-    assert sorted(row[0] for row in numbers_of(table, (2,))) == sorted(
-        -change for row in swept for change in row
-    )
+    given = -np.array(swept)  # for is positive, and blue
+    shades = [float(s) for s in re.findall(r"--s:([\d.]+)", text)]
+    assert np.allclose(shades, np.abs(given).flatten() / np.abs(given).max(), atol=0.006)
+    red = ["against" in style for style in re.findall(r"<td style=[^>]*>", text)]
+    assert red == (given < 0).flatten().tolist()
+    assert sorted(row[0] for row in numbers_of(text, (2,))) == sorted(given.flatten().tolist())
+
+
+def check_patch(lab, visit, run, model):
+    ids = [lab.tokenizer.encode(p) for p in ("The king took his", "The queen took her")]
+    for part, head in (("the residual stream", None), ("one head's output", 2)):
+        (text,) = views(lab, visit, "patch", part=part, head=2)
+        contrast = read_contrast(model, *ids)
+        rows: dict[int, list[float]] = {}
+        for layer, row in patch_sweep(model, contrast, head):
+            rows.setdefault(layer, []).extend(row)
+        recovered = np.array([*rows.values()])
+        assert [row[0] for row in numbers_of(text, (2,))] == (100 * recovered).flatten().tolist()
+        shades = [float(s) for s in re.findall(r"--s:([\d.]+)", text)]
+        assert np.allclose(shades, np.abs(recovered).clip(max=1).flatten(), atol=0.006)
+        for lead in contrast.leads:
+            assert significant(lead) in text
+        assert "·his leads by" in text
 
 
 def check_compare(lab, visit, run, model):
-    words, _, table = views(lab, visit, BY_KEY["compare"].action, prompt="Goodbye, I", position=1)
+    (words,) = views(lab, visit, BY_KEY["compare"].action, prompt="Goodbye, I", position=1)
     other = lab.run(lab.read("words", "Goodbye, I"))
     result = compare_predictions(run.logits[AT], other.logits[1], 10)
-    assert numbers_of(table, (1, 2, 3, 4, 5)) == [
+    assert numbers_of(words, (1, 2, 3, 4, 5)) == [
         [p.token_id, p.first, p.first_rank, p.second, p.second_rank] for p in result.pairs
     ]
     assert "After “…Hello, I am” (this prompt) and after “…Good" in words
@@ -337,6 +398,19 @@ CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().i
 @pytest.mark.parametrize("key", [section.key for section in SECTIONS])
 def test_the_numbers_of_a_section_are_those_of_its_reading(key, lab, visit, run, model):
     CHECKS[key](lab, visit, run, model)
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.key)
+def test_the_code_of_a_section_is_five_to_fifteen_lines_that_stand_in_their_file(section):
+    count = 0
+    for file, start, lines in (part.lines() for part in section.code):
+        stand = (ROOT / file).read_text().splitlines(keepends=True)
+        assert file.startswith("gpt/")
+        assert stand[start - 1 : start - 1 + len(lines)] == lines
+        count += len(lines)
+    assert 5 <= count <= 15
+    shown = html.unescape(re.sub("<[^>]+>", "", code_html(section.code)))
+    assert all(line.strip() in shown for part in section.code for line in part.lines()[2])
 
 
 @pytest.mark.parametrize("key", specs())
@@ -369,7 +443,7 @@ def test_no_view_of_the_longest_prompt_is_too_heavy():
     assert lab.piece(200).startswith("⟨")
     heavy = {}
     for key, spec in specs().items():
-        if key in ("int-npz", "int-cmp-run"):
+        if key in ("int-npz", "int-cmp-run", "patch"):  # a file, and prompts of their own
             continue
         early = visit.at(15) if key in ("mattered", "int-sweep") else visit  # sooner measured
         for i, part in enumerate(views(lab, early, spec)):
@@ -402,13 +476,13 @@ def test_a_control_out_of_range_is_one_line_that_names_it(key, changed, line, la
 
 
 def test_a_layer_that_a_shallower_model_lacks_becomes_its_last(lab, visit):
-    assert "In layer 1, head 2," in views(lab, visit, "attention", layer=7, head=7)[2]
-    assert "In layer 0, head 0," in views(lab, visit, "attention", layer=None, head=None)[2]
+    assert "In layer 1, head 2," in views(lab, visit, "attention", layer=7, head=7)[1]
+    assert "In layer 0, head 0," in views(lab, visit, "attention", layer=None, head=None)[1]
 
 
 @pytest.mark.parametrize("stage", ["scaled and masked", "scores"])
 def test_the_stages_of_a_head_before_the_softmax(stage, lab, visit, run):
-    words = views(lab, visit, "attention", layer=1, head=2, stage=stage)[2]
+    words = views(lab, visit, "attention", layer=1, head=2, stage=stage)[1]
     stages = head_stages(run, 1, 2)
     values = stages.masked if stage != "scores" else stages.scores
     rows = [row[1:] for row in csv_of(words)[1:]]
@@ -424,15 +498,12 @@ def test_taking_out_the_first_token_leaves_the_same_out_of_every_view():
     lab = Lab(TinyRegistry({"even": model}), Tokenizer())
     visit = lab.read("even", "Hello, I am a little")
     count = len(visit.ids)
-    grid, figure, words = views(lab, visit, "attention", skip=True)
+    grid, words = views(lab, visit, "attention", skip=True)
     assert f"position {count - 1} ({lab.piece(visit.ids[-1])}) looks most at position 1" in words
-    assert "(the first token aside)" in words.split("</p>")[0]
-    picture = re.search(r"png;base64,([^\"]+)", grid)[1]
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
-    assert pixels.shape == (count, count - 1, 3)
-    assert figure.data[-1].z.shape == (count, count - 1)
-    grey = (pixels == (0xA6, 0xAB, 0xB5)).all(-1)
-    assert grey.tolist() == np.triu(np.ones((count, count - 1), bool)).tolist()
+    assert "(the first token aside)" in words
+    assert picture_of(grid)[0].shape == (count, 3 * (count - 1))  # three heads side by side
+    arcs = re.search(rf'<g class="from on" data-from="{count - 1}">(.*?)</g>', words)[1]
+    assert arcs.count("<path") == count - 1
 
 
 def test_likely_tokens_are_shown_in_per_cent_and_a_longer_tail_has_no_bar(lab, visit):
@@ -440,12 +511,13 @@ def test_likely_tokens_are_shown_in_per_cent_and_a_longer_tail_has_no_bar(lab, v
     read["top"] = [
         {**row, "probability": p} for row, p in zip(read["top"], (0.3, 0.1), strict=True)
     ]
-    for tail, bar in ((0.25, 25), (0.6, 0)):
+    for tail, bar in ((0.25, 0.25), (0.6, 0)):
         read["tail"] = {**read["tail"], "probability": tail}
-        figure = softmax_figure(read, ["a", "b"])
-        assert list(figure.data[0].x) == pytest.approx([30, 10, bar])
-        assert list(figure.data[0].text) == ["30.0 %", "10.0 %", f"{100 * tail:.1f} % in all"]
-        assert figure.layout.xaxis.range == (0, pytest.approx(1.15 * 30))
+        text = softmax_bars(read, ["a", "b"])
+        assert_drawn(text, [[0.3, 0.1, bar]])
+        assert [row[2] for row in drawn(text)] == [
+            ["30.0 %"], ["10.0 %"], [f"{100 * tail:.1f} % in all"]
+        ]  # fmt: skip
 
 
 def test_the_draw_shown_is_the_token_that_generation_draws(lab, visit, model):
@@ -453,13 +525,13 @@ def test_the_draw_shown_is_the_token_that_generation_draws(lab, visit, model):
 
     ids = list(visit.ids[: AT + 1])
     step = next(generate(model, ids, SamplingOptions(1, 1.0, None, 1.0, seed=77)))
-    words = views(lab, visit, "choice", seed=77)[3]
+    words = views(lab, visit, "choice", seed=77)[0]
     assert f"(id {step.token_id:,}," in words
     assert f"u = {step.uniform:.6f}" in words
 
 
 def test_a_greedy_choice_draws_no_number(lab, visit):
-    assert "draws no random number" in views(lab, visit, "choice", temperature=0)[3]
+    assert "draws no random number" in views(lab, visit, "choice", temperature=0)[0]
 
 
 def test_settings_that_are_off_are_not_compared_with_none(lab, visit):
@@ -482,7 +554,7 @@ def test_a_token_is_found_by_text_or_id(query, lab, visit, run):
 
 
 def test_a_token_that_is_not_found_leaves_the_settings_beside_it_alone(lab, visit):
-    table, found, *_ = views(lab, visit, "choice", query="50257")
+    table, found = views(lab, visit, "choice", query="50257")
     assert "use 0 to 50,256" in found
     assert "tokens can be drawn" in table
 
@@ -500,7 +572,7 @@ def test_a_prompt_compared_with_itself_is_equal(lab, visit):
 
 
 def test_a_sweep_reports_every_layer(lab, visit):
-    action = BY_KEY["ablation"].action
+    action = BY_KEY["sweep"].action
     said = list(action.view(lab, visit, query="", mode="zeros"))
     assert [f"Layer {i + 1} of 2" in text for i, text in enumerate(said[:-1])] == [True, True]
 
@@ -508,7 +580,7 @@ def test_a_sweep_reports_every_layer(lab, visit):
 def test_attribution_is_measured_once_for_a_token_and_position(lab, visit):
     first = views(lab, visit, "mattered", query=" a")
     before = lab.registry.borrowed
-    assert views(lab, visit, "mattered", query=" a")[2] == first[2]
+    assert views(lab, visit, "mattered", query=" a") == first
     assert lab.registry.borrowed == before
 
 

@@ -72,11 +72,11 @@ def sweep_heads(
     for layer in range(run.cfg.n_layers):
         for first in range(0, run.cfg.n_heads, at_once):
             heads = range(first, min(first + at_once, run.cfg.n_heads))
-            yield layer, _sweep_batch(model, run, position, token_id, mode, layer, heads)
+            yield layer, sweep_batch(model, run, position, token_id, mode, layer, heads)
 
 
 @torch.no_grad()
-def _sweep_batch(
+def sweep_batch(
     model: GPTModel, run: Run, position: int, token_id: int, mode: str, layer: int, heads: range
 ) -> list[float]:
     """A row of the batch for each of `heads`, which that row goes without."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gpt.model import GPTModel
 
 LENGTH = 25  # random tokens; the sequence has twice as many
+COMMON = 5000  # they are among the first ids, the most common: a small model knows few others
 # Where a head looks from position i of the second copy, which began `length` positions before.
 KINDS = {
     "previous token": "from a token to the one just before it",
@@ -44,7 +45,7 @@ def head_scores(model: GPTModel, length: int = LENGTH, seed: int = 0) -> dict[st
     """
     length = min(length, model.cfg.context_length // 2)
     generator = torch.Generator().manual_seed(seed)
-    once = torch.randint(model.cfg.vocab_size, (1, length), generator=generator)
+    once = torch.randint(min(model.cfg.vocab_size, COMMON), (1, length), generator=generator)
     trace = Trace()
     model(torch.cat([once, once], dim=1).to(model.pos_emb.weight.device), trace=trace)
     layers = range(model.cfg.n_layers)
@@ -53,6 +54,11 @@ def head_scores(model: GPTModel, length: int = LENGTH, seed: int = 0) -> dict[st
     looked_at = (at - 1, torch.zeros_like(at), at - length, at - length + 1)
     means = [attention[:, :, at, keys].mean(-1).cpu() for keys in looked_at]
     return dict(zip(KINDS, means, strict=True))
+
+
+def even_share(length: int = LENGTH) -> float:
+    """The score of a head that looks at all visible tokens alike, in every kind."""
+    return sum(1 / (at + 1) for at in range(length, 2 * length)) / length
 
 
 def best_heads(scores: torch.Tensor, n: int) -> list[HeadScore]:

@@ -82,13 +82,13 @@ def lens_in_steps(model: GPTModel, run: Run, token_id: int | None = None) -> Ite
         final = torch.log_softmax(run.logits[at].double(), dim=-1)
         rows = []
         for stage in range(len(stages)):
-            rows.append(_readings(stage_logits(model, run, stage, at), final, token_id))
+            rows.append(readings(stage_logits(model, run, stage, at), final, token_id))
             yield None
         blocks.append({name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]})
     yield Lens(stages, **{n: torch.cat([block[n] for block in blocks], 1) for n in blocks[0]})
 
 
-def _readings(
+def readings(
     logits: torch.Tensor, final: torch.Tensor, token_id: int | None
 ) -> dict[str, torch.Tensor]:
     """The fields of `Lens`, (t,) each, for logits (t, vocab) of one stage.

@@ -30,15 +30,14 @@ def words(text: str) -> list[str]:
     return regex.findall(WORDS, text)
 
 
-def word_of_token(tokenizer: Tokenizer, ids: Sequence[int], position: int) -> bytes:
-    """The bytes of the word that the token at `position` belongs to.
+def word_of_token(raw: Sequence[bytes], position: int) -> bytes:
+    """The bytes of the word that a token belongs to, among tokens of these bytes.
 
-    A text that the ids do not spell, as after half of a character, ends at whole characters.
+    The token's own bytes if they do not spell a text, as after half of a character.
     """
-    raw = [tokenizer.token_bytes(i) for i in ids]
     start = sum(map(len, raw[:position]))
     end = 0
-    for word in words(b"".join(raw).decode("utf-8", "replace")):
+    for word in words(b"".join(raw).decode("utf-8", "ignore")):
         end += len(word.encode())
         if end > start:
             return word.encode()

@@ -28,11 +28,7 @@ class Contrast:
     first: Run
     second: Run
     answers: tuple[int, int]  # the token that each prompt calls for
-
-    @property
-    def leads(self) -> tuple[float, float]:
-        """By how much the first answer's logit leads at the end of each prompt, unpatched."""
-        return tuple(_lead(run.logits[-1], self.answers) for run in (self.first, self.second))
+    leads: tuple[float, float]  # of the first answer's logit at the end of each prompt, unpatched
 
     def recovered(self, lead: float) -> float:
         """0 for the second prompt's own lead, 1 for the first's. Source: Wang et al. 2022."""
@@ -59,14 +55,15 @@ def read_contrast(model: GPTModel, first: list[int], second: list[int]) -> Contr
         )
     end = differ[-1]
     runs = [read_prompt(model, ids[:end]) for ids in (first, second)]
-    contrast = Contrast(*runs, (first[end], second[end]))
-    if contrast.leads[0] == contrast.leads[1]:
+    answers = first[end], second[end]
+    there, here = (lead_of(run.logits[-1], answers) for run in runs)
+    if there == here:
         raise ValueError("the model answers both prompts alike: there is nothing to recover.")
-    return contrast
+    return Contrast(*runs, answers, (there, here))
 
 
 @torch.no_grad()
-def patched_lead(
+def patchedlead_of(
     model: GPTModel, contrast: Contrast, places: Collection[Place], head: int | None = None
 ) -> float:
     """The first answer's lead in the second prompt with these places as in the first.
@@ -74,7 +71,7 @@ def patched_lead(
     A place is the residual stream before a block (layer n_layers: after the last one), or, with
     `head`, what that head of the layer wrote.
     """
-    return _leads(model, contrast, [places], head)[0]
+    return leads_with(model, contrast, [places], head)[0]
 
 
 def patch_sweep(
@@ -91,10 +88,10 @@ def patch_sweep(
     for layer in range(model.cfg.n_layers + (head is None)):
         for start in range(0, tokens, at_once):
             places = [[(layer, at)] for at in range(start, min(start + at_once, tokens))]
-            yield layer, [contrast.recovered(x) for x in _leads(model, contrast, places, head)]
+            yield layer, [contrast.recovered(x) for x in leads_with(model, contrast, places, head)]
 
 
-def _leads(
+def leads_with(
     model: GPTModel, contrast: Contrast, rows: list[Collection[Place]], head: int | None
 ) -> list[float]:
     """The lead in one pass with a row of the batch for each collection of places."""
@@ -108,7 +105,7 @@ def _leads(
     ids = torch.tensor([contrast.second.ids], device=contrast.second.logits.device)
     trace = Trace(edits=edits, keep=False)
     logits = model(ids.expand(len(rows), -1), trace=trace, last_only=True)[:, -1]
-    return [_lead(row, contrast.answers) for row in logits]
+    return [lead_of(row, contrast.answers) for row in logits]
 
 
 def _paste(source: torch.Tensor, at: list[tuple[int, int]], head: int | None) -> Edit:
@@ -126,6 +123,6 @@ def _paste(source: torch.Tensor, at: list[tuple[int, int]], head: int | None) ->
     return edit
 
 
-def _lead(logits: torch.Tensor, answers: tuple[int, int]) -> float:
+def lead_of(logits: torch.Tensor, answers: tuple[int, int]) -> float:
     first, second = answers
     return (logits[first].double() - logits[second].double()).item()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
-import plotly.graph_objects as go
 import torch
 
 from gpt.internals.distribution import tally, uniform_interval
@@ -12,11 +12,10 @@ from gpt.sampling import SamplingOptions, draw, uniforms
 from gpt.ui.internals.lab import Lab
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant
-from gpt.ui.parts.plots import HUE, MUTED, PARTS, plain
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, table_html, text_column
 
-TALLY_ROWS = 12
+TALLY_ROWS = 4
 MAX_DRAWS = 10_000
 OWN_SEGMENT = 0.01  # a token with less has no segment of its own on the cumulative bar
 
@@ -44,65 +43,49 @@ def segments_of(lab: Lab, distribution: torch.Tensor) -> list[Segment]:
     return segments
 
 
-def draw_views(
-    lab: Lab, distribution: torch.Tensor, options: SamplingOptions
-) -> tuple[go.Figure, str]:
-    """The seed's uniform number on the cumulative bar, and what it draws in words."""
+def draw_views(lab: Lab, distribution: torch.Tensor, options: SamplingOptions) -> tuple[str, str]:
+    """The seed's uniform number on the cumulative bar, in words; and the bar as a table; HTML."""
     segments = segments_of(lab, distribution)
     if options.temperature == 0:
-        sentence = "Temperature 0 draws no random number: the token with the highest logit is it."
-        return cumulative_bar(segments, None), say(sentence) + _segments_table(segments)
+        text = "Temperature 0 draws no random number: the token with the highest logit is it."
+        return cumulative_bar(segments, None) + say(text), _segments_table(segments)
     assert options.seed is not None
     uniform = uniforms(torch.Generator().manual_seed(options.seed))
     token_id = int(draw(distribution[None], uniform))
     low, high = uniform_interval(distribution, token_id)
-    return cumulative_bar(segments, uniform.item()), say(
+    return cumulative_bar(segments, uniform.item()) + say(
         f"Seed {options.seed:,} gives u = {uniform.item():.6f}. It falls between {low:.6f} and "
         f"{high:.6f}, the stretch of {lab.piece(token_id)} (id {token_id:,}, "
-        f"{percent(distribution[token_id].item())}): that token is drawn, here and as "
-        "the first new token by the Generation tab, given the text up to here, this model in "
-        "float32, these settings and this seed."
-    ) + _segments_table(segments)
+        f"{percent(distribution[token_id].item())}): that token is drawn, as Generation "
+        "does with this text and seed."
+    ), _segments_table(segments)
 
 
-def cumulative_bar(segments: Sequence[Segment], uniform: float | None) -> go.Figure:
-    """One bar from 0 to 1 cut into segments, and where a number falls on it.
+def cumulative_bar(segments: Sequence[Segment], uniform: float | None) -> str:
+    """One bar from 0 to 1 cut into segments in id order, and where a number falls on it; HTML.
 
-    Segments that stand for one token take the colours in turn, the others are grey.
+    Segments that stand for one token take two colours in turn, the others are grey.
     """
-    figure = go.Figure()
-    colours, turn = (HUE, "#8fb5ea"), 0
+    parts, turn = [], 0
     for label, width, own in segments:
-        figure.add_bar(
-            x=[width],
-            y=[0],
-            orientation="h",
-            width=0.6,
-            marker={"color": colours[turn % 2] if own else MUTED},
-            text=plain(label) if width > 0.06 else "",
-            textposition="inside",
-            insidetextanchor="middle",
-            textangle=0,
-            customdata=[plain(label)],
-            hovertemplate="%{customdata}: %{x:.4g}<extra></extra>",
+        kind = ("one", "other")[turn % 2] if own else "many"
+        shown = escape(label) if width > 0.06 else ""
+        parts.append(
+            f'<span class="{kind}" style="--w:{width:.3%}" title="{escape(label)}: '
+            f'{percent(width)}"><bdi>{shown}</bdi></span>'
         )
         turn += own
-    figure.update_layout(height=170, barmode="stack", margin={"t": 64})
-    figure.update_yaxes(visible=False, range=[-0.4, 0.5])
-    figure.update_xaxes(title="cumulative probability, tokens in id order", range=[0, 1.0001])
-    if uniform is not None:
-        figure.add_vline(x=uniform, line={"color": PARTS[5], "width": 3})
-        figure.add_annotation(
-            x=uniform, y=1, yref="paper", yanchor="bottom", showarrow=False,
-            text=f"u = {uniform:.4f}", font={"color": PARTS[5], "size": 13},
-        )  # fmt: skip
-    return figure
+    mark = "" if uniform is None else f'<i style="--at:{uniform:.3%}">u = {uniform:.4f}</i>'
+    return (
+        f'<div class="cumulative" role="group" aria-label="cumulative probability, in id order">'
+        f"{mark}<div>{''.join(parts)}</div></div>"
+    )
 
 
 def tally_views(
     lab: Lab, distribution: torch.Tensor, options: SamplingOptions, n: int
-) -> tuple[go.Figure, str]:
-    """`n` draws counted beside their expectation: a plot and a table."""
+) -> tuple[str, str]:
+    """`n` draws counted beside their expectation: bars with a sentence, and a table; HTML."""
     if options.temperature == 0:
         drawn = distribution.argmax().expand(n)
     else:
@@ -110,24 +93,29 @@ def tally_views(
         numbers = uniforms(torch.Generator().manual_seed(options.seed), n)
         drawn = draw(distribution[None], numbers[None])[0]
     counted = tally(drawn, distribution, TALLY_ROWS)
-    figure = bars(
+    drawn_bars = bars(
         [lab.short(row.token_id, 14) for row in counted],
         {
-            f"in {n:,} draws": [100 * row.count / n for row in counted],
-            "in theory": [100 * row.expected / n for row in counted],
+            f"in {n:,} draws": [row.count / n for row in counted],
+            "in theory": [row.expected / n for row in counted],
         },
-        "share in %",
+        "share of the draws",
+        texts={
+            f"in {n:,} draws": [percent(row.count / n) for row in counted],
+            "in theory": [percent(row.expected / n) for row in counted],
+        },
     )
     rows = [(lab.piece(row.token_id), row.count, row.expected) for row in counted]
     rest = n - sum(row.expected for row in counted)
     others = n - sum(row.count for row in counted)
     rows.append(("all others", others, rest if rest > 0.001 else 0))
     gap = max(abs(row.count - row.expected) for row in counted) / n
-    return figure, say(
-        f"{n:,} draws from seed {options.seed or 0:,}: the largest gap to the theory is "
-        f"{significant(100 * gap)} percentage points. It shrinks as 1 ÷ √draws: a token of 50 % "
-        f"comes within about {significant(100 * 0.5 / n**0.5)} points (one standard deviation)."
-    ) + table_html(TALLY_COLUMNS, rows, "Draws", csv_name="draws")
+    words = say(
+        f"{n:,} draws: the largest gap to the theory is {significant(100 * gap)} percentage "
+        f"points. It shrinks as 1 ÷ √draws: a token of 50 % comes within about "
+        f"{significant(100 * 0.5 / n**0.5)} points (one standard deviation)."
+    )
+    return drawn_bars + words, table_html(TALLY_COLUMNS, rows, "Draws", csv_name="draws")
 
 
 def _segments_table(segments: Sequence[Segment]) -> str:

@@ -23,6 +23,11 @@ new ResizeObserver(() => {
 }).observe(element);
 """ + KEEP_FOCUS_JS.replace("KEY", "data-position")
 
+LEGEND = (
+    '<p class="legend"><span class="ramp"></span> probability of each token, 0 to 100 %, given the '
+    "text before it. Click a token to look at the prediction made there.</p>"
+)
+
 
 def prompt_chips(lab: Lab, visit: Visit) -> str:
     """The prompt's tokens as buttons, shaded by probability, the chosen position pressed; HTML."""
@@ -39,26 +44,23 @@ def prompt_chips(lab: Lab, visit: Visit) -> str:
             )
         title = token_title(at, token_id, lab.raw(token_id), extra)
         chips.append(Chip(lab.piece(token_id), title, shade, lab.is_special(token_id)))
-    row = chips_html(chips, "tokens of the prompt", selected=visit.position)
-    return row + (
-        '<p class="legend"><span class="ramp"></span> probability of each token, 0 to 100 %, given '
-        "the text before it. Click a token to look at the prediction made there.</p>"
-    )
+    return chips_html(chips, "tokens of the prompt", selected=visit.position)
 
 
 def prompt_message(lab: Lab, visit: Visit) -> str:
-    """One sentence: how many tokens, which model, loss and perplexity of the prompt; HTML."""
+    """How many tokens, loss and perplexity of the prompt; what the chips' shade means; HTML."""
     run = lab.run(visit)
     mean = loss(foreseen(run.logits, run.ids))
     count = len(run.ids)
     text = f"{count} {'token' if count == 1 else 'tokens'}, float32, eval mode. "
     if mean is None:
-        return say(text + "A single token has no loss: nothing came before it.")
-    return say(
+        return say(text + "A single token has no loss: nothing came before it.") + LEGEND
+    said = say(
         text + f"The model's loss on this prompt is {significant(mean)} nats a token, perplexity "
         f"{perplexity(mean)}; a blind guess among {run.cfg.vocab_size:,} tokens would score "
         f"{significant(math.log(run.cfg.vocab_size))} nats."
     )
+    return said + LEGEND
 
 
 def perplexity(nats: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from gpt.ui.internals.folds import Code
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.parts.errors import BUG, is_mistake
 from gpt.ui.parts.sentences import say
@@ -21,8 +22,20 @@ View = Callable[..., Any]  # (lab, visit, **controls)
 Values = dict[Component, Any]  # what a handler gets, and what it yields
 
 
-def html(elem_id: str, value: str = "", js: str | None = None) -> Make:
-    return partial(gr.HTML, value, elem_id=elem_id, js_on_load=js)
+# What a visitor unfolded stays unfolded when the view is drawn again.
+KEEP_UNFOLDED_JS = """
+const unfolded = new Set(), titled = (fold) => fold.querySelector('summary').textContent;
+element.addEventListener('toggle', ({target}) => {
+  target.open ? unfolded.add(titled(target)) : unfolded.delete(titled(target));
+}, true);
+watch('value', () => element.querySelectorAll('details').forEach((fold) => {
+  fold.open = unfolded.has(titled(fold));
+}));
+"""
+
+
+def html(elem_id: str, value: str = "", js: str = "") -> Make:
+    return partial(gr.HTML, value, elem_id=elem_id, js_on_load=KEEP_UNFOLDED_JS + js)
 
 
 def plot(elem_id: str, label: str, wide: bool = False, visible: bool = True) -> Make:
@@ -62,8 +75,7 @@ def head_box(elem_id: str) -> OfModel:
 class Action:
     """What a button of a section starts; its view is as a section's, computing with the model.
 
-    `shared` names controls of the section that it reads beside its own. `what` names the result,
-    which is said to be of the former pass as soon as there is another one.
+    `what` names the result, which is said to be of the former pass as soon as there is another.
     """
 
     button: str
@@ -72,8 +84,6 @@ class Action:
     view: View
     outputs: Outputs
     controls: Mapping[str, Make] = field(default_factory=dict)
-    shared: tuple[str, ...] = ()
-    intro: str = ""
     cancel: str = ""
 
 
@@ -88,14 +98,17 @@ class Section:
     """
 
     key: str
+    rail: str  # the entry of the rail that it stands under; the first one with it is gone to
     title: str
     intro: str
+    code: tuple[Code, ...]  # 5 to 15 lines in all that computed what is shown
     view: View | None = None
     outputs: Outputs = ()
     controls: Mapping[str, Make] = field(default_factory=dict)
     needs_model: bool = False  # computes with the weights: one visitor at a time, and last
     opened: bool = False  # at first
-    clicks: str = ""  # the control that a click on the first output sets
+    picks: Mapping[str, Any] = field(default_factory=dict)  # what a click on the first output sets
+    beside: bool = False  # the controls stand at the left of what they change
     defaults: Mapping[str, Any] = field(default_factory=dict)  # what a reset button sets
     cancel: str = ""
     action: Action | None = None
@@ -113,6 +126,7 @@ class Desk:
     turn: int = 0  # counts looks and moves: an event of an earlier one has nothing more to say
     fills: dict[str, int] = field(default_factory=dict)  # how often each panel was filled
     values: Values = field(default_factory=dict)  # of every control, as last heard
+    picked: dict[str, dict[str, Any]] = field(default_factory=dict)  # in a section, by clicks
     shown: set[str] = field(default_factory=set)  # actions whose result is on the page
     cancelled: set[str] = field(default_factory=set)
     # Held while a message is on its way: gradio prepares several at once, and a short one would
@@ -128,31 +142,42 @@ class Desk:
 class Panel:
     """The components of a section or of an action, and how a view fills them."""
 
-    def __init__(self, spec: Section | Action, shared: Mapping[str, Component]) -> None:
+    def __init__(self, spec: Section | Action) -> None:
         self.spec = spec
-        self.controls = dict(shared)
+        self.controls: dict[str, Component] = {}
         self.button: gr.Button | None = None
         self.cancel: gr.Button | None = None
-        if spec.intro:
+        self.outputs: list[Component] = []
+        if isinstance(spec, Section):
             gr.Markdown(spec.intro)
-        if spec.controls or isinstance(spec, Action):
+        if getattr(spec, "beside", False):
+            with gr.Row(elem_classes="beside"):
+                with gr.Column(scale=1, min_width=230):
+                    self._lay_controls()
+                with gr.Column(scale=3, min_width=300):
+                    self._lay_outputs()
+        else:
             with gr.Row():
-                self.controls |= {name: make() for name, make in spec.controls.items()}
-                if isinstance(spec, Action):
-                    self.button = gr.Button(spec.button, elem_id=spec.key, min_width=140)
-                elif spec.defaults:
-                    self.button = gr.Button(
-                        "Reset to defaults", elem_id=f"int-{spec.key}-reset", min_width=160
-                    )
-                if spec.cancel:
-                    self.cancel = gr.Button(
-                        "Cancel", elem_id=spec.cancel, min_width=100, visible=False
-                    )
+                self._lay_controls()
+            self._lay_outputs()
+
+    def _lay_controls(self) -> None:
+        spec = self.spec
+        self.controls = {name: make() for name, make in spec.controls.items()}
+        if isinstance(spec, Action):
+            self.button = gr.Button(spec.button, elem_id=spec.key, min_width=140)
+        elif spec.defaults:
+            self.button = gr.Button(
+                "Reset to defaults", elem_id=f"int-{spec.key}-reset", min_width=160
+            )
+        if spec.cancel:
+            self.cancel = gr.Button("Cancel", elem_id=spec.cancel, min_width=100, visible=False)
         for control in self.controls.values():
             # Gradio's line about a number that is out of range does not name it; the views' do.
             control.preprocess = lambda value: value  # type: ignore[method-assign]
-        self.outputs: list[Component] = []
-        for made in spec.outputs:
+
+    def _lay_outputs(self) -> None:
+        for made in self.spec.outputs:
             if isinstance(made, tuple):
                 with gr.Row():
                     self.outputs += [make() for make in made]
@@ -177,6 +202,7 @@ class Panel:
 
     def _views(self, lab: Lab, desk: Desk, visit: Visit) -> Iterator[Values]:
         named = {name: desk.values[control] for name, control in self.controls.items()}
+        named |= desk.picked.get(self.spec.key, getattr(self.spec, "picks", {}))
         views = self.spec.view(lab, visit, **named)
         if self.cancel is None:
             yield self._result(views)

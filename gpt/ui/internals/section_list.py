@@ -11,6 +11,7 @@ import anyio.to_thread
 import gradio as gr
 from gradio.components import Component
 
+from gpt.ui.internals.folds import code_html
 from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Action, Desk, OfModel, Panel, Section, Values
 from gpt.ui.parts.sentences import say
@@ -35,11 +36,11 @@ class SectionList:
         for section in sections:
             elem_id = f"int-section-{section.key}"
             with gr.Accordion(section.title, open=section.opened, elem_id=elem_id) as accordion:
-                panel = Panel(section, {})
+                panel = Panel(section)
                 self._wire(section, panel, accordion)
                 if section.action:
-                    shared = {name: panel.controls[name] for name in section.action.shared}
-                    self._wire_action(section.action, Panel(section.action, shared))
+                    self._wire_action(section.action, Panel(section.action))
+                gr.HTML(code_html(section.code), elem_id=f"int-code-{section.key}")
             self.panels.append(panel)
 
     @property
@@ -121,16 +122,14 @@ class SectionList:
         if section.view is None:
             return
         triggers = [accordion.expand, *[_changes(c) for c in panel.controls.values()]]
-        clicked = panel.controls.get(section.clicks)
-        if clicked is not None:
+        if section.picks:
             triggers.append(panel.outputs[0].select)
 
         async def show(values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:  # type: ignore[assignment]
             desk = values.pop(self.desk)
             desk.open.add(section.key)
-            if clicked is not None and isinstance(getattr(event, "target", None), gr.HTML):
-                values[clicked] = getattr(event, section.clicks)
-                yield {clicked: values[clicked]}
+            if section.picks and isinstance(getattr(event, "target", None), gr.HTML):
+                desk.picked[section.key] = {name: getattr(event, name) for name in section.picks}
             desk.values |= values
             if desk.visit is None:
                 yield panel.blank(EMPTY)
@@ -142,7 +141,7 @@ class SectionList:
             triggers,
             show,
             {self.desk, *panel.controls.values()},
-            panel.all_outputs if clicked is None else [*panel.all_outputs, clicked],
+            panel.all_outputs,
             trigger_mode="always_last",
             show_progress="minimal" if section.needs_model else "hidden",
             show_progress_on=panel.outputs[0],

@@ -13,6 +13,7 @@ from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.endpoint import internals_endpoint
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, whole
 from gpt.ui.internals.prompt import CHIP_JS, prompt_chips, prompt_message
+from gpt.ui.internals.rail import RAIL_JS, rail_html
 from gpt.ui.internals.section import Desk, Values
 from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList
 from gpt.ui.internals.sections import SECTIONS
@@ -40,7 +41,7 @@ class InternalsTab:
         gr.Markdown(INTRO)
         with gr.Row():
             self.prompt = gr.Textbox(
-                PROMPT, label="Prompt", lines=5, elem_id="int-prompt", scale=3, min_width=260,
+                PROMPT, label="Prompt", lines=3, elem_id="int-prompt", scale=3, min_width=260,
                 info=f"At most {MAX_TOKENS} tokens. Shift + Enter works too.",
             )  # fmt: skip
             with gr.Column(scale=2, min_width=260):
@@ -51,9 +52,13 @@ class InternalsTab:
                 )  # fmt: skip
         self.run = gr.Button("Look inside", variant="primary", elem_id="int-run")
         self.message = gr.HTML(elem_id="int-message")
-        self.chips = gr.HTML(EMPTY, elem_id="int-chips", js_on_load=CHIP_JS)
+        with gr.Group(elem_id="int-strip"):
+            self.chips = gr.HTML(EMPTY, elem_id="int-chips", js_on_load=CHIP_JS)
         self.position.preprocess = lambda value: value  # type: ignore[method-assign]
-        self.sections = SectionList(self.lab, SECTIONS, self.desk)
+        with gr.Row(elem_id="int-story"):
+            gr.HTML(rail_html(SECTIONS), elem_id="int-rail", js_on_load=RAIL_JS)
+            with gr.Column(elem_id="int-sections"):
+                self.sections = SectionList(self.lab, SECTIONS, self.desk)
         self._wire()
         gr.api(
             one_line_errors(internals_endpoint(self.lab, self.model.value)),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from gpt.ui.parts.heat import SIGNED_SCALE
+from gpt.ui.parts.heat import picture
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.plots import HUE, PARTS, plain
 from gpt.ui.parts.table import Column, csv_link, table_html
@@ -34,38 +35,21 @@ def activation_curve(
         marker={"color": PARTS[5], "size": 5, "opacity": 0.45},
         hovertemplate="in %{x:.3g}, out %{y:.3g}<extra></extra>",
     )
-    figure.update_layout(height=340, showlegend=True)
+    figure.update_layout(height=190, showlegend=True)
     figure.update_xaxes(title="before the activation")
     return figure.update_yaxes(title="after")
 
 
-def strip(values: np.ndarray, rows: Sequence[str]) -> go.Figure:
-    """Rows of numbers as a signed heat strip; NaN cells stay empty."""
-    values = np.asarray(values, dtype=np.float32)
-    high = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
-    figure = go.Figure(
-        go.Heatmap(
-            z=values,
-            zmin=-high,
-            zmax=high,
-            colorscale=SIGNED_SCALE,
-            hovertemplate="%{y}, number %{x}: %{z:.4g}<extra></extra>",
-            hoverongaps=False,
-            colorbar={"thickness": 10, "nticks": 3},
-        )
+def strips(values: np.ndarray, rows: Sequence[str], caption: str) -> str:
+    """Rows of numbers as signed strips on one scale, a colour a number; HTML."""
+    names = "".join(f'<bdi title="{escape(row)}">{escape(row)}</bdi>' for row in rows)
+    high = significant(float(np.nanmax(np.abs(values), initial=0.0)))
+    return (
+        f'<div class="strips" style="--rows:{len(rows)}"><div class="names">{names}</div>'
+        f'<img src="{picture(values, signed=True)}" alt="{escape(caption)}"></div>'
+        f'<p class="legend"><span class="ramp signed"></span> −{high} to {high}; '
+        f"{values.shape[1]:,} numbers from left to right.</p>"
     )
-    figure.update_layout(height=max(190, min(560, 100 + 24 * len(rows))))
-    every = -(-len(rows) // 24)
-    at = list(range(0, len(rows), every))
-    figure.update_yaxes(
-        tickvals=at,
-        ticktext=[plain(rows[i]) for i in at],
-        autorange="reversed",
-        showgrid=False,
-        zeroline=False,
-        tickfont={"family": "monospace", "size": 11},
-    )
-    return figure.update_xaxes(title="number", showgrid=False, zeroline=False)
 
 
 def histogram_pair(
@@ -85,9 +69,9 @@ def histogram_pair(
             opacity=0.65,
             hovertemplate="about %{x:.3g}: %{y} numbers<extra>%{fullData.name}</extra>",
         )
-    figure.update_layout(height=300, barmode="overlay", showlegend=True)
+    figure.update_layout(height=190, barmode="overlay", showlegend=True)
     figure.update_xaxes(title="value")
-    return figure.update_yaxes(title="how many of the row's numbers")
+    return figure.update_yaxes(title="numbers")
 
 
 def largest_numbers(name: str, rows: Sequence[str], values: np.ndarray) -> str:

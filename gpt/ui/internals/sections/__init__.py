@@ -10,20 +10,29 @@ from gpt.ui.internals.sections import (
     logit_lens,
     logits_to_odds,
     next_token,
-    one_position,
     shape_table,
     side_by_side,
     stream_by_layer,
+    text_to_tokens,
+    two_prompts,
     what_if,
     what_mattered,
-    whole_prompt,
 )
 
-SECTIONS = tuple(
-    module.SECTION
-    for module in (
-        one_position, whole_prompt, embedding_vectors, attention_heads, stream_by_layer,
-        block_vectors, logit_lens, logits_to_odds, logit_ledger, next_token, what_mattered,
-        what_if, side_by_side, shape_table,
-    )
-)  # fmt: skip
+SECTIONS = (
+    text_to_tokens.SECTION,
+    embedding_vectors.SECTION,
+    attention_heads.SECTION,
+    stream_by_layer.SECTION,
+    block_vectors.SECTION,
+    logit_lens.SECTION,
+    logits_to_odds.SECTION,
+    next_token.SECTION,
+    logit_ledger.SECTION,
+    what_mattered.SECTION,
+    what_if.SECTION,
+    what_if.SWEEP,
+    two_prompts.SECTION,
+    side_by_side.SECTION,
+    shape_table.SECTION,
+)

@@ -1,121 +1,145 @@
-"""Attention: every head of a layer as a small picture, one head large, stage by stage."""
+"""Attention: all heads as small pictures, what they do, and one head as arcs between words."""
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from typing import Any
 
 import gradio as gr
 import numpy as np
-import plotly.graph_objects as go
-from PIL import Image
+import torch
 
+from gpt.attention import MultiHeadAttention
+from gpt.internals.head_kinds import KINDS, best_heads, even_share, head_scores
 from gpt.internals.heads import HeadStages, attention_rows, head_stages, layer_attention
+from gpt.ui.internals.arcs import ARCS_JS, arcs_html
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Section, head_box, html, layer_box, plot
+from gpt.ui.internals.section import Section, html
 from gpt.ui.parts.chips import KEEP_FOCUS_JS
-from gpt.ui.parts.heat import heat_map
+from gpt.ui.parts.heat import heat_table, picture
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, csv_link, table_html, text_column
 
 STAGES = ("softmax", "scaled and masked", "scores")
-HUE_RGB = np.array([0x3B, 0x7D, 0xD8])
-# By the square root of the share, so that weak attention is seen: (share, colour).
-ROOT_SCALE = [
-    [(i / 10) ** 2, "rgb({:.0f}, {:.0f}, {:.0f})".format(*(255 - i / 10 * (255 - HUE_RGB)))]
-    for i in range(11)
-]
+THUMB = 32  # px, the most of a small picture's side: more tokens than that share a pixel
+MAP_TOKENS = 32  # more than this are in the CSV and not in a table of cells
+NAMED = 3  # heads of each kind that are named
 GRID_JS = """
 element.addEventListener('click', (event) => {
-  const head = event.target.closest('.head');
-  if (head) trigger('select', {head: Number(head.dataset.head)});
+  const head = event.target.closest('[data-head]');
+  if (head) trigger('select', {layer: Number(head.dataset.layer), head: Number(head.dataset.head)});
 });
-""" + KEEP_FOCUS_JS.replace("KEY", "data-head")
-
-
-def head_picture(attention: np.ndarray) -> str:
-    """Shares (t, t) as a PNG data URI, a pixel a cell; grey is masked.
-
-    The colour is that of the square root of the share, white 0 and the one hue 1, so that weak
-    attention is seen. With the first key taken out the shares are (t, t - 1).
-    """
-    shade = np.sqrt(np.clip(attention, 0, 1))[..., None]
-    pixels = 255 - shade * (255 - HUE_RGB)  # (t, t, 3)
-    queries, keys = attention.shape
-    pixels[np.triu_indices(queries, 1 - (queries - keys), keys)] = (0xA6, 0xAB, 0xB5)
-    out = io.BytesIO()
-    Image.fromarray(pixels.round().astype(np.uint8)).save(out, "PNG")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+""" + KEEP_FOCUS_JS.replace("KEY", "data-at")
 
 
 def attention_views(
     lab: Lab, visit: Visit, layer: Any, head: Any, stage: str, skip: bool
-) -> tuple[str, go.Figure, str]:
-    """The layer's heads as pictures, the chosen one as a heat map, its rows in words and numbers.
+) -> tuple[str, str]:
+    """All heads as pictures with what they do, and the chosen one as arcs, words and numbers.
 
-    `skip` leaves the first token out of all of them.
+    `skip` leaves the first token out of pictures and arcs.
     """
     cfg = lab.run(visit).cfg
     layer, head = at_most(layer, cfg.n_layers), at_most(head, cfg.n_heads)
-    return grid_html(lab, visit, layer, head, skip), *head_views(
-        lab, visit, layer, head, stage, skip
+    return (
+        grid_html(lab, visit, layer, head, skip) + kinds_html(lab, visit),
+        head_html(lab, visit, layer, head, stage, skip),
     )
 
 
 def grid_html(lab: Lab, visit: Visit, layer: int, head: int, skip: bool) -> str:
-    """All heads of a layer as buttons, the chosen one pressed; HTML."""
-    shares = layer_attention(lab.run(visit), layer).cpu().numpy()
-    if skip and shares.shape[-1] > 1:
-        shares = shares[:, :, 1:]
-    boxes = [
-        f'<button type="button" class="head" data-head="{i}" title="layer {layer}, head {i}" '
-        f'aria-pressed="{str(i == head).lower()}"><img src="{head_picture(attention)}" '
-        f'alt="layer {layer}, head {i}"><span>{i}</span></button>'
-        for i, attention in enumerate(shares)
-    ]
+    """All heads as buttons, a row a layer, the chosen one pressed; HTML."""
+    run = lab.run(visit)
+    cfg, first = run.cfg, int(skip and len(run.ids) > 1)
+    rows = []
+    for i in range(cfg.n_layers):
+        sheet = picture(np.concatenate([*thumbs(layer_attention(run, i), first)], axis=1))
+        boxes = "".join(
+            f'<button type="button" class="head" data-layer="{i}" data-head="{j}" data-at="{i}.{j}"'
+            f' aria-label="layer {i}, head {j}" title="layer {i}, head {j}" style="--x:{j}" '
+            f'aria-pressed="{str((i, j) == (layer, head)).lower()}"></button>'
+            for j in range(cfg.n_heads)
+        )
+        rows.append(f"<span>{i}</span><div style=\"--sheet:url('{sheet}')\">{boxes}</div>")
     return (
-        f'<div class="heads" role="group" aria-label="heads of layer {layer}">{"".join(boxes)}'
-        '</div><p class="legend"><span class="ramp fixed"></span> attention weight, 0 to 1 '
-        '(colour: its square root), <span class="swatch"></span> masked: later tokens cannot be '
-        "seen.</p>"
+        f'<div class="heads" style="--heads:{cfg.n_heads}" role="group" '
+        f'aria-label="heads by layer">{"".join(rows)}</div><p class="legend">A row a layer, a '
+        'picture a head: rows look, columns are looked at. <span class="ramp root"></span> share '
+        "0 to 1, by its square root.</p>"
     )
 
 
-def head_views(
-    lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: bool
-) -> tuple[go.Figure, str]:
-    """The head at one stage as a heat map, and its rows in words and numbers."""
+def thumbs(attention: torch.Tensor, first: int = 0) -> list[np.ndarray]:
+    """A layer's shares (h, t, t) from key `first` on, each head at most THUMB x THUMB numbers.
+
+    Where tokens share a pixel it has the largest share of them.
+    """
+    shares = attention[:, :, first:]
+    fewer = -(-shares.shape[1] // THUMB)
+    if fewer > 1:
+        shares = torch.nn.functional.max_pool2d(shares, fewer, ceil_mode=True)
+    return list(shares.cpu().numpy())
+
+
+def kinds_html(lab: Lab, visit: Visit) -> str:
+    """The heads that do each of the four things most, as buttons; HTML."""
+    key = (visit.source, "what heads do")
+    scores = lab.recall(key)
+    if scores is None:
+        with lab.borrow(visit) as model:
+            scores = head_scores(model)
+        lab.remember(key, scores)
+    rows = []
+    for kind, meaning in KINDS.items():
+        buttons = "".join(
+            f'<button type="button" data-layer="{found.layer}" data-head="{found.head}" '
+            f'data-at="{kind} {at}">{found.layer}.{found.head} <b>{percent(found.score)}</b>'
+            "</button>"
+            for at, found in enumerate(best_heads(scores[kind], NAMED))
+        )
+        rows.append(f'<div title="{meaning}"><span>{kind}</span>{buttons}</div>')
+    return (
+        f'<div id="int-heads" role="group" aria-label="what heads do">{"".join(rows)}</div>'
+        '<p class="legend">Layer.head, and the share of its attention that goes there, on random '
+        "tokens that come twice. Induction: to what followed this token the first time. An even "
+        f"look at everything: {percent(even_share())}.</p>"
+    )
+
+
+def head_html(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: bool) -> str:
+    """One head: arcs over the words, its sentence, and the matrix of a stage folded; HTML."""
     run = lab.run(visit)
     stages = head_stages(run, layer, head)
-    later = np.triu(np.ones((len(run.ids), len(run.ids)), dtype=bool), k=1)
     stage = stage if stage in STAGES else STAGES[0]
-    signed = stage != "softmax"
     values = {
         "softmax": stages.attention, "scaled and masked": stages.masked, "scores": stages.scores,
     }[stage].cpu().numpy()  # fmt: skip
-    start = 1 if skip and len(run.ids) > 1 else 0
     labels = [f"{at} {lab.short(i, 9)}" for at, i in enumerate(run.ids)]
-    figure = heat_map(
-        np.where(np.isinf(values), 0, values)[:, start:],
-        labels,
-        labels[start:],
-        ("looking", "looked at"),
-        "score" if signed else "share",
-        signed=signed,
-        masked=None if stage == "scores" else later[:, start:],
-    )
-    if not signed:
-        figure.data[-1].update(colorscale=ROOT_SCALE)
     link = csv_link(
         f"attention-layer-{layer}-head-{head}-{stage.replace(' ', '-')}",
         ["looking", *labels],
         [[label, *_cells(row)] for label, row in zip(labels, values, strict=True)],
     )
-    words = _sentence(lab, visit, stages, layer, head, skip)
-    return figure, words + link + _table(lab, visit, stages, f"layer {layer}, head {head}", skip)
+    of = f"layer {layer}, head {head}"
+    arcs = arcs_html(
+        [lab.short(i, 14) for i in run.ids], stages.attention, visit.position, int(skip), of
+    )
+    matrix = _matrix(values, labels, of, stage) if len(labels) <= MAP_TOKENS else ""
+    return (
+        arcs
+        + _sentence(lab, visit, stages, layer, head, skip)
+        + numbers(matrix, link, _table(lab, visit, stages, of, skip))
+    )
+
+
+def _matrix(values: np.ndarray, labels: list[str], of: str, stage: str) -> str:
+    """Shaded by the square root of a share, or by a score's size and sign."""
+    seen = np.where(np.isinf(values), 0, values)
+    shades = np.sqrt(seen) if stage == "softmax" else seen / (np.abs(seen).max() or 1)
+    texts = [["" if math.isinf(x) else significant(x, 2) for x in row] for row in values.tolist()]
+    return heat_table(f"{stage} of {of}", labels, labels, shades.tolist(), texts, texts)
 
 
 def _cells(row: np.ndarray) -> list[str | float]:
@@ -150,15 +174,8 @@ def _table(lab: Lab, visit: Visit, stages: HeadStages, of: str, skip: bool) -> s
         Column("sum of the row", "{:.6f}".format),
     )  # fmt: skip
     rows = [
-        (
-            names[row.position],
-            names[row.most_attended],
-            row.share,
-            row.first_share,
-            row.entropy,
-            sum_,
-        )
-        for row, sum_ in zip(attention_rows(stages.attention, skip), sums, strict=True)
+        (names[r.position], names[r.most_attended], r.share, r.first_share, r.entropy, total)
+        for r, total in zip(attention_rows(stages.attention, skip), sums, strict=True)
     ]
     return table_html(
         columns,
@@ -171,29 +188,24 @@ def _table(lab: Lab, visit: Visit, stages: HeadStages, of: str, skip: bool) -> s
 
 SECTION = Section(
     key="attention",
+    rail="Attention",
     title="Attention: who looks at whom",
-    intro="Each head lets every token look back at the tokens before it. A row is the token that "
-    "looks, a column the one looked at. Click a head to see it large. "
-    "Attention shows where values were read from; it is not an explanation of the prediction: "
-    "what was read may be small, cancelled later, or ignored.",
+    intro="Each head lets every token look back at the tokens before it. Choose a head; hover, "
+    "click or focus a word to see what it looks at. Attention shows where values were read from; "
+    "it does not explain the prediction: what was read may be small, or ignored.",
     view=attention_views,
+    code=(Code(MultiHeadAttention._attend_step_by_step),),
+    picks={"layer": 0, "head": 0},
     controls={
-        "layer": layer_box("int-att-layer"),
-        "head": head_box("int-att-head"),
         "stage": lambda: gr.Radio(
-            list(STAGES), value=STAGES[0], label="Stage", elem_id="int-att-stage",
-            info="From scores over scaling and mask to shares.", min_width=300, scale=3,
+            list(STAGES), value=STAGES[0], label="Numbers of", elem_id="int-att-stage",
+            info="From scores over scaling and mask to shares.", min_width=220,
         ),
         "skip": lambda: gr.Checkbox(
-            False, label="Hide the first token", elem_id="int-att-skip", min_width=200, scale=2,
+            False, label="Hide the first token", elem_id="int-att-skip", min_width=220,
             info="Heads with nothing to look for often rest on it (an “attention sink”).",
         ),
     },
-    outputs=(
-        html("int-att-grid", js=GRID_JS),
-        plot("int-att-plot", "Selected head", wide=True),
-        html("int-att-words"),
-    ),
-    clicks="head",
+    outputs=((html("int-att-grid", js=GRID_JS), html("int-att-words", js=ARCS_JS)),),
     opened=True,
 )  # fmt: skip

@@ -10,13 +10,15 @@ import plotly.graph_objects as go
 import torch
 
 from gpt.internals.residual import VECTORS, Normed, read_norm, token_vector
+from gpt.model import GELU, FeedForward, LayerNorm
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Section, html, layer_box, plot
 from gpt.ui.internals.vector_figures import (
     activation_curve,
     histogram_pair,
     largest_numbers,
-    strip,
+    strips,
 )
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
@@ -34,7 +36,7 @@ NORM_COLUMNS = (text_column("row"), *[Column(n, "{:.6f}".format) for n in ("mean
 
 def vector_views(
     lab: Lab, visit: Visit, layer: Any, name: str, norm: str
-) -> tuple[str, go.Figure, str, str, go.Figure, go.Figure]:
+) -> tuple[str, go.Figure, go.Figure, str]:
     """Strips of one vector, its numbers; the norm's rows; the activation with this run's points."""
     run, at = lab.run(visit), visit.position
     layer = at_most(layer, run.cfg.n_layers)
@@ -53,13 +55,19 @@ def vector_views(
             curve = model.trf_blocks[layer].ff.layers[1](grid.to(run.logits.device)).cpu()
     before, after = row.before.cpu(), row.after.cpu()
     return (
-        _vector_words(name, layer, vector), strip(vector, heads),
-        _norm_words(row, before, after), _gelu_words(hidden, activation),
+        _vector_words(name, layer, vector) + strips(vector, heads, f"{name} of layer {layer}"),
         histogram_pair(before.numpy(), after.numpy(), ("before", "after")),
         activation_curve(
             {"GELU": (grid.tolist(), curve.tolist()),
              "ReLU": (grid.tolist(), grid.clamp(min=0).tolist())},
             (hidden.tolist(), activation.tolist()), "this token's neurons",
+        ),
+        _norm_formula(row, before, after) + _gelu_words(hidden, activation) + numbers(
+            _vector_table(name, layer, vector),
+            _norm_table(row, before, after),
+            csv_link("activation", ["neuron", "before", "after"],
+                     [[n, *pair] for n, pair in enumerate(zip(hidden.tolist(),
+                                                             activation.tolist(), strict=True))]),
         ),
     )  # fmt: skip
 
@@ -79,10 +87,23 @@ def _vector_words(name: str, layer: int, vector: np.ndarray) -> str:
         f"{name} of layer {layer}: {len(flat):,} numbers, mean {significant(float(flat.mean()))}, "
         f"standard deviation {significant(float(flat.std()))}, from "
         f"{significant(float(flat.min()))} to {significant(float(flat.max()))}."
-    ) + largest_numbers(f"{name}-layer-{layer}", [name], flat[None])
+    )
 
 
-def _norm_words(row: Normed, before: torch.Tensor, after: torch.Tensor) -> str:
+def _vector_table(name: str, layer: int, vector: np.ndarray) -> str:
+    return largest_numbers(f"{name}-layer-{layer}", [name], vector[~np.isnan(vector)][None])
+
+
+def _norm_formula(row: Normed, before: torch.Tensor, after: torch.Tensor) -> str:
+    return formula(
+        "after = scale · (before − mean) ÷ √(variance + eps) + shift",
+        f"number 0: {four(after[0].item())} = {four(row.scale[0].item())} · "
+        f"({four(before[0].item())} − {four(row.mean)}) ÷ √({four(row.variance)} + "
+        f"{four(row.eps)}) + {four(row.shift[0].item())}",
+    )
+
+
+def _norm_table(row: Normed, before: torch.Tensor, after: torch.Tensor) -> str:
     deviation = (row.variance + row.eps) ** 0.5
     rows = [
         ("before", row.mean, row.variance),
@@ -90,12 +111,7 @@ def _norm_words(row: Normed, before: torch.Tensor, after: torch.Tensor) -> str:
          row.variance / deviation**2),
         ("after", after.mean().item(), after.var(correction=0).item()),
     ]  # fmt: skip
-    return formula(
-        "after = scale · (before − mean) ÷ √(variance + eps) + shift",
-        f"number 0: {four(after[0].item())} = {four(row.scale[0].item())} · "
-        f"({four(before[0].item())} − {four(row.mean)}) ÷ √({four(row.variance)} + "
-        f"{four(row.eps)}) + {four(row.shift[0].item())}",
-    ) + table_html(NORM_COLUMNS, rows, "LayerNorm") + csv_link(
+    return table_html(NORM_COLUMNS, rows, "LayerNorm") + csv_link(
         "layernorm", ["dimension", "before", "after"],
         [[i, *pair] for i, pair in enumerate(zip(before.tolist(), after.tolist(), strict=True))],
     )  # fmt: skip
@@ -111,33 +127,31 @@ def _gelu_words(hidden: torch.Tensor, activation: torch.Tensor) -> str:
         "GELU(x) = 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))",
         f"GELU({four(hidden[i].item())}) = {four(activation[i].item())} for "
         f"neuron {i:,}, the strongest",
-    ) + csv_link(
-        "activation", ["neuron", "before", "after"],
-        [[n, *p] for n, p in enumerate(zip(hidden.tolist(), activation.tolist(), strict=True))],
-    )  # fmt: skip
+    )
 
 
 SECTION = Section(
     key="vectors",
+    rail="Stream",
     title="One token's vectors",
     intro="One token's own numbers inside one block, as strips; the row before and after a "
     "LayerNorm; and the activation function with this token's values on it.",
     view=vector_views,
+    code=(Code(LayerNorm.forward), Code(GELU.forward), Code(FeedForward.forward)),
     needs_model=True,
     controls={
         "layer": layer_box("int-vec-layer"),
         "name": lambda: gr.Dropdown(
             list(VECTORS), value=VECTORS[0], label="Vector", elem_id="int-vec-name", min_width=200,
-            info="Names as in the code.",
         ),
         "norm": lambda: gr.Dropdown(
             list(NORMS), value=next(iter(NORMS)), label="LayerNorm", elem_id="int-vec-norm",
-            info="Which of the block's two.", min_width=200,
+            min_width=200,
         ),
     },
     outputs=(
-        html("int-vec-strip"), plot("int-vec-strip-plot", "The vector", wide=True),
-        html("int-vec-norm-words"), html("int-vec-gelu"),
+        html("int-vec-strip"),
         (plot("int-vec-norm-plot", "LayerNorm"), plot("int-vec-gelu-plot", "GELU")),
+        html("int-vec-words"),
     ),
 )  # fmt: skip

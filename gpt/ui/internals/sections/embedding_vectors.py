@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import plotly.graph_objects as go
 import torch
 
 from gpt.internals.residual import embeddings
+from gpt.model import GPTModel
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, html, plot
-from gpt.ui.internals.vector_figures import largest_numbers, strip
+from gpt.ui.internals.section import Section, html
+from gpt.ui.internals.vector_figures import largest_numbers, strips
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
 
 
-def embedding_views(lab: Lab, visit: Visit) -> tuple[str, go.Figure, str]:
+def embedding_html(lab: Lab, visit: Visit) -> str:
     """The position's two embeddings and their sum: a sentence, strips, a table."""
     at = visit.position
     rows = embeddings(lab.run(visit), at).cpu()
@@ -28,18 +29,20 @@ def embedding_views(lab: Lab, visit: Visit) -> tuple[str, go.Figure, str]:
         f"x[0] = {significant(rows[0, 0].item(), 4)} + {significant(rows[1, 0].item(), 4)} = "
         f"{significant(rows[2, 0].item(), 4)}, and so on for {rows.shape[1]:,} numbers",
     )
-    return words, strip(rows.numpy(), names), largest_numbers("embeddings", names, rows.numpy())
+    table = numbers(largest_numbers("embeddings", names, rows.numpy()))
+    return words + strips(rows.numpy(), names, "token, position and their sum as strips") + table
 
 
 SECTION = Section(
     key="embeddings",
+    rail="Embeddings",
     title="Embeddings: ids become vectors",
     intro="Each token id picks a row of the token table, each position a row of the position "
     "table; their sum enters the first block. Blue is positive, red negative.",
-    view=embedding_views,
-    outputs=(
-        html("int-emb-words"),
-        plot("int-emb-plot", "Vectors", wide=True),
-        html("int-emb-table"),
+    view=embedding_html,
+    code=(
+        Code(GPTModel.forward, "positions = ", '"embedded"'),
+        Code(embeddings),
     ),
+    outputs=(html("int-emb"),),
 )

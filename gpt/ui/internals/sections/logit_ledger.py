@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import gradio as gr
-import plotly.graph_objects as go
 
 from gpt.internals.distribution import ranking
 from gpt.internals.ledger import Ledger, read_ledger
 from gpt.serving.all_cores import on_all_cores
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, html, plot, token_box
+from gpt.ui.internals.section import Section, html, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html, text_column
 
 ALONE, LEAD = MODES = ("its logit", "its lead over the runner-up")
-BARS = 20
+BARS = 12
 COLUMNS = (
     text_column("part"), text_column("kind"), Column("added", lambda v: significant(v, 4)),
     Column("running total", lambda v: significant(v, 5)),
 )  # fmt: skip
 
 
-def ledger_views(lab: Lab, visit: Visit, query: str, mode: str) -> tuple[str, go.Figure, str]:
-    """The sum in words, bars of the largest terms, and every term with a running total."""
+def ledger_html(lab: Lab, visit: Visit, query: str, mode: str) -> str:
+    """The sum in words, bars of the largest terms, and every term with a running total; HTML."""
     at = visit.position
     first, second = (ranking(lab.logits(visit))[:2].tolist() * 2)[:2]
     token_id = lab.token_id(visit, query, first)
@@ -43,14 +43,14 @@ def ledger_views(lab: Lab, visit: Visit, query: str, mode: str) -> tuple[str, go
     what = f"logit of {lab.piece(token_id)} (id {token_id:,})"
     if minus is not None:
         what += f" minus that of {lab.piece(minus)} (id {minus:,})"
-    figure = bars(labels, {"": values}, f"added to the {what}", signed=True)
+    drawn = bars(labels, {"": values}, f"added to the {what}", signed=True)
     rows, running = [], 0.0
     for term in terms:
         running += term.value
         rows.append((term.name, term.kind, term.value, running))
     caption = f"All {len(rows)} terms by size, with the running total"
     table = table_html(COLUMNS, rows, caption, csv_name=f"ledger-position-{at}")
-    return _sum(ledger, what, lab.place(visit)), figure, table
+    return _sum(ledger, what, lab.place(visit)) + drawn + numbers(table)
 
 
 def _read(lab: Lab, visit: Visit, token_id: int, minus: int | None) -> Ledger:
@@ -84,11 +84,13 @@ def _short(name: str) -> str:
 
 SECTION = Section(
     key="ledger",
+    rail="Why",
     title="Logit ledger: who wrote this logit",
     intro="The residual stream is a sum, and the final norm and the head treat it as one: so the "
     "logit splits exactly into what the embeddings, each head, each feed-forward and each bias "
     "wrote. Look for the few parts that carry the token, and for those that push against it.",
-    view=ledger_views,
+    view=ledger_html,
+    code=(Code(read_ledger, "x = run.layer", "return"),),
     needs_model=True,
     controls={
         "query": token_box("int-ledger-token"),
@@ -97,7 +99,5 @@ SECTION = Section(
             info="The lead leaves out what both tokens share.", min_width=240,
         ),
     },
-    outputs=(
-        html("int-ledger-sum"), plot("int-ledger-plot", "Largest terms"), html("int-ledger-table"),
-    ),
+    outputs=(html("int-ledger"),),
 )  # fmt: skip

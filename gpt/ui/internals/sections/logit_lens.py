@@ -8,8 +8,9 @@ from collections.abc import Callable
 import gradio as gr
 import torch
 
-from gpt.internals.lens import Lens, lens_in_steps
+from gpt.internals.lens import Lens, lens_in_steps, readings, stage_logits
 from gpt.serving.all_cores import each_on_all_cores
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, html, token_box
 from gpt.ui.parts.heat import heat_table
@@ -51,8 +52,8 @@ def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
         f"(d = {run.cfg.emb_dim:,}) → {run.cfg.vocab_size:,} logits, "
         f"at {len(lens.stages)} stages and {len(run.ids)} positions",
     )
-    legend = f'<p class="legend"><span class="ramp fixed"></span> {legend}</p>'
-    return words + legend + heat + _table(lab, lens, visit, asked)
+    legend = f'<p class="legend"><span class="ramp"></span> {legend}</p>'
+    return words + legend + heat + numbers(_table(lab, lens, visit, asked))
 
 
 def _read(lab: Lab, visit: Visit, token_id: int | None) -> Lens:
@@ -78,7 +79,7 @@ def _measure(
     values = _values(lens, measure).double()
     if measure == RANK:
         shades = 1 - values.log() / max(math.log(vocab), 1e-9)
-        return shades, f"no colour rank {vocab:,}, full colour rank 1 (log)", _rank
+        return shades, f"no colour: rank {vocab:,}, full colour: rank 1 (log)", _rank
     if measure == ENTROPY:
         most = max(math.log(vocab), 1e-9)
         return values / most, f"0 to {significant(most)} nats (evenly spread)", _nats
@@ -143,11 +144,13 @@ def _table(lab: Lab, lens: Lens, visit: Visit, chosen: int | None) -> str:
 
 SECTION = Section(
     key="lens",
+    rail="Lens",
     title="Logit lens: what each layer would say",
     intro="Read every layer as if it were the last: its residual stream goes through the model's "
     "own final norm and output head. The cell holds the token that this layer would predict. "
     "Follow a column downwards to see where a guess appears, and where it settles.",
     view=lens_html,
+    code=(Code(stage_logits), Code(readings, "log_p = ", "}")),
     needs_model=True,
     controls={
         "measure": lambda: gr.Dropdown(

@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 import gradio as gr
-import plotly.graph_objects as go
 
-from gpt.internals.distribution import choose
+from gpt.internals.distribution import choose, spread
+from gpt.internals.surprise import foreseen
+from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, probabilities
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, whole
-from gpt.ui.internals.section import Section, html, plot
+from gpt.ui.internals.section import Section, html
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -55,24 +57,25 @@ def read_logits(lab: Lab, visit: Visit, top_k: Any) -> dict[str, Any]:
     }
 
 
-def logits_views(lab: Lab, visit: Visit, count: Any) -> tuple[str, go.Figure, go.Figure, str]:
-    """A sentence, both plots, and their table."""
+def logits_html(lab: Lab, visit: Visit, count: Any) -> str:
+    """What came and what was predicted in words, both bar charts, and their table; HTML."""
     read = read_logits(lab, visit, count)
     values = [row["logit"] for row in read["top"]]
     labels = [lab.short(row["id"], 12) for row in read["top"]]
-    logits = bars(labels, {"": values}, "logit", texts=[significant(value) for value in values])
-    return _words(read), logits, softmax_figure(read, labels), _table(read)
+    logits = bars(labels, {"": values}, "logit", texts={"": [significant(v) for v in values]})
+    both = f'<div class="side">{logits}{softmax_bars(read, labels)}</div>'
+    return _words(read) + _came(lab, visit) + both + numbers(_table(read))
 
 
-def softmax_figure(read: dict[str, Any], labels: list[str]) -> go.Figure:
-    """Bars of the best probabilities, the tail last; the axis ends a little after the best one.
+def softmax_bars(read: dict[str, Any], labels: list[str]) -> str:
+    """Bars of the best probabilities, the tail last, an axis that ends at the best one.
 
     Where no token reaches 1 % they count multiples of the uniform probability, and the tail's bar
     is the mean of its tokens. A tail that would be longer than the axis has its number and no bar.
     """
     tail, values = read["tail"], [row["probability"] for row in read["top"]]
     faint = values[0] < FAINT
-    unit = read["vocab_size"] if faint else 100
+    unit = read["vocab_size"] if faint else 1
     texts = [f"{significant(p * unit)} ×" if faint else percent(p) for p in values]
     shown = [p * unit for p in values]
     if tail["tokens"]:
@@ -80,9 +83,21 @@ def softmax_figure(read: dict[str, Any], labels: list[str]) -> go.Figure:
         texts.append(f"{percent(tail['probability'])} in all")
         rest = unit * tail["probability"] / (tail["tokens"] if faint else 1)
         shown.append(rest if rest <= shown[0] else 0.0)
-    axis = f"times the uniform probability, 1 in {unit:,}" if faint else "probability in %"
-    figure = bars(labels, {"": shown}, axis, texts=texts, tail=bool(tail["tokens"]))
-    return figure.update_xaxes(range=[0, 1.15 * shown[0]])
+    axis = f"times the uniform probability, 1 in {unit:,}" if faint else "probability"
+    return bars(labels, {"": shown}, axis, texts={"": texts}, tail=bool(tail["tokens"]))
+
+
+def _came(lab: Lab, visit: Visit) -> str:
+    """What the prompt goes on with, and how surprising it was."""
+    run, at = lab.run(visit), visit.position
+    if at + 1 == len(run.ids):
+        return say("The prompt ends here: the next token is drawn from this list.")
+    came = foreseen(run.logits[at : at + 2], run.ids[at : at + 2])[0]
+    return say(
+        f"What came is {lab.piece(came.token_id)}: rank {came.rank:,}, "
+        f"{percent(came.probability)}, a surprisal of −ln({significant(came.probability)}) = "
+        f"{significant(came.surprisal)} nats = {significant(came.surprisal / math.log(2))} bits."
+    )
 
 
 def _table(read: dict[str, Any]) -> str:
@@ -131,19 +146,17 @@ def _words(read: dict[str, Any]) -> str:
 
 SECTION = Section(
     key="logits",
-    title="From logits to probabilities",
-    intro="The last layer gives each token of the vocabulary one number, its **logit**. The "
-    "softmax turns them into probabilities: only differences between logits matter.",
-    view=logits_views,
+    rail="Odds",
+    title="Odds: from logits to probabilities",
+    intro="At every position the last layer gives each token of the vocabulary one number, its "
+    "**logit**: a guess at what comes next. The softmax turns them into probabilities.",
+    view=logits_html,
+    code=(Code(GPTModel.forward, "final_norm = "), Code(spread)),
     controls={
         "count": lambda: gr.Slider(
-            1, MAX_BARS, 20, step=1, label="Tokens shown", elem_id="int-top-k"
+            1, MAX_BARS, 10, step=1, label="Tokens shown", elem_id="int-top-k"
         )
     },
-    outputs=(
-        html("int-logits-words"),
-        (plot("int-logits", "Logits"), plot("int-softmax", "Softmax")),
-        html("int-table"),
-    ),
+    outputs=(html("int-logits"),),
     opened=True,
 )

@@ -6,18 +6,20 @@ import math
 from typing import Any
 
 import gradio as gr
-import plotly.graph_objects as go
 
 from gpt.internals.distribution import Choice, choice_row, choose
-from gpt.sampling import MAX_SEED, SamplingOptions, probabilities
+from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, whole
-from gpt.ui.internals.section import Section, html, plot
+from gpt.ui.internals.section import Section, html
+from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html, text_column
 
 ROWS = 20
+BARS = 8
 DEFAULTS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 123, "draws": 1000}
 
 
@@ -55,23 +57,39 @@ def options_of(temperature: Any, top_k: Any, top_p: Any, seed: Any) -> SamplingO
 def choice_views(
     lab: Lab, visit: Visit, temperature: Any, top_k: Any, top_p: Any, seed: Any, draws: Any,
     query: str,
-) -> tuple[str, str, go.Figure, str, go.Figure, str]:  # fmt: skip
-    """Table, a token found in it, cumulative bar and its sentence, tally plot and its table."""
+) -> tuple[str, str]:  # fmt: skip
+    """The chances, the draw and many draws, with their numbers; a token found among them."""
     options = options_of(temperature, top_k, top_p, seed)
     logits = lab.logits(visit)
     distribution = probabilities(logits, options)
     choice = choose(logits, distribution, options.temperature, ROWS)
-    table = _sentence(choice, options, len(logits)) + _table(lab, choice, visit.position)
     try:
         found = find_token(lab, visit, query, options)
     except ValueError as error:  # of one box: the settings beside it hold
         found = say(str(error), "note")
+    drawn, segments = draw_views(lab, distribution, options)
+    counted, tallied = tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS))
     return (
-        table,
+        _sentence(choice, options, len(logits))
+        + _bars(lab, choice)
+        + drawn
+        + counted
+        + numbers(_table(lab, choice, visit.position), segments, tallied),
         found,
-        *draw_views(lab, distribution, options),
-        *tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS)),
     )
+
+
+def _bars(lab: Lab, choice: Choice) -> str:
+    """The best tokens' odds before and after the settings; rejected ones are struck out."""
+    rows = choice.rows[:BARS]
+    series = {
+        "softmax": [row.softmax for row in rows],
+        "chance with these settings": [row.probability for row in rows],
+    }
+    texts = {name: [chance(p) for p in values] for name, values in series.items()}
+    struck = {n for n, row in enumerate(rows) if not row.kept}
+    labels = [lab.short(row.token_id, 14) for row in rows]
+    return bars(labels, series, f"the {len(rows)} best", texts=texts, struck=struck)
 
 
 def find_token(lab: Lab, visit: Visit, query: str, options: SamplingOptions) -> str:
@@ -148,41 +166,39 @@ def _slider(low: float, high: float, name: str, step: float, label: str, info: s
 
 SECTION = Section(
     key="choice",
+    rail="Choice",
     title="Choice: from logits to one token",
-    intro="Logits are divided by the **temperature**, then **top-k** and **top-p** strike out the "
-    "rest, the softmax shares 100 % among those that are left, and one random number picks. "
-    "Moving a control recomputes all of it from the logits of the one pass.",
+    intro="Logits are divided by the **temperature**, **top-k** and **top-p** strike out the rest, "
+    "the softmax shares 100 % among those that are left, and one random number picks.",
     view=choice_views,
+    code=(Code(probabilities, "if options.temperature"), Code(draw)),
     controls={
         "temperature": _slider(
-            0, 2, "temperature", 0.05, "Temperature", "0 is greedy; above 1 flattens.",
+            0, 2, "temperature", 0.05, "Temperature", "0: greedy.",
             "int-temperature",
         ),
         "top_k": _slider(
-            0, 200, "top_k", 1, "Top-k", "Keep the k best; 0 is off.", "int-filter-top-k"
+            0, 200, "top_k", 1, "Top-k", "0: off.", "int-filter-top-k"
         ),
         "top_p": _slider(
             0.01, 1, "top_p", 0.01, "Top-p",
-            "Keep the smallest set that holds this much; 1 is off.", "int-top-p",
+            "1: off.", "int-top-p",
         ),
         "seed": lambda: gr.Number(
             DEFAULTS["seed"], label="Seed", precision=0, elem_id="int-seed", min_width=220,
-            info="The same seed draws the same number.",
+            info="Same seed, same draw.",
         ),
         "draws": _slider(
-            10, MAX_DRAWS, "draws", 10, "Draws", "How often to draw, to compare with the theory.",
+            10, MAX_DRAWS, "draws", 10, "Draws", "To compare.",
             "int-draw-count",
         ),
         "query": lambda: gr.Textbox(
             label="Find a token", elem_id="int-find", min_width=220,
-            info="By its text, with a leading space if it has one, or by its id.",
+            info="Its text, with its space, or its id.",
         ),
     },
-    outputs=(
-        html("int-choice"), html("int-found"),
-        plot("int-draw", "The draw"), html("int-drawn"),
-        plot("int-draws", "Many draws"), html("int-counted"),
-    ),
+    outputs=(html("int-choice"), html("int-found")),
+    beside=True,
     defaults=DEFAULTS,
     opened=True,
 )  # fmt: skip

@@ -13,6 +13,8 @@ import numpy as np
 from gradio.utils import get_upload_folder
 
 from gpt.internals.shapes import shape_rows
+from gpt.trace import Trace
+from gpt.ui.internals.folds import Code
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Action, Section, html
 from gpt.ui.parts.numbers import mib_and_mb
@@ -91,10 +93,12 @@ def trace_file(lab: Lab, visit: Visit) -> tuple[str, dict[str, str]]:
 
 SECTION = Section(
     key="shapes",
-    title="Shapes: the pass step by step",
+    rail="Code",
+    title="Code: the pass step by step",
     intro="What the pass computed, in the order in which it was computed. The last columns are the "
     "line of this program that made the tensor, noted while it ran, so they cannot go stale.",
     view=shapes_html,
+    code=(Code(Trace.record),),
     outputs=(html("int-shapes"),),
     action=Action(
         button="Prepare the trace as .npz",

@@ -6,15 +6,15 @@ import math
 from typing import Any
 
 import gradio as gr
-import plotly.graph_objects as go
 
 from gpt.checkpoints.sources import random_source
 from gpt.internals.run import Run
 from gpt.internals.surprise import foreseen, loss
 from gpt.internals.two_predictions import Comparison, compare_predictions
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, whole
-from gpt.ui.internals.section import Action, Section, html, plot
-from gpt.ui.parts.bars import bars, dots
+from gpt.ui.internals.section import Action, Section, html
+from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html, text_column
@@ -26,10 +26,8 @@ TOP = 10
 FAINT = 0.01
 
 
-def comparison_views(
-    lab: Lab, visit: Visit, way: str, prompt: str, position: Any
-) -> tuple[str, go.Figure, str]:
-    """The visit's prediction beside another one: a sentence, bars, a table.
+def comparison_html(lab: Lab, visit: Visit, way: str, prompt: str, position: Any) -> str:
+    """The visit's prediction beside another one: a sentence, bars, a table; HTML.
 
     Raises what `Lab.read` raises.
     """
@@ -45,9 +43,9 @@ def comparison_views(
         other = lab.read(visit.source, prompt, at)
     result = compare_predictions(lab.logits(visit), lab.logits(other), TOP)
     what = f"After {_end(lab, visit)} ({names[0]}) and after {_end(lab, other)} ({names[1]})"
-    words, figure, table = pair_views(lab, result, names, what, "comparison")
     losses = [_loss(lab.run(each)) for each in (visit, other)]
-    return words + say(f"Loss on the prompt: {losses[0]} here, {losses[1]} there."), figure, table
+    said = say(f"Loss on the prompt: {losses[0]} here, {losses[1]} there.")
+    return said + pair_html(lab, result, names, what, "comparison")
 
 
 def _end(lab: Lab, visit: Visit) -> str:
@@ -55,18 +53,19 @@ def _end(lab: Lab, visit: Visit) -> str:
     return f"“…{lab.tokenizer.decode(list(visit.ids[: visit.position + 1]))[-24:]}”"
 
 
-def pair_views(
-    lab: Lab, result: Comparison, names: tuple[str, str], what: str, file: str
-) -> tuple[str, go.Figure, str]:
-    """A comparison as a sentence, paired bars and a table; also used for ablations."""
+def pair_html(lab: Lab, result: Comparison, names: tuple[str, str], what: str, file: str) -> str:
+    """A comparison as a sentence, paired bars and a table; also used for ablations; HTML."""
     pairs = result.pairs
     labels = [lab.short(pair.token_id, 14) for pair in pairs]
-    first, second = [pair.first for pair in pairs], [pair.second for pair in pairs]
-    if min(max(first), max(second)) < FAINT:  # bars of one of them would be invisible
-        figure = dots(labels, dict(zip(names, (first, second), strict=True)))
-    else:
-        shares = [[100 * p for p in each] for each in (first, second)]
-        figure = bars(labels, dict(zip(names, shares, strict=True)), "probability in %")
+    both = ([pair.first for pair in pairs], [pair.second for pair in pairs])
+    faint = min(map(max, both)) < FAINT  # bars of one of them would be invisible
+    drawn = bars(
+        labels,
+        dict(zip(names, both, strict=True)),
+        "probability, log scale" if faint else "probability",
+        texts={n: [percent(p) for p in each] for n, each in zip(names, both, strict=True)},
+        log=faint,
+    )
     best = [min(pairs, key=lambda p: p.first_rank), min(pairs, key=lambda p: p.second_rank)]
     change = (
         f"Top token unchanged: {lab.piece(best[0].token_id)}, {percent(best[0].first)} → "
@@ -89,7 +88,8 @@ def pair_views(
         (lab.piece(p.token_id), p.token_id, p.first, p.first_rank, p.second, p.second_rank)
         for p in pairs
     ]
-    return words, figure, table_html(columns, rows, "The best tokens of both", csv_name=file)
+    table = table_html(columns, rows, "The best tokens of both", csv_name=file)
+    return words + drawn + numbers(table)
 
 
 def _summand(p: float, q: float) -> str:
@@ -107,15 +107,20 @@ def _loss(run: Run) -> str:
 
 SECTION = Section(
     key="compare",
+    rail="What if",
     title="Compare: two prompts, or before training",
     intro="The chosen position beside another prediction: the same model after other words, or "
     "this very configuration untrained. Change one word and see what it is worth; take the "
     "training away and see what is left.",
+    code=(
+        Code(compare_predictions, "logs = ", "p, q"),
+        Code(compare_predictions, "return Comparison("),
+    ),
     action=Action(
         button="Compare",
         key="int-cmp-run",
         what="The comparison",
-        view=comparison_views,
+        view=comparison_html,
         controls={
             "way": lambda: gr.Radio(
                 list(WAYS), value=PROMPT, label="Compare with", elem_id="int-cmp-way", min_width=320
@@ -130,8 +135,6 @@ SECTION = Section(
         },
         outputs=(
             html("int-cmp", say("Press Compare: it runs one more pass.", "note")),
-            plot("int-cmp-plot", "Both predictions", visible=False),
-            html("int-cmp-table"),
         ),
     ),
 )  # fmt: skip

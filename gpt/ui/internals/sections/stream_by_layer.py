@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gradio as gr
-import plotly.graph_objects as go
 
 from gpt.internals.residual import read_stream
 from gpt.internals.run import Run
+from gpt.model import TransformerBlock
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, html, plot
+from gpt.ui.internals.section import Section, html
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
@@ -21,8 +22,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def stream_views(lab: Lab, visit: Visit, measure: str) -> tuple[str, go.Figure, str]:
-    """The stream's heat table, and attention against feed-forward at the chosen position."""
+def stream_html(lab: Lab, visit: Visit, measure: str) -> str:
+    """The stream's heat table, and attention against feed-forward at the chosen position; HTML."""
     run, at = lab.run(visit), visit.position
     stream = lab.memo(visit, "stream", lambda: read_stream(run))
     columns = [f"{i} {lab.piece(token)}" for i, token in enumerate(run.ids)]
@@ -33,22 +34,25 @@ def stream_views(lab: Lab, visit: Visit, measure: str) -> tuple[str, go.Figure, 
         f"Residual stream: {measure}", stages, columns, (values / high).clamp(min=0).tolist(),
         [[significant(v) for v in row] for row in values.tolist()],
         [[f"{s}, {c}" for c in columns] for s in stages], at,
-    ) + csv_link(
+    )  # fmt: skip
+    legend = f'<p class="legend"><span class="ramp"></span> {measure}, 0 to {significant(high)}</p>'
+    att, ff = stream.attention_norms[:, at].tolist(), stream.feed_forward_norms[:, at].tolist()
+    names = [f"layer {i}" for i in range(len(att))]
+    added = bars(names, {"attention": att, "feed-forward": ff}, f"length added at position {at}")
+    rows = list(zip(names, att, ff, stream.norms[2::2, at].tolist(), strict=True))
+    table = table_html(COLUMNS, rows, f"Added at position {at}", csv_name=f"added-position-{at}")
+    link = csv_link(
         f"stream-{measure.split()[0]}", ["stage", *columns],
         [[s, *row] for s, row in zip(stages, values.tolist(), strict=True)],
     )  # fmt: skip
-    legend = (
-        f'<p class="legend"><span class="ramp fixed"></span> {measure}, 0 to '
-        f"{significant(high)}</p>"
-    )
-    att, ff = stream.attention_norms[:, at].tolist(), stream.feed_forward_norms[:, at].tolist()
-    names = [f"layer {i}" for i in range(len(att))]
-    figure = bars(names, {"attention": att, "feed-forward": ff}, "length of what was added")
-    rows = list(zip(names, att, ff, stream.norms[2::2, at].tolist(), strict=True))
-    table = table_html(COLUMNS, rows, f"Added at position {at}", csv_name=f"added-position-{at}")
+    return _words(lab, visit, run, stream, att, ff) + legend + heat + added + numbers(link, table)
+
+
+def _words(lab: Lab, visit: Visit, run: Run, stream, att: list[float], ff: list[float]) -> str:  # type: ignore[no-untyped-def]
+    at = visit.position
     first, last = stream.norms[0, at].item(), stream.norms[-1, at].item()
     more = "attention" if sum(att) > sum(ff) else "feed-forward"
-    words = say(
+    return say(
         f"At {lab.place(visit)} the stream starts with length {significant(first)} and ends with "
         f"{significant(last)}; over all layers the {more} wrote the longer vectors."
     ) + formula(
@@ -56,7 +60,6 @@ def stream_views(lab: Lab, visit: Visit, measure: str) -> tuple[str, go.Figure, 
         f"number 0 in layer 0: {_first(run, 'resid_out', at)} = {_first(run, 'resid_in', at)} + "
         f"{_first(run, 'att_out', at)} + {_first(run, 'ff_out', at)}",
     )
-    return words + legend + heat, figure, table
 
 
 def _first(run: Run, name: str, position: int) -> str:
@@ -65,18 +68,16 @@ def _first(run: Run, name: str, position: int) -> str:
 
 SECTION = Section(
     key="stream",
+    rail="Stream",
     title="Residual stream: what is written where",
     intro="Every block adds to the same vector, the residual stream. Its length says how much has "
     "been written, the cosine how much a stage has turned it (1: not at all).",
-    view=stream_views,
+    view=stream_html,
+    code=(Code(TransformerBlock.forward, '"resid_in"'),),
     controls={
         "measure": lambda: gr.Radio(
             list(MEASURES), value=NORM, label="Show", elem_id="int-stream-measure"
         )
     },
-    outputs=(
-        html("int-stream"),
-        plot("int-stream-plot", "Attention against feed-forward"),
-        html("int-stream-table"),
-    ),
+    outputs=(html("int-stream"),),
 )

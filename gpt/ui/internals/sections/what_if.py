@@ -6,31 +6,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-import numpy as np
-import plotly.graph_objects as go
 import torch
 
-from gpt.internals.ablation import Part, ablate, sweep_heads
+from gpt.internals.ablation import Part, ablate, edits_for, sweep_batch, sweep_heads
 from gpt.internals.two_predictions import compare_predictions
 from gpt.serving.all_cores import each_on_all_cores, on_all_cores
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Action, Section, head_box, html, layer_box, plot, token_box
-from gpt.ui.internals.sections.side_by_side import pair_views
-from gpt.ui.parts.heat import heat_map
+from gpt.ui.internals.section import Action, Section, head_box, html, layer_box, token_box
+from gpt.ui.internals.sections.side_by_side import pair_html
+from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, table_html, text_column
 
 KINDS = {"one head": "head", "a feed-forward": "ff", "a whole layer": "layer"}
 MODES = {"zeros": "zero", "its mean so far": "mean"}
-TOP = 10
+TOP = 6
 SWEEP_COLUMNS = (text_column("layer"), text_column("head"), Column("given to the logit"))
 
 
-def ablation_views(
-    lab: Lab, visit: Visit, kind: str, layer: Any, head: Any, mode: str
-) -> tuple[str, go.Figure, str]:
-    """The prediction with and without a part: a sentence, bars of the top 10 of each, a table."""
+def ablation_html(lab: Lab, visit: Visit, kind: str, layer: Any, head: Any, mode: str) -> str:
+    """The prediction with and without a part: a sentence, bars of the best of each, a table."""
     run, at = lab.run(visit), visit.position
     layer, head = at_most(layer, run.cfg.n_layers), at_most(head, run.cfg.n_heads)
     part, how = Part(KINDS.get(kind, kind), layer, head), MODES.get(mode, mode)
@@ -41,7 +38,7 @@ def ablation_views(
         f"After {lab.place(visit)}, with and without {name.get(part.kind, f'layer {layer}')} "
         f"(replaced by {mode})"
     )
-    return pair_views(lab, result, ("with", "without"), what, "ablation")
+    return pair_html(lab, result, ("with", "without"), what, "ablation")
 
 
 def _ablated(lab: Lab, visit: Visit, part: Part, mode: str) -> torch.Tensor:
@@ -49,9 +46,7 @@ def _ablated(lab: Lab, visit: Visit, part: Part, mode: str) -> torch.Tensor:
         return on_all_cores(ablate, model, lab.run(visit), visit.position, part, mode).cpu()
 
 
-def sweep_views(
-    lab: Lab, visit: Visit, query: str, mode: str
-) -> Iterator[str | tuple[str, go.Figure, str]]:
+def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Iterator[str | tuple[str]]:
     """Progress a layer at a time, then a heat map of what each head gives, and its table."""
     run, at = lab.run(visit), visit.position
     token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
@@ -61,14 +56,14 @@ def sweep_views(
         for layer, row in each_on_all_cores(sweep):
             given[layer] += [-change for change in row]
             yield say(f"Layer {layer + 1} of {run.cfg.n_layers} …")
-    figure = heat_map(
-        np.array(given),
+    high = max(abs(x) for row in given for x in row) or 1.0
+    texts = [[signed(x) for x in row] for row in given]
+    heat = heat_table(
+        "Given to the logit by each head",
         [f"layer {i}" for i in range(len(given))],
         [f"head {i}" for i in range(run.cfg.n_heads)],
-        ("", ""),
-        "given to the logit",
-        signed=True,
-    )
+        [[x / high for x in row] for row in given], texts, texts,
+    )  # fmt: skip
     ranked = sorted(
         ((layer, head, value) for layer, row in enumerate(given) for head, value in enumerate(row)),
         key=lambda item: -abs(item[2]),
@@ -81,16 +76,23 @@ def sweep_views(
     )
     rows = [(str(layer), str(head), value) for layer, head, value in ranked]
     name = f"head-sweep-position-{at}"
-    yield words, figure, table_html(SWEEP_COLUMNS, rows, "All heads by effect", csv_name=name)
+    table = table_html(SWEEP_COLUMNS, rows, "All heads by effect", csv_name=name)
+    yield (words + heat + numbers(table),)
+
+
+def signed(value: float) -> str:
+    return ("+" if value > 0 else "") + significant(value, 2)
 
 
 SECTION = Section(
     key="ablation",
+    rail="What if",
     title="What if: a part silenced",
     intro="Silence one part and run the pass again: what it writes is replaced at every position, "
     "by zeros or by the mean of what it wrote there and at the positions before. The difference "
     "is what this part contributes here.",
-    view=ablation_views,
+    view=ablation_html,
+    code=(Code(edits_for, "if part.kind"), Code(ablate)),
     needs_model=True,
     controls={
         "kind": lambda: gr.Radio(
@@ -104,22 +106,29 @@ SECTION = Section(
             scale=2,
         ),
     },
-    outputs=(
-        html("int-abl"), plot("int-abl-plot", "Top 10 with and without"), html("int-abl-table"),
-    ),
+    outputs=(html("int-abl"),),
+)  # fmt: skip
+
+
+SWEEP = Section(
+    key="sweep",
+    rail="What if",
+    title="What if: every head silenced in turn",
+    intro="All heads, one after the other: what each gives to one token's logit.",
+    code=(Code(sweep_batch, "stand_ins = ", "return outputs"),),
     action=Action(
         button="Sweep all heads",
         key="int-sweep",
         what="The sweep",
-        view=sweep_views,
-        intro="**All heads, one after the other**: the effect on one token's logit.",
-        controls={"query": token_box("int-sweep-token")},
-        shared=("mode",),
-        outputs=(
-            html("int-sweep-words"),
-            plot("int-sweep-plot", "Every head", wide=True, visible=False),
-            html("int-sweep-table"),
-        ),
+        view=sweep_steps,
+        controls={
+            "query": token_box("int-sweep-token"),
+            "mode": lambda: gr.Radio(
+                list(MODES), value="zeros", label="Replace by", elem_id="int-sweep-mode",
+                min_width=240,
+            ),
+        },
+        outputs=(html("int-sweep-words", say("Press Sweep: it runs a pass a head.", "note")),),
         cancel="int-sweep-cancel",
     ),
 )  # fmt: skip

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import plotly.graph_objects as go
-
 from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
 from gpt.serving.all_cores import each_on_all_cores, on_all_cores
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, html, plot, token_box
+from gpt.ui.internals.section import Section, html, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -27,10 +26,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def mattered_views(
-    lab: Lab, visit: Visit, query: str
-) -> Iterator[str | tuple[str, go.Figure, str]]:
-    """Progress in words, then the sentence, the two measures as bars, and the table."""
+def mattered_steps(lab: Lab, visit: Visit, query: str) -> Iterator[str | tuple[str]]:
+    """Progress in words, then the sentence, the two measures as bars, and the table; HTML."""
     run, at = lab.run(visit), visit.position
     token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
     key = (*visit.key, "mattered", at, token_id)
@@ -46,15 +43,15 @@ def mattered_views(
                     yield say(f"Occlusion: {len(known)} of {at + 2} …")
         found = (gradient, known)
         lab.remember(key, found)
-    yield _views(lab, visit, token_id, *found)
+    yield (_shown(lab, visit, token_id, *found),)
 
 
-def _views(
+def _shown(
     lab: Lab, visit: Visit, token_id: int, gradient: list[float], known: dict[Any, Occluded]
-) -> tuple[str, go.Figure, str]:
+) -> str:
     count, whole = visit.position + 1, known[None]
     drops = [whole.logit - known[i].logit for i in range(count)]
-    figure = bars(
+    drawn = bars(
         [f"{i} {lab.short(visit.ids[i])}" for i in range(count)],
         {"gradient × input": gradient, "logit lost by occlusion": drops},
         "change of the logit",
@@ -76,33 +73,28 @@ def _views(
         (i, lab.piece(visit.ids[i]), gradient[i], drops[i], known[i].probability)
         for i in range(count)
     ]
-    return (
-        words,
-        figure,
-        table_html(
-            COLUMNS,
-            rows,
-            f"Effect on the logit of {lab.piece(token_id)}",
-            csv_name=f"attribution-position-{visit.position}",
-            kinds={most: "marked"},
-        ),
+    table = table_html(
+        COLUMNS,
+        rows,
+        f"Effect on the logit of {lab.piece(token_id)}",
+        csv_name=f"attribution-position-{visit.position}",
+        kinds={most: "marked"},
     )
+    return words + drawn + numbers(table)
 
 
 SECTION = Section(
     key="mattered",
+    rail="Why",
     title="What mattered: which words moved it",
     intro="Two questions about one token's logit. **Gradient × input**: how would it move if a "
     "prompt token's embedding were scaled a little? **Occlusion**: how does it move if that "
     "embedding is zeroed and only its position stays? They differ where the model is far from "
     "linear.",
-    view=mattered_views,
+    view=mattered_steps,
+    code=(Code(gradient_x_input, "embedded = "),),
     needs_model=True,
     controls={"query": token_box("int-mattered-token")},
-    outputs=(
-        html("int-mattered"),
-        plot("int-mattered-plot", "Effect of each token"),
-        html("int-mattered-table"),
-    ),
+    outputs=(html("int-mattered"),),
     cancel="int-mattered-cancel",
 )

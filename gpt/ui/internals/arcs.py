@@ -1,0 +1,90 @@
+"""Arcs over a row of words: which words each of them looks at, as SVG."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from html import escape
+
+import torch
+
+from gpt.ui.parts.numbers import percent
+
+LETTER, GAP, HEIGHT = 8, 10, 120  # px: a letter of the row, between two words, of the arcs
+LEAST = 0.01  # a share below it has no arc
+MOST = 16  # arcs of one word
+
+# The word that the pointer or the focus is on shows its arcs; one that was clicked keeps them.
+ARCS_JS = """
+let kept = null;
+const show = (at) => element.querySelectorAll('[data-from]').forEach((part) => {
+  part.classList.toggle('on', part.dataset.from === String(at));
+});
+const at = (event) => event.target.closest?.('.word')?.dataset.from;
+const start = () => element.querySelector('.arcs')?.dataset.at;
+['mouseover', 'focusin'].forEach((name) => element.addEventListener(name, (event) => {
+  if (at(event) !== undefined) show(at(event));
+}));
+['click', 'keydown'].forEach((name) => element.addEventListener(name, (event) => {
+  if (at(event) !== undefined && [undefined, 'Enter', ' '].includes(event.key)) {
+    kept = at(event);
+    show(kept);
+    if (event.key) event.preventDefault();
+  }
+}));
+['mouseleave', 'focusout'].forEach((name) => element.addEventListener(name, () => {
+  show(kept ?? start());
+}));
+watch('value', () => { kept = null; });
+"""
+
+
+def arcs_html(
+    words: Sequence[str], attention: torch.Tensor, position: int, skip: int, of: str
+) -> str:
+    """The words in a row and, over them, an arc from each to every word that it looks at; HTML.
+
+    `attention` are shares (t, t); the width of an arc is the share. The arcs of the word at
+    `position` show at first. With `skip` the first word is looked at by none.
+    """
+    widths = [LETTER * sum(_columns(c) for c in word) for word in words]
+    starts = [sum(widths[:i]) + GAP * i + GAP for i in range(len(words))]
+    middles = [start + width / 2 for start, width in zip(starts, widths, strict=True)]
+    parts = []
+    for at, shares in enumerate(attention.tolist()):
+        on = " on" if at == position else ""
+        seen = [(share, key) for key, share in enumerate(shares[: at + 1]) if share >= LEAST]
+        seen = sorted((s for s in seen if s[1] >= skip or at == 0), reverse=True)[:MOST]
+        arcs = "".join(_arc(middles[at], middles[key], share) for share, key in seen)
+        parts.append(f'<g class="from{on}" data-from="{at}">{arcs}</g>')
+    for at, word in enumerate(words):
+        on = " on" if at == position else ""
+        parts.append(
+            f'<text class="word{on}" data-from="{at}" tabindex="0" role="button" '
+            f'x="{middles[at]:.0f}" y="{HEIGHT + 22}">{escape(word)}</text>'
+        )
+    width = starts[-1] + widths[-1] + GAP
+    return (
+        f'<div class="arcs" data-at="{position}" role="group" aria-label="what each word looks at,'
+        f' {escape(of)}"><svg width="{width}" height="{HEIGHT + 44}" '
+        f'viewBox="0 0 {width} {HEIGHT + 44}">{"".join(parts)}</svg></div>'
+    )
+
+
+def _arc(start: float, end: float, share: float) -> str:
+    """From a word to one before it, or to itself; with the share under the word looked at."""
+    reach = start - end
+    if reach:
+        top = HEIGHT - min(HEIGHT - 14, 24 + reach / 3)
+        path = f"M{start:.0f} {HEIGHT}Q{(start + end) / 2:.0f} {2 * top - HEIGHT:.0f} "
+        path += f"{end:.0f} {HEIGHT}"
+    else:
+        path = f"M{start:.0f} {HEIGHT}c-16 -38 16 -38 0 0"
+    return (
+        f'<path d="{path}" style="--s:{share:.3f}"><title>{percent(share)}</title></path>'
+        f'<text class="share" x="{end:.0f}" y="{HEIGHT + 38}">{100 * share:.0f} %</text>'
+    )
+
+
+def _columns(character: str) -> int:
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

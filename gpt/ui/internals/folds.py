@@ -1,0 +1,96 @@
+"""What is folded under a view: its numbers, and the lines of code that computed them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import keyword
+import textwrap
+import tokenize
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parents[3]
+_CLASSES = {tokenize.COMMENT: "remark", tokenize.STRING: "text", tokenize.NUMBER: "figure"}
+
+
+def folded(title: str, inner: str) -> str:
+    """`inner` (HTML) under a line that opens it."""
+    return f'<details class="fold"><summary>{escape(title)}</summary>{inner}</details>'
+
+
+def numbers(*tables: str) -> str:
+    """Tables and their CSV links, folded."""
+    return folded("Numbers", "".join(tables))
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines of a function of gpt/: all but its docstring, or those from one text to another."""
+
+    function: Callable[..., Any]
+    first: str = ""
+    last: str = ""
+
+    def lines(self) -> tuple[str, int, list[str]]:
+        """File, number of the first line, and the lines, read from the program that runs."""
+        function = inspect.unwrap(self.function)
+        source, start = inspect.getsourcelines(function)
+        file = Path(inspect.getsourcefile(function) or "").relative_to(_ROOT).as_posix()
+        begin, end = _after_docstring(source), len(source)
+        if self.first:
+            begin = next(i for i in range(begin, end) if self.first in source[i])
+        if self.last:
+            end = 1 + next(i for i in range(begin, end) if self.last in source[i])
+        return file, start + begin, source[begin:end]
+
+
+def code_html(parts: Sequence[Code]) -> str:
+    """The lines that computed a section, highlighted, folded under `</> code`."""
+    blocks = []
+    for part in parts:
+        file, start, lines = part.lines()
+        shown = "".join(_highlighted(textwrap.dedent("".join(lines)).rstrip()))
+        blocks.append(
+            f'<p class="legend">{escape(part.function.__qualname__)}, {escape(file)}:{start}</p>'
+            f'<pre class="code" tabindex="0"><code>{shown}</code></pre>'
+        )
+    return folded("</> code", "".join(blocks))
+
+
+def _after_docstring(source: Sequence[str]) -> int:
+    """The index of the first line of a function's body after its docstring."""
+    (node,) = ast.parse(textwrap.dedent("".join(source))).body
+    assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    documented = ast.get_docstring(node) is not None
+    return (node.body[0].end_lineno or 0) if documented else node.body[0].lineno - 1
+
+
+def _highlighted(text: str) -> Iterator[str]:
+    """`text` escaped, with its keywords, strings, numbers and remarks in spans."""
+    lines, row, column = text.splitlines(keepends=True), 1, 0
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except tokenize.TokenError:  # a piece of a function may end within brackets
+        tokens = []
+    for token in tokens:
+        kind = _CLASSES.get(token.type)
+        if token.type == tokenize.NAME and keyword.iskeyword(token.string):
+            kind = "word"
+        if kind is None:
+            continue
+        yield escape(_between(lines, (row, column), token.start))
+        yield f'<span class="{kind}">{escape(token.string)}</span>'
+        row, column = token.end
+    yield escape(_between(lines, (row, column), (len(lines), len(lines[-1]))))
+
+
+def _between(lines: Sequence[str], start: tuple[int, int], end: tuple[int, int]) -> str:
+    if start[0] == end[0]:
+        return lines[start[0] - 1][start[1] : end[1]]
+    middle = "".join(lines[start[0] : end[0] - 1])
+    return lines[start[0] - 1][start[1] :] + middle + lines[end[0] - 1][: end[1]]

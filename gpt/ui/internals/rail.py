@@ -1,0 +1,46 @@
+"""The rail: the sections' names in the order of the pass; a click opens one and goes there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from gpt.ui.internals.section import Section
+
+RAIL_JS = """
+const sectionOf = (stop) => document.querySelector('#int-section-' + stop.dataset.section);
+const stops = () => [...element.querySelectorAll('[data-section]')];
+element.addEventListener('click', (event) => {
+  const stop = event.target.closest('[data-section]');
+  if (!stop) return;
+  const bar = sectionOf(stop).querySelector(':scope > button');
+  if (!bar.classList.contains('open')) bar.click();
+  const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  sectionOf(stop).scrollIntoView({block: 'start', behavior: still ? 'auto' : 'smooth'});
+  bar.focus({preventScroll: true});
+});
+const mark = () => {
+  const seen = stops().filter((stop) => sectionOf(stop)?.getBoundingClientRect().top < 200);
+  stops().forEach((stop) => {
+    if (stop === (seen.at(-1) ?? stops()[0])) stop.setAttribute('aria-current', 'step');
+    else stop.removeAttribute('aria-current');
+  });
+};
+let waiting = false;
+addEventListener('scroll', () => {
+  if (!waiting) requestAnimationFrame(() => { waiting = false; mark(); });
+  waiting = true;
+}, {passive: true});
+"""
+
+
+def rail_html(sections: Sequence[Section]) -> str:
+    """A button for each name, which goes to the first section that stands under it; HTML."""
+    first: dict[str, Section] = {}
+    for section in sections:
+        first.setdefault(section.rail, section)
+    stops = "".join(
+        f'<button type="button" data-section="{section.key}">{escape(name)}</button>'
+        for name, section in first.items()
+    )
+    return f'<nav class="rail" aria-label="Sections in the order of the pass">{stops}</nav>'

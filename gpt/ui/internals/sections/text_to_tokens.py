@@ -1,0 +1,109 @@
+"""Tokens: how a word's bytes became tokens, merge by merge, and how each token was predicted."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import gradio as gr
+
+from gpt.internals.merges import Merge, merge_steps, word_of_token, words
+from gpt.internals.surprise import foreseen, loss
+from gpt.tokenizer import display_form
+from gpt.ui.internals.folds import Code, folded
+from gpt.ui.internals.lab import MAX_TOKEN_CHARACTERS, Lab, Visit
+from gpt.ui.internals.prompt import perplexity
+from gpt.ui.internals.section import Section, html
+from gpt.ui.parts.chips import Chip, chips_html
+from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.table import Column, table_html, text_column
+
+MERGES = (
+    Column("step"), Column("rank"), text_column("pair"), text_column("became"),
+    text_column("the word then"),
+)  # fmt: skip
+COLUMNS = (
+    Column("position"), text_column("token"), Column("probability", percent), Column("rank"),
+    Column("surprisal (nats)"),
+)  # fmt: skip
+
+
+def tokens_html(lab: Lab, visit: Visit, typed: str) -> str:
+    """The merges of the words typed, or of the one that the token is of; the prompt's table."""
+    if len(typed or "") > MAX_TOKEN_CHARACTERS:
+        raise ValueError(
+            f"that text has {len(typed):,} characters: type at most {MAX_TOKEN_CHARACTERS}."
+        )
+    cut = [word.encode("utf-8", "replace") for word in words(typed or "")]
+    cut = cut or [word_of_token([lab.raw(i) for i in visit.ids], visit.position)]
+    steps = [(word, merge_steps(lab.tokenizer, word)) for word in cut]
+    return _merges(lab, steps) + folded("Numbers", _prompt_table(lab, visit))
+
+
+def _merges(lab: Lab, cut: list[tuple[bytes, list[Merge]]]) -> str:
+    pieces: list[bytes] = []
+    for word, steps in cut:
+        pieces += steps[-1].pieces if steps else [bytes([byte]) for byte in word]
+    whole = display_form(b"".join(word for word, _ in cut))
+    text = (
+        f"{whole} is {sum(len(word) for word, _ in cut)} bytes. "
+        f"{sum(len(steps) for _, steps in cut)} merges leave {len(pieces)} "
+        f"{'token' if len(pieces) == 1 else 'tokens'}. Of all neighbours the pair with the lowest "
+        f"rank is merged first, rank 1 of {len(lab.tokenizer.ranks) - 256:,} being the pair that "
+        "was the most frequent when the vocabulary was made."
+    )
+    rows = [
+        (at, step.rank, f"{display_form(step.left)} + {display_form(step.right)}",
+         display_form(step.made), " | ".join(map(display_form, step.pieces)))
+        for at, step in enumerate((step for _, steps in cut for step in steps), start=1)
+    ]  # fmt: skip
+    chips = [Chip(display_form(piece), f"{len(piece)} bytes") for piece in pieces]
+    return (
+        say(text)
+        + chips_html(chips, "the tokens of the word")
+        + table_html(MERGES, rows, f"The merges of {whole}", csv_name="merges")
+    )
+
+
+def _prompt_table(lab: Lab, visit: Visit) -> str:
+    """Every token of the prompt with its probability, rank and surprisal, and their mean; HTML."""
+    run = lab.run(visit)
+    entries = foreseen(run.logits, run.ids)
+    mean = loss(entries)
+    if mean is None:
+        return say("A single token has no loss: nothing came before it.")
+    rows = [
+        (e.position, lab.piece(e.token_id), e.probability, e.rank, e.surprisal) for e in entries
+    ]
+    summands = " + ".join(significant(e.surprisal) for e in entries[:3])
+    more = " + …" if len(entries) > 3 else ""
+    return formula(
+        "loss = mean of −ln(probability) over the tokens after the first; perplexity = e^loss",
+        f"{significant(mean)} = ({summands}{more}) ÷ {len(entries)}; perplexity {perplexity(mean)}",
+    ) + table_html(
+        COLUMNS,
+        rows,
+        "How well the model predicted each token",
+        csv_name="prompt-surprisal",
+        kinds={n: "marked" for n, e in enumerate(entries) if e.position == visit.position + 1},
+    )
+
+
+SECTION = Section(
+    key="tokens",
+    rail="Tokens",
+    title="Tokens: from text to numbers",
+    intro="The model reads no letters. Byte pair encoding joins the bytes of a word, the most "
+    "common pair first, until no known pair is left; what remains are its tokens. Click a word "
+    "above, or type one.",
+    view=tokens_html,
+    code=(Code(merge_steps),),
+    controls={
+        "typed": partial(
+            gr.Textbox, label="A word of your own", elem_id="int-word", min_width=240,
+            info="Merged while you type. Empty: the word of the chosen token.",
+        ),
+    },
+    outputs=(html("int-merges"),),
+    opened=True,
+)  # fmt: skip

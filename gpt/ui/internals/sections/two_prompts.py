@@ -1,0 +1,129 @@
+"""Activation patching: one prompt's inside put into another's pass, place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from gpt.internals.patching import (
+    Contrast,
+    lead_of,
+    leads_with,
+    patch_sweep,
+    read_contrast,
+)
+from gpt.serving.all_cores import each_on_all_cores, on_all_cores
+from gpt.ui.internals.folds import Code, numbers
+from gpt.ui.internals.lab import Lab, Visit, at_most
+from gpt.ui.internals.section import Section, head_box, html
+from gpt.ui.parts.heat import heat_table
+from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.table import Column, table_html, text_column
+
+STREAM, HEAD = PARTS = ("the residual stream", "one head's output")
+FIRST, SECOND = "The king took his crown", "The queen took her crown"
+COLUMNS = (text_column("layer"), text_column("token"), Column("recovered, %"))
+
+
+def patch_steps(
+    lab: Lab, visit: Visit, first: str, second: str, part: str, head: Any
+) -> Iterator[str | tuple[str]]:
+    """Progress a layer at a time, then the heat map of what each place recovers; HTML."""
+    ids = [lab.encode(visit.source, prompt) for prompt in (first, second)]
+    cfg = lab.registry.config_of(visit.source)
+    which = at_most(head, cfg.n_heads) if part == HEAD else None
+    key = (visit.source, "patching", *map(tuple, ids), which)
+    found = lab.recall(key)
+    if found is None:
+        with lab.borrow(visit) as model:
+            contrast = on_all_cores(read_contrast, model, *ids)
+            recovered: list[list[float]] = [[] for _ in range(cfg.n_layers + (which is None))]
+            for layer, row in each_on_all_cores(patch_sweep(model, contrast, which)):
+                recovered[layer] += row
+                yield say(f"Layer {layer} of {cfg.n_layers} …")
+        found = (contrast.answers, contrast.leads, recovered)
+        lab.remember(key, found)
+    shared = zip(*ids, strict=True)
+    end = max(at for at, (a, b) in enumerate(shared) if a != b)
+    yield (_shown(lab, which, [row[:end] for row in ids], *found),)
+
+
+def _shown(
+    lab: Lab,
+    head: int | None,
+    ids: list[list[int]],
+    answers: tuple[int, int],
+    leads: tuple[float, float],
+    recovered: list[list[float]],
+) -> str:
+    there, here = leads
+    first, second = (lab.piece(i) for i in answers)
+    names = [f"into layer {i}" for i in range(len(recovered))]
+    if head is None:
+        names[-1] = "after the last layer"
+    else:
+        names = [f"layer {i} head {head}" for i in range(len(recovered))]
+    columns = [
+        f"{at} {lab.piece(a)}" + (f" → {lab.piece(b)}" if a != b else "")
+        for at, (b, a) in enumerate(zip(*ids, strict=True))
+    ]
+    texts = [[f"{100 * x:.1f} %" for x in row] for row in recovered]
+    heat = heat_table(
+        "How much of the first prompt's answer comes back", names, columns, recovered, texts,
+        [[f"{n}, {c}" for c in columns] for n in names],
+    )  # fmt: skip
+    inside = range(head is None, len(recovered) - (head is None)) or range(1)
+    best, row, at = max((x, row, at) for row in inside for at, x in enumerate(recovered[row]))
+    where = (
+        f"what head {head} of layer {row} wrote" if head is not None else f"the stream {names[row]}"
+    )
+    words = say(
+        f"The first prompt calls for {first}, the second for {second}. By logit, {first} leads by "
+        f"{significant(there)} after the first and {significant(here)} after the second. A cell: "
+        f"the second pass with that one place as in the first. Between the layers, {where} at "
+        f"{columns[at]} brings back most of the difference: {100 * best:.1f} %."
+    ) + formula(
+        "recovered = (lead patched − lead after the second) ÷ (lead after the first − the second)",
+        f"{100 * best:.1f} % = "
+        f"({significant(here + best * (there - here))} − ({significant(here)})) ÷ "
+        f"({significant(there)} − ({significant(here)}))",
+    )
+    rows = [
+        (names[row], columns[at], 100 * x)
+        for row, cells in enumerate(recovered)
+        for at, x in enumerate(cells)
+    ]
+    legend = '<p class="legend"><span class="ramp signed"></span> −100 % to 100 % recovered</p>'
+    table = table_html(COLUMNS, rows, "Recovered by place", csv_name="patching")
+    return words + legend + heat + numbers(table)
+
+
+SECTION = Section(
+    key="patch",
+    rail="What if",
+    title="What if: one prompt's inside in another's",
+    intro="Two prompts that differ in a word and, later, in the answer to it. The model reads both "
+    "up to the answer; then one place of the second pass is set to what the first had there. "
+    "Where the first answer comes back, that place carries the difference.",
+    view=patch_steps,
+    code=(Code(leads_with, "edits: ", "_paste"), Code(Contrast.recovered), Code(lead_of)),
+    needs_model=True,
+    controls={
+        "first": lambda: gr.Textbox(
+            FIRST, label="First prompt", elem_id="int-patch-first", min_width=240
+        ),
+        "second": lambda: gr.Textbox(
+            SECOND, label="Second prompt", elem_id="int-patch-second", min_width=240
+        ),
+        "part": lambda: gr.Radio(
+            list(PARTS), value=STREAM, label="Take from the first", elem_id="int-patch-part",
+            min_width=260,
+        ),
+        "head": head_box("int-patch-head"),
+    },
+    outputs=(html("int-patch"),),
+    cancel="int-patch-cancel",
+)  # fmt: skip
