@@ -50,7 +50,7 @@ def tab(opened):
         look(opened, PROMPT)
     wait_text(opened, "#int-message", f"{TOKENS} tokens, float32")
     opened.locator('#int-chips [data-position="7"]').click()
-    wait_text(opened, "#int-logits", "After position 7")
+    wait_text(opened, "#int-logits-words", "After position 7")
     return opened
 
 
@@ -107,7 +107,7 @@ def test_all_sections_fit_a_screen_and_move_with_one_click_under_a_strip_that_st
     tab.on("request", lambda request: asked.append(request.url))
     tab.locator('#int-chips [data-position="2"]').click()  # the strip is there without scrolling
     for elem_id, pattern in (
-        ("int-logits", "After position 2"), ("int-att-words", "position 2"),
+        ("int-logits-words", "After position 2"), ("int-att-words", "position 2"),
         ("int-choice", r"position-2|tokens can be drawn"), ("int-mattered", "after position 2"),
         ("int-ledger", "after position 2 "), ("int-abl", "After position 2 "),
     ):  # fmt: skip
@@ -122,7 +122,7 @@ def test_all_sections_fit_a_screen_and_move_with_one_click_under_a_strip_that_st
 def test_tokens_heads_and_words_are_reached_by_keyboard(tab):
     tab.locator('#int-chips [data-position="1"]').focus()
     tab.keyboard.press("Enter")
-    wait_text(tab, "#int-logits", "After position 1")
+    wait_text(tab, "#int-logits-words", "After position 1")
     wait_text(tab, "#int-att-words", "position 1")
     assert tab.evaluate("document.activeElement.dataset.position") == "1"  # not lost
     tab.locator('#int-att-grid [data-at="1.2"]').focus()
@@ -146,17 +146,17 @@ def test_controls_recompute_while_one_types_and_what_is_unfolded_stays_so(tab):
     wait_text(tab, "#int-merges", "·Ozma is 5 bytes")
     fill_token(tab, "int-word", "")
     wait_text(tab, "#int-merges", "·little is 7 bytes")
-    tab.locator("#int-logits summary").click()
+    tab.locator("#int-table summary").click()
     fill_number(tab, "int-top-k", "5")
-    wait_text(tab, "#int-logits table", "other 50,252")  # seen: it is still unfolded
-    expect(tab.locator("#int-logits table")).to_be_visible()
+    wait_text(tab, "#int-table table", "other 50,252")  # seen: it is still unfolded
+    expect(tab.locator("#int-table table")).to_be_visible()
     fill_number(tab, "int-top-k", "10")
-    wait_text(tab, "#int-logits table", "other 50,247")
+    wait_text(tab, "#int-table table", "other 50,247")
     with tab.expect_download() as download:
-        tab.locator("#int-logits .csv").click()
+        tab.locator("#int-table .csv").click()
     text = Path(download.value.path()).read_text(encoding="utf-8")
     assert text.splitlines()[0].startswith("rank,token,id,logit,probability")
-    tab.locator("#int-logits summary").click()
+    tab.locator("#int-table summary").click()
     fill_number(tab, "int-filter-top-k", "3")
     wait_text(tab, "#int-choice", "3 of 50,257 tokens can be drawn")
     assert tab.locator("#int-choice .row.struck").count() == 5

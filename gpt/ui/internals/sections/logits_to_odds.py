@@ -57,14 +57,14 @@ def read_logits(lab: Lab, visit: Visit, top_k: Any) -> dict[str, Any]:
     }
 
 
-def logits_html(lab: Lab, visit: Visit, count: Any) -> str:
-    """What came and what was predicted in words, both bar charts, and their table; HTML."""
+def logits_views(lab: Lab, visit: Visit, count: Any) -> tuple[str, str, str, str]:
+    """What was predicted and what came in words, both bar charts, and their table; HTML."""
     read = read_logits(lab, visit, count)
     values = [row["logit"] for row in read["top"]]
     labels = [lab.short(row["id"], 12) for row in read["top"]]
     logits = bars(labels, {"": values}, "logit", texts={"": [significant(v) for v in values]})
-    both = f'<div class="side">{logits}{softmax_bars(read, labels)}</div>'
-    return _words(read) + _came(lab, visit) + both + numbers(_table(read))
+    words = _words(read) + _came(lab, visit)
+    return words, logits, softmax_bars(read, labels), numbers(_table(read))
 
 
 def softmax_bars(read: dict[str, Any], labels: list[str]) -> str:
@@ -150,13 +150,17 @@ SECTION = Section(
     title="Odds: from logits to probabilities",
     intro="At every position the last layer gives each token of the vocabulary one number, its "
     "**logit**: a guess at what comes next. The softmax turns them into probabilities.",
-    view=logits_html,
+    view=logits_views,
     code=(Code(GPTModel.forward, "final_norm = "), Code(spread)),
     controls={
         "count": lambda: gr.Slider(
             1, MAX_BARS, 10, step=1, label="Tokens shown", elem_id="int-top-k"
         )
     },
-    outputs=(html("int-logits"),),
+    outputs=(
+        html("int-logits-words"),
+        (html("int-logits"), html("int-softmax")),
+        html("int-table"),
+    ),
     opened=True,
 )
