@@ -173,6 +173,8 @@ def test_controls_recompute_while_one_types_and_what_is_unfolded_stays_so(tab):
     fill_token(tab, "int-find", "")
     tab.locator("#int-position input").fill("99")
     wait_text(tab, "#int-message", "position 99 is outside the prompt of 8 tokens")
+    tab.locator("#int-position input").fill("-2")
+    wait_text(tab, "#int-logits-words", "After position 6")
     open_section(tab, "lens")
     tab.locator("#int-lens-measure input").click()
     tab.get_by_role("option", name="rank of the chosen token").click()

@@ -35,7 +35,7 @@ def activation_curve(
         marker={"color": PARTS[5], "size": 5, "opacity": 0.45},
         hovertemplate="in %{x:.3g}, out %{y:.3g}<extra></extra>",
     )
-    figure.update_layout(height=190, showlegend=True)
+    figure.update_layout(height=170, showlegend=True)
     figure.update_xaxes(title="before the activation")
     return figure.update_yaxes(title="after")
 
@@ -69,7 +69,7 @@ def histogram_pair(
             opacity=0.65,
             hovertemplate="about %{x:.3g}: %{y} numbers<extra>%{fullData.name}</extra>",
         )
-    figure.update_layout(height=190, barmode="overlay", showlegend=True)
+    figure.update_layout(height=170, barmode="overlay", showlegend=True)
     figure.update_xaxes(title="value")
     return figure.update_yaxes(title="numbers")
 
