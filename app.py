@@ -41,6 +41,7 @@ from gpt.serving import all_cores, cluster
 from gpt.serving.registry import Registry
 from gpt.ui import architecture, generation, internals, train
 from gpt.ui.generation.borrowed_gpu import gpu_seconds
+from gpt.ui.page_bar import PageBar
 from gpt.ui.parts.gradio_patches import (
     end_cancelled_runs_in_silence,
     search_for_no_missing_package,
@@ -49,7 +50,6 @@ from gpt.ui.visit import Shared
 
 TITLE = "A GPT, from scratch"
 INTRODUCTION = (
-    "# A GPT, from scratch\n"
     "Watch a small GPT choose one word at a time, then open it up and see why. All of it runs live."
 )
 ABOUT = (
@@ -121,7 +121,7 @@ def build_demo(
     source = default_source or registry.sources()[0].name
     registry.config_of(source)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
-        gr.Markdown(INTRODUCTION)
+        bar = PageBar(TITLE, INTRODUCTION)
         shared = Shared()
         with shared.tabs:
             with gr.Tab("Generation", id="generation"):
@@ -136,6 +136,7 @@ def build_demo(
             with gr.Tab("Train", id="train"):
                 training = train.build(shared, default_device, writing.prompt)
         calculator.offer_to(shared)
+        bar.connect(registry, shared, list(demo.blocks.values()))
         gr.Markdown(ABOUT, elem_classes="hint")
         demo.unload(writing.left)
         demo.unload(training.left)

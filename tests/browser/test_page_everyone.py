@@ -9,6 +9,7 @@ from watched import watched_page
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=1)]
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+SAME = [[".numbers tr:nth-child(n+60)"], [".main-svg"]]  # hundreds of alike; pictures with a name
 STILL = """() => new Promise((done) => {
   let timer;
   const wait = () => {
@@ -43,7 +44,7 @@ def axe_faults(page: Page, rules: list[str]) -> list[str]:
     options = {"resultTypes": ["violations"], "runOnly": rules}
     return [
         f"{rule['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
-        for rule in axe.Axe().run(page, options=options).response["violations"]
+        for rule in axe.Axe().run(page, {"exclude": SAME}, options).response["violations"]
         for node in rule["nodes"]
     ]
 
@@ -54,6 +55,7 @@ def test_no_tab_shuts_anybody_out(browser, app_url: str) -> None:
         page.add_style_tag(content="* { transition: none !important; }")  # no colour between two
         page.evaluate(STILL)
         found = {"first": axe_faults(page, RULES)}
+        page.locator("#gen-max-new-tokens input[type=number]").fill("8")
         page.locator("#gen-run").click()
         page.wait_for_selector("#gen-stop:visible")
         page.wait_for_selector("#gen-run:visible")

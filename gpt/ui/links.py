@@ -1,0 +1,180 @@
+"""A visit as an address that replays it, as a Python program and as a command; and back."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from gpt.checkpoints.sources import is_kept
+from gpt.engine import PRECISIONS
+from gpt.ui.generation.settings import AUTO, DEFAULTS, sampling_options
+from gpt.ui.visit import Visit, steering_of
+
+LONGEST = 4_000  # characters of an address, which every browser and chat program takes
+TABS = ("generation", "architecture", "internals", "train")
+WHOLE = ("layer", "head")  # what Internals shows of the visit
+_TEXT = ("seed", "steering", "tokens", "position")  # mean nothing without the prompt
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a link leads to: the visit, the tab, and where Internals looks."""
+
+    visit: Visit = field(default_factory=Visit)
+    tab: str = TABS[0]
+    layer: int | None = None
+    head: int | None = None
+
+
+def link_of(place: Place, page: str) -> tuple[str, str]:
+    """The address at `page` that leads to `place`, defaults left out, and what it leaves out.
+
+    The second is one line, empty if nothing is missing.
+    """
+    given, missing = _parameters(place), []
+    if is_kept(place.visit.model):
+        missing.append("the model, which lives on this page only")
+        del given["model"]
+    address = f"{page}?{urlencode(given)}"
+    if len(address) > LONGEST:
+        missing.append(
+            f"the text, with which the address would have {len(address):,} characters: "
+            f"{LONGEST:,} are what programs take"
+        )
+        kept = {k: v for k, v in given.items() if k not in ("prompt", "steer", *_TEXT)}
+        address = f"{page}?{urlencode(kept)}"
+    return address, f"The link leaves out {' and '.join(missing)}." if missing else ""
+
+
+def place_of(
+    query: Mapping[str, str], config_of: Callable[[str], Any]
+) -> tuple[Place, tuple[str, ...]]:
+    """What the parameters of an address lead to, and a line for each that is impossible.
+
+    What is impossible is left at its default. `config_of` raises ValueError for an unknown model.
+    """
+    given: dict[str, Any] = {"settings": {}}
+    place: dict[str, Any] = {}
+    wrong = []
+    for name, text in query.items():
+        try:
+            if name == "tab":
+                place[name] = _one_of(TABS, text)
+            elif name in WHOLE:
+                place[name] = _whole(text)
+            elif name == "model":
+                config_of(text)
+                given[name] = text
+            elif name == "prompt":
+                given[name] = text
+            elif name == "steer":
+                pairs = [pair.split(":") for pair in text.split(",")]
+                given["steering"] = steering_of([[_whole(n) for n in pair] for pair in pairs])
+            elif name in _TEXT:
+                given[name] = _whole(text)
+            elif name == "precision" or name in DEFAULTS:
+                given["settings"][name] = _setting(name, text)
+        except ValueError as error:
+            wrong.append(str(error) if name in str(error) else f"{name}: {error}")
+    return Place(Visit(**given), **place), tuple(wrong)
+
+
+def python_of(visit: Visit) -> str:
+    """A program that writes the same token ids and prints them, then the text."""
+    options = ", ".join(f"{name}={value!r}" for name, value in _options(visit).items())
+    precision = visit.settings.get("precision", AUTO)
+    automatic = precision == AUTO
+    lines = [
+        "import gpt",
+        *(["from gpt.checkpoints.precision_record import default_precision"] if automatic else []),
+        "from gpt.generate import generate",
+        "",
+        f"source = {visit.model!r}",
+        f"prompt = {visit.prompt!r}",
+        f"precision = {'default_precision(source)' if automatic else repr(precision)}",
+        "model = gpt.load_model(source, precision=precision)",
+        "tokenizer = gpt.tokenizer_of(source)",
+        f"options = gpt.SamplingOptions({options})",
+        "ids = tokenizer.encode(prompt)",
+        f"steps = generate(model, ids, options, {_ends(visit)})",
+        "new = [step.token_id for step in steps]",
+        "print(new)",
+        "print(tokenizer.decode(new))",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def command_of(visit: Visit) -> str:
+    """A command that writes the same text."""
+    words = ["python", "-m", "gpt", "generate", visit.prompt, "--model", visit.model]
+    for name, value in _options(visit).items():
+        if name == "steering":
+            words += [f"--steer={at}:{token}" for at, token in value]
+        else:
+            words.append(f"--{name.replace('_', '-')}={value}")
+    if "precision" in visit.settings:
+        words.append(f"--precision={visit.settings['precision']}")
+    return shlex.join(words)
+
+
+def _ends(visit: Visit) -> str:
+    told = "stop_id=tokenizer.end_of_text_id"
+    return told + (", text_of=tokenizer.stream().push" if visit.settings.get("stop") else "")
+
+
+def _options(visit: Visit) -> dict[str, Any]:
+    """The fields of SamplingOptions that are not its defaults, and those that a run is about."""
+    values = {**DEFAULTS, **{k: v for k, v in visit.settings.items() if k in DEFAULTS}}
+    options = sampling_options(values)
+    tokens = visit.tokens or options.max_new_tokens
+    options = replace(options, seed=visit.seed, max_new_tokens=tokens)
+    if visit.steering:
+        options = replace(options, steering=visit.steering)
+    always = ("max_new_tokens", "temperature", "seed")
+    fields = vars(options).items()
+    empty = vars(type(options)())
+    return {k: v for k, v in fields if (k in always or v != empty[k]) and v is not None}
+
+
+def _parameters(place: Place) -> dict[str, str]:
+    """The address's parameters by name, defaults left out."""
+    visit = place.visit
+    given: dict[str, Any] = {"tab": place.tab if place.tab != TABS[0] else None}
+    given |= {"model": visit.model or None, "prompt": visit.prompt or None}
+    given |= {k: v for k, v in visit.settings.items() if k == "precision" or k in DEFAULTS}
+    given |= {"seed": visit.seed, "tokens": visit.tokens, "position": visit.position}
+    given["steer"] = ",".join(f"{at}:{token}" for at, token in visit.steering) or None
+    given |= {name: getattr(place, name) for name in WHOLE}
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _setting(name: str, text: str) -> Any:
+    """The value of a setting. Raises ValueError if the controls cannot have it."""
+    if name == "precision":
+        return _one_of((AUTO, *PRECISIONS), text)
+    value = text
+    if not isinstance(DEFAULTS[name], str):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{text[:40]!r} is no number.")
+    sampling_options({**DEFAULTS, name: value})
+    return value
+
+
+def _one_of(allowed: tuple[str, ...], text: str) -> str:
+    if text not in allowed:
+        raise ValueError(f"{text[:40]!r} is none of {', '.join(allowed)}.")
+    return text
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 17):
+        raise ValueError(f"{text[:40]!r} is no whole number from 0.")
+    return int(text)

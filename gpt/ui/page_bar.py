@@ -1,0 +1,151 @@
+"""What stands above the tabs: copies of the visit as a link and as code, and the presenter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from gpt.checkpoints import tokenizer_of
+from gpt.serving.registry import Registry
+from gpt.ui.generation.settings import DEFAULTS
+from gpt.ui.links import TABS, Place, command_of, link_of, place_of, python_of
+from gpt.ui.parts.errors import one_line_errors
+from gpt.ui.parts.sentences import say
+from gpt.ui.visit import Shared, Visit, Visitor
+
+NOTHING_YET = "press Generate first: there is no text yet that a program could write again."
+# Where the visitor is, in the first argument's place.
+WHERE_JS = """(_, ...rest) => [JSON.stringify({
+  page: location.origin + location.pathname,
+  tab: document.querySelector('[role=tab][aria-selected=true]')?.textContent.trim().toLowerCase(),
+}), ...rest]"""
+# The script of the note: a text in it is copied, an address goes to the address bar too, and the
+# text of a link that was opened is written again.
+NOTE_JS = """
+const find = (selector) => document.querySelector(selector);
+const until = (ready, then) => {
+  const timer = setInterval(() => { if (ready()) { clearInterval(timer); then(); } }, 100);
+};
+const written = () => !find('#gen-stop')?.checkVisibility() && find('#gen-chips .chip');
+const replay = ({prompt, chip, tab}) => {
+  until(() => find('#gen-prompt textarea')?.value === prompt, () => {
+    find('#gen-run').click();
+    until(() => find('#gen-stop')?.checkVisibility(), () => until(written, () => {
+      find(`#gen-chips [data-position="${chip}"]`)?.click();
+      [...document.querySelectorAll('[role=tab]')].find(
+        (each) => each.textContent.trim().toLowerCase() === tab)?.click();
+    }));
+  });
+};
+watch('value', () => {
+  const box = element.querySelector('textarea'), said = element.querySelector('.copied');
+  if (box) navigator.clipboard?.writeText(box.value).then(
+    () => { said.textContent = `${said.dataset.what} is copied.`; }, () => box.select());
+  if (box?.dataset.link) history.replaceState(null, '', box.value);
+  const asked = element.querySelector('[data-replay]');
+  if (asked) replay(JSON.parse(asked.dataset.replay));
+});
+element.addEventListener('click', (event) => {
+  event.target.closest('.close')?.closest('.note').remove();
+});
+"""
+PRESENTER_JS = """() => {
+  const on = document.body.classList.toggle('presenter');
+  document.getElementById('presenter').setAttribute('aria-pressed', on);
+  dispatchEvent(new Event('resize'));
+}"""
+_AT_ONCE: dict[str, Any] = {
+    "api_visibility": "private", "queue": False, "show_progress": "hidden"
+}  # fmt: skip
+
+
+class PageBar:
+    """The buttons and the note; `connect` wires them when the tabs are there."""
+
+    def __init__(self, title: str, introduction: str) -> None:
+        with gr.Row(elem_id="page-bar"):
+            gr.HTML(f"<h1>{title}</h1><p>{introduction}</p>", padding=False)
+            self.link = self._button("Copy link", "copy-link")
+            self.code = self._button("Copy as Python", "copy-python")
+            self.presenter = self._button("Presenter", "presenter")
+        self.note = gr.HTML(elem_id="page-note", elem_classes="live", js_on_load=NOTE_JS)
+        self.where = gr.Textbox(visible=False)
+
+    @staticmethod
+    def _button(text: str, elem_id: str) -> gr.Button:
+        return gr.Button(text, size="sm", min_width=60, scale=0, elem_id=elem_id)
+
+    def connect(self, registry: Registry, shared: Shared, blocks: Iterable[Any]) -> None:
+        """Wire the buttons, and the opening of a link, which fills the controls of Generation.
+
+        Those are found among `blocks` by their ids, which scripts use too.
+        """
+        by_id = {getattr(block, "elem_id", None): block for block in blocks}
+        names = ("prompt", "model", "precision", *DEFAULTS)
+        controls = {name: by_id[f"gen-{name.replace('_', '-')}"] for name in names}
+        known = [self.where, shared.visitor]
+        for button, copy in ((self.link, copied_link), (self.code, copied_code)):
+            button.click(
+                one_line_errors(copy), known, self.note, js=WHERE_JS,
+                concurrency_limit=None, api_visibility="private", show_progress="hidden",
+            )  # fmt: skip
+        self.presenter.click(None, None, None, js=PRESENTER_JS)
+
+        def opened(visitor: Visitor, request: gr.Request) -> dict[Any, Any]:
+            place, wrong = place_of(dict(request.query_params), registry.config_of)
+            visit = place.visit
+            given = {"prompt": visit.prompt, "model": visit.model, **visit.settings}
+            if visit.seed is not None:
+                given |= {"seed": visit.seed, "max_new_tokens": visit.tokens}
+            filled = {controls[k]: v for k, v in given.items() if v not in ("", None)}
+            shown = {self.note: note_of(place, wrong)}
+            if visit.model not in ("", *(source for _, source in controls["model"].choices)):
+                filled |= shared.use_model(visitor, "The link's, untrained", visit.model)
+            if place.tab != TABS[0] and "data-replay" not in shown[self.note]:
+                shown[shared.tabs] = gr.update(selected=place.tab)
+            return {**filled, **shown}
+
+        outputs = {self.note, shared.tabs, *shared.pickers, *controls.values()}
+        gr.on(None, opened, shared.visitor, outputs, **_AT_ONCE)
+
+
+def copied_link(where: str, visitor: Visitor) -> str:
+    """The note with the address of the visit, HTML."""
+    given = json.loads(where)
+    place = Place(visitor.visit, given.get("tab") or "generation")
+    address, missing = link_of(place, str(given["page"])[:500])
+    return _copied("The link", address, missing, ' data-link="1"')
+
+
+def copied_code(where: str, visitor: Visitor) -> str:
+    """The note with the program and the command. Raises ValueError before the first text."""
+    visit: Visit = visitor.visit
+    if not visit.tokens:
+        raise ValueError(NOTHING_YET)
+    return _copied("The program", python_of(visit)) + _copied("The command", command_of(visit))
+
+
+def note_of(place: Place, wrong: tuple[str, ...]) -> str:
+    """What an opened link could not do, and the text that the page is to write again; HTML."""
+    visit, mark = place.visit, ""
+    if visit.prompt and visit.model and visit.seed is not None:
+        ids = tokenizer_of(visit.model).encode(visit.prompt)
+        chip = None if visit.position is None else visit.position - len(ids)
+        asked = json.dumps({"prompt": visit.prompt, "chip": chip, "tab": place.tab})
+        mark = f'<span data-replay="{escape(asked)}"></span>'
+    told = f"This link asks for something impossible: {' '.join(wrong)}"
+    return mark + (say(told, "note") if wrong else "")
+
+
+def _copied(what: str, text: str, missing: str = "", mark: str = "") -> str:
+    rows = min(1 + text.count("\n"), 16)
+    return (
+        f'<div class="note"><p><span class="copied" data-what="{what}">{what}, to copy:</span> '
+        f'{escape(missing)} <button type="button" class="close">Close</button></p>'
+        f'<textarea readonly rows="{rows}" aria-label="{what}"{mark}>{escape(text)}</textarea>'
+        "</div>"
+    )

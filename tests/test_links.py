@@ -1,0 +1,140 @@
+"""Links and programs: what they say is the visit, and what opens or runs them gets its text."""
+
+from __future__ import annotations
+
+import random
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+import gpt
+from gpt.checkpoints.precision_record import default_precision
+from gpt.checkpoints.sources import config_of, random_source
+from gpt.generate import generate
+from gpt.ui.generation.settings import DEFAULTS
+from gpt.ui.links import LONGEST, Place, command_of, link_of, place_of, python_of
+from gpt.ui.visit import Visit
+
+PAGE = "http://localhost:7860/"
+ROOT = Path(__file__).resolve().parent.parent
+VISIT = Visit(
+    model="storyteller",
+    prompt='A "fox"\nand the crow',
+    settings={"temperature": 1.1, "top_p": 0.9, "precision": "float32"},
+    seed=9007199254740991,
+    tokens=9,
+    position=8,
+)
+STEERED = replace(VISIT, steering=((3, 257), (5, 11)))
+
+
+def query_of(address: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+
+
+def opened(place: Place) -> Place:
+    address, missing = link_of(place, PAGE)
+    assert missing == ""
+    found, wrong = place_of(query_of(address), config_of)
+    assert wrong == ()
+    return found
+
+
+def run(*words: str) -> str:
+    """What a program prints, in a second process."""
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def written() -> list[int]:
+    """The new ids of VISIT."""
+    model = gpt.load_model("storyteller", precision="float32")
+    tokenizer = gpt.tokenizer_of("storyteller")
+    options = gpt.SamplingOptions(max_new_tokens=9, temperature=1.1, top_p=0.9, seed=VISIT.seed)
+    ids = tokenizer.encode(VISIT.prompt)
+    return [step.token_id for step in generate(model, ids, options, tokenizer.end_of_text_id)]
+
+
+def test_a_link_leads_back_to_the_visit_the_tab_and_the_place() -> None:
+    assert opened(Place(STEERED, "internals", 2, 1)) == Place(STEERED, "internals", 2, 1)
+    assert link_of(Place(), PAGE) == (PAGE + "?", "")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_link_leads_back_to_any_visit(seed: int) -> None:
+    draw = random.Random(seed)
+    letters = "aé€😀 &=?#%+\n\"'<\\"
+    cfg = gpt.GPTConfig(97, 48, 24, 3, draw.randint(1, 4))
+    visit = Visit(
+        model=draw.choice(["storyteller", random_source(cfg, draw.randint(0, 99))]),
+        prompt="".join(draw.choices(letters, k=draw.randint(1, 40))),
+        settings={"temperature": round(draw.random(), 2), "top_k": draw.randint(1, 50)},
+        seed=draw.randint(0, 2**53 - 1),
+        steering=tuple((at, draw.randint(0, 50_256)) for at in range(draw.randint(0, 5))),
+        tokens=draw.randint(1, 500),
+    )
+    assert opened(Place(visit)) == Place(visit)
+
+
+def test_a_link_names_what_is_impossible_and_keeps_the_rest() -> None:
+    query = {
+        "tab": "settings", "model": "gpt9", "prompt": "A fox", "temperature": "-1", "top_k": "x",
+        "seed": "-3", "steer": "1:2,1", "layer": "two", "precision": "int2", "tokens": "7",
+        "utm_source": "a program that adds its own",
+    }  # fmt: skip
+    place, wrong = place_of(query, config_of)
+    assert place == Place(Visit(prompt="A fox", tokens=7))
+    named = ["tab", "model", "temperature", "top_k", "seed", "steer", "layer", "precision"]
+    assert len(wrong) == len(named)
+    assert all(name in line for name, line in zip(named, wrong, strict=True))
+    assert all("\n" not in line for line in wrong)
+
+
+def test_a_text_too_long_for_an_address_is_left_out_and_the_link_says_so() -> None:
+    long = Visit(model="storyteller", prompt="é" * 1_000, seed=1, settings={"temperature": 1})
+    address, missing = link_of(Place(long), PAGE)
+    assert len(address) <= LONGEST
+    assert "leaves out the text" in missing
+    assert query_of(address) == {"model": "storyteller", "temperature": "1"}
+    short = Visit(model="storyteller", prompt="é" * 600, seed=1)
+    assert opened(Place(short)).visit == short
+
+
+def test_a_link_in_a_second_process_and_the_program_as_it_is_printed_write_the_same_ids(
+    written: list[int],
+) -> None:
+    address, _ = link_of(Place(VISIT), PAGE)
+    code = (
+        "from gpt.checkpoints.sources import config_of\n"
+        "from gpt.ui.links import place_of, python_of\n"
+        f"exec(python_of(place_of({query_of(address)!r}, config_of)[0].visit))\n"
+    )
+    text = gpt.tokenizer_of("storyteller").decode(written)
+    assert run("-c", code) == f"{written}\n{text}\n"
+    assert run("-c", python_of(VISIT)) == f"{written}\n{text}\n"
+
+
+def test_the_command_as_it_is_printed_writes_the_same_text(written: list[int]) -> None:
+    _, *words = shlex.split(command_of(VISIT))
+    assert run(*words) == VISIT.prompt + gpt.tokenizer_of("storyteller").decode(written) + "\n"
+
+
+def test_a_program_in_the_automatic_precision_takes_the_measured_one() -> None:
+    visit = Visit(model="storyteller", prompt="The king", seed=3, tokens=4)
+    program = python_of(visit)
+    assert "default_precision(source)" in program
+    model = gpt.load_model("storyteller", precision=default_precision("storyteller"))
+    tokenizer = gpt.tokenizer_of("storyteller")
+    options = gpt.SamplingOptions(4, DEFAULTS["temperature"], seed=3)
+    ids = tokenizer.encode("The king")
+    steps = generate(model, ids, options, tokenizer.end_of_text_id)
+    assert run("-c", program).splitlines()[0] == str([step.token_id for step in steps])
