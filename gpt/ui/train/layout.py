@@ -19,6 +19,7 @@ INTRODUCTION = (
     "Internals. It is yours alone and is kept for an hour."
 )
 LINE_HINT = "Bluer: the model gave the true token more probability. Choose one for its numbers."
+SPLIT_HINT = "Choose a token for its number and its bytes."
 
 
 class Layout:
@@ -111,7 +112,14 @@ class Layout:
                     for one in EXPERIMENTS
                 ]
         with gr.Accordion("What the text is split into", open=False) as self.split_box:
-            self.split = gr.HTML(elem_id="train-split", padding=False)
+            self.split = gr.HTML(
+                elem_id="train-split", padding=False,
+                js_on_load=ROVING_JS.replace("PANEL", "#train-split-panel p"),
+            )  # fmt: skip
+            gr.HTML(
+                f'<p class="chip-panel" aria-live="polite">{SPLIT_HINT}</p>',
+                elem_id="train-split-panel", padding=False,
+            )  # fmt: skip
         with gr.Accordion("The numbers of the curve", open=False):
             self.axis = gr.Radio(
                 [("seconds of training", "seconds"), ("tokens read", "tokens")], value="seconds",
