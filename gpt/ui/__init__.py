@@ -2,10 +2,11 @@
 
 A tab is a folder whose `build` lays it out and wires it: generation, architecture, internals,
 train. To add one, write the folder and call its `build` within a `gr.Tab` of app.py.
-A section of Internals is a file below internals/sections with one `SECTION`: its title, its
-controls, its outputs, and `view(lab, visit, **controls)`, a plain function that gives a value for
-each output; shape_table.py is a short one to copy. Its name in the tuple of sections/__init__.py
-puts it on the page, wired and tested. What it shows is computed in gpt/internals, a file a reading.
+A section of Internals is a file below internals/sections with one `SECTION`: its title, its place
+in the rail, its controls, its outputs, the lines of code that it shows, and
+`view(lab, visit, **controls)`, a plain function that gives a value for each output;
+embedding_vectors.py is a short one to copy. Its place in the tuple of sections/__init__.py puts it
+on the page, wired and tested. What it shows is computed in gpt/internals, a file a reading.
 A setting of a section is one entry of its `controls`: a name, which is the view's argument, and
 what makes the component.
 What tabs share is in parts: tables, bars, heat maps, chips, numbers as text, one-line errors.

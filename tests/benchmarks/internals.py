@@ -1,21 +1,27 @@
-"""How long the Internals tab takes: the first view of a prompt, and a change of the settings.
+"""How long the Internals tab takes: the first view of a prompt, a change of settings, a click.
 
     python -m tests.benchmarks.internals [--threads 2] [--repeats 7] [--tokens 32]
 
 GPT-2 small's shape with random weights, built before the clock starts. The first view is what
 "Look inside" waits for: the traced pass, the tokens, the logits with their plots, and the views
 of the other sections that are open at first. A change of settings is the handler of the choice:
-table, bar, draw and many draws from the stored logits. Medians, in milliseconds; exits with 1 if
-one is over its limit. A busy machine is slower: nothing else should run.
+chances, draw and many draws from the stored logits. A click is the handler of a click on a token
+with every section open, for the storyteller over eight tokens, to its last message. Medians, in
+milliseconds; exits with 1 if one is over its limit.
+A busy machine is slower: nothing else should run.
 """
 
 import argparse
+import asyncio
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import gradio as gr
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -25,11 +31,13 @@ from gpt.checkpoints.sources import random_source  # noqa: E402
 from gpt.config import PRESETS  # noqa: E402
 from gpt.serving.registry import Registry  # noqa: E402
 from gpt.tokenizer import Tokenizer  # noqa: E402
+from gpt.ui.internals import build  # noqa: E402
 from gpt.ui.internals.lab import Lab, RunStore, Visit  # noqa: E402
 from gpt.ui.internals.prompt import prompt_chips, prompt_message  # noqa: E402
+from gpt.ui.internals.section import Desk  # noqa: E402
 from gpt.ui.internals.sections import SECTIONS  # noqa: E402
 
-LIMITS = {"first view": 1500.0, "change of settings": 100.0}
+LIMITS = {"first view": 1500.0, "change of settings": 100.0, "click, all open": 400.0}
 
 
 def show(lab: Lab, visit: Visit, key: str, **changed: object) -> None:
@@ -37,7 +45,7 @@ def show(lab: Lab, visit: Visit, key: str, **changed: object) -> None:
     section = next(section for section in SECTIONS if section.key == key)
     first = {name: make().value for name, make in section.controls.items()}
     assert section.view is not None
-    section.view(lab, visit, **{**first, **changed})
+    section.view(lab, visit, **{**first, **section.picks, **changed})
 
 
 def first_view(lab: Lab, source: str, prompt: str) -> Visit:
@@ -51,6 +59,28 @@ def first_view(lab: Lab, source: str, prompt: str) -> Visit:
     return visit
 
 
+def clicks(repeats: int) -> tuple[float, float]:
+    """Median and longest of clicks on the tokens of the tab's own prompt, every section open."""
+    with gr.Blocks():
+        tab = build(Registry())
+    desk = Desk(open={section.key for section in SECTIONS})
+    values = {control: control.value for control in [*tab.sections.controls, tab.prompt, tab.model]}
+
+    async def last_of(steps: AsyncIterator[Any]) -> None:
+        async for _ in steps:
+            pass
+
+    def click(n: int) -> None:
+        event = SimpleNamespace(target=tab.chips, position=n % 8)
+        loop.run_until_complete(last_of(tab.move({tab.desk: desk}, event)))
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(last_of(tab.look({tab.desk: desk, **values})))
+    found = median_ms(click, min(repeats, 7))  # the eighth would be the first again, remembered
+    loop.close()
+    return found
+
+
 def median_ms(work: Callable[[int], object], repeats: int) -> tuple[float, float]:
     """Median and longest of `repeats` calls, in milliseconds, after one that is not counted."""
     times = []
@@ -62,7 +92,7 @@ def median_ms(work: Callable[[int], object], repeats: int) -> tuple[float, float
 
 
 def measure(tokens: int, repeats: int) -> dict[str, tuple[float, float]]:
-    """Median and longest of both, by name."""
+    """Median and longest of each, by name."""
     registry, tokenizer = Registry(), Tokenizer()
     source = random_source(PRESETS["gpt2-small"])
     prompt = " a" * tokens
@@ -82,6 +112,7 @@ def measure(tokens: int, repeats: int) -> dict[str, tuple[float, float]]:
     return {
         "first view": median_ms(fresh, repeats),
         "change of settings": median_ms(change, repeats),
+        "click, all open": clicks(repeats),
     }
 
 
