@@ -218,6 +218,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="leave out tokens below this share of the best one's probability (default: 0, none)",
     )
+    add("--stop", default="", metavar="TEXT", help="end with the token that completes this text")
+    steer = "token ID takes the place POSITION, counted in new tokens from 0; may be repeated"
+    add("--steer", type=_steer, action="append", default=[], metavar="POSITION:ID", help=steer)
     seed = "same seed, same text on one machine (default: drawn, and told)"
     add("--seed", type=int, metavar="S", help=seed)
     device = f"this machine has {', '.join(available_devices())} (default: %(default)s)"
@@ -303,9 +306,15 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add("--cores", type=int, default=0, metavar="N", help=text)
 
 
+def _steer(text: str) -> tuple[int, int]:
+    position, token_id = text.split(":")
+    return int(position), int(token_id)
+
+
 def _generate(args: argparse.Namespace) -> None:
-    names = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed")
-    options = SamplingOptions(**{name: getattr(args, name) for name in names}).with_seed()
+    names = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop")
+    given = {name: getattr(args, name) for name in names}
+    options = SamplingOptions(**given, steering=tuple(args.steer)).with_seed()
     prompt = args.prompt if args.prompt is not None else _standard_input()
     tokenizer = tokenizer_of(args.model)
     if not (ids := tokenizer.encode(prompt)):
@@ -317,7 +326,8 @@ def _generate(args: argparse.Namespace) -> None:
     cfg = _given_configuration(args)
     with _progress() as progress:
         model = load_model(args.model, args.device, precision, cfg, progress)
-    steps = generate(model, ids, options, tokenizer.end_of_text_id, n_candidates=0)  # may refuse
+    stop_id, text_of = tokenizer.end_of_text_id, tokenizer.stream().push
+    steps = generate(model, ids, options, stop_id, n_candidates=0, text_of=text_of)  # may refuse
     for note in plan(model.cfg, len(ids), options.max_new_tokens).notes():
         print(note, file=sys.stderr)
     text, started, n_tokens = tokenizer.stream(), time.perf_counter(), 0

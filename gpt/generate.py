@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,10 @@ class Step:
     uniform: float | None  # the number drawn in [0, 1); None when greedy
     seed: int
     context_tokens: int  # how many tokens the model saw
-    stop: str | None = None  # on the last step: "max_new_tokens" or "stop_id"
+    stop: str | None = None  # on the last step: "max_new_tokens", "stop_id" or "stop"
+    below: float | None = None  # the share of lower ids; None unless it was drawn
+    kept: int = 0  # tokens that no filter left out
+    rank: int | None = None  # of a token of `options.steering`: 1 is the likeliest
 
 
 @dataclass(frozen=True)
@@ -103,15 +106,17 @@ def generate(
     options: SamplingOptions,
     stop_id: int | None = None,
     n_candidates: int = N_CANDIDATES,
+    text_of: Callable[[int], str] | None = None,
 ) -> Iterator[Step]:
     """A `Step` for each new token after `ids`, a list of ints or a tensor (t,) or (1, t).
 
     The newest `context_length` tokens are the context, as in the book; keys and values are cached
-    until the context is full. A drawn `stop_id` is the last step.
-    Raises ValueError if `ids` are not the model's token ids, if dropout is active, or if
-    `n_candidates` is negative.
+    until the context is full. A drawn `stop_id` is the last step. `text_of` gives the text that
+    each new token adds, as `Tokenizer.stream().push` does; `options.stop` needs it.
+    Raises ValueError if `ids` are not the model's token ids, if dropout is active, if
+    `n_candidates` is negative, or if `text_of` is missing.
     """
-    return _steps(model, Row(model, ids, options, stop_id, n_candidates))
+    return _steps(model, Row(model, ids, options, stop_id, n_candidates, text_of))
 
 
 def _steps(model: GPTModel, row: Row) -> Iterator[Step]:
@@ -147,11 +152,15 @@ class Row:
         options: SamplingOptions,
         stop_id: int | None = None,
         n_candidates: int = N_CANDIDATES,
+        text_of: Callable[[int], str] | None = None,
     ) -> None:
         if n_candidates < 0:
             raise ValueError(f"n_candidates is {n_candidates}: use 0 (none) or more.")
         if model.training and model.cfg.drop_rate > 0:
             raise ValueError("the model is in training mode, so dropout is on: call model.eval().")
+        if options.stop and text_of is None:
+            raise ValueError("a text to stop at needs text_of: use tokenizer.stream().push.")
+        _checked([token for _, token in options.steering] or [0], model.cfg.vocab_size)
         self.context_length = model.cfg.context_length
         self.window = _checked(ids, model.cfg.vocab_size)[-self.context_length :]
         self.options = options.with_seed()
@@ -162,6 +171,8 @@ class Row:
         self.made = 0
         self.stop: str | None = None  # why it ended, as in `Step`
         self._generator = torch.Generator().manual_seed(self.seed)
+        self._steering = dict(options.steering)
+        self._text_of, self._text = text_of, ""  # the newest part of what was written
 
     @property
     def capacity(self) -> int:
@@ -173,12 +184,22 @@ class Row:
         """The number in [0, 1) that draws the next token; None when greedy."""
         return float(uniforms(self._generator)) if self.options.temperature > 0 else None
 
+    @property
+    def steered(self) -> int | None:
+        """The next token where the options name it."""
+        return self._steering.get(self.made)
+
     def append(self, token_id: int) -> None:
         """Notes the next token, and whether it is the last."""
         self.window = [*self.window, token_id][-self.context_length :]
         self.made += 1
+        stop = self.options.stop
+        if stop and self._text_of:
+            self._text = self._text[-len(stop) :] + self._text_of(token_id)
         if token_id == self.stop_id:
             self.stop = "stop_id"
+        elif stop and stop in self._text:
+            self.stop = "stop"
         elif self.made == self.options.max_new_tokens:
             self.stop = "max_new_tokens"
 
@@ -191,14 +212,16 @@ def next_steps(logits: torch.Tensor, rows: Sequence[Row]) -> list[Step | ValueEr
     steps: list[Step | ValueError] = []
     numbers = [row.uniform() for row in rows]
     options = [row.options for row in rows]
-    choices = choose(logits, options, numbers, [row.n_candidates for row in rows])
-    for row, uniform, choice in zip(rows, numbers, choices, strict=True):
+    steered = [row.steered for row in rows]
+    choices = choose(logits, options, numbers, [row.n_candidates for row in rows], steered)
+    for i, (row, uniform, choice) in enumerate(zip(rows, numbers, choices, strict=True)):
         if isinstance(choice, ValueError):
             steps.append(choice)
             continue
         context_tokens = len(row.window)
         row.append(choice.token_id)
         candidates = tuple(Candidate(*pair) for pair in choice.candidates)
+        better = None if steered[i] is None else logits[i] > logits[i, choice.token_id]
         steps.append(
             Step(
                 choice.token_id,
@@ -208,6 +231,9 @@ def next_steps(logits: torch.Tensor, rows: Sequence[Row]) -> list[Step | ValueEr
                 row.seed,
                 context_tokens,
                 row.stop,
+                choice.below,
+                choice.kept,
+                None if better is None else 1 + int(better.sum()),
             )
         )
     return steps

@@ -16,6 +16,7 @@ _SMALLEST_TEMPERATURE = 1e-30
 _LARGE = 1e30  # float32 ends at 3e38
 _NOT_FINITE = "the model's logits are not finite: its weights are damaged."
 MAX_TEMPERATURE = 1e6
+MAX_STOP = 200  # characters
 MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
 
 
@@ -25,7 +26,9 @@ class SamplingOptions:
 
     temperature 0 is greedy; `top_k=None`, `top_p=1.0` and `min_p=0.0` keep every token; `seed=None`
     means that a run draws a seed and reports it. `min_p` is the smallest probability that is kept,
-    as a share of the best token's, after the temperature.
+    as a share of the best token's, after the temperature. A run ends with the token that completes
+    the text `stop`. `steering` are pairs (position, token id): that token comes there, counted in
+    new tokens from 0, whatever is drawn; all other draws stay as they are.
     Raises ValueError if a value is impossible.
     """
 
@@ -35,6 +38,8 @@ class SamplingOptions:
     top_p: float = 1.0
     seed: int | None = None
     min_p: float = 0.0
+    stop: str = ""
+    steering: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         _check_whole("max_new_tokens", self.max_new_tokens, 1)
@@ -56,6 +61,11 @@ class SamplingOptions:
             _check_whole("seed", self.seed, 0, off="None to draw one")
             if self.seed > MAX_SEED:
                 raise ValueError(f"seed is {_shown(self.seed)}: use at most {MAX_SEED:,}.")
+        if not isinstance(self.stop, str) or len(self.stop) > MAX_STOP:
+            raise ValueError(
+                f"stop is {_shown(self.stop)}: use a text of at most {MAX_STOP} characters."
+            )
+        _check_steering(self.steering)
 
     def with_seed(self) -> SamplingOptions:
         """These options with a seed: the one given, or one drawn from the system's entropy."""
@@ -71,11 +81,17 @@ class SamplingOptions:
 
 
 class Choice(NamedTuple):
-    """A token, its probability, and the most probable tokens with theirs, best first."""
+    """A token, its probability, and the most probable tokens with theirs, best first.
+
+    `below` is the share of the tokens of lower ids, None where nothing was drawn; `kept` counts the
+    tokens that no filter left out.
+    """
 
     token_id: int
     probability: float
     candidates: list[tuple[int, float]]
+    below: float | None = None
+    kept: int = 0
 
 
 class _Kept(NamedTuple):
@@ -105,18 +121,33 @@ class _Kept(NamedTuple):
             place = int(np.flatnonzero(inside)[-1])
         return block * _BLOCK + place
 
+    def below(self, place: int) -> float:
+        """The share of the weights before `place`."""
+        block = place // _BLOCK
+        whole = self.block_ends[block - 1] if block else 0.0
+        rest = self.weights[block * _BLOCK : place].sum(dtype=np.float64)
+        return float((whole + rest) / self.total)
+
+    def share_of(self, token_id: int) -> float:
+        """The probability of a token, 0 if a filter left it out."""
+        place = token_id if self.ids is None else int(self.ids.searchsorted(token_id))
+        if self.ids is not None and (place == len(self.ids) or self.ids[place] != token_id):
+            return 0.0
+        return float(self.weights[place] / self.total)
+
 
 def choose(
     logits: torch.Tensor,
     options: Sequence[SamplingOptions],
     uniforms: Sequence[float | None],
     n_candidates: Sequence[int],
+    steered: Sequence[int | None] = (),
 ) -> list[Choice | ValueError]:
     """For each row of `logits` (rows, vocab) the token that its options and its number choose.
 
     The number is in [0, 1), None at temperature 0: there the best token is chosen, and shown with
-    the probabilities of the logits' softmax. No row depends on another. A row whose largest logit
-    is not finite gets a ValueError in place of a choice.
+    the probabilities of the logits' softmax. A token in `steered` is taken instead. No row depends
+    on another. A row whose largest logit is not finite gets a ValueError in place of a choice.
     """
     logits = logits.detach().float().cpu().contiguous()
     best, largest = _best(logits)
@@ -140,7 +171,11 @@ def choose(
         *chances, chance = (weights[places] / kept[i].total).tolist()
         *names, token_id = (places if ids is None else ids[places]).tolist()
         candidates = [pair for pair in zip(names, chances, strict=True) if pair[1] > 0]
-        choices.append(Choice(token_id, chance, candidates))
+        below = None if uniform is None else kept[i].below(place)
+        choice = Choice(token_id, chance, candidates, below, len(weights))
+        if steered and (token := steered[i]) is not None:
+            choice = Choice(token, kept[i].share_of(token), candidates, kept=len(weights))
+        choices.append(choice)
     return choices
 
 
@@ -301,6 +336,18 @@ def _down_to(row: np.ndarray, border: float, count: int) -> np.ndarray:
     """Ids of the `count` largest of `row`, given the smallest of them; of equals the lower ids."""
     above = np.flatnonzero(row > border)
     return np.append(above, np.flatnonzero(row == border)[: count - len(above)])
+
+
+def _check_steering(steering: Any) -> None:
+    pairs = steering if isinstance(steering, tuple) else ((),)
+    for pair in pairs:
+        numbers = pair if isinstance(pair, tuple) and len(pair) == 2 else (None,)
+        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
+            raise ValueError(
+                f"steering is {_shown(steering)}: use pairs (position, token id) of whole numbers."
+            )
+    if len({at for at, _ in pairs}) < len(pairs):
+        raise ValueError("steering names a position twice: use each once.")
 
 
 def _check_whole(name: str, value: object, low: int, off: str = "") -> None:

@@ -9,6 +9,7 @@ from tiny_models import TINY, VARIANTS, tiny_model
 from gpt import GPTModel, SamplingOptions, generate_text_simple
 from gpt.cache import KVCache
 from gpt.generate import generate, plan
+from gpt.sampling import draw, probabilities, uniforms
 
 GREEDY = SamplingOptions(max_new_tokens=20, temperature=0)
 
@@ -115,6 +116,75 @@ def test_a_stop_token_is_the_last_step():
     stopped = list(generate(model, [1, 2], GREEDY, stop_id=stop_id))
     assert ids_of(stopped) == ids_of(steps)[: first + 1]
     assert stopped[-1].stop == "stop_id"
+
+
+def test_a_steered_run_is_the_loop_by_hand_with_the_tokens_put_in():
+    """Every other token is drawn by the number that its place has in the run without steering."""
+    model, prompt = tiny_model(), [5, 17, 3]
+    options = SamplingOptions(max_new_tokens=40, temperature=1.3, top_k=50, seed=4)
+    steered = replace(options, steering=((9, 20), (2, 11), (38, 5)))
+    generator, ids = torch.Generator().manual_seed(4), list(prompt)
+    for position in range(40):
+        with torch.no_grad():
+            logits = model(torch.tensor([ids[-TINY.context_length :]]))[0, -1]
+        number = uniforms(generator)
+        drawn = int(draw(probabilities(logits, options)[None], number))
+        ids.append(dict(steered.steering).get(position, drawn))
+    steps = list(generate(model, prompt, steered))
+    assert ids_of(steps) == ids[3:]
+    plain = list(generate(model, prompt, options))
+    assert ids_of(steps)[:2] == ids_of(plain)[:2]
+    assert [s.uniform for s in steps] == [s.uniform for s in plain]
+    assert [i for i, step in enumerate(steps) if step.rank is not None] == [2, 9, 38]
+
+
+@pytest.mark.parametrize("temperature", [0, 0.9])
+def test_a_steered_token_has_its_rank_and_probability(temperature):
+    model = tiny_model()
+    options = SamplingOptions(max_new_tokens=1, temperature=temperature, top_k=97, seed=1)
+    logits = next(iter(model(torch.tensor([[5]])).detach()))[-1]
+    token = int(logits.argsort(descending=True)[3])
+    shares = logits.double().div(temperature or 1).softmax(-1)
+    (step,) = generate(model, [5], replace(options, steering=((0, token),)))
+    assert (step.token_id, step.rank, step.below) == (token, 4, None)
+    assert step.probability == pytest.approx(float(shares[token]), rel=1e-4)
+
+
+def test_a_steered_token_that_a_filter_left_out_has_probability_0():
+    model = tiny_model()
+    worst = int(model(torch.tensor([[5]]))[0, -1].argmin())
+    options = SamplingOptions(max_new_tokens=1, top_k=3, seed=1, steering=((0, worst),))
+    (step,) = generate(model, [5], options)
+    assert (step.token_id, step.probability, step.rank) == (worst, 0.0, 97)
+
+
+def test_the_number_lies_in_the_part_of_the_token_that_it_drew():
+    options = SamplingOptions(max_new_tokens=20, top_p=0.9, seed=2)
+    for step in generate(tiny_model(), [5], options):
+        assert step.below <= step.uniform < step.below + step.probability + 1e-12
+
+
+def test_a_text_ends_the_run_wherever_its_tokens_part():
+    """The text may lie across tokens, or in the middle of one."""
+    text_of = {token: f"<{token}>" for token in range(97)}.get
+    options = SamplingOptions(max_new_tokens=30, seed=3)
+    ids = ids_of(generate(tiny_model(), [5], options))
+    stop = f"{ids[6]}><{ids[7]}"
+    steps = list(generate(tiny_model(), [5], replace(options, stop=stop), text_of=text_of))
+    assert ids_of(steps) == ids[:8]
+    assert [step.stop for step in steps] == [None] * 7 + ["stop"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stop": "a"}, "a text to stop at needs text_of"),
+        ({"steering": ((0, 97),)}, "token id 97 is outside the vocabulary"),
+    ],
+)
+def test_what_a_model_cannot_be_steered_to_is_refused_at_the_call(changes, message):
+    with pytest.raises(ValueError, match=message):
+        generate(tiny_model(), [5], SamplingOptions(**changes))
 
 
 def test_the_probability_of_a_step_is_that_of_its_token():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from contextlib import aclosing, contextmanager
@@ -17,21 +18,23 @@ from gradio_client import Client
 from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
-import gpt.ui.generation.tab as tab
 from gpt import SamplingOptions
 from gpt.checkpoints import precision_record
-from gpt.checkpoints.sources import config_of
 from gpt.generate import generate
+from gpt.ui.generation import handlers, settings, story, tab, versions
 from gpt.ui.generation import run as runs_module
-from gpt.ui.generation import settings
+from gpt.ui.generation import runs as sessions
 from gpt.ui.generation.continuation import Continuation, token_chip
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.run import Writing, local_row, wish
-from gpt.ui.visit import Visit, Visitor
+from gpt.ui.generation.story import Story
+from gpt.ui.visit import Shared, Visit, Visitor
 
 WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
 OPTIONS = SamplingOptions(max_new_tokens=12, seed=3)
-VALUES = {**settings.DEFAULTS, "max_new_tokens": 12, "temperature": 1.0, "seed": 3}
+VALUES = {
+    **settings.DEFAULTS, "max_new_tokens": 12, "temperature": 1.0, "top_p": 1, "seed": 3
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +168,10 @@ def test_a_prompt_outside_a_small_vocabulary_is_refused_before_its_model_loads()
 
 def test_the_controls_mean_what_their_help_says():
     read = settings.sampling_options
-    off = {"top_k": 0, "top_p": 1, "min_p": 0, "seed": -1}
+    off = {"top_k": 0, "top_p": 1, "min_p": 0, "seed": -1, "stop": ""}
     assert read({**off, "max_new_tokens": 5.0, "temperature": 0.8}) == SamplingOptions(5, 0.8)
     some = {"max_new_tokens": 5, "temperature": 0, "top_k": 3.0, "top_p": 0.5, "min_p": 0.1}
-    assert read({**some, "seed": 7.0}) == SamplingOptions(
+    assert read({**some, "seed": 7.0, "stop": ""}) == SamplingOptions(
         max_new_tokens=5, temperature=0, top_k=3, top_p=0.5, min_p=0.1, seed=7
     )
 
@@ -347,38 +350,48 @@ def test_a_full_line_is_one_line(registry, monkeypatch):
 class Page:
     """The tab's handlers without a server: what a page shows at each update."""
 
-    def __init__(self, registry, session="one"):
+    def __init__(self, registry):
         with gr.Blocks():
+            self.shared = Shared()
             self.layout = Layout(registry, "storyteller", "cpu")
-            self.loaded = gr.State("storyteller")
-            self.visitor = gr.State(Visitor())
-        self.known = Visitor()
-        self.runs = tab.Runs(registry, None)
-        self.start, self.write, self._finish = tab._handlers(
-            self.layout, self.runs, self.loaded, self.visitor
-        )
+            self.runs = sessions.Runs(registry, None)
+            self.handlers = handlers.Handlers(self.layout, self.runs, self.shared)
+        self.story, self.known = Story(), Visitor()
 
-    def data(self, source="storyteller", prompt="Hello", beside_untrained=False):
+    def data(self, source="storyteller", prompt="Hello", **values):
         layout = self.layout
         return {
             layout.prompt: prompt, layout.model: source, layout.device: "cpu",
-            layout.precision: "float32", layout.beside_untrained: beside_untrained,
-            self.loaded: "storyteller",
-            self.visitor: self.known,
-            **{component: VALUES[name] for name, component in layout.settings.items()},
+            layout.precision: "float32", layout.guess: values.pop("guess", False),
+            layout.by: values.pop("by", "seed"), layout.count: values.pop("count", 3),
+            self.handlers.loaded: "storyteller", self.handlers.story: self.story,
+            self.shared.visitor: self.known,
+            **{c: {**VALUES, **values}[name] for name, c in layout.settings.items()},
         }  # fmt: skip
 
-    async def press(self, session="one", example=None, **asked):
-        """The updates of a click on Generate, or on an example."""
+    async def press(self, session="one", order=("write", None), event=None, **asked):
+        """The updates of an event that asks for a run."""
         request = SimpleNamespace(session_hash=session)
-        await self.start(example)(request)
-        async with aclosing(self.write(self.data(**asked), request)) as updates:
+        self.filled = await self.handlers.start(order)(self.story, request, event)
+        async with aclosing(self.handlers.write(self.data(**asked), request)) as updates:
             async for update in updates:
                 yield update
 
+    def do(self, kind, value=None, event=None, **asked):
+        """The last update of it."""
+        return run_async(everything(self.press("one", (kind, value), event, **asked)))[-1]
+
+    def change(self, name, prompt="Hello", event=None):
+        handler = self.handlers.change(name)
+        return run_async(handler(self.story, self.known, prompt, event))
+
+    @property
+    def ids(self):
+        return [step.token_id for step in self.story.on_page]
+
     async def finish(self, model="storyteller", session="one"):
         """Whether Generate is shown at the end (None: as before), and the model."""
-        run, _, chosen = await self._finish(
+        run, _, chosen = await self.handlers.finish(
             model, "storyteller", SimpleNamespace(session_hash=session)
         )
         return run.get("visible"), chosen
@@ -427,9 +440,9 @@ def test_stop_before_the_run_is_there_stops_it(registry):
 
     async def stop_at_once():
         request = SimpleNamespace(session_hash="one")
-        await page.start(None)(request)
+        await page.handlers.start(("write", None))(page.story, request)
         page.runs.stop("one")
-        return (await everything(page.write(page.data(), request)))[-1]
+        return (await everything(page.handlers.write(page.data(), request)))[-1]
 
     assert "Stopped before the first token" in run_async(stop_at_once())[page.layout.stats]
 
@@ -438,14 +451,15 @@ def test_a_start_that_never_began_is_forgotten(registry, monkeypatch):
     page = Page(registry)
     assert page.runs.claim("one")
     assert not page.runs.claim("one")
-    monkeypatch.setattr(tab, "LOST_SECONDS", 0)
+    monkeypatch.setattr(sessions, "LOST_SECONDS", 0)
     assert page.runs.claim("one")
 
 
 def test_an_example_fills_the_controls_that_it_names(registry):
     page = Page(registry)
     greedy = next(e for e in settings.EXAMPLES if e.settings.get("temperature") == 0)
-    filled = run_async(page.start(greedy)(SimpleNamespace(session_hash="one")))
+    start = page.handlers.start(("example", greedy))
+    filled = run_async(start(page.story, SimpleNamespace(session_hash="one")))
     values = dict(zip(page.layout.filled_by_examples, filled, strict=False))
     assert values[page.layout.prompt] == greedy.prompt
     assert values[page.layout.settings["temperature"]] == 0
@@ -473,41 +487,253 @@ def test_what_streams_skips_no_output(registry):
     """Gradio makes a component anew for each output skipped: 12 ms an update, not 2."""
     page = Page(registry)
     *_, last = run_async(everything(page.press()))
-    assert set(last) == {*page.layout.streamed, page.loaded}
+    assert set(last) == {*page.layout.streamed, page.handlers.loaded}
     assert all(isinstance(value, str) for value in last.values())
 
 
-def test_the_untrained_twin_has_the_prompt_and_seed_of_its_run(registry, tokenizer):
-    """The twin read the controls when the first run ended: by then they said something else."""
+# Steering, steps, undo, versions
+
+
+def test_another_token_cuts_the_text_and_the_same_seed_goes_on(registry, tokenizer):
     page = Page(registry)
-    shown = run_async(everything(page.press(beside_untrained=True)))[-1]
-    twin = TinyRegistry({})
-    source = runs_module.random_source(WIDE, 123)
-    with twin.borrow(source) as model:
-        twin.models["twin"] = model
-        expected = alone(twin, tokenizer, source="twin").text
-    assert shown[page.layout.output] == alone(registry, tokenizer).text
-    assert shown[page.layout.untrained_output] == expected
-    assert config_of(source) == WIDE
+    page.do("write")
+    before = page.ids
+    page.story.chosen = 4
+    shown = page.do("use", event=SimpleNamespace(token=500))
+    options = replace(OPTIONS, steering=((4, 500),))
+    expected = alone(registry, tokenizer, options=options)
+    assert page.ids == [step.token_id for step in expected.steps] != before
+    assert page.ids[:5] == [*before[:4], 500]
+    assert shown[page.layout.output] == expected.text
+    assert (
+        "Steered: you chose 1 token; all others are drawn with seed 3."
+        in (shown[page.layout.stats])
+    )
+    assert page.known.visit.steering == ((4, 500),)
+    page.story.chosen = 2
+    page.do("use", event=SimpleNamespace(token=7))
+    assert page.known.visit.steering == ((2, 7),)  # the later one was cut off
 
 
-def test_stop_in_the_first_run_starts_no_untrained_twin(registry):
+def test_steps_are_the_tokens_of_one_long_run(registry, tokenizer):
+    """One at a time, ten at once, back and on again: always those of a run of that length."""
+    page, long = Page(registry), replace(OPTIONS, max_new_tokens=40)
+    whole = [step.token_id for step in alone(registry, tokenizer, options=long).steps]
+    before = registry.borrowed
+    page.do("next", 1)
+    assert (page.ids, page.story.chosen) == (whole[:1], 0)
+    page.do("next", 1)
+    page.do("next", 1)
+    assert page.ids == whole[:3]
+    assert registry.borrowed == before + 1  # it wrote ahead
+    page.do("next", 10)
+    assert page.ids == whole[:13]
+    page.change("back")
+    assert page.ids == whole[:12]
+    page.do("more")
+    assert page.ids == whole[:24]
+    page.do("next", 1, temperature=0.5)  # other settings begin anew
+    assert len(page.ids) == 1
+
+
+def test_undo_and_redo_go_over_everything_and_give_the_prompt_back(registry):
+    page = Page(registry)
+    page.do("write")
+    texts = [page.ids]
+    page.story.chosen = 4
+    page.do("use", event=SimpleNamespace(token=500))
+    texts.append(page.ids)
+    page.do("next", 1)
+    texts.append(page.ids)
+    page.change("back")
+    page.do("write", prompt="A dragon")
+    for expected in (texts[1], texts[2], texts[1], texts[0], texts[0]):
+        filled = page.change("undo", prompt=page.story.present.prompt)
+        assert page.ids == expected
+    assert all(value == gr.skip() for value in filled)  # nothing is left to undo
+    for expected in (texts[1], texts[2], texts[1]):
+        page.change("redo", prompt=page.story.present.prompt)
+        assert page.ids == expected
+    filled = dict(
+        zip(
+            [*page.layout.streamed, *page.layout.filled_by_examples],
+            page.change("redo"),
+            strict=True,
+        )
+    )
+    assert filled[page.layout.prompt] == "A dragon"
+
+
+def test_an_edit_of_the_prompt_is_undone_first(registry):
+    page = Page(registry)
+    page.do("write")
+    written = page.ids
+    at = len(page.layout.streamed)
+    assert page.change("undo", prompt="Hello you")[at] == "Hello"
+    assert page.change("redo", prompt="Hello")[at] == "Hello you"
+    assert page.ids == written
+
+
+def test_drafts_are_bounded(registry, monkeypatch):
+    monkeypatch.setattr(story, "MOST_STEPS", 40)
+    page = Page(registry)
+    for seed in range(6):
+        page.do("write", seed=seed)
+    assert sum(len(draft.steps) for draft in page.story.drafts) <= 40
+    assert page.story.present.asked.options.seed == 5
+
+
+def test_the_same_seed_and_a_new_one(registry):
+    page = Page(registry)
+    page.do("write")
+    first = page.ids
+    page.do("again", seed=-1)
+    assert page.ids == first
+    page.do("reseed")
+    assert page.known.visit.seed != 3
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_guess_is_told_with_its_rank_before_the_odds(registry, tokenizer, typed):
+    page = Page(registry)
+    page.do("write")
+    written = page.ids
+    panel = page.do("next", 1, guess=True)[page.layout.panel]
+    assert page.ids == written
+    assert "What comes next?" in panel
+    assert " %" not in panel
+    came = page.story.guess.steps[len(written)]
+    token = tokenizer.encode(" king")[0] if typed else came.candidates[2].token_id
+    event = SimpleNamespace(token=-1 if typed else token, text="king" if typed else "")
+    panel = page.do("guess", event=event)[page.layout.panel]
+    assert page.ids == [*written, came.token_id]
+    with torch.no_grad():
+        model = registry.models["storyteller"]
+        logits = model(torch.tensor([[*tokenizer.encode("Hello"), *written]]))[0, -1]
+    assert f"rank {1 + int((logits > logits[token]).sum()):,}," in panel
+    assert "gen-use" in panel
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "event", "message"),
+    [
+        ("more", None, None, "there is no text yet"),
+        ("use", None, SimpleNamespace(token=5), "there is no text yet"),
+        ("guess", None, SimpleNamespace(token=-1, text="a"), "press Next token first"),
+    ],
+)
+def test_what_needs_a_text_says_so(registry, kind, value, event, message):
+    with pytest.raises(ValueError, match=message):
+        Page(registry).do(kind, value, event)
+
+
+def test_another_token_while_the_text_streams_ends_that_run_first(registry):
     page = Page(registry)
 
-    async def stop_it():
-        async for update in page.press(beside_untrained=True):
-            page.runs.stop("one")
-            shown = update
-        return shown
+    async def steer():
+        async with aclosing(page.press(max_new_tokens=400)) as updates:
+            async for _ in updates:
+                if len(page.story.on_page) > 5:
+                    break
+            kept = [step.token_id for step in page.story.on_page]
+            panel = await page.handlers.choose(page.story, page.known, SimpleNamespace(position=3))
+            assert "New token 3" in panel
 
-    assert not run_async(stop_it())[page.layout.untrained_output]
+            async def end():
+                async for _ in updates:
+                    pass
+
+            ending = asyncio.ensure_future(end())
+            use = page.press("one", ("use", None), SimpleNamespace(token=500), max_new_tokens=400)
+            async with aclosing(use) as steered:
+                async for _ in steered:
+                    if len(page.story.on_page) > 6:
+                        break
+                ids = [step.token_id for step in page.story.on_page]
+            await ending
+            return kept, ids
+
+    kept, ids = run_async(steer())
+    assert ids[:4] == [*kept[:3], 500]
+
+
+@pytest.mark.parametrize(
+    ("by", "count", "names"),
+    [
+        ("seed", 3, ["seed 3", "seed 4", "seed 5"]),
+        (
+            "temperature",
+            4,
+            ["temperature 0", "temperature 0.5", "temperature 1", "temperature 1.5"],
+        ),
+        ("precision", 2, ["float32", "float16"]),
+        ("training", 2, ["trained", "untrained"]),
+    ],
+)
+def test_versions_are_the_runs_of_each_alone(registry, tokenizer, by, count, names):
+    page = Page(registry)
+    shown = page.do("versions", by=by, count=count)[page.layout.columns]
+    assert page.story.versions[0].asked.options.seed == 3
+    assert all(f">{name} <button" in shown for name in names)
+    first = page.story.versions[0]
+    expected = alone(registry, tokenizer, options=first.asked.options).steps
+    assert [s.token_id for s in first.steps] == [s.token_id for s in expected]
+    page.change("take", event=SimpleNamespace(column=1))
+    assert page.story.present is page.story.versions[1]
+
+
+def test_versions_show_what_they_share_and_where_they_part():
+    assert versions.shared_tokens([[1, 2, 3], [1, 2, 4], [1, 2]]) == 2
+    assert versions.shared_tokens([[5], [6]]) == 0
+
+
+def test_an_unknown_kind_of_version_is_one_line(registry):
+    with pytest.raises(ValueError, match="versions differ in seed, temperature"):
+        Page(registry).do("versions", by="colour")
+
+
+def test_why_opens_internals_at_the_place_that_predicted_the_token(registry, tokenizer):
+    page = Page(registry)
+    page.do("write")
+    run_async(page.handlers.choose(page.story, page.known, SimpleNamespace(position=5)))
+    update = run_async(page.handlers.why(page.story, page.known))
+    assert update["selected"] == "internals"
+    prompt = tokenizer.encode("Hello")
+    assert page.known.visit.position == len(prompt) + 5
+    assert page.known.visit.ids[page.known.visit.position] == page.ids[5]
+
+
+def test_a_visit_is_replayed_token_for_token(registry):
+    page, other = Page(registry), Page(registry)
+    page.do("write")
+    page.story.chosen = 4
+    page.do("use", event=SimpleNamespace(token=500))
+    page.do("next", 1)
+    plain = page.known.visit.as_dict()
+    plain.pop("position")
+    other.do("replay", Visit.from_dict(plain))
+    assert other.ids == page.ids
+    with pytest.raises(ValueError, match="there is no setting 'colour'"):
+        other.do("replay", Visit("storyteller", "Hello", {"colour": 1}))
+
+
+def test_the_page_opens_with_a_finished_run_that_is_made_once(registry):
+    page, other = Page(registry), Story()
+    request = SimpleNamespace(session_hash="one", query_params={})
+    first = run_async(page.handlers.open(page.story, request))
+    borrowed = registry.borrowed
+    assert run_async(page.handlers.open(other, request)) == first
+    assert registry.borrowed == borrowed
+    assert first[2].count("<button") == len(page.ids) == settings.DEFAULTS["max_new_tokens"]
+    linked = SimpleNamespace(session_hash="two", query_params={"prompt": "A"})
+    assert all(value == gr.skip() for value in run_async(page.handlers.open(Story(), linked)))
 
 
 def test_what_was_written_is_the_visit_of_all_tabs(registry, tokenizer):
     page = Page(registry)
     run_async(everything(page.press()))
     written = [step.token_id for step in alone(registry, tokenizer).steps]
-    values = {"max_new_tokens": 12, "temperature": 1.0, "precision": "float32"}
+    values = {"max_new_tokens": 12, "temperature": 1.0, "top_p": 1, "precision": "float32"}
     ids = (*tokenizer.encode("Hello"), *written)
     assert page.known.visit == Visit("storyteller", "Hello", values, 3, tokens=12, ids=ids)
 
@@ -517,12 +743,25 @@ def test_what_was_written_is_the_visit_of_all_tabs(registry, tokenizer):
 
 def test_the_endpoint_streams_by_keyword_and_ends_with_the_text(url, registry, tokenizer):
     job = Client(url, verbose=False).submit(
-        prompt="Hello", max_new_tokens=12, temperature=1.0, seed=3, api_name="/generate"
+        prompt="Hello", max_new_tokens=12, temperature=1.0, top_p=1, seed=3, api_name="/generate"
     )
     text, statistics = job.result()
     assert text == alone(registry, tokenizer).text
     assert "12 of 12 tokens" in statistics
     assert all(isinstance(value, str) for output in job.outputs() for value in output)
+
+
+def test_the_endpoint_steers_and_stops(url, registry, tokenizer):
+    client, plain = Client(url, verbose=False), alone(registry, tokenizer)
+    asked = {"prompt": "Hello", "max_new_tokens": 12, "temperature": 1.0, "top_p": 1, "seed": 3}
+    options = replace(OPTIONS, steering=((4, 500),))
+    text, told = client.predict(**asked, steering=[[4, 500]], api_name="/generate")
+    assert text == alone(registry, tokenizer, options=options).text
+    assert "Steered: you chose 1 token" in told
+    stop = tokenizer.decode([plain.steps[2].token_id, plain.steps[3].token_id])[1:]
+    text, told = client.predict(**asked, stop=stop, api_name="/generate")
+    assert text == tokenizer.decode(step.token_id for step in plain.steps[:4])
+    assert "ended at your stop text" in told
 
 
 def test_the_endpoint_needs_only_a_prompt_and_takes_a_precision_by_position(url):
@@ -552,6 +791,8 @@ def test_the_endpoint_is_typed_and_described(url):
         ({"prompt": "a", "temperature": "hot"}, "temperature is 'hot'"),
         ({"prompt": "a", "max_new_tokens": 2.5}, "max_new_tokens is 2.5"),
         ({"prompt": "a", "precision": "int3"}, "precision is 'int3'"),
+        ({"prompt": "a", "steering": [[0]]}, "steering is"),
+        ({"prompt": "a", "steering": [[0, 50257]]}, "outside the vocabulary"),
     ],
 )
 def test_the_endpoint_shows_a_callers_mistake_as_one_line(url, asked, message, capfd):
@@ -590,8 +831,8 @@ def test_thirty_runs_at_once_are_all_served_with_the_text_of_each_alone(url, reg
     clients = [Client(url, verbose=False, httpx_kwargs={"timeout": 60}) for _ in range(3)]
     jobs = [
         clients[seed % 3].submit(
-            prompt=f"Visitor {seed % 5} said", max_new_tokens=20, temperature=1.0, seed=seed,
-            precision="float32", api_name="/generate",
+            prompt=f"Visitor {seed % 5} said", max_new_tokens=20, temperature=1.0, top_p=1,
+            seed=seed,            precision="float32", api_name="/generate",
         )
         for seed in range(30)
     ]  # fmt: skip

@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import config_of, path_of
-from gpt.generate import Step
+from gpt.generate import N_CANDIDATES, Step
 from gpt.sampling import SamplingOptions
 from gpt.serving import all_cores
 from gpt.serving.registry import Registry
@@ -72,7 +73,11 @@ class Replica:
             finally:
                 await asyncio.wait({job})  # what it borrows is given back
             await self.announce("|".join(key))
-            run = stack.enter_context(scheduler_for(job.result()).submit(ids, options, stop_id))
+            text_of = tokenizer_of(key[0]).stream().push if options.stop else None
+            scheduler = scheduler_for(job.result())
+            run = stack.enter_context(
+                scheduler.submit(ids, options, stop_id, N_CANDIDATES, text_of)
+            )
             made = 0
             while True:
                 if not await run.ready(BEAT_SECONDS):

@@ -223,12 +223,13 @@ class Scheduler:
         options: SamplingOptions,
         stop_id: int | None = None,
         n_candidates: int = N_CANDIDATES,
+        text_of: Callable[[int], str] | None = None,
     ) -> Run:
         """The steps that continue `ids`, as `generate` makes them; from any thread, at once.
 
         Raises ValueError as `generate` does; what goes wrong later is raised by the run itself.
         """
-        visit = _Visit(self.model, ids, options, stop_id, n_candidates)
+        visit = _Visit(self.model, ids, options, stop_id, n_candidates, text_of)
         visit.n_bytes = self._bytes_of(visit.capacity)
         with self._lock:
             if not self._takes_turns:

@@ -10,6 +10,7 @@ from watched import watched_page
 
 import app
 from gpt.serving.scheduler import scheduler_for
+from gpt.ui.generation import tab
 
 pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=2)]
 
@@ -40,6 +41,7 @@ def slow_url(registry):
     """The address of the real app over models that are slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "Registry", lambda **_: registry)
+        patch.setattr(tab, "OPENING", None)  # a slow one
         demo = app.build_demo()
     _, url, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
     yield url
@@ -136,7 +138,8 @@ def test_the_first_screen_has_the_text_and_its_chips(browser, slow_url, screen):
         run_ended(page, 20)
         page.evaluate("scrollTo(0, 0)")
         assert page.locator("#gen-tokens").bounding_box()["y"] < 670
-        assert page.locator("#gen-panel").bounding_box()["y"] < 760
+        phone = screen["viewport"]["width"] < 640
+        assert page.locator("#gen-panel").bounding_box()["y"] < (844 if phone else 760)
         assert page.evaluate("document.documentElement.scrollWidth") <= screen["viewport"]["width"]
 
 
@@ -165,13 +168,13 @@ def test_the_keyboard_alone_runs_stops_and_reads_the_chips(slow_page):
     expect(slow_page.locator("#gen-run")).to_be_focused(timeout=60_000)
     expect(slow_page.locator("#gen-chips .chip[tabindex='0']")).to_have_count(1)
     chips(slow_page).first.focus()
-    panel = slow_page.locator("#gen-panel p")
-    expect(panel).to_contain_text("new token 0")
+    panel = slow_page.locator("#gen-panel")
+    expect(panel).to_contain_text("New token 0")
     slow_page.keyboard.press("ArrowRight")
     slow_page.keyboard.press("ArrowRight")
     expect(chips(slow_page).nth(2)).to_be_focused()
-    expect(panel).to_contain_text("new token 2")
-    expect(panel).to_contain_text("Instead: ")
+    expect(panel).to_contain_text("New token 2")
+    expect(panel.locator("#gen-use [data-token]").first).to_be_visible()
     slow_page.keyboard.press("Tab")
     expect(slow_page.locator("#gen-chips .chip:focus")).to_have_count(0)
 
@@ -184,7 +187,7 @@ def test_a_chip_keeps_the_focus_while_the_text_streams(slow_page):
     before = chips(slow_page).count()
     until(lambda: chips(slow_page).count() > before + 5)
     expect(chips(slow_page).nth(1)).to_be_focused()
-    expect(slow_page.locator("#gen-panel p")).to_contain_text("new token 1")
+    expect(slow_page.locator("#gen-panel")).to_contain_text("New token 1")
     stop(slow_page)
 
 
@@ -195,7 +198,7 @@ def test_a_finger_reads_a_chip(browser, slow_url):
         page.tap("#gen-run")
         run_ended(page, 5)
         chips(page).nth(3).tap()
-        expect(page.locator("#gen-panel p")).to_contain_text("new token 3")
+        expect(page.locator("#gen-panel")).to_contain_text("New token 3")
 
 
 def test_a_key_held_down_starts_one_run(slow_page, registry):
@@ -252,8 +255,55 @@ def test_a_closed_page_frees_its_row(browser, slow_url, registry):
         until(lambda: scheduler.running == 0, seconds=5)
 
 
-def test_the_untrained_twin_writes_beneath_the_model(slow_page):
-    slow_page.check("#gen-untrained input")
-    generate(slow_page, 5)
-    expect(area(slow_page, "gen-untrained-output")).not_to_have_value("", timeout=120_000)
-    run_ended(slow_page, 5)
+def test_a_word_is_clicked_another_used_undone_stepped_and_asked_why(page):
+    """The story that the first screen promises, by mouse and by keyboard."""
+    expect(chips(page)).to_have_count(120, timeout=60_000)  # the page opens with a finished run
+    text, panel = area(page, "gen-output"), page.locator("#gen-panel")
+    before = text.input_value()
+    chips(page).nth(6).click()
+    expect(panel).to_contain_text("New token 6")
+    page.locator("#gen-use [data-token]").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#gen-stats")).to_contain_text("Steered: you chose 1 token")
+    expect(page.locator("#gen-run")).to_be_visible()
+    expect(text).not_to_have_value(before)
+    after = text.input_value()
+    assert after.split(" ")[:6] == before.split(" ")[:6]
+    page.click("#gen-undo")
+    expect(text).to_have_value(before)
+    page.click("#gen-redo")
+    expect(text).to_have_value(after)
+    page.click("#gen-next")
+    expect(chips(page)).to_have_count(121)
+    expect(page.locator("#gen-run")).to_be_visible()
+    chips(page).last.focus()
+    page.keyboard.press(" ")
+    expect(chips(page)).to_have_count(122)
+    expect(panel).to_contain_text("New token 121")
+    page.click("#gen-back")
+    expect(chips(page)).to_have_count(121)
+    chips(page).nth(4).click()
+    expect(panel).to_contain_text("New token 4")
+    page.click("#gen-why")
+    expect(page.locator("#int-chips .chip")).to_have_count(9 + 4 + 1, timeout=60_000)
+    expect(page.locator("#int-chips [aria-pressed=true]")).to_have_attribute("data-position", "12")
+
+
+def test_a_guess_comes_first_and_versions_stand_side_by_side(browser, slow_url):
+    with watched_page(browser, slow_url, **PHONE) as page:
+        page.check("#gen-guess input")
+        page.tap("#gen-next")
+        page.fill("#gen-guess-form input", "dragon")
+        page.keyboard.press("Enter")
+        expect(page.locator("#gen-panel")).to_contain_text("Your guess ·dragon", timeout=60_000)
+        expect(chips(page)).to_have_count(1)
+        expect(page.locator("#gen-run")).to_be_visible()
+        page.fill("#gen-max-new-tokens input[type=number]", "4")
+        page.tap("#gen-versions")
+        columns = page.locator("#gen-columns section")
+        expect(columns).to_have_count(3, timeout=60_000)
+        expect(page.locator("#gen-run")).to_be_visible()
+        expect(columns.last).to_contain_text("4 tokens")
+        page.locator("#gen-columns [data-column='1']").tap()
+        expect(chips(page)).to_have_count(4)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gpt.accounting.memory import weight_bytes
-from gpt.checkpoints import HUB_MODELS, download
+from gpt.checkpoints import HUB_MODELS, download, tokenizer_of
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.generate import Step, generate
 from gpt.sampling import SamplingOptions
@@ -36,7 +36,8 @@ def steps_on_gpu(
 ) -> Iterator[Step]:
     """What the borrowed process runs. The process loads its own model and asks for no lock."""
     model = load_model(source, "cuda", precision)
-    yield from generate(model, ids, options, stop_id=stop_id)
+    text_of = tokenizer_of(source).stream().push if options.stop else None
+    yield from generate(model, ids, options, stop_id=stop_id, text_of=text_of)
 
 
 @contextlib.contextmanager

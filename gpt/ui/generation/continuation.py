@@ -15,6 +15,7 @@ N_OTHERS = 5  # of the candidates, in a chip's tooltip
 ENDED = {
     "max_new_tokens": "stopped at your limit of {limit:,} tokens",
     "stop_id": "the model wrote its end-of-text token",
+    "stop": "ended at your stop text",
 }
 
 
@@ -22,32 +23,49 @@ class Continuation:
     """What one run has written so far: text and chips of the same steps, both only ever longer.
 
     `where` and `notes` are told beside it: device and precision; what a visitor should know.
+    Steps beyond `most` are `ahead`: known, and not shown. Without a `limit` none is told.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, limit: int, where: str, notes: Sequence[str] = ()
+        self,
+        tokenizer: Tokenizer,
+        limit: int,
+        where: str,
+        notes: Sequence[str] = (),
+        most: int | None = None,
     ) -> None:
         self.steps: list[Step] = []
+        self.ahead: list[Step] = []
+        self._most = most
         self.text = ""
         self.stopped = False  # by the visitor
         self._tokenizer, self._limit, self._where, self._notes = tokenizer, limit, where, notes
         self._decoder = tokenizer.stream()
         self._chips, self._n_chips = "", 0
         self._first_seconds = self._seconds = 0.0
+        self._known = 0  # steps that were there before
 
     def add(self, seconds: float, step: Step) -> None:
         """One more step, which arrived so many seconds after the model began."""
+        if len(self.steps) == self._most:
+            self.ahead.append(step)
+            return
         self.steps.append(step)
         if step.stop != "stop_id":
             self.text += self._decoder.push(step.token_id)
         if step.stop is not None:
             self.text += self._decoder.finish()
+        self._known += seconds == 0
         self._seconds = seconds
         self._first_seconds = self._first_seconds or seconds
 
     def stop(self) -> None:
         """Ends it where it is, as the visitor wants."""
         self.stopped = True
+        self.text += self._decoder.finish()
+
+    def pause(self) -> None:
+        """Shows what still waits for the rest of a character."""
         self.text += self._decoder.finish()
 
     @property
@@ -62,13 +80,14 @@ class Continuation:
     @property
     def ended(self) -> bool:
         """Whether the last step is there."""
-        return bool(self.steps) and self.steps[-1].stop is not None
+        last = (self.ahead or self.steps)[-1:]
+        return bool(last) and last[0].stop is not None
 
     @property
     def tokens_per_second(self) -> float:
         """Rate after the first token, whose time is mostly the reading of the prompt."""
         later = self._seconds - self._first_seconds
-        return (len(self.steps) - 1) / later if later > 0 else 0.0
+        return (len(self.steps) - self._known - 1) / later if later > 0 else 0.0
 
     def statistics(self) -> str:
         """One line of measurements; empty before the first token."""
@@ -76,16 +95,19 @@ class Continuation:
             return ""
         last, count = self.steps[-1], len(self.steps)
         parts = [
-            f"{count:,} of {self._limit:,} tokens",
-            f"{significant(self.tokens_per_second)} tokens/s" if count > 1 else "",
-            f"first token after {seconds(self._first_seconds)}",
+            f"{count:,} of {self._limit:,} tokens" if self._limit else f"{count:,} tokens",
+            f"{significant(self.tokens_per_second)} tokens/s" if self.tokens_per_second else "",
+            f"first token after {seconds(self._first_seconds)}" if self._first_seconds else "",
             f"{last.context_tokens:,} tokens of context",
             f"seed {last.seed}",
             f"on {self._where}",
-            ENDED[last.stop].format(limit=self._limit) if last.stop else "",
+            ENDED[last.stop].format(limit=self._limit) if last.stop and self._ends(last) else "",
             f"stopped by you after {count:,} tokens" if self.stopped else "",
         ]
         return " · ".join(part for part in parts if part)
+
+    def _ends(self, last: Step) -> bool:
+        return bool(self._limit) or last.stop != "max_new_tokens"
 
     def told(self) -> str:
         """The statistics and a line for each note, as plain text."""

@@ -8,6 +8,7 @@ import gradio as gr
 
 from gpt.ui.generation.settings import AUTO, DEFAULTS
 from gpt.ui.parts.errors import one_line_errors
+from gpt.ui.visit import steering_of
 
 Updates = Callable[..., AsyncIterator[Any]]  # what `tab.build` gives: of Continuations
 
@@ -27,12 +28,16 @@ def endpoint(updates: Updates, default_source: str) -> Callable[..., Any]:
         model: str = default_source,
         precision: str = AUTO,
         min_p: float = DEFAULTS["min_p"],
+        stop: str = DEFAULTS["stop"],
+        steering: list[list[int]] | None = None,
         request: gr.Request = None,
     ) -> tuple[str, str]:
         """Continues a prompt: streams the text written so far, without the prompt, and statistics.
 
         Both are texts that grow; the last pair is the result. 0 turns top_k and min_p off, 1 top_p;
-        seed -1 draws one, which the statistics name.
+        seed -1 draws one, which the statistics name. The token that completes the text `stop` is
+        the last. `steering` has pairs of a position, counted in new tokens from 0, and the id of
+        the token that comes there whatever is drawn.
         """
         values = {
             "max_new_tokens": max_new_tokens,
@@ -41,8 +46,10 @@ def endpoint(updates: Updates, default_source: str) -> Callable[..., Any]:
             "top_p": top_p,
             "min_p": min_p,
             "seed": seed,
+            "stop": stop,
         }
-        async for run in updates(prompt, values, model, device, precision, request):
+        chosen = steering_of(steering or [])
+        async for run in updates(prompt, values, model, device, precision, request, chosen):
             yield run.written.text, run.written.told()
 
     return generate

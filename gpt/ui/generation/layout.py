@@ -10,6 +10,7 @@ import gradio as gr
 from gpt.engine import PRECISIONS
 from gpt.engine.machine import available_devices
 from gpt.serving.registry import Registry
+from gpt.ui.generation.panel import PANEL_JS, hint_html
 from gpt.ui.generation.settings import (
     AUTO,
     DEFAULTS,
@@ -19,9 +20,9 @@ from gpt.ui.generation.settings import (
     model_note,
     precision_note,
 )
+from gpt.ui.generation.versions import BY, TAKE_JS
 from gpt.ui.parts.chips import ROVING_JS
 
-CHIPS_HINT = "Bluer: the model was surer. Choose a token to see what else could have come."
 # Generate and Stop take each other's place: the one that appears takes the focus of the one that
 # goes, else the keyboard would start again at the top of the page.
 FOCUS_JS = """
@@ -45,13 +46,12 @@ class Layout:
                 self._results(default_source)
             with gr.Column(scale=2, min_width=280):
                 self._settings(default_source, default_device)
+        self.columns = gr.HTML("", padding=False, js_on_load=TAKE_JS)
         self.inputs = {
-            self.prompt, self.model, self.device, self.precision, self.beside_untrained,
+            self.prompt, self.model, self.device, self.precision, self.by, self.count, self.guess,
             *self.settings.values(),
         }  # fmt: skip
-        self.streamed = [
-            self.output, self.stats, self.tokens, self.untrained_output, self.untrained_stats
-        ]  # fmt: skip
+        self.streamed = [self.output, self.stats, self.tokens, self.panel, self.columns]
         self.buttons = [self.run, self.stop]
         self.filled_by_examples = [
             self.prompt, self.model, self.precision, *self.settings.values()
@@ -98,25 +98,59 @@ class Layout:
             padding=False,
             html_template='<div id="gen-chips" class="chips" role="group" aria-label="New tokens">'
             "${value}</div>",
-            js_on_load=ROVING_JS.replace("PANEL", "#gen-panel p"),
+            js_on_load=ROVING_JS,
         )
-        gr.HTML(
-            f'<p class="chip-panel" aria-live="polite">{CHIPS_HINT}</p>',
+        self._toolbar()
+        self.panel = gr.HTML(
+            hint_html(),
             elem_id="gen-panel",
             padding=False,
+            html_template='<div class="chip-panel" role="region" aria-label="The chosen token" '
+            'aria-live="polite">${value}</div>',
+            js_on_load=PANEL_JS,
         )
         self.stats = gr.HTML(elem_id="gen-stats", padding=False)
         self.note = gr.Markdown(
             model_note(default_source), elem_id="gen-model-note", elem_classes="hint"
         )
-        self.untrained_output = gr.Textbox(
-            label="The same model before training, same prompt and seed",
-            lines=4,
-            max_lines=20,
-            visible=False,
-            elem_id="gen-untrained-output",
-        )
-        self.untrained_stats = gr.HTML(visible=False, padding=False)
+
+    def _toolbar(self) -> None:
+        """Small buttons that go on, back, or over the text again."""
+
+        def button(text: str, elem_id: str) -> gr.Button:
+            return gr.Button(text, size="sm", min_width=40, scale=0, elem_id=elem_id)
+
+        with gr.Row(elem_id="gen-toolbar"):
+            self.next, self.next_10 = (
+                button("Next token", "gen-next"),
+                button("× 10", "gen-next-10"),
+            )
+            self.back = button("Back", "gen-back")
+            self.undo, self.redo = button("Undo", "gen-undo"), button("Redo", "gen-redo")
+            self.more = button("Continue", "gen-continue")
+            self.again, self.reseed = (
+                button("Same seed", "gen-again"),
+                button("New seed", "gen-new"),
+            )
+            self.guess = gr.Checkbox(
+                False, label="Guess first", container=False, min_width=100, elem_id="gen-guess"
+            )
+
+    def starts(self) -> list[tuple[Any, tuple[str, Any]]]:
+        """The events that ask for a run, and what each asks for."""
+        return [
+            (self.run.click, ("write", None)),
+            (self.prompt.submit, ("write", None)),
+            (self.next.click, ("next", 1)),
+            (self.next_10.click, ("next", 10)),
+            (self.more.click, ("more", None)),
+            (self.again.click, ("again", None)),
+            (self.reseed.click, ("reseed", None)),
+            (self.panel.select, ("use", None)),
+            (self.panel.input, ("guess", None)),
+            (self.versions.click, ("versions", None)),
+            *((button.click, ("example", example)) for button, example in self.examples),
+        ]
 
     def _settings(self, default_source: str, default_device: str) -> None:
         self.settings: dict[str, Any] = {}
@@ -146,12 +180,13 @@ class Layout:
                 elem_id="gen-precision-note",
                 elem_classes="hint",
             )
-        self.beside_untrained = gr.Checkbox(
-            False,
-            label="Compare with the same model before training",
-            elem_id="gen-untrained",
-            info="Then writes the same prompt and seed with random weights (seed 123).",
-        )
+        with gr.Row():
+            choices = [(label, name) for name, label in BY.items()]
+            self.by = gr.Dropdown(
+                choices, value="seed", label="Versions differ in", min_width=120, elem_id="gen-by"
+            )
+            self.count = gr.Radio([2, 3, 4], value=3, label="How many", min_width=190)
+        self.versions = gr.Button("Write versions side by side", size="sm", elem_id="gen-versions")
         self.reset = gr.Button("Reset to defaults", size="sm", elem_id="gen-reset")
 
     def values(self, data: Mapping[Any, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -18,7 +18,6 @@ from typing import Any
 
 from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.precision_record import default_precision
-from gpt.checkpoints.sources import random_source
 from gpt.engine import check_precision
 from gpt.engine.machine import usable_device
 from gpt.generate import Step, plan
@@ -31,7 +30,7 @@ from gpt.ui.generation.continuation import Continuation
 from gpt.ui.generation.settings import AUTO
 
 MAX_PROMPT_CHARACTERS = 50_000
-UNTRAINED_SEED = 123  # the book's
+STEERED = "Steered:"
 MAX_WAITING = 200  # behind the rows of a scheduler
 LOOK_SECONDS = 0.25  # how often a run that waits looks at what for
 Stage = Callable[[float, str], None]
@@ -49,6 +48,7 @@ class Wish:
     ids: tuple[int, ...]
     tokenizer: Tokenizer
     notes: tuple[str, ...] = ()  # what the visitor should know before the first token
+    drawn: bool = False  # the seed, because none was asked for
 
     @property
     def where(self) -> str:
@@ -78,7 +78,28 @@ def wish(
         )
     notes = [missing] if missing else []
     notes += plan(cfg, len(ids), options.max_new_tokens).notes()
-    return Wish(source, device, precision, options.with_seed(), tuple(ids), tokenizer, tuple(notes))
+    drawn = options.seed is None
+    wished = options.with_seed()
+    asked = Wish(source, device, precision, wished, tuple(ids), tokenizer, tuple(notes), drawn)
+    return lasting(asked, options.max_new_tokens) if options.steering else asked
+
+
+def steered(asked: Wish, position: int, token_id: int) -> Wish:
+    """The same run with `token_id` at `position`, and what was chosen after it left out."""
+    earlier = [pair for pair in asked.options.steering if pair[0] < position]
+    limit = max(asked.options.max_new_tokens, position + 1)
+    chosen = (*earlier, (position, token_id))
+    return lasting(replace(asked, options=replace(asked.options, steering=chosen)), limit)
+
+
+def lasting(asked: Wish, tokens: int) -> Wish:
+    """The same run to so many new tokens, with what should be known about it."""
+    options = replace(asked.options, max_new_tokens=tokens)
+    notes = tuple(note for note in asked.notes if not note.startswith(STEERED))
+    if options.steering:
+        places = "1 token" if len(options.steering) == 1 else f"{len(options.steering)} tokens"
+        notes += (f"{STEERED} you chose {places}; all others are drawn with seed {options.seed}.",)
+    return replace(asked, options=options, notes=notes)
 
 
 def checked_prompt(prompt: Any) -> str:
@@ -95,23 +116,28 @@ def checked_prompt(prompt: Any) -> str:
     return prompt
 
 
-def untrained(registry: Registry, asked: Wish) -> Wish:
-    """The same wish to a model of the same shape with random weights, in float32."""
-    source = random_source(registry.config_of(asked.source), UNTRAINED_SEED)
-    return replace(asked, source=source, precision=default_precision(source, asked.device))
-
-
 class Writing:
     """One run as the page sees it: what is written, what it waits for, and its end by Stop.
 
     Made in the event loop that reads `updates`. `begin` gives a row of steps, as
     `Scheduler.submit` does, in a context that keeps what the row needs; entering it may block.
+    `known` are its first steps, shown at once and then written again: the same keys and values give
+    the same tokens. At most `most` steps are shown.
     """
 
-    def __init__(self, asked: Wish, begin: Callable[[Wish, Stage], AbstractContextManager]) -> None:
+    def __init__(
+        self,
+        asked: Wish,
+        begin: Callable[[Wish, Stage], AbstractContextManager],
+        known: Sequence[Step] = (),
+        most: int | None = None,
+    ) -> None:
         self.asked = asked
-        limit = asked.options.max_new_tokens
-        self.written = Continuation(asked.tokenizer, limit, asked.where, asked.notes)
+        limit = asked.options.max_new_tokens if most is None else 0
+        self.written = Continuation(asked.tokenizer, limit, asked.where, asked.notes, most)
+        for step in known:
+            self.written.add(0.0, step)
+        self._again = len(known)  # steps that will come and are there already
         self.stage = "Starting …"  # what it waits for; empty while it writes
         self.stopped = False
         self._context = begin(asked, self._on_stage)
@@ -173,7 +199,8 @@ class Writing:
 
     def _add(self, steps: list[Step], started: float | None) -> None:
         now = time.perf_counter()
-        for step in steps:
+        known, self._again = min(self._again, len(steps)), max(0, self._again - len(steps))
+        for step in steps[known:]:
             self.written.add(now - (started or now), step)
 
     async def _sleep(self, seconds: float) -> None:
@@ -212,7 +239,10 @@ def local_row(registry: Registry, asked: Wish, on_stage: Stage) -> Iterator[Any]
         scheduler = scheduler_for(model)
         if scheduler.waiting >= MAX_WAITING:
             raise ValueError(f"{MAX_WAITING} others are waiting to write: try again in a minute.")
-        with scheduler.submit(asked.ids, asked.options, asked.tokenizer.end_of_text_id) as row:
+        tokenizer = asked.tokenizer
+        with scheduler.submit(
+            asked.ids, asked.options, tokenizer.end_of_text_id, text_of=tokenizer.stream().push
+        ) as row:
             yield row
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import gradio as gr
 
 from gpt.checkpoints.precision_record import default_precision, recorded
-from gpt.sampling import SamplingOptions
+from gpt.sampling import MAX_STOP, SamplingOptions
 from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.visit import Visit
 
 MAX_NEW_TOKENS = 500
 DRAW_A_SEED = -1
@@ -54,6 +55,11 @@ class Setting:
     more: bool = True  # under "More settings"
 
 
+# Compared on 32 texts of the storyteller each, 100 tokens: share of repeated 4-grams, the model's
+# mean log-probability a token, share of distinct tokens. Temperature 0.8: 0.42 %, -2.79, 0.66 (it
+# stumbles); 0.7 with top-p 0.9: 0.77 %, -2.11, 0.58; 0.8 with min-p 0.05: 1.19 %, -2.11, 0.56;
+# 0.6 with top-k 40: 1.84 %, -2.04, 0.55; 0.7 with min-p 0.1: 3.38 %, -1.86, 0.50; 0.5 with top-k
+# 50: 4.38 %, -1.83, 0.51.
 SETTINGS = {
     "max_new_tokens": Setting(
         120,
@@ -65,7 +71,7 @@ SETTINGS = {
         more=False,
     ),
     "temperature": Setting(
-        0.8,
+        0.7,
         lambda value: gr.Slider(
             0, 2, value, step=0.05, label="Temperature", elem_id="gen-temperature",
             info="0: always the likeliest token. 1: the model's own odds. More: surprising.",
@@ -81,7 +87,7 @@ SETTINGS = {
         _or_none(0),
     ),
     "top_p": Setting(
-        1,
+        0.9,
         lambda value: gr.Slider(
             0.05, 1, value, step=0.01, label="Top-p", elem_id="gen-top-p",
             info="Choose among the likeliest tokens that together reach p; 1 is off.",
@@ -92,6 +98,13 @@ SETTINGS = {
         lambda value: gr.Slider(
             0, 1, value, step=0.01, label="Min-p", elem_id="gen-min-p",
             info="Leave out tokens with less than this share of the best one's odds; 0 is off.",
+        ),
+    ),
+    "stop": Setting(
+        "",
+        lambda value: gr.Textbox(
+            value, label="Stop text", elem_id="gen-stop-text", max_length=MAX_STOP,
+            info="The run ends with the token that completes this text; empty is off.",
         ),
     ),
     "seed": Setting(
@@ -107,12 +120,15 @@ SETTINGS = {
 DEFAULTS = {name: setting.default for name, setting in SETTINGS.items()}
 
 
-def sampling_options(values: Mapping[str, Any]) -> SamplingOptions:
+def sampling_options(
+    values: Mapping[str, Any], steering: tuple[tuple[int, int], ...] = ()
+) -> SamplingOptions:
     """The options that the controls, or an API client's values, mean.
 
     Raises ValueError if a value is impossible: a browser's own limits are not trusted.
     """
-    return SamplingOptions(**{name: s.read(values[name]) for name, s in SETTINGS.items()})
+    read = {name: setting.read(values[name]) for name, setting in SETTINGS.items()}
+    return SamplingOptions(**read, steering=steering)
 
 
 @dataclass(frozen=True)
@@ -124,6 +140,13 @@ class Example:
     source: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     precision: str = AUTO
+
+    @property
+    def visit(self) -> Visit:
+        """What it writes."""
+        settings = {"precision": self.precision, **self.settings}
+        seed = settings.pop("seed", None)
+        return Visit(self.source, self.prompt, settings, seed)
 
 
 STORY = {"seed": 7}
@@ -144,6 +167,9 @@ EXAMPLES = (
         "float32",
     ),
 )
+
+
+OPENING: Example | None = EXAMPLES[0]  # is there, finished, when the page opens
 
 
 def model_note(source: str) -> str:

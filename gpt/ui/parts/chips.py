@@ -32,45 +32,41 @@ watch('value', () => {
 """
 
 # The script of a gr.HTML component whose html_template holds one row of `chip_html`. The row is one
-# Tab stop; arrow keys, Home and End move in it. The chip that has the focus, or was clicked or
-# tapped, is marked, and its tooltip is the text of PANEL, so that keyboards and fingers reach it.
+# Tab stop; arrow keys, Home and End move in it, the space bar asks for the next token. The chip
+# that has the focus, or was clicked or tapped, is marked, and its position goes with `select`.
 # `watch` runs after gradio has put the server's attributes back, at each update of the row; until a
 # chip is chosen, a row with a scroll bar of its own shows the newest.
 ROVING_JS = """
-const panel = () => document.querySelector('PANEL');
-let at = null, hint = null;
+let at = null, before = 0;
 const chips = () => [...element.querySelectorAll('.chip')];
 const mark = () => chips().forEach((chip, i) => {
   chip.tabIndex = i === (at ?? 0) ? 0 : -1;
   chip.classList.toggle('selected', i === at);
 });
-const choose = (i) => {
-  const chip = chips()[i];
-  if (!chip || !panel()) return;
-  if (at === null) hint = panel().textContent;
-  at = i;
-  mark();
-  if (panel().textContent !== chip.title) panel().textContent = chip.title;
-};
 const from = (event) => chips().indexOf(event.target.closest('.chip'));
 ['click', 'focusin'].forEach((name) => element.addEventListener(name, (event) => {
-  if (from(event) >= 0) choose(from(event));
+  const i = from(event);
+  if (i < 0 || (i === at && name === 'focusin')) return;
+  const known = i === at && chips()[i].title === element.dataset.told;
+  at = i;
+  mark();
+  element.dataset.told = chips()[i].title;
+  if (!known) trigger('select', {position: i});
 }));
 element.addEventListener('keydown', (event) => {
   const here = from(event), last = chips().length - 1;
   const to = {ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: last}[event.key];
-  if (here < 0 || to === undefined) return;
+  if (here < 0 || (to === undefined && event.key !== ' ')) return;
   event.preventDefault();
-  chips()[Math.min(Math.max(to, 0), last)].focus();
+  if (event.key === ' ') document.getElementById('gen-next')?.click();
+  else chips()[Math.min(Math.max(to, 0), last)].focus();
 });
 watch('value', () => {
-  if (at !== null && !chips()[at]) {
-    at = null;
-    if (panel()) panel().textContent = hint;
-  }
+  if (at !== null && !chips()[at]) at = null;
   mark();
   const box = element.closest('.block');
-  if (at === null && box) box.scrollTop = box.scrollHeight;
+  if (at === null && box && before) box.scrollTop = box.scrollHeight;
+  before = chips().length;
 });
 """
 

@@ -1,0 +1,93 @@
+"""Versions side by side: one prompt, two to four runs, what they share and where they part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
+
+from gpt.checkpoints.precision_record import default_precision
+from gpt.checkpoints.sources import random_source
+from gpt.engine import PRECISIONS, check_precision
+from gpt.sampling import MAX_SEED
+from gpt.serving.registry import Registry
+from gpt.ui.generation.run import Wish, Writing
+
+BY = {
+    "seed": "Seed",
+    "temperature": "Temperature",
+    "precision": "Precision",
+    "training": "Training",
+}
+MOST = 4
+TEMPERATURES = {2: (0, 1.0), 3: (0, 0.7, 1.4), 4: (0, 0.5, 1.0, 1.5)}
+UNTRAINED_SEED = 123  # the book's
+TAKE_JS = """
+element.addEventListener('click', (event) => {
+  const take = event.target.closest('[data-column]');
+  if (take) trigger('select', {column: Number(take.dataset.column)});
+});
+"""
+
+
+def versions(registry: Registry, asked: Wish, by: str, count: int) -> list[tuple[str, Wish]]:
+    """The name of each version and what it asks for. Raises ValueError for another kind."""
+    options = asked.options
+    if by not in BY or count not in TEMPERATURES:
+        raise ValueError(f"versions differ in {', '.join(BY)}, 2 to {MOST} of them.")
+    if by == "seed":
+        first = options.seed % 1_000 if asked.drawn else options.seed  # short ones are read easily
+        seeds = [(first + i) % (MAX_SEED + 1) for i in range(count)]
+        return [(f"seed {s}", replace(asked, options=replace(options, seed=s))) for s in seeds]
+    if by == "temperature":
+        return [
+            (f"temperature {t:g}", replace(asked, options=replace(options, temperature=t)))
+            for t in TEMPERATURES[count]
+        ]
+    if by == "precision":
+        names = [name for name in PRECISIONS if _runs(name, asked.device)][:count]
+        return [(name, replace(asked, precision=name)) for name in names]
+    source = random_source(registry.config_of(asked.source), UNTRAINED_SEED)
+    precision = default_precision(source, asked.device)
+    return [("trained", asked), ("untrained", replace(asked, source=source, precision=precision))]
+
+
+def _runs(precision: str, device: str) -> bool:
+    try:
+        check_precision(precision, device)
+    except ValueError:
+        return False
+    return True
+
+
+def shared_tokens(rows: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all rows have in common."""
+    count = 0
+    for column in zip(*rows, strict=False):
+        if len(set(column)) > 1:
+            break
+        count += 1
+    return count
+
+
+def columns_html(names: Sequence[str], runs: Sequence[Writing]) -> str:
+    """A column a run: what all share is grey, the first token that differs is marked."""
+    rows = [[step.token_id for step in run.written.steps] for run in runs]
+    same = shared_tokens(rows)
+    part = all(len(row) > same for row in rows)
+    columns = []
+    for i, (name, run, row) in enumerate(zip(names, runs, rows, strict=True)):
+        decoder, pieces = run.asked.tokenizer.stream(), []
+        for token, step in zip(row, run.written.steps, strict=True):
+            pieces.append("" if step.stop == "stop_id" else decoder.push(token))
+        rest = "".join(pieces[same:] if not part else pieces[same + 1 :])
+        mark = f"<mark>{escape(pieces[same])}</mark>" if part else ""
+        told = escape(run.stage or f"{len(row):,} tokens")
+        columns.append(
+            f'<section aria-label="{escape(name)}"><h4>{escape(name)} <button type="button" '
+            f'data-column="{i}" aria-label="Take the version {escape(name)}">Take this one</button>'
+            f'</h4><p class="text"><span class="same">{escape("".join(pieces[:same]))}</span>{mark}'
+            f'{escape(rest)}</p><p class="stats">{told}</p></section>'
+        )
+    legend = f"Grey: what all begin with, {same:,} tokens. Marked: where they part."
+    return f'<div id="gen-columns">{"".join(columns)}</div><p class="hint">{legend}</p>'
