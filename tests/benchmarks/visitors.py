@@ -39,6 +39,7 @@ TOKENS = 120
 SHAPE = "gpt2-small-shape"
 CASES = (("storyteller", "int8"), ("storyteller", "float32"), (SHAPE, "int8"), (SHAPE, "float32"))
 DEADLINE_SECONDS = 600
+DIFFERENT_REQUESTS = 200  # in a soak; each is asked alone too, after it
 LOOK_SECONDS = 0.01  # how often answers are looked at
 PATIENT = {"timeout": 120}  # on a busy machine a client gives up after 5 s otherwise
 # No certificates either: reading them for every request takes a client 0.1 s of a core.
@@ -65,12 +66,13 @@ class Page:
 
     def come(self, visitors: int) -> None:
         """Makes a client for each of so many visitors, before anything is timed."""
+        while len(self.clients) < visitors:
+            self.clients.append(self.new_client())
+
+    def new_client(self) -> Any:
         from gradio_client import Client
 
-        while len(self.clients) < visitors:
-            self.clients.append(
-                Client(self.address, verbose=False, ssl_verify=False, httpx_kwargs=PATIENT)
-            )
+        return Client(self.address, verbose=False, ssl_verify=False, httpx_kwargs=PATIENT)
 
     def ask(self, visitor: int, **options: Any) -> Answer:
         """The request of a visitor, each with a client of its own."""
@@ -267,8 +269,10 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Visitors that come and go: finished texts against the same request alone, and memory."""
-    rng, answers, finished, errors = random.Random(0), {}, [], []
-    counts = {"finished": 0, "stopped": 0, "closed": 0}
+    rng, answers, errors = random.Random(0), {}, []
+    requests = [_random_request(rng) for _ in range(DIFFERENT_REQUESTS)]
+    finished: list[tuple[int, str]] = []  # which request, and its text
+    counts = {"stopped": 0, "closed": 0}
     memory: list[tuple[float, int]] = []
     with contextlib.closing(Page(ROOT, folder / "ours", args.port)) as page:
         page.come(30)
@@ -278,45 +282,47 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 memory.append((now, page.memory_bytes()))
             for visitor in range(30):
                 if visitor not in answers:
-                    request = _random_request(rng)
-                    answers[visitor] = page.ask(visitor, **request), request
-                answer, request = answers[visitor]
+                    chosen = rng.randrange(len(requests))
+                    answers[visitor] = page.ask(visitor, **requests[chosen]), chosen
+                answer, chosen = answers[visitor]
                 if not answer.look():
                     del answers[visitor]
-                    counts["finished"] += not answer.failure
                     if answer.failure:
                         errors.append(answer.failure)
-                    elif len(finished) < 20 + 10 * args.soak:
-                        finished.append((request, answer.text))
+                    else:
+                        finished.append((chosen, answer.text))
                 elif answer.times and rng.random() < 0.002:
                     del answers[visitor]
-                    answer.job.cancel()  # as Stop does
+                    answer.job.cancel()
                     counts["stopped"] += 1
                     if rng.random() < 0.5:  # as a closed tab: another client comes in its place
                         page.clients[visitor].close()
-                        page.clients[visitor] = type(page.clients[visitor])(
-                            page.address, verbose=False, ssl_verify=False, httpx_kwargs=PATIENT
-                        )
+                        page.clients[visitor] = page.new_client()
                         counts["closed"] += 1
             time.sleep(0.02)
         wait_for([answer for answer, _ in answers.values()])
-        print(f"{counts}, errors {errors}; now each one alone", flush=True)
-        different = 0
-        for request, text in finished:
-            alone = page.ask(0, **request)
-            wait_for([alone])
-            different += alone.text != text
+        print(f"{len(finished)} finished, {counts}, errors {errors}; each alone", flush=True)
+        alone = {}
+        for chosen in {chosen for chosen, _ in finished}:
+            answer = page.ask(0, **requests[chosen])
+            wait_for([answer])
+            alone[chosen] = answer.text
     after_a_minute = [n for at, n in memory if at > 60] or [memory[-1][1]]
     return {
+        "finished": len(finished),
         **counts,
         "errors": len(errors),
         "failed_with": "; ".join(sorted(set(errors)))[:300],
         "compared": len(finished),
-        "different": different,
+        "different": sum(text != alone[chosen] for chosen, text in finished),
         "minutes": args.soak,
         "memory_mib_after_a_minute": after_a_minute[0] // 2**20,
         "memory_mib_at_the_end": after_a_minute[-1] // 2**20,
         "memory_mib_most": max(after_a_minute) // 2**20,
+        "memory_mib_every_minute": [
+            round(statistics.median(n for at, n in memory if at // 60 == minute) / 2**20)
+            for minute in range(int(memory[-1][0] // 60) + 1)
+        ],
     }
 
 
