@@ -170,7 +170,9 @@ class CTranslate2(Whole):
 
 
 class LlamaCpp:
-    """`llama-cpp-python`: eval() token by token, the best logit next."""
+    """`llama-cpp-python`: eval() token by token, the best logit next; for a batch, llama.cpp's own
+    llama_decode over as many sequences, as its server calls it.
+    """
 
     def __init__(self, folder: Path, setting: str) -> None:
         from llama_cpp import Llama
@@ -192,6 +194,45 @@ class LlamaCpp:
 
     def prefill(self, tokens: int) -> float:
         return timed(lambda: (self._eval(prompt_of(tokens), fresh=True), self._best()))
+
+    def batch(self, tokens: int, rows: int) -> float:
+        import llama_cpp
+        import numpy
+
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_seq_max = rows * (tokens + 32), rows
+        params.n_batch = params.n_ubatch = 512
+        params.n_threads = params.n_threads_batch = THREADS
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        context = llama_cpp.llama_init_from_model(self.engine._model.model, params)
+        batch = llama_cpp.llama_batch_init(4 * rows, 0, 1)
+
+        def decode(tokens_of: list[list[int]], start: int) -> list[int]:
+            """The best next token of each sequence after its new tokens."""
+            batch.n_tokens, last = 0, []
+            for row, ids in enumerate(tokens_of):
+                for i, token in enumerate(ids):
+                    at, batch.n_tokens = batch.n_tokens, batch.n_tokens + 1
+                    batch.token[at], batch.pos[at] = token, start + i
+                    batch.n_seq_id[at], batch.seq_id[at][0] = 1, row
+                    batch.logits[at] = i == len(ids) - 1
+                last.append(batch.n_tokens - 1)
+            if llama_cpp.llama_decode(context, batch) != 0:
+                raise RuntimeError("llama_decode failed")
+            logits = [llama_cpp.llama_get_logits_ith(context, at) for at in last]
+            found = [numpy.ctypeslib.as_array(row, shape=(VOCAB,)).argmax() for row in logits]
+            return [int(token) for token in found]
+
+        def write() -> None:
+            newest = decode([prompt_of(4, row) for row in range(rows)], 0)
+            for made in range(1, tokens):
+                newest = decode([[token] for token in newest], 3 + made)
+
+        try:
+            return timed(write)
+        finally:
+            llama_cpp.llama_batch_free(batch)
+            llama_cpp.llama_free(context)
 
     def _eval(self, ids: list[int], fresh: bool = False) -> None:
         if fresh:

@@ -82,7 +82,9 @@ def takes_part(engine: str, row: Row) -> bool:
     if engine in ("book", "before"):
         return row.name == "decode 128" or (engine == "before" and row.request == "prefill")
     if row.request == "batch":
-        return engine != "llama.cpp"  # its Python class reads one sequence at a time
+        return (
+            engine != "llama.cpp"
+        )  # in visitors.py: its Python class reads one sequence at a time
     # The others do not tell the time of the prompt from the time of the tokens.
     return engine in ("ours", "llama.cpp") or not row.plotted_only
 

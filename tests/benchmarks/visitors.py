@@ -280,6 +280,9 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         while (now := time.perf_counter() - started) < 60 * args.soak:
             if not memory or now - memory[-1][0] > 10:
                 memory.append((now, page.memory_bytes()))
+                print(
+                    f"{now:.0f} s: {len(finished)} finished, {memory[-1][1] >> 20} MiB", flush=True
+                )
             for visitor in range(30):
                 if visitor not in answers:
                     chosen = rng.randrange(len(requests))
