@@ -1,12 +1,14 @@
 """Many visitors at once: what each of them waits for, through the page and by the engine alone.
 
     python -m tests.benchmarks.visitors [--visitors 1 4 8 16 30 50] [--before CHECKOUT] [--peers]
+        [--stops 15] [--record]
     python -m tests.benchmarks.visitors --soak 30
 
 Starts app.py and asks its public endpoint through as many `gradio_client`s for 120 tokens each, of
 the storyteller and of random weights in GPT-2 small's shape, in int8 and float32. Beside it, each
 in a process of its own: the scheduler without the page, the page of another checkout, and
-ctranslate2 and transformers with as many sequences. Every process has all cores in its turn; the
+ctranslate2, llama.cpp and transformers with as many sequences in one batch. `--stops` measures how
+soon the row of somebody who leaves is free. Every process has all cores in its turn; the
 clients share them with the page. Writes visitors.txt and visitors.json in assets/benchmarks/.
 With `--soak` 30 visitors come and go for that many minutes, with random options, Stop and closed
 tabs; every finished text must be the one of the same request alone. Nothing else should run.
@@ -38,31 +40,47 @@ PROMPT = "Once upon a time there was a king who"
 TOKENS = 120
 SHAPE = "gpt2-small-shape"
 CASES = (("storyteller", "int8"), ("storyteller", "float32"), (SHAPE, "int8"), (SHAPE, "float32"))
+PEERS = (  # whose name, its setting, and beside which precision of ours
+    ("ctranslate2", "int8", "int8"),
+    ("llama.cpp", "q8_0", "int8"),
+    ("ctranslate2", "float32", "float32"),
+    ("transformers", "float32", "float32"),
+)
 DEADLINE_SECONDS = 600
 DIFFERENT_REQUESTS = 60  # in a soak; each is asked alone too, after it
 LOOK_SECONDS = 0.01  # how often answers are looked at
 PATIENT = {"timeout": 120}  # on a busy machine a client gives up after 5 s otherwise
+# As app.py starts itself.
+AS_APP = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
+    ":glibc.malloc.trim_threshold=268435456"
+}
 # No certificates either: reading them for every request takes a client 0.1 s of a core.
 
 
 class Page:
     """A running app.py of a checkout, and clients of it."""
 
-    def __init__(self, checkout: Path, model: Path, port: int) -> None:
+    def __init__(self, checkout: Path, model: Path, port: int, watched: bool = False) -> None:
         self.address, self.clients = f"http://127.0.0.1:{port}/", []
-        command = [sys.executable, "app.py", "--port", str(port), "--model", str(model)]
+        script = ["-m", "tests.benchmarks.stops"] if watched else ["app.py"]
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, *script, "--port", str(port), "--model", str(model)],
             cwd=checkout,
-            env={**os.environ, "PYTHONPATH": str(checkout)},
-            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(checkout), **AS_APP},
+            stdout=subprocess.PIPE if watched else subprocess.DEVNULL,
+            text=True,
         )
         for _ in range(240):
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(self.address).close()
+                self.get("")
                 return
             time.sleep(0.5)
         raise TimeoutError(f"the page of {checkout} did not start")
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(self.address + path) as answer:
+            return answer.read().decode()
 
     def come(self, visitors: int) -> None:
         """Makes a client for each of so many visitors, before anything is timed."""
@@ -210,7 +228,7 @@ def engine(model: str, precision: str, visitors: list[int]) -> None:
     all_cores.start()
     loaded = all_cores.on_all_cores(load_model, model, precision=precision)
     ids = Tokenizer().encode(PROMPT)
-    for rows in (1, *visitors):  # the first warms up
+    for rows in (max(visitors), 1, *visitors):  # the first two warm up
         started = time.perf_counter()
         runs = [
             scheduler_for(loaded).submit(ids, SamplingOptions(max_new_tokens=TOKENS, seed=i))
@@ -223,8 +241,15 @@ def engine(model: str, precision: str, visitors: list[int]) -> None:
 def engine_rates(model: str, precision: str, visitors: list[int]) -> list[float]:
     command = [sys.executable, "-m", "tests.benchmarks.visitors", "--engine", model, precision]
     command += ["--visitors", *map(str, visitors)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()][1:]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **AS_APP},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()][2:]
 
 
 def peer_rates(folder: Path, name: str, setting: str, visitors: list[int]) -> list[float]:
@@ -233,7 +258,7 @@ def peer_rates(folder: Path, name: str, setting: str, visitors: list[int]) -> li
 
     worker = Worker(name, setting, folder)
     try:
-        worker.ask("batch", tokens=8, rows=1)
+        worker.ask("batch", tokens=8, rows=max(visitors))  # warms up
         return [rows * TOKENS / worker.ask("batch", tokens=TOKENS, rows=rows) for rows in visitors]
     finally:
         worker.process.terminate()
@@ -249,7 +274,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for model, precision in cases:
         rates = engine_rates(sources[model], precision, args.visitors)
         found = data["cases"].setdefault(f"{model} {precision}", {})
-        found["engine"] = [{"tokens_per_second": rate} for rate in rates]
+        found["engine"] = rows_of(rates, args.visitors)
         print(f"{model} {precision} engine", [round(rate) for rate in rates], flush=True)
     for i, (name, checkout) in enumerate(checkouts.items()):
         with contextlib.closing(Page(checkout, folder / "ours", args.port + i)) as page:
@@ -257,22 +282,51 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 rows = data["cases"][f"{model} {precision}"].setdefault(name, [])
                 through_the_page(page, sources[model], precision, 1)  # loads and warms up
                 for visitors in args.visitors:
-                    rows.append(through_the_page(page, sources[model], precision, visitors))
+                    found = through_the_page(page, sources[model], precision, visitors)
+                    rows.append({"visitors": visitors, **found})
                     print(f"{model} {precision} {name} {visitors}", rows[-1], flush=True)
-    for name in ("ctranslate2", "transformers") if args.peers and SHAPE in args.models else ():
-        for precision in {"ctranslate2": ("int8", "float32")}.get(name, ("float32",)):
-            rates = peer_rates(folder, name, precision, args.visitors)
-            found = data["cases"].setdefault(f"{SHAPE} {precision}", {})
-            found[name] = [{"tokens_per_second": rate} for rate in rates]
+    for name, setting, precision in PEERS if args.peers and SHAPE in args.models else ():
+        few = [visitors for visitors in args.visitors if visitors <= 16]
+        found = data["cases"].setdefault(f"{SHAPE} {precision}", {})
+        found[name] = rows_of(peer_rates(folder, name, setting, few), few)
+        print(f"{SHAPE} {precision} {name}", found[name], flush=True)
+    if args.stops:
+        data["stops"] = stops_of(args, folder)
     return data
+
+
+def rows_of(rates: list[float], visitors: list[int]) -> list[dict[str, float]]:
+    pairs = zip(rates, visitors, strict=True)
+    return [{"visitors": many, "tokens_per_second": rate} for rate, many in pairs]
+
+
+def stops_of(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
+    """Seconds until the row of somebody who leaves is free, while 30 others write."""
+    from tests.benchmarks import stops
+
+    model = str(folder / "ours")
+    with contextlib.closing(Page(ROOT, folder / "ours", args.port + 9, watched=True)) as page:
+        page.come(30)
+        through_the_page(page, model, "int8", 1)
+
+        def ask(visitor: int) -> Answer:
+            options = options_of(model, "int8", visitor)
+            return page.ask(visitor, **{**options, "max_new_tokens": 500})
+
+        options = {**options_of(model, "int8", 0), "max_new_tokens": 500}
+        request = [*options.values(), 0.0]  # min_p is the last of the endpoint's parameters
+        found = stops.measure(page, ask, request, args.stops)
+    return {way: spread("free", seconds) for way, seconds in found.items()}
 
 
 def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Visitors that come and go: finished texts against the same request alone, and memory."""
+    import httpx
+
     rng, answers, errors = random.Random(0), {}, []
     requests = [_random_request(rng) for _ in range(DIFFERENT_REQUESTS)]
     finished: list[tuple[int, str]] = []  # which request, and its text
-    counts = {"stopped": 0, "closed": 0}
+    counts = {"stopped": 0, "stops_unanswered": 0, "closed": 0}
     memory: list[tuple[float, int]] = []
     with contextlib.closing(Page(ROOT, folder / "ours", args.port)) as page:
         page.come(30)
@@ -296,8 +350,11 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                         finished.append((chosen, answer.text))
                 elif answer.times and rng.random() < 0.002:
                     del answers[visitor]
-                    answer.job.cancel()
                     counts["stopped"] += 1
+                    try:
+                        answer.job.cancel()
+                    except httpx.TimeoutException:  # its client waits for 5 s
+                        counts["stops_unanswered"] += 1
                     if rng.random() < 0.5:  # as a closed tab: another client comes in its place
                         page.clients[visitor].close()
                         page.clients[visitor] = page.new_client()
@@ -348,8 +405,8 @@ def text_of(data: dict[str, Any]) -> str:
     lines += ["worst. Clients, page and engine share the cores.", ""]
     for case, found in data.get("cases", {}).items():
         for name, rows in found.items():
-            for visitors, row in zip(data["visitors"], rows, strict=True):
-                rate = row.get("tokens_per_second", 0.0)
+            for row in rows:
+                rate, visitors = row.get("tokens_per_second", 0.0), row["visitors"]
                 line = f"{case:26}{name:14}{visitors:>4} visitors {rate:>9,.1f} tokens/s"
                 if "failures" in row:
                     times = [
@@ -364,6 +421,9 @@ def text_of(data: dict[str, Any]) -> str:
                         )
                     )
                 lines.append(line)
+    for way, found in data.get("stops", {}).items():
+        times = " ".join(f"{1000 * found[f'free_{how}']:,.0f}" for how in HOW)
+        lines.append(f"{way}: the row is free after {times} ms, while 30 others write")
     if "soak" in data:
         lines += ["", "soak: " + ", ".join(f"{k} {v}" for k, v in data["soak"].items())]
     return "\n".join(lines) + "\n"
@@ -395,8 +455,10 @@ def model_folder(peers: bool) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         peer_files.write_ours(SHAPE, folder)
-        for setting in ("int8", "float32") if peers else ():
-            peer_files.write_ctranslate2(folder, setting)
+        if peers:
+            peer_files.write_ctranslate2(folder, "int8")
+            peer_files.write_ctranslate2(folder, "float32")
+            peer_files.write_gguf(folder, "q8_0")
         yield folder
 
 
@@ -406,7 +468,10 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=["storyteller", SHAPE])
     parser.add_argument("--precisions", nargs="+", default=["int8", "float32"])
     parser.add_argument("--before", type=Path, help="another checkout, whose page is measured too")
-    parser.add_argument("--peers", action="store_true", help="ctranslate2 and transformers too")
+    parser.add_argument(
+        "--peers", action="store_true", help="other engines too, up to 16 sequences"
+    )
+    parser.add_argument("--stops", type=int, default=0, metavar="N", help="leave N times each way")
     parser.add_argument("--soak", type=float, help="minutes of visitors coming and going, only")
     parser.add_argument("--port", type=int, default=7871)
     parser.add_argument("--record", action="store_true", help="write assets/benchmarks/visitors.*")
@@ -418,6 +483,9 @@ def main() -> int:
     with model_folder(args.peers) as folder:
         new = {"soak": soak(args, folder)} if args.soak else measure(args, folder)
     old = json.loads(RECORD.read_text()) if args.record and RECORD.exists() else {}
+    for rows in [rows for found in old.get("cases", {}).values() for rows in found.values()]:
+        for visitors, row in zip(old["visitors"], rows, strict=False):
+            row.setdefault("visitors", visitors)  # older records say it once for all
     data = {**old, **machine(), **new}
     print(text_of(data))
     if args.record:

@@ -1,0 +1,155 @@
+"""How soon a row is free again while others write: after Stop, a closed tab, a cancelled request.
+
+`measure` is a part of `tests.benchmarks.visitors`. The page runs in a process that tells, on
+standard output, whenever the number of rows that write has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LOOK_SECONDS = 0.005
+WAIT_SECONDS = 120
+HALF = 250  # of the tokens that a run may have
+
+
+def watched(arguments: list[str]) -> None:
+    """app.py in this process, and a line for each change: the time, and how many rows write."""
+    import app
+    from gpt.serving import scheduler
+
+    def watch() -> None:
+        last = -1
+        while True:
+            with contextlib.suppress(RuntimeError):  # the dictionary has changed: look once more
+                rows = sum(one.running for one in list(scheduler._schedulers.values()))
+                if rows != last:
+                    print(f"{time.perf_counter()} {rows}", flush=True)
+                    last = rows
+            time.sleep(LOOK_SECONDS)
+
+    threading.Thread(target=watch, daemon=True).start()
+    app.main(arguments)
+
+
+class Watch:
+    """The newest line of a watched page."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.at, self.rows = 0.0, 0
+        self._changed = threading.Condition()
+        self._lines = process.stdout
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._lines or ():
+            found = line.split()
+            if len(found) == 2 and found[1].isdigit():
+                with self._changed:
+                    self.at, self.rows = float(found[0]), int(found[1])
+                    self._changed.notify_all()
+
+    def wait_for(self, rows: int) -> float:
+        """When so many rows wrote, now or later."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.rows == rows, WAIT_SECONDS):
+                raise TimeoutError(f"{self.rows} rows write, not {rows}")
+            return self.at
+
+
+class Tab:
+    """A browser's page as the server sees it: a session with its heartbeat and its results."""
+
+    def __init__(self, address: str, config: dict[str, Any], request: list[Any]) -> None:
+        import httpx
+
+        self.session = f"tab{random.randrange(10**9)}"
+        self.http = httpx.Client(base_url=f"{address}gradio_api", timeout=WAIT_SECONDS)
+        named = {one["api_name"]: one["id"] for one in config["dependencies"]}
+        buttons = [c["id"] for c in config["components"] if c["props"].get("elem_id") == "gen-stop"]
+        self.stop_id = next(
+            one["id"]
+            for one in config["dependencies"]
+            if (buttons[0], "click") in map(tuple, one["targets"])
+        )
+        self._streams = [self._open(f"/heartbeat/{self.session}")]
+        asked = {"data": request, "fn_index": named["generate"], "session_hash": self.session}
+        self.event = self.http.post("/queue/join", json=asked).raise_for_status().json()["event_id"]
+        self._streams.append(self._open(f"/queue/data?session_hash={self.session}"))
+
+    def _open(self, path: str) -> Any:
+        return self.http.send(self.http.build_request("GET", path), stream=True)
+
+    def stop(self) -> None:
+        asked = {"data": [], "fn_index": self.stop_id, "session_hash": self.session}
+        self.http.post("/run/predict", json=asked).raise_for_status()
+
+    def cancel(self) -> None:
+        asked = {"event_id": self.event, "session_hash": self.session, "fn_index": 0}
+        self.http.post("/cancel", json=asked).raise_for_status()
+
+    def close(self) -> None:
+        for stream in self._streams:
+            stream.close()
+        self.http.close()
+
+
+WAYS: dict[str, Callable[[Tab], None]] = {
+    "Stop": Tab.stop,
+    "closed tab": Tab.close,
+    "cancelled request": Tab.cancel,
+}
+
+
+def measure(
+    page: Any, ask: Callable[[int], Any], request: list[Any], rounds: int
+) -> dict[str, Any]:
+    """Seconds from each way of leaving to the free row, in order, while 30 others write.
+
+    `page` is a watched Page with 30 clients, `ask(i)` lets client i write for long.
+    """
+    watch = Watch(page.process)
+    config = json.loads(page.get("config"))
+    answers: list[Any] = []
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        if not answers or any(
+            written(answer) > HALF for answer in answers
+        ):  # none may end meanwhile
+            for answer in answers:
+                answer.job.cancel()
+            watch.wait_for(0)
+            answers = [ask(i) for i in range(30)]
+        for way, leave in WAYS.items():
+            watch.wait_for(30)
+            tab = Tab(page.address, config, request)
+            watch.wait_for(31)
+            time.sleep(random.uniform(0.2, 0.5))
+            started = time.perf_counter()
+            leave(tab)
+            seconds[way].append(watch.wait_for(30) - started)
+            tab.close()
+    for answer in answers:
+        answer.job.cancel()
+    return {way: sorted(found) for way, found in seconds.items()}
+
+
+def written(answer: Any) -> int:
+    """Tokens that have come."""
+    answer.look()
+    return answer.times[-1][1] if answer.times else 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    watched(sys.argv[1:])
