@@ -23,6 +23,7 @@ from gpt.ui.train import views
 from gpt.ui.train.plans import estimate, plan
 from gpt.ui.train.run import AT_ONCE, Line, Training
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, SIZES
+from gpt.ui.train.tab import Trainings
 
 TINY = {
     **DEFAULTS, "text": "capitals", "layers": 1, "width": 16, "heads": 2, "context": 16,
@@ -247,6 +248,24 @@ def test_the_same_seed_twice_is_the_same_run_and_other_settings_are_compared_ste
     assert "Learning rate too high. Look for this:" in views.progress_view(other)
     for training in (first, twin, other):
         training.finished.drop()
+
+
+def test_the_model_before_stays_at_hand_until_another_is_made(done):
+    """While a second run went on, or was refused, “Write with it” said that there was no model."""
+    trainings = Trainings("cpu")
+    trainings.of["me"] = done
+    assert trainings.start("me", None, paused=False)
+    assert not trainings.start("me", None, paused=False)  # a second click
+    second = trainings.begin("me", {**TINY, "width": None})
+    assert trainings.begin("me", TINY) is None
+    assert trainings.made("me") is done
+    with pytest.raises(ValueError, match="width is None"):
+        run_async(driven(second))
+    assert trainings.made("me") is done
+    assert trainings.start("me", None, paused=False)
+    third = trainings.begin("me", TINY)
+    assert third.former is done
+    assert trainings.made("you") is None
 
 
 def test_without_positions_their_embeddings_stay_zero():

@@ -66,6 +66,12 @@ class Trainings:
         training = self.of.get(session)
         return None if training is None or training.over else training
 
+    def made(self, session: str) -> Training | None:
+        """The page's newest run that left a model; while another goes on, the one before."""
+        last = self.of.get(session)
+        runs = (last, last.former) if last else ()
+        return next((run for run in runs if run and run.finished), None)
+
     def start(self, session: str, experiment: Experiment | None, paused: bool) -> bool:
         """Whether the page may begin a run now."""
         last = self.starts.get(session)
@@ -79,8 +85,8 @@ class Trainings:
         start = self.starts.pop(session, None)
         if start is None or self.going(session):
             return None
-        former = self.of.pop(session, None)
-        former = former if former is not None and former.history.steps else None
+        last = self.of.pop(session, None)  # one that was refused has no curve
+        former = last if last is None or last.history.steps else last.former
         training = Training(self.line, values, self.device, former, start.experiment, start.paused)
         self.of[session] = training
         over = [name for name, other in self.of.items() if other.over]
@@ -176,8 +182,8 @@ def _handlers(layout: Layout, trainings: Trainings) -> tuple[Any, Any, Any]:
         session = request.session_hash or ""
         if trainings.going(session) or session in trainings.starts:
             return [gr.skip()] * 6
-        last = trainings.of.get(session)
-        finished = last.finished if last else None
+        made = trainings.made(session)
+        finished = made.finished if made else None
         on, off = gr.update(interactive=True), gr.update(interactive=False)
         pause = gr.update(value="Pause", interactive=False)
         after = [on if finished else off] * 2
@@ -243,7 +249,7 @@ def _afterwards(layout: Layout, trainings: Trainings, shared: Shared) -> None:
 
     def to(tab: str) -> Any:
         async def use(data: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
-            last = trainings.of.get(request.session_hash or "")
+            last = trainings.made(request.session_hash or "")
             if last is None or last.finished is None or last.plan is None:
                 raise ValueError("there is no trained model: press Train first.")
             visitor, made = data[shared.visitor], last.finished
