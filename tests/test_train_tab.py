@@ -301,7 +301,9 @@ def test_every_size_and_every_experiment_can_be_trained():
 def test_a_byte_pair_encoding_splits_the_text_into_so_many_tokens():
     found = plan({**TINY, "vocabulary": "pairs", "pairs": 200})
     assert found.cfg.vocab_size == 200
-    assert "a vocabulary of 200 tokens" in views.split_view(found)
+    html = views.split_view(found)
+    assert "a vocabulary of 200 tokens" in html
+    assert html.count('tabindex="0"') == 1  # one Tab stop, not one for each of 160 chips
 
 
 TOO_LONG = "a line of text\n" * 150_000
