@@ -133,6 +133,15 @@ def test_min_p_of_one_leaves_the_most_probable_token(capsys):
     assert capsys.readouterr().out == sampled
 
 
+def test_a_steered_run_that_stops_at_a_text_is_written_by_the_command(capsys):
+    arguments = ["generate", "Hello", "--model", RANDOM, "--max-new-tokens", "9", "--seed", "1"]
+    main([*arguments, "--steer", "2:15496"])  # Hello
+    whole = capsys.readouterr().out
+    assert whole.count("Hello") == 2
+    main([*arguments, "--steer", "2:15496", "--stop", "Hello"])
+    assert capsys.readouterr().out == whole[: whole.rindex("Hello") + 5] + "\n"
+
+
 # Mistakes
 
 

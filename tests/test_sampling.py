@@ -147,6 +147,10 @@ def test_options_are_frozen():
         ({"seed": -1}, "seed is -1: use a whole number of at least 0, or None"),
         ({"seed": 2**60}, "seed is 1,152,921,504,606,846,976: use at most"),
         ({"seed": 10**5000}, "seed is a number of more than 30 digits"),
+        ({"stop": None}, "stop is None: use a text of at most 200 characters"),
+        ({"steering": ((1, -2),)}, "use pairs .position, token id. of whole numbers"),
+        ({"steering": [(1, 2)]}, "use pairs .position, token id. of whole numbers"),
+        ({"steering": ((1, 2), (1, 3))}, "steering names a position twice"),
     ],
 )
 def test_impossible_options_are_refused_in_one_line(changes, message):
