@@ -12,6 +12,7 @@ import gradio as gr
 from gpt.checkpoints import tokenizer_of
 from gpt.serving.registry import Registry
 from gpt.ui.generation.settings import DEFAULTS
+from gpt.ui.generation.tab import GenerationTab
 from gpt.ui.links import TABS, Place, command_of, link_of, place_of, python_of
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.sentences import say
@@ -33,7 +34,7 @@ const until = (ready, then) => {
 const written = () => !find('#gen-stop')?.checkVisibility() && find('#gen-chips .chip');
 const replay = ({prompt, chip, tab}) => {
   until(() => find('#gen-prompt textarea')?.value === prompt, () => {
-    find('#gen-run').click();
+    trigger('input');
     until(() => find('#gen-stop')?.checkVisibility(), () => until(written, () => {
       find(`#gen-chips [data-position="${chip}"]`)?.click();
       [...document.querySelectorAll('[role=tab]')].find(
@@ -79,11 +80,14 @@ class PageBar:
     def _button(text: str, elem_id: str) -> gr.Button:
         return gr.Button(text, size="sm", min_width=60, scale=0, elem_id=elem_id)
 
-    def connect(self, registry: Registry, shared: Shared, blocks: Iterable[Any]) -> None:
+    def connect(
+        self, registry: Registry, shared: Shared, writing: GenerationTab, blocks: Iterable[Any]
+    ) -> None:
         """Wire the buttons, and the opening of a link, which fills the controls of Generation.
 
         Those are found among `blocks` by their ids, which scripts use too.
         """
+        writing.writes_at(self.note.input, ("replay", None))
         by_id = {getattr(block, "elem_id", None): block for block in blocks}
         names = ("prompt", "model", "precision", *DEFAULTS)
         controls = {name: by_id[f"gen-{name.replace('_', '-')}"] for name in names}
@@ -98,6 +102,8 @@ class PageBar:
         def opened(visitor: Visitor, request: gr.Request) -> dict[Any, Any]:
             place, wrong = place_of(dict(request.query_params), registry.config_of)
             visit = place.visit
+            if visit.prompt:
+                visitor.visit = visit
             given = {"prompt": visit.prompt, "model": visit.model, **visit.settings}
             if visit.seed is not None:
                 given |= {"seed": visit.seed, "max_new_tokens": visit.tokens}

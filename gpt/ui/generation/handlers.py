@@ -160,7 +160,7 @@ class Handlers:
         kind, value = story.order
         base = story.present
         if kind == "replay":
-            return self._replayed(value)
+            return self._replayed(value or data[self.shared.visitor].visit)
         if kind in FRESH or kind == "next":
             seed = {"again": base.asked.options.seed, "reseed": -1} if base else {"reseed": -1}
             job = self._asked(data, seed.get(kind))

@@ -30,7 +30,8 @@ class GenerationTab:
     """What other parts of the page connect to.
 
     `writes_at(event, order)` wires one more event that asks for a run: its order ("replay", visit)
-    writes a visit's text again, and `handlers.filled(visit)` are the controls of it.
+    writes a visit's text again (None: the visit that all tabs share), and `handlers.filled(visit)`
+    are the controls of it.
     """
 
     model: gr.Dropdown
