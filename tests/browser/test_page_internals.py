@@ -137,6 +137,9 @@ def test_tokens_heads_and_words_are_reached_by_keyboard(tab):
     expect(tab.locator('#int-att-words .from[data-from="1"]')).to_be_hidden()
     tab.locator("#int-att-stage").get_by_text("scaled and masked").click()
     tab.locator("#int-att-words a[download*=scaled]").wait_for(state="attached", timeout=SLOW)
+    tab.locator("#int-code-attention summary").click()
+    code = tab.locator("#int-code-attention code")
+    assert "\nscaled = scores / " in code.inner_text()  # a line a line: it ran into one paragraph
     tab.locator("#int-rail").get_by_role("button", name="Lens").press("Enter")
     wait_text(tab, "#int-lens", "the model's own output")
 
