@@ -11,7 +11,7 @@ from gpt.training.choices import OWN
 from gpt.ui.parts.chips import ROVING_JS
 from gpt.ui.parts.sentences import say
 from gpt.ui.train.settings import COMPONENTS, EXPERIMENTS, NUMBERS
-from gpt.ui.train.views import EMPTY
+from gpt.ui.train.views import EMPTY, NO_STEP
 
 INTRODUCTION = (
     "Train a GPT from random weights, with the code that trained the storyteller, and watch it "
@@ -100,7 +100,7 @@ class Layout:
                 elem_id="train-line-panel", padding=False,
             )  # fmt: skip
         with gr.Accordion("What happens in one step", open=False, elem_id="train-one-step"):
-            self.step = gr.HTML(elem_id="train-peek", padding=False)
+            self.step = gr.HTML(NO_STEP, elem_id="train-peek", padding=False)
         with gr.Accordion("Experiments", open=True, elem_id="train-experiments"):
             gr.Markdown(
                 "Each trains with the settings above but for one, with as many steps as the run "

@@ -22,6 +22,8 @@ EMPTY = say(
     "hint",
 )
 
+NO_STEP = say("Press Step: one step, and what happened in it.", "hint")
+
 
 def baselines(training: Training) -> dict[str, float]:
     """Losses to compare with, by name: guesses without a model, and what no model can beat."""
@@ -194,7 +196,7 @@ def step_view(training: Training) -> str:
     """One window of the newest single step: inputs, targets, losses, and what a weight did."""
     peek, plan = training.history.peek, training.plan
     if peek is None or plan is None:
-        return say("Press Step: one step, and what happened in it.", "hint")
+        return NO_STEP
     pieces = plan.corpus.tokenizer.pieces(peek.ids)
     rows = [
         (at, pieces[at], pieces[at + 1], nats, percent(math.exp(-nats)))
