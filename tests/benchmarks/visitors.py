@@ -228,10 +228,10 @@ def engine(model: str, precision: str, visitors: list[int]) -> None:
     all_cores.start()
     loaded = all_cores.on_all_cores(load_model, model, precision=precision)
     ids = Tokenizer().encode(PROMPT)
-    for rows in (max(visitors), 1, *visitors):  # the first two warm up
-        started = time.perf_counter()
+    for rows, tokens in ((max(visitors), 16), *((rows, TOKENS) for rows in visitors)):
+        started = time.perf_counter()  # the first warms up
         runs = [
-            scheduler_for(loaded).submit(ids, SamplingOptions(max_new_tokens=TOKENS, seed=i))
+            scheduler_for(loaded).submit(ids, SamplingOptions(max_new_tokens=tokens, seed=i))
             for i in range(rows)
         ]
         made = sum(1 for run in runs for _ in run)
@@ -249,7 +249,7 @@ def engine_rates(model: str, precision: str, visitors: list[int]) -> list[float]
         text=True,
         check=True,
     )
-    return [json.loads(line) for line in done.stdout.splitlines()][2:]
+    return [json.loads(line) for line in done.stdout.splitlines()][1:]
 
 
 def peer_rates(folder: Path, name: str, setting: str, visitors: list[int]) -> list[float]:
