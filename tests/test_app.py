@@ -71,6 +71,19 @@ def test_every_promised_element_is_there_once(demo):
     assert {name: found.count(name) for name in IDS} == dict.fromkeys(IDS, 1)
 
 
+def test_no_event_has_two_functions_that_wait_for_its_last_value(demo):
+    """After a preset and Reset the Architecture tab sent seven requests a second, for ever.
+
+    Gradio's page answers a missed "always_last" event by repeating it for all that hear it.
+    """
+    events = demo.get_config_file()["dependencies"]
+    waiting = [event["targets"] for event in events if event["trigger_mode"] == "always_last"]
+    heard = [tuple(target) for targets in waiting for target in targets if target[1] != "load"]
+    heard = [target for target in heard if target[0] is not None]  # None: after another event
+    assert len(heard) > 20
+    assert sorted(heard) == sorted(set(heard))
+
+
 def test_only_the_three_named_endpoints_are_public(url):
     endpoints = Client(url, verbose=False).view_api(return_format="dict")["named_endpoints"]
     assert sorted(endpoints) == ["/architecture", "/generate", "/internals"]

@@ -46,8 +46,9 @@ def build(registry: Any) -> Offer:
     _measure(page)
     gr.api(architecture, api_name="architecture", concurrency_limit=None)
     page.format.change(
-        lambda form: gr.update(language=FORMATS[form]), page.format, page.views["export"], **LIVE
-    )
+        lambda form: gr.update(language=FORMATS[form]), page.format, page.views["export"],
+        **{**LIVE, "trigger_mode": "multiple"},
+    )  # fmt: skip
     choices = [(preset.label, preset.key) for preset in named]
     page.pin.click(
         lambda *values: (
@@ -62,7 +63,11 @@ def build(registry: Any) -> Offer:
 
 
 def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
-    """A changed control recomputes the open sections and the check; an opened section itself."""
+    """A changed control recomputes the open sections, then the check; an opened section itself.
+
+    Gradio repeats an "always_last" event for all of its functions: two that wait for the last
+    value would repeat one another without end, so each change has one, and the check follows.
+    """
     opened = gr.State(OPEN_AT_FIRST)
     inputs = [*page.inputs.values(), opened]
     views = list(page.views.values())
@@ -72,6 +77,7 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
         buttons = suggestions(given["emb_dim"], given["n_heads"])
         updates = dict(zip(page.suggestions, _suggestion_updates(buttons), strict=True))
         updates[page.suggestion_row] = gr.update(visible=bool(buttons))
+        updates[page.controls.fields["emb_dim"]] = gr.update(**width_step(given["n_heads"]))
         try:
             shown = _views(page, given, named, values[-1])
         except ValueError as error:
@@ -98,16 +104,19 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
             return [gr.skip(), gr.skip()]
 
     beside = [page.problem, page.suggestion_row, *page.suggestions, page.controls.preset]
+    beside.append(page.controls.fields["emb_dim"])
     clip = within_sliders_js(inputs)
     changes = [each.change for name, each in page.inputs.items() if name != "part"]
-    gr.on(changes, refresh, inputs, [*beside, *views], js=clip, **LIVE)
+    fields = page.controls.components
+    check: dict[str, Any] = {"js": within_sliders_js(fields), **LIVE}
+    refreshed = gr.on(changes, refresh, inputs, [*beside, *views], js=clip, **LIVE)
+    refreshed.then(_check, fields, page.check, **check)
+    page.check.load(_check, fields, page.check, **check)
     accordions = page.sections.values()
     gr.on([each.expand for each in accordions], expand, inputs, [opened, *views], js=clip, **LIVE)
     gr.on([each.collapse for each in accordions], collapse, opened, opened, **LIVE)
     part = page.views["part"]
     page.views["map"].select(choose, inputs, [page.chosen, part], js=clip, **LIVE)
-    fields = page.controls.components
-    gr.on(None, _check, fields, page.check, js=within_sliders_js(fields), **LIVE)  # at load too
 
 
 def _views(
@@ -144,10 +153,6 @@ def _set_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     controls.preset.input(choose, controls.preset, fields, **LIVE)
     controls.reset.click(lambda: field_updates(named[0].cfg), None, fields, **LIVE)
     pair = [controls.fields["emb_dim"], controls.fields["n_heads"]]
-    pair[1].change(
-        lambda heads: gr.update(**width_step(heads)), pair[1], pair[0],
-        js=within_sliders_js(pair[1:]), **LIVE,
-    )  # fmt: skip
     for index, button in enumerate(page.suggestions):
         button.click(
             lambda width, heads, index=index: take(suggestions(width, heads), index),

@@ -123,7 +123,8 @@ def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
 
 def _follow(layout: Layout) -> None:
     """Notes that follow the controls, and the reset."""
-    layout.model.change(model_note, layout.model, layout.note, **_AT_ONCE)
+    multiple = {**_AT_ONCE, "trigger_mode": "multiple"}  # two "always_last" would never end
+    layout.model.change(model_note, layout.model, layout.note, **multiple)
     gr.on(
         [layout.model.change, layout.precision.change, layout.device.change],
         precision_note,

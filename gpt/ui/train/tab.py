@@ -225,10 +225,11 @@ def _follow(layout: Layout) -> None:
         concurrency_id="train-plan", concurrency_limit=2,
     )  # fmt: skip
     boxes = [layout.pasted, layout.file]
-    settings["text"].change(layout.for_text, settings["text"], boxes, **_AT_ONCE)
+    multiple = {**_AT_ONCE, "trigger_mode": "multiple"}  # two "always_last" would never end
+    settings["text"].change(layout.for_text, settings["text"], boxes, **multiple)
     settings["vocabulary"].change(
         lambda chosen: gr.update(visible=chosen == PAIRS),
-        settings["vocabulary"], settings["pairs"], **_AT_ONCE,
+        settings["vocabulary"], settings["pairs"], **multiple,
     )  # fmt: skip
     shape = list(SIZES["small"][1])
     settings["size"].input(
