@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def watched_page(browser, url, **context_options):  # type: ignore[no-untyped-def]
-    """A fresh page on `url` that, at its end, had no console error and met no other host."""
+    """A fresh page on `url`; at its end it had no console error, ran no script of a visitor's
+    text, and met no other host.
+    """
     context = browser.new_context(
         **{"viewport": {"width": 1280, "height": 1000}, **context_options}
     )
@@ -20,6 +22,7 @@ def watched_page(browser, url, **context_options):  # type: ignore[no-untyped-de
             problems.append(f"console: {message.text}") if message.type == "error" else None
         ),
     )
+    tab.on("dialog", lambda dialog: problems.append(f"a script ran: {dialog.message}"))
     tab.on(
         "request",
         lambda request: (
