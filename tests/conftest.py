@@ -15,6 +15,18 @@ from gpt import GPT_CONFIG_124M, GPTModel, Tokenizer
 from gpt.checkpoints import save_model
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+torch.set_num_threads(1)  # two test processes share two cores: a team of threads waits on them
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Files go to the test processes in the order of collection, not by their number of tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests come first: they take longest, and at the end one process would do nothing."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is None)
 
 
 @pytest.fixture(scope="session")

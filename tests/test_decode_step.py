@@ -26,6 +26,15 @@ PROMPT = torch.tensor([IDS])
 GREEDY = SamplingOptions(max_new_tokens=12, temperature=0)
 
 
+@pytest.fixture(autouse=True)
+def two_threads():
+    """torch shares large tensors among threads and rounds elsewhere in each: here it may."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def cache_with(model, ids, capacity):
     cache = model.new_cache(capacity)
     with torch.inference_mode():

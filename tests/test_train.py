@@ -370,11 +370,11 @@ def test_two_processes_give_the_loss_of_one(begin, text, tmp_path):
     """torchrun with gloo on the CPU; no dropout, since each process draws its own."""
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "gpt", "train", "--text", text, "--steps", "8", *SHAPE, "--drop-rate", "0",
+         "-m", "gpt", "train", "--text", text, "--steps", "4", *SHAPE, "--drop-rate", "0",
          "--out", str(tmp_path / "by2")],
         cwd=ROOT, check=True, capture_output=True, timeout=300,
     )  # fmt: skip
-    one = finished(begin(cfg=replace(SMALL, drop_rate=0.0), steps=8, warmup_steps=2))
+    one = finished(begin(cfg=replace(SMALL, drop_rate=0.0), steps=4, warmup_steps=2))
     two = json.loads((tmp_path / "by2" / "metrics.jsonl").read_text().splitlines()[-1])
     assert metrics(one)[-1]["loss"] == pytest.approx(two["loss"], abs=1e-3)
 

@@ -104,9 +104,12 @@ def test_a_long_message_keeps_its_beginning_and_what_to_do(capsys):
     assert line.endswith("int8.")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252"])
+COMMANDS = ["generate", "params", "train", "evaluate", "compare", "export"]
+
+
 @pytest.mark.parametrize(
-    "command", ["generate", "params", "train", "evaluate", "compare", "export"]
+    ("command", "encoding"),
+    [*((name, "ascii") for name in COMMANDS), ("params", "cp437"), ("generate", "cp1252")],
 )
 def test_a_console_that_is_not_utf8_shows_what_it_can(
     command, encoding, text, tmp_path, monkeypatch
@@ -152,8 +155,14 @@ def checkpoint(tmp_path):
     return str(path)
 
 
-@pytest.mark.parametrize("command", ["generate", "export", "params", "compare", "evaluate"])
-@pytest.mark.parametrize("how", ["sizes", "file"])
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [
+        *((name, "file") for name in ("generate", "export", "params", "compare", "evaluate")),
+        ("generate", "sizes"),
+        ("params", "sizes"),
+    ],
+)
 def test_a_checkpoint_without_configuration_is_read_with_one(
     command, how, checkpoint, text, tmp_path, monkeypatch, capsys
 ):
@@ -162,8 +171,7 @@ def test_a_checkpoint_without_configuration_is_read_with_one(
     monkeypatch.setattr(precision_record, "SPEED_TOKENS", 4)
     save_model(tiny_model(CHAPTER_5), tmp_path / "other", "float32")
     file = ["--config", str(tmp_path / "other" / "config.json")]
-    # The sizes given to `train` are those of a model to train.
-    given = SIZES.split() if how == "sizes" and command != "evaluate" else file
+    given = SIZES.split() if how == "sizes" else file
     arguments = {
         "generate": ["generate", "Once", "--model", checkpoint, "--max-new-tokens", "2"],
         "export": ["export", checkpoint, str(tmp_path / "made")],
