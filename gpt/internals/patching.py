@@ -63,7 +63,7 @@ def read_contrast(model: GPTModel, first: list[int], second: list[int]) -> Contr
 
 
 @torch.no_grad()
-def patchedlead_of(
+def patched_lead(
     model: GPTModel, contrast: Contrast, places: Collection[Place], head: int | None = None
 ) -> float:
     """The first answer's lead in the second prompt with these places as in the first.

@@ -328,6 +328,7 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     finished: list[tuple[int, str]] = []  # which request, and its text
     counts = {"stopped": 0, "stops_unanswered": 0, "closed": 0}
     memory: list[tuple[float, int]] = []
+    stopped: set[int] = set()  # who waits for the answer to a Stop, before the next request
     with contextlib.closing(Page(ROOT, folder / "ours", args.port)) as page:
         page.come(30)
         started = time.perf_counter()
@@ -344,12 +345,14 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 answer, chosen = answers[visitor]
                 if not answer.look():
                     del answers[visitor]
-                    if answer.failure:
+                    if visitor in stopped:
+                        stopped.discard(visitor)
+                    elif answer.failure:
                         errors.append(answer.failure)
                     else:
                         finished.append((chosen, answer.text))
-                elif answer.times and rng.random() < 0.002:
-                    del answers[visitor]
+                elif visitor not in stopped and answer.times and rng.random() < 0.002:
+                    stopped.add(visitor)
                     counts["stopped"] += 1
                     try:
                         answer.job.cancel()
@@ -358,6 +361,8 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     if rng.random() < 0.5:  # as a closed tab: another client comes in its place
                         page.clients[visitor].close()
                         page.clients[visitor] = page.new_client()
+                        stopped.discard(visitor)
+                        del answers[visitor]
                         counts["closed"] += 1
             time.sleep(0.02)
         wait_for([answer for answer, _ in answers.values()])

@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
 from typing import Any
 
 import gradio as gr
 
-from gpt.generate import Step
+from gpt.ui.generation.jobs import FRESH, Job, Jobs, guess_ids
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.panel import guess_html, guessed, hint_html, panel_html
-from gpt.ui.generation.run import Wish, Writing, lasting, steered, wish
+from gpt.ui.generation.run import Writing, lasting, steered
 from gpt.ui.generation.runs import Runs
-from gpt.ui.generation.settings import AUTO, DEFAULTS, MAX_NEW_TOKENS, OPENING, sampling_options
+from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING
 from gpt.ui.generation.story import Draft, Story
 from gpt.ui.generation.versions import columns_html, versions
 from gpt.ui.visit import Shared, Visit, Visitor
 
 Order = tuple[str, Any]  # what a run is to do, and with what
 Values = dict[Any, Any]
-AHEAD = 10  # tokens that a single step writes beyond what it shows: the next ones come at once
-FRESH = ("write", "example", "again", "reseed", "replay")  # orders that begin a text
-NO_TEXT = "there is no text yet: press Generate first."
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run to make: what is asked for, what is known of it, how much is shown (None: all).
-
-    With `guess` the step after those that are shown must be known too.
-    """
-
-    asked: Wish
-    prompt: str
-    settings: Mapping[str, Any]
-    known: tuple[Step, ...] = ()
-    most: int | None = None
-    guess: bool = False
-
-    def draft(self, steps: tuple[Step, ...], shown: int, told: str = "") -> Draft:
-        return Draft(self.asked, self.prompt, self.settings, steps, shown, told)
 
 
 class Handlers:
@@ -54,6 +33,7 @@ class Handlers:
 
     def __init__(self, layout: Layout, runs: Runs, shared: Shared) -> None:
         self.layout, self.runs, self.shared = layout, runs, shared
+        self.jobs = Jobs(layout, runs.registry)
         self.story = gr.State(Story())
         self.loaded = gr.State(layout.model.value)
         self._opening: Draft | None = None
@@ -121,8 +101,8 @@ class Handlers:
 
     async def _text(self, data: Values, story: Story, session: str) -> AsyncIterator[bool]:
         """A text is begun or goes on; comes by at each update, True once the model has written."""
-        job = await asyncio.to_thread(self._job, data, story)
         visitor: Visitor = data[self.shared.visitor]
+        job = await asyncio.to_thread(self.jobs.of, data, story, visitor.visit)
         if job.most is not None and len(job.known) >= job.most + job.guess:
             self._keep(job.draft(job.known, job.most), story, job, visitor)
             yield False
@@ -155,78 +135,6 @@ class Handlers:
         story.add(draft)
         visitor.visit = draft.visit(story.chosen)
 
-    def _job(self, data: Values, story: Story) -> Job:
-        """What is to be written. Raises ValueError if it cannot be."""
-        kind, value = story.order
-        base = story.present
-        if kind == "replay":
-            return self._replayed(value or data[self.shared.visitor].visit)
-        if kind in FRESH or kind == "next":
-            seed = {"again": base.asked.options.seed, "reseed": -1} if base else {"reseed": -1}
-            job = self._asked(data, seed.get(kind))
-            if kind != "next":
-                return job
-            if base is None or not base.continues(job.asked):
-                base = job.draft((), 0)
-            guess = bool(data[self.layout.guess]) and value == 1
-            count, most = base.shown + value + AHEAD, base.shown + value - guess
-            limit = max(most + guess, min(count, MAX_NEW_TOKENS))
-            return self._going_on(base, base.asked, len(base.steps), limit, most, guess)
-        if base is None:
-            raise ValueError(NO_TEXT)
-        if kind == "more":
-            added = sampling_options(self.layout.values(data)).max_new_tokens
-            return self._going_on(base, base.asked, len(base.steps), base.shown + added)
-        position, token_id = value
-        if position is None or position >= base.shown:
-            raise ValueError("choose a token of the text first: click one.")
-        asked = steered(base.asked, position, token_id)
-        return Job(asked, base.prompt, base.settings, base.known(position))
-
-    def _going_on(
-        self, base: Draft, asked: Wish, known: int, limit: int, most: int | None = None,
-        guess: bool = False,
-    ) -> Job:  # fmt: skip
-        if base.ended:
-            raise ValueError("the text has ended here: use another token in its place, or Back.")
-        if limit > MAX_NEW_TOKENS:
-            raise ValueError(f"the text would have {limit:,} tokens: use at most {MAX_NEW_TOKENS}.")
-        steps = base.known(known)
-        return Job(lasting(asked, limit), base.prompt, base.settings, steps, most, guess)
-
-    def _asked(self, data: Values, seed: int | None = None) -> Job:
-        """What the controls ask for, with another seed if one is given."""
-        layout = self.layout
-        values = layout.values(data)
-        if seed is not None:
-            values["seed"] = seed
-        prompt, source = data[layout.prompt], data[layout.model]
-        asked = wish(
-            self.runs.registry, prompt, sampling_options(values), source, data[layout.device],
-            data[layout.precision],
-        )  # fmt: skip
-        chosen = {**values, "precision": data[layout.precision], "device": data[layout.device]}
-        standard = {**DEFAULTS, "precision": AUTO, "device": "cpu", "seed": chosen["seed"]}
-        return Job(asked, prompt, {k: v for k, v in chosen.items() if v != standard[k]})
-
-    def _replayed(self, visit: Visit) -> Job:
-        """The text of a visit, as it was written. Raises ValueError for impossible settings."""
-        unknown = set(visit.settings) - {*DEFAULTS, "precision", "device"}
-        if unknown:
-            raise ValueError(
-                f"there is no setting {min(unknown)[:40]!r}: use {', '.join(DEFAULTS)}."
-            )
-        values = {**DEFAULTS, "precision": AUTO, "device": "cpu", **visit.settings}
-        if visit.seed is not None:
-            values["seed"] = visit.seed
-        options = sampling_options(values, visit.steering)
-        asked = wish(
-            self.runs.registry, visit.prompt, options, visit.model or self.layout.model.value,
-            values["device"], values["precision"],
-        )  # fmt: skip
-        length = min(visit.tokens or options.max_new_tokens, MAX_NEW_TOKENS)
-        return Job(lasting(asked, length), visit.prompt, visit.settings)
-
     async def _guess(self, data: Values, story: Story, session: str) -> AsyncIterator[bool]:
         """The visitor's guess beside what came; one outside the ten best is put in to be read."""
         base, (token_id, text) = story.guess, story.order[1]
@@ -255,7 +163,7 @@ class Handlers:
         yield True
 
     async def _versions(self, data: Values, story: Story, session: str) -> AsyncIterator[bool]:
-        job = await asyncio.to_thread(self._asked, data)
+        job = await asyncio.to_thread(self.jobs.asked, data)
         by, count = data[self.layout.by], int(data[self.layout.count] or 0)
         named = versions(self.runs.registry, job.asked, by, count)
         names = [name for name, _ in named]
@@ -265,7 +173,7 @@ class Handlers:
                 story.columns = columns_html(names, runs)
                 yield any(run.written.steps for run in runs)
         story.columns = columns_html(names, runs)
-        story.versions = [_version(job, run) for run in runs]
+        story.versions = [job.version(run) for run in runs]
         yield True
 
     # What is shown, and what changes the text without a run
@@ -367,7 +275,7 @@ class Handlers:
         if OPENING is None or story.present or story.live or _is_link(request):
             return skipped
         if self._opening is None:
-            job = await asyncio.to_thread(self._replayed, OPENING.visit)
+            job = await asyncio.to_thread(self.jobs.replayed, OPENING.visit)
             run = Writing(job.asked, self.runs.begin_row)
             async with aclosing(self.runs.follow([run], "")) as updates:
                 async for _ in updates:
@@ -377,28 +285,6 @@ class Handlers:
             return skipped
         story.add(self._opening)
         return [self.shown(story)[component] for component in self.layout.streamed]
-
-
-def guess_ids(draft: Draft, text: str) -> list[int]:
-    """The tokens of a guess, as a new word where the text does not end with a space.
-
-    Raises ValueError if it has none.
-    """
-    tokenizer = draft.asked.tokenizer
-    before = draft.prompt + draft.written().text
-    text = text if before[-1:].isspace() or text[:1].isspace() else f" {text}"
-    if not text.strip():
-        raise ValueError("the guess is empty: type a word.")
-    return tokenizer.encode(text[:60])
-
-
-def _version(job: Job, run: Writing) -> Draft:
-    """A column as a draft, with the settings in which it differs."""
-    changed = {"temperature": run.asked.options.temperature, "precision": run.asked.precision}
-    asked = {"temperature": job.asked.options.temperature, "precision": job.asked.precision}
-    differs = {name: value for name, value in changed.items() if value != asked[name]}
-    steps = tuple(run.written.steps)
-    return Draft(run.asked, job.prompt, {**job.settings, **differs}, steps, len(steps))
 
 
 def _is_link(request: gr.Request) -> bool:
