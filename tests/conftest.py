@@ -7,6 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+# Two test processes share two cores, and a team of threads waits on them. `main()` leaves a number
+# that was given as it is: else its thread has all cores, and the engine's, begun before, has one.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from tiny_models import tiny_model
@@ -15,7 +19,7 @@ from gpt import GPT_CONFIG_124M, GPTModel, Tokenizer
 from gpt.checkpoints import save_model
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-torch.set_num_threads(1)  # two test processes share two cores: a team of threads waits on them
+torch.set_num_threads(1)  # if a plugin has imported it before
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,8 +15,9 @@ LETTERS = [
 
 def random_texts(n=300):
     chance = random.Random(7)
+    all_of_unicode = [*range(0xD800), *range(0xE000, 0x110000)]  # a million: made once
     for _ in range(n):
-        anywhere = [chr(chance.choice([*range(0xD800), *range(0xE000, 0x110000)])) for _ in "12"]
+        anywhere = map(chr, chance.choices(all_of_unicode, k=2))
         common = ["the", " king", "ing", "ing ", "  ", "'ll", " Once", "aaaa", "123"]
         yield "".join(chance.choices([*LETTERS, *anywhere, *common], k=chance.randint(1, 24)))
 
