@@ -46,6 +46,7 @@ from gpt.ui.parts.gradio_patches import (
     end_cancelled_runs_in_silence,
     search_for_no_missing_package,
 )
+from gpt.ui.tour import Tour
 from gpt.ui.visit import Shared
 
 TITLE = "A GPT, from scratch"
@@ -137,6 +138,7 @@ def build_demo(
                 training = train.build(shared, default_device, writing.prompt)
         calculator.offer_to(shared)
         bar.connect(registry, shared, writing, list(demo.blocks.values()))
+        Tour()
         gr.Markdown(ABOUT, elem_classes="hint")
         demo.unload(writing.left)
         demo.unload(training.left)

@@ -70,6 +70,7 @@ class PageBar:
     def __init__(self, title: str, introduction: str) -> None:
         with gr.Row(elem_id="page-bar"):
             gr.HTML(f"<h1>{title}</h1><p>{introduction}</p>", padding=False)
+            self._button("Take the 5-minute tour", "tour-start")
             self.link = self._button("Copy link", "copy-link")
             self.code = self._button("Copy as Python", "copy-python")
             self.presenter = self._button("Presenter", "presenter")
