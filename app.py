@@ -64,6 +64,7 @@ ASSETS = Path(__file__).parent / "assets"
 HEAD = f"""<style>
 .gradio-container {{ width: 100%; max-width: 1180px !important; margin: 0 auto !important; }}
 .tabs {{ min-height: 95vh; }}
+@media (max-width: 640px) {{ .main.fillable.app {{ padding: 8px 12px !important; }} }}
 </style><script>{(ASSETS / "page.js").read_text()}</script>"""
 # The reader's own fonts: nothing to download, and a familiar page in every script.
 THEME = gr.themes.Default(
