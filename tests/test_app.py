@@ -84,6 +84,23 @@ def test_no_event_has_two_functions_that_wait_for_its_last_value(demo):
     assert sorted(heard) == sorted(set(heard))
 
 
+def test_no_event_that_waits_for_its_last_value_reads_the_events_data(demo):
+    """Two arrow keys on the chips while the text streamed: the panel stayed at the first chip.
+
+    Gradio's page repeats a missed "always_last" event with the data of the one before.
+    """
+    reading = [
+        function
+        for function in demo.fns.values()
+        if function.fn
+        and any(
+            "Data" in str(p.annotation) for p in inspect.signature(function.fn).parameters.values()
+        )
+    ]
+    assert len(reading) > 10
+    assert [f.name for f in reading if f.trigger_mode == "always_last"] == []
+
+
 def test_only_the_three_named_endpoints_are_public(url):
     endpoints = Client(url, verbose=False).view_api(return_format="dict")["named_endpoints"]
     assert sorted(endpoints) == ["/architecture", "/generate", "/internals"]

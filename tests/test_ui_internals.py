@@ -100,9 +100,9 @@ class Page:
     def pick(self, section, **picked):
         """A click on the section's first output."""
         panel = next(p for p in self.tab.sections.panels if p.spec.key == section)
-        [show] = [fn.fn for fn in self.tab.demo.fns.values() if fn.fn.__name__ == "show"
-                  and (panel.outputs[0]._id, "select") in fn.targets]  # fmt: skip
-        run_async(self.event(show, **picked))
+        [pick] = [fn.fn for fn in self.tab.demo.fns.values()
+                  if fn.targets == [(panel.outputs[0]._id, "select")]]  # fmt: skip
+        run_async(self.event(pick, **picked))
 
     def change(self, section, **controls):
         run_async(self.changing(section, **controls))

@@ -35,6 +35,8 @@ LIVE: dict[str, Any] = {
     "queue": False,  # a few milliseconds each: never behind somebody's model run
     "trigger_mode": "always_last",
 }
+# For what reads its event: gradio's page repeats an "always_last" event with the first one's data.
+EACH = {**LIVE, "trigger_mode": "multiple"}
 
 
 def build(registry: Any) -> Offer:
@@ -47,7 +49,7 @@ def build(registry: Any) -> Offer:
     gr.api(architecture, api_name="architecture", concurrency_limit=None)
     page.format.change(
         lambda form: gr.update(language=FORMATS[form]), page.format, page.views["export"],
-        **{**LIVE, "trigger_mode": "multiple"},
+        **EACH,
     )  # fmt: skip
     choices = [(preset.label, preset.key) for preset in named]
     page.pin.click(
@@ -113,10 +115,10 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     refreshed.then(_check, fields, page.check, **check)
     page.check.load(_check, fields, page.check, **check)
     accordions = page.sections.values()
-    gr.on([each.expand for each in accordions], expand, inputs, [opened, *views], js=clip, **LIVE)
-    gr.on([each.collapse for each in accordions], collapse, opened, opened, **LIVE)
+    gr.on([each.expand for each in accordions], expand, inputs, [opened, *views], js=clip, **EACH)
+    gr.on([each.collapse for each in accordions], collapse, opened, opened, **EACH)
     part = page.views["part"]
-    page.views["map"].select(choose, inputs, [page.chosen, part], js=clip, **LIVE)
+    page.views["map"].select(choose, inputs, [page.chosen, part], js=clip, **EACH)
 
 
 def _views(

@@ -103,9 +103,8 @@ def build(
 def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
     """What changes the text, the panel or the tab at once."""
     known = [handlers.story, shared.visitor]
-    layout.tokens.select(
-        handlers.choose, known, layout.panel, trigger_mode="always_last", **_AT_ONCE
-    )
+    # "always_last" would repeat the first of two chips: gradio's page keeps no later event's data.
+    layout.tokens.select(handlers.choose, known, layout.panel, trigger_mode="multiple", **_AT_ONCE)
     layout.panel.click(handlers.why, known, shared.tabs, **_AT_ONCE)
     for name, event in {
         "back": layout.back.click,

@@ -122,14 +122,10 @@ class SectionList:
         if section.view is None:
             return
         triggers = [accordion.expand, *[_changes(c) for c in panel.controls.values()]]
-        if section.picks:
-            triggers.append(panel.outputs[0].select)
 
-        async def show(values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:  # type: ignore[assignment]
+        async def show(values: Values) -> AsyncIterator[Values]:
             desk = values.pop(self.desk)
             desk.open.add(section.key)
-            if section.picks and isinstance(getattr(event, "target", None), gr.HTML):
-                desk.picked[section.key] = {name: getattr(event, name) for name in section.picks}
             desk.values |= values
             if desk.visit is None:
                 yield panel.blank(EMPTY)
@@ -137,16 +133,22 @@ class SectionList:
             async for shown in self.filling(panel, desk, desk.visit, desk.turn):
                 yield shown
 
-        gr.on(
-            triggers,
-            show,
-            {self.desk, *panel.controls.values()},
-            panel.all_outputs,
-            trigger_mode="always_last",
-            show_progress="minimal" if section.needs_model else "hidden",
-            show_progress_on=panel.outputs[0],
+        async def pick(values: Values, event: gr.EventData) -> AsyncIterator[Values]:
+            picked = {name: getattr(event, name) for name in section.picks}
+            values[self.desk].picked[section.key] = picked
+            async for shown in show(values):
+                yield shown
+
+        wired: dict[str, Any] = {
+            "inputs": {self.desk, *panel.controls.values()},
+            "outputs": panel.all_outputs,
+            "show_progress": "minimal" if section.needs_model else "hidden",
+            "show_progress_on": panel.outputs[0],
             **EVENT,
-        )
+        }
+        gr.on(triggers, show, trigger_mode="always_last", **wired)
+        if section.picks:  # "always_last" would repeat the first pick of two
+            panel.outputs[0].select(pick, trigger_mode="multiple", **wired)
         accordion.collapse(
             lambda desk: self._closed(desk, panel), self.desk, panel.all_outputs, **QUIET
         )
