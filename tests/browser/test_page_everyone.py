@@ -9,7 +9,10 @@ from watched import watched_page
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=1)]
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-SAME = [[".numbers tr:nth-child(n+12)"], [".main-svg"]]  # hundreds of alike; pictures with a name
+# Hundreds of alike, and pictures with a name. Taken out: axe reads what it is told to leave out.
+THIN = """() => document.querySelectorAll(
+  'tr:not([class]):nth-child(n+8), .chips > :nth-child(n+16), .main-svg > *'
+).forEach((each) => each.remove())"""
 STILL = """() => new Promise((done) => {
   let timer;
   const wait = () => {
@@ -44,7 +47,7 @@ def axe_faults(page: Page, rules: list[str]) -> list[str]:
     options = {"resultTypes": ["violations"], "runOnly": rules}
     return [
         f"{rule['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
-        for rule in axe.Axe().run(page, {"exclude": SAME}, options).response["violations"]
+        for rule in axe.Axe().run(page, options=options).response["violations"]
         for node in rule["nodes"]
     ]
 
@@ -59,13 +62,16 @@ def test_no_tab_shuts_anybody_out(browser, app_url: str) -> None:
         page.locator("#gen-run").click()
         page.wait_for_selector("#gen-stop:visible")
         page.wait_for_selector("#gen-run:visible")
-        for tab in page.get_by_role("tab").all():
+        # Internals comes last: axe reads hidden tabs too, and it has most of the elements.
+        for tab in sorted(page.get_by_role("tab").all(), key=lambda tab: "Int" in tab.inner_text()):
             tab.click()
             page.evaluate(STILL)
             while page.evaluate(OPEN):
                 page.evaluate(STILL)
             name = tab.inner_text()
-            found[name] = axe_faults(page, RULES) + page.evaluate(SMALL) + page.evaluate(UNTOLD)
+            found[name] = page.evaluate(SMALL) + page.evaluate(UNTOLD)
+            page.evaluate(THIN)
+            found[name] += axe_faults(page, RULES)
             page.evaluate("document.body.classList.add('dark')")
             found[f"{name}, dark"] = axe_faults(page, ["color-contrast"])
             page.evaluate("document.body.classList.remove('dark')")

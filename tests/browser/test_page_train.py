@@ -34,7 +34,7 @@ def test_a_model_is_trained_step_by_step_then_writes_is_looked_into_and_taken_al
     page.click("#train-step")
     until(page, "Paused.* step 1 of 100,000")
     page.get_by_text("What happens in one step").click()
-    assert page.locator("#train-peek tbody tr").count() == 16
+    page.wait_for_function("document.querySelectorAll('#train-peek tbody tr').length === 16")
     page.click("#train-pause")  # goes on
     until(page, r"Training.* step \d\d")
     page.wait_for_selector("#train-loss svg[aria-label^='Held-out loss']")
