@@ -33,11 +33,12 @@ watch('value', () => {
 
 # The script of a gr.HTML component whose html_template holds one row of `chip_html`. The row is one
 # Tab stop; arrow keys, Home and End move in it, the space bar asks for the next token. The chip
-# that has the focus, or was clicked or tapped, is marked, and its position goes with `select`.
+# that has the focus, or was clicked or tapped, is marked, and its position goes with `select`, once
+# for an arrow key that is held: answers to many at once come in any order.
 # `watch` runs after gradio has put the server's attributes back, at each update of the row; until a
 # chip is chosen, a row with a scroll bar of its own shows the newest.
 ROVING_JS = """
-let at = null, before = 0;
+let at = null, before = 0, asking;
 const chips = () => [...element.querySelectorAll('.chip')];
 const mark = () => chips().forEach((chip, i) => {
   chip.tabIndex = i === (at ?? 0) ? 0 : -1;
@@ -51,7 +52,9 @@ const from = (event) => chips().indexOf(event.target.closest('.chip'));
   at = i;
   mark();
   element.dataset.told = chips()[i].title;
-  if (!known) trigger('select', {position: i});
+  if (known) return;
+  clearTimeout(asking);
+  asking = setTimeout(() => trigger('select', {position: i}), 80);
 }));
 element.addEventListener('keydown', (event) => {
   const here = from(event), last = chips().length - 1;
