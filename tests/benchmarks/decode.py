@@ -65,7 +65,7 @@ def rows_of(model: str) -> list[Row]:
     prompts = (64, 512) if small else (64, 192)
     return [
         Row("decode 128", "decode", 128, {"tokens": 128, "prompt": 4}),
-        Row("decode 128, batch 8", "batch", 8 * 128, {"tokens": 128, "rows": 8}),
+        Row("decode 32, batch 8", "batch", 8 * 32, {"tokens": 32, "rows": 8}),
         *(Row(f"prefill {n}", "prefill", n, {"tokens": n}) for n in prompts),
         *(
             Row(f"decode 24 after {n}", "decode", 24, {"tokens": 24, "prompt": n}, True)

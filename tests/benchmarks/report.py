@@ -136,7 +136,7 @@ def _ratios(result: Result) -> list[str]:
         add(f"{row}: {one} / {other}", ratio, f"{least:g}", f"{aim:g}" if aim else "")
     single, eight = (
         result.rate("ours int8", "decode 128"),
-        result.rate("ours int8", "decode 128, batch 8"),
+        result.rate("ours int8", "decode 32, batch 8"),
     )
     add("ours int8: batch 8 / batch 1", eight / single if eight and single else None, "", "6")
     near, far = (result.rate("ours float16", f"decode 24 after {n}") for n in (100, 976))
