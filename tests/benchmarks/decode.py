@@ -5,7 +5,8 @@
 
 Every engine runs in a process of its own with two threads, and they take turns: once through the
 list is one repeat. Writes decode.json, decode.txt and decode.png in assets/benchmarks/. Peers that
-are not installed are left out, and named. Linux only; a quarter of an hour; nothing else should
+are not installed are left out, and named, as is what `--without` names: bfloat16 in transformers
+takes minutes where the processor has none. Linux only; a quarter of an hour; nothing else should
 run. `--report` writes text and plot again from decode.json.
 """
 
@@ -254,6 +255,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--files", metavar="FOLDER", help="keep the models' files there")
+    parser.add_argument("--without", nargs="+", default=[], help='such as "transformers bfloat16"')
     parser.add_argument("--before", type=Path, help="another checkout, which takes part as before")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     args = parser.parse_args()
@@ -261,8 +263,9 @@ def main() -> None:
         print(report.write(json.loads(report.DATA.read_text())))
         return
     missing = [name for name, package in PACKAGES.items() if find_spec(package) is None]
-    contenders = [c for c in CONTENDERS if c[0] not in missing]
+    contenders = [c for c in CONTENDERS if c[0] not in missing and " ".join(c) not in args.without]
     data: dict[str, Any] = {**environment(missing), "models": {}}
+    data["left_out"] = [*missing, *args.without]
     with tempfile.TemporaryDirectory() as temporary:
         for model in args.models:
             folder = Path(args.files or temporary) / model

@@ -53,7 +53,7 @@ def write(data: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
     lines = [
         f"{data['date']}, {data['machine']}, {data['threads']} threads, Python {data['python']}",
-        f"{versions}; left out, not installed: {left_out}",
+        f"{versions}; left out: {left_out}",
         "Tokens a second: median of the repeats (worst-best). Measured once: load, from "
         "a disk that may be cold; held, memory that no file stands behind; peak of all memory.",
     ]
