@@ -314,7 +314,7 @@ def stops_of(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, floa
             return page.ask(visitor, **{**options, "max_new_tokens": 500})
 
         options = {**options_of(model, "int8", 0), "max_new_tokens": 500}
-        request = [*options.values(), 0.0]  # min_p is the last of the endpoint's parameters
+        request = [*options.values(), 0.0, "", None]  # min_p, stop and steering are the last
         found = stops.measure(page, ask, request, args.stops)
     return {way: spread("free", seconds) for way, seconds in found.items()}
 
