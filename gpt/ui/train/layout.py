@@ -20,6 +20,12 @@ INTRODUCTION = (
 )
 LINE_HINT = "Bluer: the model gave the true token more probability. Choose one for its numbers."
 SPLIT_HINT = "Choose a token for its number and its bytes."
+TELL_JS = """
+['click', 'focusin'].forEach((name) => element.addEventListener(name, (event) => {
+  const chip = event.target.closest('.chip');
+  if (chip) document.querySelector('#PANEL p').textContent = chip.title;
+}));
+"""
 
 
 class Layout:
@@ -90,15 +96,8 @@ class Layout:
 
     def _below(self) -> None:
         with gr.Accordion("The true next tokens, by their probability", open=True):
-            self.line = gr.HTML(
-                say("The first held-out tokens stand here once a run has begun.", "hint"),
-                elem_id="train-line", padding=False,
-                js_on_load=ROVING_JS.replace("PANEL", "#train-line-panel p"),
-            )  # fmt: skip
-            gr.HTML(
-                f'<p class="chip-panel" aria-live="polite">{LINE_HINT}</p>',
-                elem_id="train-line-panel", padding=False,
-            )  # fmt: skip
+            empty = say("The first held-out tokens stand here once a run has begun.", "hint")
+            self.line = self._chip_row("train-line", empty, LINE_HINT)
         with gr.Accordion("What happens in one step", open=False, elem_id="train-one-step"):
             self.step = gr.HTML(NO_STEP, elem_id="train-peek", padding=False)
         with gr.Accordion("Experiments", open=True, elem_id="train-experiments"):
@@ -112,20 +111,23 @@ class Layout:
                     for one in EXPERIMENTS
                 ]
         with gr.Accordion("What the text is split into", open=False) as self.split_box:
-            self.split = gr.HTML(
-                elem_id="train-split", padding=False,
-                js_on_load=ROVING_JS.replace("PANEL", "#train-split-panel p"),
-            )  # fmt: skip
-            gr.HTML(
-                f'<p class="chip-panel" aria-live="polite">{SPLIT_HINT}</p>',
-                elem_id="train-split-panel", padding=False,
-            )  # fmt: skip
+            self.split = self._chip_row("train-split", "", SPLIT_HINT)
         with gr.Accordion("The numbers of the curve", open=False):
             self.axis = gr.Radio(
                 [("seconds of training", "seconds"), ("tokens read", "tokens")], value="seconds",
                 label="Draw the curve over", elem_id="train-axis",
             )  # fmt: skip
             self.numbers = gr.HTML(elem_id="train-numbers", padding=False)
+
+    @staticmethod
+    def _chip_row(elem_id: str, value: str, hint: str) -> gr.HTML:
+        """A row of chips, and the line below it that tells of the one chosen."""
+        panel = f"{elem_id}-panel"
+        js = ROVING_JS + TELL_JS.replace("PANEL", panel)
+        row = gr.HTML(value, elem_id=elem_id, padding=False, js_on_load=js)
+        told = f'<p class="chip-panel" aria-live="polite">{hint}</p>'
+        gr.HTML(told, elem_id=panel, padding=False)
+        return row
 
     def values(self, data: Mapping[Any, Any]) -> dict[str, Any]:
         """The settings by name in what an event has read of `inputs`."""
