@@ -43,6 +43,7 @@ from gpt.ui import architecture, generation, internals, train
 from gpt.ui.generation.borrowed_gpu import gpu_seconds
 from gpt.ui.page_bar import PageBar
 from gpt.ui.parts.gradio_patches import (
+    begin_sessions_lightly,
     end_cancelled_runs_in_silence,
     search_for_no_missing_package,
 )
@@ -152,6 +153,7 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
     """Serve `demo`, quiet and with limits; `where` is host, port and share as gradio names them."""
     end_cancelled_runs_in_silence()
     search_for_no_missing_package()
+    begin_sessions_lightly()
     return demo.launch(
         theme=THEME,
         css_paths=[ASSETS / "style.css"],
