@@ -163,11 +163,13 @@ def options_of(model: str, precision: str, seed: int) -> dict[str, Any]:
 def through_the_page(page: Page, model: str, precision: str, visitors: int) -> dict[str, Any]:
     """All press Generate together: rates, first tokens, gaps between updates, failures."""
     page.come(visitors)
-    started = time.perf_counter()
+    started, clients = time.perf_counter(), time.process_time()
     before = page.thread_seconds()
     answers = [page.ask(i, **options_of(model, precision, i)) for i in range(visitors)]
     wait_for(answers)
-    threads = busiest(before, page.thread_seconds(), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    threads = busiest(before, page.thread_seconds(), seconds)
+    clients = (time.process_time() - clients) / seconds
     good = [answer for answer in answers if not answer.failure]
     if not good:
         return {"failures": visitors, "failed_with": answers[0].failure}
@@ -183,14 +185,15 @@ def through_the_page(page: Page, model: str, precision: str, visitors: int) -> d
         **spread("first", firsts),
         **spread("gap", gaps),
         "threads": threads,
+        "clients": clients,
         "failures": visitors - len(good),
         "failed_with": "; ".join({answer.failure for answer in answers} - {""}),
     }
 
 
 def busiest(before: Any, after: Any, seconds: float) -> list[dict[str, float]]:
-    """Of the two threads that computed most, the engine's and the event loop's: the share of the
-    time on a core, and the share asleep: for the engine's, what it waits for Python's lock.
+    """Of the three threads that computed most, as a rule the engine's two and the event loop's: the
+    share of the time on a core, and the share asleep: for the engine's, what it waits for others.
     """
     spent = [
         (on - before.get(name, (0, 0))[0], waited - before.get(name, (0, 0))[1])
@@ -198,7 +201,7 @@ def busiest(before: Any, after: Any, seconds: float) -> list[dict[str, float]]:
     ]
     return [
         {"on_core": on / seconds, "asleep": 1 - (on + waited) / seconds}
-        for on, waited in sorted(spent, reverse=True)[:2]
+        for on, waited in sorted(spent, reverse=True)[:3]
     ]
 
 
@@ -419,12 +422,9 @@ def text_of(data: dict[str, Any]) -> str:
                         for what in ("first", "gap")
                     ]
                     line += f"   first {times[0]}   gap {times[1]}   failures {row['failures']}"
-                    line += "".join(
-                        f"   {name} on a core {found['on_core']:.0%}, asleep {found['asleep']:.0%}"
-                        for name, found in zip(
-                            ("engine", "loop"), row.get("threads", ()), strict=False
-                        )
-                    )
+                    if row.get("threads"):
+                        busy = ", ".join(f"{found['on_core']:.0%}" for found in row["threads"])
+                        line += f"   of a core: threads {busy}, clients {row['clients']:.0%}"
                 lines.append(line)
     for way, found in data.get("stops", {}).items():
         times = " ".join(f"{1000 * found[f'free_{how}']:,.0f}" for how in HOW)
