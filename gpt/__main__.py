@@ -307,7 +307,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _steer(text: str) -> tuple[int, int]:
-    position, token_id = text.split(":")
+    position, _, token_id = text.partition(":")
+    if not (position.isdecimal() and token_id.isdecimal()):
+        message = f"{text[:40]!r} is no POSITION:ID, such as 2:257: use two whole numbers from 0."
+        raise argparse.ArgumentTypeError(message)
     return int(position), int(token_id)
 
 

@@ -6,17 +6,14 @@ import math
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.internals.heads import head_stages
-from gpt.internals.residual import read_norm
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.lab import Lab
 from gpt.ui.internals.sections import logit_ledger
 from gpt.ui.internals.sections.attention_heads import attention_views
-from gpt.ui.internals.sections.block_vectors import NORMS, VECTORS, vector_views
 from gpt.ui.parts.numbers import percent, significant
 
 AT = 3
@@ -38,7 +35,7 @@ def test_the_share_of_attention_follows_from_the_very_score_that_is_shown(lab):
     at, most = next((at, most) for at, most in looking.items() if most != AT)
     stages = head_stages(lab.run(visit), *at)
     row = stages.attention[AT]
-    _, words = attention_views(lab, visit, *at, "softmax", False)
+    words = attention_views(lab, visit, *at, "softmax", False)
     score = stages.scores[AT, most].item()
     assert (
         f"{percent(row[most].item())} from q·k = {significant(score, 4)}; {significant(score, 4)} "
@@ -60,17 +57,3 @@ def test_the_terms_without_a_bar_of_their_own_are_one_bar(lab, monkeypatch):
     logit = lab.logits(visit).max().item()
     assert total == pytest.approx(logit, abs=0.02)  # of numbers with three figures
     assert f"{logit:.4f}".replace("-", "−") in text
-
-
-def test_the_histograms_before_and_after_a_layernorm_are_those_of_their_names(lab):
-    """The two could be swapped: only their number was tested."""
-    visit = lab.read("words", "Hello, I am a little").at(AT)
-    name, norm = next(iter(NORMS.items()))
-    _, spread, _, _ = vector_views(lab, visit, 1, VECTORS[0], name)
-    model = lab.registry.models["words"]
-    row = read_norm(model, lab.run(visit), 1, norm, AT)
-    middles = np.array(spread.data[0].x)
-    edges = np.append(middles - np.diff(middles)[0] / 2, middles[-1] + np.diff(middles)[0] / 2)
-    for bars, values in zip(spread.data, (row.before, row.after), strict=True):
-        assert np.abs(np.histogram(values.numpy(), edges)[0] - np.array(bars.y)).sum() <= 2
-    assert [bars.name for bars in spread.data] == ["before", "after"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import json
 import random
+import re
 import shlex
 import subprocess
 import sys
@@ -16,8 +19,10 @@ from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import config_of, random_source
 from gpt.generate import generate
 from gpt.ui.generation.settings import DEFAULTS
+from gpt.ui.internals.section import Desk
 from gpt.ui.links import LONGEST, Place, command_of, link_of, place_of, python_of
-from gpt.ui.visit import Visit
+from gpt.ui.page_bar import copied_link
+from gpt.ui.visit import Visit, Visitor
 
 PAGE = "http://localhost:7860/"
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,8 +71,22 @@ def written() -> list[int]:
 
 
 def test_a_link_leads_back_to_the_visit_the_tab_and_the_place() -> None:
-    assert opened(Place(VISIT, "internals", 2, 1)) == Place(VISIT, "internals", 2, 1)
+    for keys in ((), ("tokens", "lens", "patch")):
+        place = Place(VISIT, "internals", 2, 1, keys)
+        assert opened(place) == place
     assert link_of(Place(), PAGE) == (PAGE + "?", "")
+
+
+def test_a_copied_link_carries_the_head_that_was_chosen_and_the_sections_that_are_open() -> None:
+    """They were read and written, and no button ever set them."""
+    desk = Desk(open={"lens", "tokens"}, picked={"attention": {"layer": 0, "head": 3}})
+    visitor = Visitor()
+    visitor.visit = VISIT
+    note = copied_link(json.dumps({"page": PAGE, "tab": "internals"}), visitor, desk)
+    address = html.unescape(re.search(r">(http[^<]*)</textarea>", note)[1])
+    place, wrong = place_of(query_of(address), config_of)
+    assert wrong == ()
+    assert place == Place(VISIT, "internals", None, 3, ("tokens", "lens"))
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -89,12 +108,13 @@ def test_a_link_leads_back_to_any_visit(seed: int) -> None:
 def test_a_link_names_what_is_impossible_and_keeps_the_rest() -> None:
     query = {
         "tab": "settings", "model": "gpt9", "prompt": "A fox", "temperature": "-1", "top_k": "x",
-        "seed": "-3", "steer": "1:2,1", "layer": "two", "precision": "int2", "tokens": "7",
+        "seed": "-3", "steer": "1:2,1", "layer": "two", "open": "lens,odd", "precision": "int2",
+        "tokens": "7",
         "utm_source": "a program that adds its own",
     }  # fmt: skip
     place, wrong = place_of(query, config_of)
     assert place == Place(Visit(prompt="A fox", tokens=7))
-    named = ["tab", "model", "temperature", "top_k", "seed", "steer", "layer", "precision"]
+    named = ["tab", "model", "temperature", "top_k", "seed", "steer", "layer", "open", "precision"]
     assert len(wrong) == len(named)
     assert all(name in line for name, line in zip(named, wrong, strict=True))
     assert all("\n" not in line for line in wrong)

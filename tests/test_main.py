@@ -133,6 +133,14 @@ def test_min_p_of_one_leaves_the_most_probable_token(capsys):
     assert capsys.readouterr().out == sampled
 
 
+@pytest.mark.parametrize("given", ["abc", "1:", "1:x", "-1:2", "1:2:3"])
+def test_a_steering_that_is_none_is_one_line(capsys, given):
+    """It said "invalid _steer value: 'abc'"."""
+    with pytest.raises(SystemExit):
+        main(["generate", "Hi", f"--steer={given}"])
+    assert f"'{given}' is no POSITION:ID, such as 2:257" in capsys.readouterr().err
+
+
 def test_a_steered_run_that_stops_at_a_text_is_written_by_the_command(capsys):
     arguments = ["generate", "Hello", "--model", RANDOM, "--max-new-tokens", "9", "--seed", "1"]
     main([*arguments, "--steer", "2:15496"])  # Hello

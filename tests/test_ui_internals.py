@@ -17,9 +17,10 @@ from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.tokenizer import Tokenizer
-from gpt.ui.internals import build
+from gpt.ui.internals import build, section_list
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, RunStore
 from gpt.ui.internals.section import Desk
+from gpt.ui.internals.sections import SECTIONS
 
 TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
 PROMPT = "Hello, I am a little"
@@ -76,6 +77,8 @@ class Page:
         async for step in handler({self.tab.desk: self.desk, **before}, *arguments):
             self.steps += 1
             for component, value in step.items():
+                if value == gr.skip():
+                    continue
                 value = value["value"] if isinstance(value, dict) and "value" in value else value
                 self.shown[component.elem_id] = value
                 if component in self.values:
@@ -101,7 +104,7 @@ class Page:
         """A click on the section's first output."""
         panel = next(p for p in self.tab.sections.panels if p.spec.key == section)
         [pick] = [fn.fn for fn in self.tab.demo.fns.values()
-                  if fn.targets == [(panel.outputs[0]._id, "select")]]  # fmt: skip
+                  if fn.targets == [(panel.output._id, "select")]]  # fmt: skip
         run_async(self.event(pick, **picked))
 
     def change(self, section, **controls):
@@ -245,9 +248,9 @@ def test_a_look_fills_the_open_sections_and_no_other(tab):
     page.look()
     assert "6 tokens, float32" in page.shown["int-message"]
     assert "·little is 7 bytes" in page.shown["int-merges"]
-    assert "After position 5" in page.shown["int-logits-words"]
+    assert "After position 5" in page.shown["int-odds"]
     assert "At position 5" in page.shown["int-lens"]
-    for closed in ("int-att-words", "int-choice", "int-ledger", "int-shapes"):
+    for closed in ("int-att", "int-choice", "int-ledger", "int-shapes"):
         assert closed not in page.shown
 
 
@@ -256,7 +259,7 @@ def test_a_click_on_a_token_moves_every_open_section(tab):
     page.look()
     page.click(2)
     assert page.shown["int-position"] == 2
-    assert "After position 2" in page.shown["int-logits-words"]
+    assert "After position 2" in page.shown["int-odds"]
     assert "At position 2" in page.shown["int-lens"]
     assert 'aria-pressed="true"' in page.shown["int-chips"].split('data-position="2"')[1][:200]
 
@@ -268,9 +271,9 @@ def test_a_shorter_prompt_is_read_at_its_last_token(tab):
     page.click(5)
     page.look("The wolf")
     assert page.shown["int-position"] == -1
-    assert "After position 1" in page.shown["int-logits-words"]
+    assert "After position 1" in page.shown["int-odds"]
     page.click(5)  # a late click on a chip of the longer prompt
-    assert "After position 1" in page.shown["int-logits-words"]
+    assert "After position 1" in page.shown["int-odds"]
 
 
 def test_a_click_after_the_visit_has_ended_says_so(tab):
@@ -287,7 +290,7 @@ def test_a_prompt_that_cannot_be_read_leaves_nothing_of_the_one_before(tab):
     page.look("")
     assert "the prompt is empty" in page.shown["int-message"]
     assert page.shown["int-chips"] == ""
-    assert "position" not in page.shown["int-logits-words"]
+    assert "position" not in page.shown["int-odds"]
     assert "Look inside" in page.shown["int-choice"]
     assert page.shown["int-mattered"] == page.shown["int-choice"]
 
@@ -318,11 +321,11 @@ def test_a_head_that_was_clicked_is_the_models_last_where_it_has_not_so_many(tab
     page = Page(tab, "attention")
     page.look(model="deep")
     page.pick("attention", layer=2, head=1)
-    assert "In layer 2, head 1," in page.shown["int-att-words"]
+    assert "In layer 2, head 1," in page.shown["int-att"]
     page.click(0)
-    assert "In layer 2, head 1," in page.shown["int-att-words"]
+    assert "In layer 2, head 1," in page.shown["int-att"]
     page.look(model="words")
-    assert "In layer 1, head 1," in page.shown["int-att-words"]
+    assert "In layer 1, head 1," in page.shown["int-att"]
 
 
 def test_layers_on_offer_are_those_of_the_model(tab):
@@ -330,14 +333,52 @@ def test_layers_on_offer_are_those_of_the_model(tab):
     boxes = {box.elem_id: box for box, _ in tab.sections._of_model()}
     page.look(model="deep")
     page.change("vectors", layer=2)
-    assert "of layer 2: " in page.shown["int-vec-strip"]
+    assert "of layer 2: " in page.shown["int-vectors"]
     page.look(model="words")
     assert page.values[boxes["int-vec-layer"]] == 1
-    assert "of layer 1: " in page.shown["int-vec-strip"]
+    assert "of layer 1: " in page.shown["int-vectors"]
 
 
-def test_a_newer_click_ends_what_the_older_one_has_not_shown_yet(tab):
+def test_a_click_is_one_message_and_says_nothing_when_it_ends(tab, monkeypatch):
+    """A message a section: each cost the page a tenth of a second, twenty of them two. Gradio
+    repeats the last one when the event ends, which could come after a newer click's."""
+    monkeypatch.setattr(section_list, "SOON", WAIT)
+    page = Page(tab, *(section.key for section in SECTIONS))
+    page.look()
+
+    async def click():
+        event = SimpleNamespace(target=tab.chips, position=1)
+        return [step async for step in tab.move({tab.desk: page.desk}, event)]
+
+    everything, nothing = run_async(click())
+    assert {panel.output for panel in tab.sections.panels if panel.output} < set(everything)
+    assert list(nothing.values()) == [gr.skip()]
+
+
+def test_the_strip_does_not_wait_for_a_section_that_takes_long(tab, monkeypatch):
+    panel = next(p for p in tab.sections.panels if p.spec.key == "tokens")
+    page = Page(tab, "tokens")
+    page.look()
+    shown = threading.Event()
+    slow = replace(panel.spec, view=lambda *_, **__: str(shown.wait(WAIT)))
+    monkeypatch.setattr(panel, "spec", slow)
+
+    async def click():
+        event = SimpleNamespace(target=tab.chips, position=1)
+        steps = tab.move({tab.desk: page.desk}, event)
+        first = await anext(steps)
+        shown.set()
+        return first, await anext(steps)
+
+    first, second = run_async(click())
+    assert first[tab.position] == 1
+    assert panel.output not in first
+    assert second == {panel.output: "True"}
+
+
+def test_a_newer_click_ends_what_the_older_one_has_not_shown_yet(tab, monkeypatch):
     """A row of clicks cost the time of all of them, one after another."""
+    monkeypatch.setattr(section_list, "SOON", 0)
     page = Page(tab, "tokens", "logits", "lens", "ledger")
     page.look()
 
@@ -352,13 +393,16 @@ def test_a_newer_click_ends_what_the_older_one_has_not_shown_yet(tab):
         await newer
         return said
 
-    assert len(run_async(both())) == 1
+    strip, nothing = run_async(both())
+    assert tab.position in strip
+    assert list(nothing.values()) == [gr.skip()]
     assert "At position 3" in page.shown["int-lens"]
 
 
-def test_a_token_typed_beside_a_click_is_found_whichever_event_comes_first(tab):
+def test_a_token_typed_beside_a_click_is_found_whichever_event_comes_first(tab, monkeypatch):
     """The click's event brought the box as it was, empty, and came late: gradio takes a thread
     for each of its 40 inputs. What was typed was forgotten until the next key."""
+    monkeypatch.setattr(section_list, "SOON", WAIT)
     page = Page(tab, "choice")
     page.look()
 
@@ -369,9 +413,9 @@ def test_a_token_typed_beside_a_click_is_found_whichever_event_comes_first(tab):
         await page.changing("choice", query="262")  # sent later, and there first
         return [step async for step in click]
 
-    steps = run_async(typed_while_the_click_is_on_its_way())
-    shown = {component.elem_id: value for step in steps for component, value in step.items()}
-    assert "·the" in shown["int-found"]
+    everything, _ = run_async(typed_while_the_click_is_on_its_way())
+    shown = {component.elem_id: value for component, value in everything.items()}
+    assert "·the" in shown["int-choice"]
 
 
 def test_a_message_that_is_on_its_way_is_not_overtaken_by_a_newer_one(tab):
@@ -415,10 +459,11 @@ def test_an_older_answer_does_not_cover_a_newer_one_of_the_same_section(tab, mon
     monkeypatch.setattr(panel, "spec", replace(panel.spec, view=slow_first))
 
     def fill():
-        return tab.sections.filling(panel, page.desk, page.desk.visit, page.desk.turn)
+        return tab.sections.filling([panel], page.desk, page.desk.visit, page.desk.turn)
 
     async def collect():
-        return [step async for step in fill()]
+        shown = [step[panel.output] async for step in fill()]
+        return [text for text in shown if text != gr.skip()]
 
     async def both():
         older = asyncio.ensure_future(collect())
@@ -428,7 +473,7 @@ def test_an_older_answer_does_not_cover_a_newer_one_of_the_same_section(tab, mon
         return await older, newer
 
     older, newer = run_async(both())
-    assert [step[panel.outputs[0]] for step in newer] == ["newer"]
+    assert newer == ["newer"]
     assert older == []
 
 
@@ -461,11 +506,11 @@ def test_cancel_ends_one_section_between_two_steps_and_goes_away(tab):
     assert next(steps)[panel.cancel]["visible"]
     page.desk.cancelled.add("mattered")
     ended = next(steps)
-    assert "Cancelled" in ended[panel.outputs[0]]
+    assert "Cancelled" in ended[panel.output]
     assert not ended[panel.cancel]["visible"]
     assert list(steps) == []
     *_, done = panel.fill(tab.lab, page.desk, page.desk.visit.at(3))  # not cancelled any more
-    assert "occluding" in done[panel.outputs[0]]
+    assert "occluding" in done[panel.output]
     assert not done[panel.cancel]["visible"]
 
 
@@ -475,7 +520,7 @@ def test_a_fault_of_a_section_stands_in_it_and_reaches_the_log(tab, monkeypatch)
     page.look()
     monkeypatch.setattr(panel, "spec", replace(panel.spec, view=lambda *_, **__: 1 / 0))
     steps = panel.fill(tab.lab, page.desk, page.desk.visit)
-    assert "fault of the page" in next(steps)[panel.outputs[0]]
+    assert "fault of the page" in next(steps)[panel.output]
     with pytest.raises(ZeroDivisionError):
         next(steps)
 

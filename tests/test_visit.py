@@ -1,8 +1,7 @@
-"""The visit that all tabs share: plain values, and what Internals opens on."""
+"""The visit that all tabs share, and what Internals opens on."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import gradio as gr
@@ -10,34 +9,15 @@ import pytest
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.ui import internals
-from gpt.ui.visit import MOST_MODELS, Shared, Visit, Visitor
+from gpt.ui.visit import MOST_MODELS, Shared, Visitor, steering_of
 
 WIDE = replace(TINY, vocab_size=50257, context_length=200, emb_dim=6)
 
 
-def test_a_visit_survives_json_and_leaves_out_what_is_empty():
-    visit = Visit("gpt2", "Hello", {"top_k": 5}, 0, ((2, 7), (4, 9)), 12, 3, ids=(1, 2))
-    plain = json.loads(json.dumps(visit.as_dict()))
-    assert Visit.from_dict(plain) == replace(visit, ids=())
-    assert Visit(model="gpt2").as_dict() == {"model": "gpt2"}
-    assert Visit.from_dict({}) == Visit()
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"colour": 1}, "a visit has no 'colour': use model, prompt"),
-        ({"seed": -1}, "seed is -1: use a whole number from 0"),
-        ({"seed": True}, "seed is True"),
-        ({"prompt": 5}, "prompt is 5: use a str"),
-        ({"steering": [[1, 2], [1, 3]]}, "each position once"),
-        ({"steering": [[1, "2"]]}, "use pairs of a position and a token id"),
-        ({"steering": [5]}, "use pairs of a position and a token id"),
-    ],
-)
-def test_what_no_visit_has_is_one_line(given, message):
-    with pytest.raises(ValueError, match=message):
-        Visit.from_dict(given)
+@pytest.mark.parametrize("given", [[[1, 2], [1, 3]], [[1, "2"]], [[1, -2]], [[1, True]], [5]])
+def test_what_is_no_steering_is_one_line(given):
+    with pytest.raises(ValueError, match=r"^steering is .*: use pairs of a position and a token"):
+        steering_of(given)
 
 
 def test_a_model_of_the_visitors_own_is_chosen_everywhere_and_the_newest_are_kept():

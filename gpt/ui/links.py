@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -12,11 +12,13 @@ from urllib.parse import urlencode
 from gpt.checkpoints.sources import is_kept
 from gpt.engine import PRECISIONS
 from gpt.ui.generation.settings import AUTO, DEFAULTS, sampling_options
+from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.visit import Visit, steering_of
 
 LONGEST = 4_000  # characters of an address, which every browser and chat program takes
 TABS = ("generation", "architecture", "internals", "train")
-WHOLE = ("layer", "head")  # what Internals shows of the visit
+WHOLE = ("layer", "head")  # of Attention
+OPENED = tuple(section.key for section in SECTIONS if section.opened)
 _TEXT = ("seed", "steering", "tokens", "position")  # mean nothing without the prompt
 
 
@@ -28,6 +30,7 @@ class Place:
     tab: str = TABS[0]
     layer: int | None = None
     head: int | None = None
+    open: tuple[str, ...] = OPENED  # keys of sections
 
 
 def link_of(place: Place, page: str) -> tuple[str, str]:
@@ -66,6 +69,10 @@ def place_of(
                 place[name] = _one_of(TABS, text)
             elif name in WHOLE:
                 place[name] = _whole(text)
+            elif name == "open":
+                keys = [section.key for section in SECTIONS]
+                asked = text.split(",") if text != "none" else []
+                place[name] = tuple(_one_of(keys, key) for key in asked)
             elif name == "model":
                 config_of(text)
                 given[name] = text
@@ -149,6 +156,7 @@ def _parameters(place: Place) -> dict[str, str]:
     given |= {"seed": visit.seed, "tokens": visit.tokens, "position": visit.position}
     given["steer"] = ",".join(f"{at}:{token}" for at, token in visit.steering) or None
     given |= {name: getattr(place, name) for name in WHOLE}
+    given["open"] = None if place.open == OPENED else ",".join(place.open) or "none"
     return {name: str(value) for name, value in given.items() if value is not None}
 
 
@@ -168,7 +176,7 @@ def _setting(name: str, text: str) -> Any:
     return value
 
 
-def _one_of(allowed: tuple[str, ...], text: str) -> str:
+def _one_of(allowed: Sequence[str], text: str) -> str:
     if text not in allowed:
         raise ValueError(f"{text[:40]!r} is none of {', '.join(allowed)}.")
     return text

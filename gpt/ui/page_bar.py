@@ -13,7 +13,10 @@ from gpt.checkpoints import tokenizer_of
 from gpt.serving.registry import Registry
 from gpt.ui.generation.settings import DEFAULTS
 from gpt.ui.generation.tab import GenerationTab
-from gpt.ui.links import TABS, Place, command_of, link_of, place_of, python_of
+from gpt.ui.internals.section import Desk
+from gpt.ui.internals.sections import SECTIONS
+from gpt.ui.internals.tab import InternalsTab
+from gpt.ui.links import OPENED, TABS, Place, command_of, link_of, place_of, python_of
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, Visit, Visitor
@@ -82,7 +85,12 @@ class PageBar:
         return gr.Button(text, size="sm", min_width=60, scale=0, elem_id=elem_id)
 
     def connect(
-        self, registry: Registry, shared: Shared, writing: GenerationTab, blocks: Iterable[Any]
+        self,
+        registry: Registry,
+        shared: Shared,
+        writing: GenerationTab,
+        inside: InternalsTab,
+        blocks: Iterable[Any],
     ) -> None:
         """Wire the buttons, and the opening of a link, which fills the controls of Generation.
 
@@ -92,7 +100,7 @@ class PageBar:
         by_id = {getattr(block, "elem_id", None): block for block in blocks}
         names = ("prompt", "model", "precision", *DEFAULTS)
         controls = {name: by_id[f"gen-{name.replace('_', '-')}"] for name in names}
-        known = [self.where, shared.visitor]
+        known = [self.where, shared.visitor, inside.desk]
         for button, copy in ((self.link, copied_link), (self.code, copied_code)):
             button.click(
                 one_line_errors(copy), known, self.note, js=WHERE_JS,
@@ -100,35 +108,42 @@ class PageBar:
             )  # fmt: skip
         self.presenter.click(None, None, None, js=PRESENTER_JS)
 
-        def opened(visitor: Visitor, request: gr.Request) -> dict[Any, Any]:
+        def opened(visitor: Visitor, desk: Desk, request: gr.Request) -> dict[Any, Any]:
             place, wrong = place_of(dict(request.query_params), registry.config_of)
             visit = place.visit
+            desk.open = set(place.open)
+            desk.picked["attention"] = {"layer": place.layer or 0, "head": place.head or 0}
             if visit.prompt:
                 visitor.visit = visit
             given = {"prompt": visit.prompt, "model": visit.model, **visit.settings}
             if visit.seed is not None:
                 given |= {"seed": visit.seed, "max_new_tokens": visit.tokens}
             filled = {controls[k]: v for k, v in given.items() if v not in ("", None)}
-            shown = {self.note: note_of(place, wrong)}
+            shown: dict[Any, Any] = {self.note: note_of(place, wrong)}
+            if place.open != OPENED:
+                shown |= {s: gr.update(open=key in desk.open) for key, s in sections.items()}
             if visit.model not in ("", *(source for _, source in controls["model"].choices)):
                 filled |= shared.use_model(visitor, "The link's, untrained", visit.model)
             if place.tab != TABS[0] and "data-replay" not in shown[self.note]:
                 shown[shared.tabs] = gr.update(selected=place.tab)
             return {**filled, **shown}
 
-        outputs = {self.note, shared.tabs, *shared.pickers, *controls.values()}
-        gr.on(None, opened, shared.visitor, outputs, **_AT_ONCE)
+        sections = inside.sections.accordions
+        outputs = {self.note, shared.tabs, *shared.pickers, *controls.values(), *sections.values()}
+        gr.on(None, opened, [shared.visitor, inside.desk], outputs, **_AT_ONCE)
 
 
-def copied_link(where: str, visitor: Visitor) -> str:
+def copied_link(where: str, visitor: Visitor, desk: Desk) -> str:
     """The note with the address of the visit, HTML."""
     given = json.loads(where)
-    place = Place(visitor.visit, given.get("tab") or "generation")
+    picked = {k: n for k, n in desk.picked.get("attention", {}).items() if n}
+    opened = tuple(section.key for section in SECTIONS if section.key in desk.open)
+    place = Place(visitor.visit, given.get("tab") or "generation", **picked, open=opened)
     address, missing = link_of(place, str(given["page"])[:500])
     return _copied("The link", address, missing, ' data-link="1"')
 
 
-def copied_code(where: str, visitor: Visitor) -> str:
+def copied_code(where: str, visitor: Visitor, _: Desk) -> str:
     """The note with the program and the command. Raises ValueError before the first text."""
     visit: Visit = visitor.visit
     if not visit.tokens:

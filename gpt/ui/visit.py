@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -16,7 +16,7 @@ class Visit:
     """The text of Generation and the token chosen in it: enough to write the same text again.
 
     Positions in `steering` count new tokens from 0; `position` and `ids` count from the prompt's
-    first token. `ids` are what was written, and no part of `as_dict`: a replay finds them again.
+    first token. `ids` are what was written, and no part of a link: a replay finds them again.
     """
 
     model: str = ""
@@ -27,33 +27,6 @@ class Visit:
     tokens: int | None = None  # new ones that are shown
     position: int | None = None  # of the token chosen in the text
     ids: tuple[int, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values of JSON, without what is as in an empty visit."""
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "ids"}
-        empty = Visit()
-        given["settings"] = dict(self.settings)
-        given["steering"] = [list(pair) for pair in self.steering]
-        return {k: v for k, v in given.items() if (v and v != getattr(empty, k)) or v == 0}
-
-    @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Visit:
-        """The visit of `as_dict`. Raises ValueError, in one line, for what no visit has.
-
-        Models and settings are checked by what writes the text.
-        """
-        kinds = {
-            "model": str, "prompt": str, "settings": dict, "seed": int, "steering": list,
-            "tokens": int, "position": int,
-        }  # fmt: skip
-        for name, value in given.items():
-            if name not in kinds:
-                raise ValueError(f"a visit has no {name[:40]!r}: use {', '.join(kinds)}.")
-            whole = kinds[name] is int
-            if not isinstance(value, kinds[name]) or (whole and (value is True or value < 0)):
-                wanted = "a whole number from 0" if whole else f"a {kinds[name].__name__}"
-                raise ValueError(f"{name} is {repr(value)[:40]}: use {wanted}.")
-        return cls(**{**given, "steering": steering_of(given.get("steering", []))})
 
 
 def steering_of(pairs: Any) -> tuple[tuple[int, int], ...]:

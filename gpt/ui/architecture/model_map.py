@@ -13,8 +13,8 @@ from gpt.accounting.formula import Formula
 from gpt.accounting.operations import forward
 from gpt.accounting.parameters import GROUPS
 from gpt.config import GPTConfig
+from gpt.ui.parts.colours import PARTS
 from gpt.ui.parts.numbers import percent
-from gpt.ui.parts.plots import PARTS
 from gpt.ui.parts.sentences import formula
 
 FIRST = "block"  # the part that is explained at first

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from gpt.ui.parts.colours import PARTS
 from gpt.ui.parts.numbers import percent
-from gpt.ui.parts.plots import PARTS
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +18,6 @@ from gpt.ui.parts.errors import BUG, is_mistake
 from gpt.ui.parts.sentences import say
 
 Make = Callable[[], Component]
-Outputs = tuple[Make | tuple[Make, ...], ...]  # those of an inner tuple stand in one row
 View = Callable[..., Any]  # (lab, visit, **controls)
 Values = dict[Component, Any]  # what a handler gets, and what it yields
 
@@ -32,18 +32,6 @@ watch('value', () => element.querySelectorAll('details').forEach((fold) => {
   fold.open = unfolded.has(titled(fold));
 }));
 """
-
-
-def html(elem_id: str, value: str = "", js: str = "") -> Make:
-    return partial(gr.HTML, value, elem_id=elem_id, js_on_load=KEEP_UNFOLDED_JS + js)
-
-
-def plot(elem_id: str, label: str, wide: bool = False, visible: bool = True) -> Make:
-    """`wide`: scrolls inside its box on a phone. Not `visible`: waits for its first value."""
-    classes = "wide-plot" if wide else None
-    return partial(
-        gr.Plot, label=label, elem_id=elem_id, elem_classes=classes, visible=visible, min_width=340
-    )
 
 
 def token_box(elem_id: str, label: str = "Token") -> Make:
@@ -81,20 +69,22 @@ class Action:
     button: str
     key: str  # the button's id
     what: str
+    output: str
     view: View
-    outputs: Outputs
     controls: Mapping[str, Make] = field(default_factory=dict)
     cancel: str = ""
+    hint: str = ""  # what the output says before the first press
+    js: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
     """What the page needs to know of a section; how to add one stands in gpt/ui/__init__.py.
 
-    `view(lab, visit, **controls)` gives a value for each output. With `cancel`, the id of a Cancel
-    button, it is a generator of texts that say how far it is, and at last of these values. It is
-    called when the section is opened, when one of its controls changes, and when the visit does
-    while it is open. A ValueError that it raises is shown in the section as one line.
+    `view(lab, visit, **controls)` gives the HTML of `output`. With `cancel`, the id of a Cancel
+    button, it is a generator of texts that say how far it is, and returns the HTML. It is called
+    when the section is opened, when one of its controls changes, and when the visit does while it
+    is open. A ValueError that it raises is shown in the section as one line.
     """
 
     key: str
@@ -103,14 +93,16 @@ class Section:
     intro: str
     code: tuple[Code, ...]  # 5 to 15 lines in all that computed what is shown
     view: View | None = None
-    outputs: Outputs = ()
+    output: str = ""  # the id of what it fills
+    js: str = ""  # a script of the output
     controls: Mapping[str, Make] = field(default_factory=dict)
     needs_model: bool = False  # computes with the weights: one visitor at a time, and last
     opened: bool = False  # at first
-    picks: Mapping[str, Any] = field(default_factory=dict)  # what a click on the first output sets
+    picks: Mapping[str, Any] = field(default_factory=dict)  # what a click on the output sets
     beside: bool = False  # the controls stand at the left of what they change
     defaults: Mapping[str, Any] = field(default_factory=dict)  # what a reset button sets
     cancel: str = ""
+    hint: str = ""
     action: Action | None = None
 
 
@@ -140,26 +132,25 @@ class Desk:
 
 
 class Panel:
-    """The components of a section or of an action, and how a view fills them."""
+    """The components of a section or of an action, and how a view fills its output."""
 
     def __init__(self, spec: Section | Action) -> None:
         self.spec = spec
         self.controls: dict[str, Component] = {}
+        self.output: gr.HTML | None = None
         self.button: gr.Button | None = None
         self.cancel: gr.Button | None = None
-        self.outputs: list[Component] = []
         if isinstance(spec, Section):
             gr.Markdown(spec.intro)
-        if getattr(spec, "beside", False):
-            with gr.Row(elem_classes="beside"):
-                with gr.Column(scale=1, min_width=230):
-                    self._lay_controls()
-                with gr.Column(scale=3, min_width=300):
-                    self._lay_outputs()
-        else:
-            with gr.Row():
+        beside = getattr(spec, "beside", False)
+        with gr.Row(elem_classes="beside" if beside else None):
+            with gr.Column(scale=1, min_width=230) if beside else contextlib.nullcontext():
                 self._lay_controls()
-            self._lay_outputs()
+            if beside:
+                with gr.Column(scale=3, min_width=300):
+                    self._lay_output()
+        if not beside:
+            self._lay_output()
 
     def _lay_controls(self) -> None:
         spec = self.spec
@@ -176,71 +167,42 @@ class Panel:
             # Gradio's line about a number that is out of range does not name it; the views' do.
             control.preprocess = lambda value: value  # type: ignore[method-assign]
 
-    def _lay_outputs(self) -> None:
-        for made in self.spec.outputs:
-            if isinstance(made, tuple):
-                with gr.Row():
-                    self.outputs += [make() for make in made]
-            else:
-                self.outputs.append(made())
+    def _lay_output(self) -> None:
+        if self.spec.view is not None:
+            js = KEEP_UNFOLDED_JS + self.spec.js
+            said = say(self.spec.hint, "note") if self.spec.hint else ""
+            self.output = gr.HTML(said, elem_id=self.spec.output, js_on_load=js)
 
     @property
-    def all_outputs(self) -> list[Component]:
-        return [*self.outputs, *([self.cancel] if self.cancel else [])]
+    def outputs(self) -> list[Component]:
+        return [each for each in (self.output, self.cancel) if each is not None]
 
     def fill(self, lab: Lab, desk: Desk, visit: Visit) -> Iterator[Values]:
         """What the view gives, or the one line that says what is wrong with a control."""
-        fault = None
         try:
             yield from self._views(lab.using(visit.source), desk, visit)
         except Exception as error:
-            fault = error
-        if fault is not None:
-            yield self.blank(say(str(fault) if is_mistake(fault) else BUG, "note"))
-        if fault is not None and not is_mistake(fault):
-            raise fault
+            yield self.showing(say(str(error) if is_mistake(error) else BUG, "note"))
+            if not is_mistake(error):
+                raise
 
     def _views(self, lab: Lab, desk: Desk, visit: Visit) -> Iterator[Values]:
         named = {name: desk.values[control] for name, control in self.controls.items()}
         named |= desk.picked.get(self.spec.key, getattr(self.spec, "picks", {}))
-        views = self.spec.view(lab, visit, **named)
-        if self.cancel is None:
-            yield self._result(views)
-            return
-        desk.cancelled.discard(self.spec.key)
-        for view in views:  # texts that say how far it is, then the result
-            if isinstance(view, str):
-                yield {**self.blank(view), self.cancel: gr.update(visible=True)}
-            else:  # in one message: gradio loses a plot that comes to sight just before another
-                yield {**self._result(view), self.cancel: gr.update(visible=False)}
-            if self.spec.key in desk.cancelled:
-                yield self.blank(say("Cancelled.", "note"))
-                return
-
-    def _result(self, views: Any) -> Values:
-        views = views if isinstance(views, tuple) else (views,)
-        return {
-            output: gr.update(**_as_update(view)) if waits(output) else view
-            for output, view in zip(self.outputs, views, strict=True)
-        }
-
-    def blank(self, words: str) -> Values:
-        """`words` in the first output that holds text, and no other result."""
-        empty: Values = {
-            output: gr.update(value=None, visible=False) if waits(output) else None
-            for output in self.outputs
-        }
+        result = self.spec.view(lab, visit, **named)
         if self.cancel is not None:
-            empty[self.cancel] = gr.update(visible=False)
-        said = next((output for output in self.outputs if isinstance(output, gr.HTML)), None)
-        return empty if said is None else {**empty, said: words}
+            desk.cancelled.discard(self.spec.key)
+            steps, result = result, None
+            while result is None:
+                try:
+                    yield {**self.showing(next(steps)), self.cancel: gr.update(visible=True)}
+                except StopIteration as end:
+                    result = end.value
+                if self.spec.key in desk.cancelled:
+                    result = say("Cancelled.", "note")
+        yield self.showing(result)
 
-
-def waits(output: Component) -> bool:
-    """Whether a component is on the page only while it has a value."""
-    return output.visible is False
-
-
-def _as_update(view: Any) -> dict[str, Any]:
-    update = view if isinstance(view, dict) else {"value": view}
-    return {**update, "visible": view is not None}
+    def showing(self, text: str) -> Values:
+        """`text` in the output, and nothing to cancel."""
+        shown = {} if self.output is None else {self.output: text}
+        return shown if self.cancel is None else {**shown, self.cancel: gr.update(visible=False)}

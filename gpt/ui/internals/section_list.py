@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import anyio.to_thread
@@ -16,7 +16,11 @@ from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Action, Desk, OfModel, Panel, Section, Values
 from gpt.ui.parts.sentences import say
 
+NOTHING: Values = {}
 EMPTY = say("Press “Look inside” above: this is read from that one pass.", "note")
+# Seconds for which what is ready waits for more: a message costs the page a tenth of a second,
+# whatever it brings.
+SOON = 0.25
 # No event waits for another visitor's in gradio's queue: `SectionList.lane` is where they wait.
 EVENT: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None}
 QUIET: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
@@ -33,9 +37,11 @@ class SectionList:
         self.lane = asyncio.Semaphore(1)  # one computation with a model at a time, in order
         self.panels: list[Panel] = []
         self.actions: list[Panel] = []
+        self.accordions: dict[str, gr.Accordion] = {}
         for section in sections:
             elem_id = f"int-section-{section.key}"
             with gr.Accordion(section.title, open=section.opened, elem_id=elem_id) as accordion:
+                self.accordions[section.key] = accordion
                 panel = Panel(section)
                 self._wire(section, panel, accordion)
                 if section.action:
@@ -50,47 +56,62 @@ class SectionList:
     @property
     def outputs(self) -> set[Component]:
         """Everything that a changed visit may change."""
-        panels = [*self.panels, *self.actions]
-        shown = {output for panel in panels for output in panel.all_outputs}
-        return shown | {box for box, _ in self._of_model()}
+        return {each for panel in [*self.panels, *self.actions] for each in panel.outputs}
 
-    async def filled(self, desk: Desk, visit: Visit, turn: int) -> AsyncIterator[Values]:
-        """What the open sections show of `visit`: those that only read, then the others.
-
-        Ends early, between two steps, when the visitor has moved on and `turn` is over.
-        """
-        for needs_model in (False, True):
-            for panel in self.panels:
-                section = panel.spec
-                if section.view is None or section.needs_model != needs_model:
-                    continue
-                if section.key in desk.open:
-                    async for shown in self.filling(panel, desk, visit, turn):
-                        yield shown
+    def filled(self, desk: Desk, visit: Visit, turn: int, first: Values) -> AsyncIterator[Values]:
+        """`first`, then what the open sections show: those that only read, then the others."""
+        shown = [p for p in self.panels if p.spec.view is not None and p.spec.key in desk.open]
+        shown.sort(key=lambda panel: panel.spec.needs_model)
+        return self.filling(shown, desk, visit, turn, first)
 
     async def filling(
-        self, panel: Panel, desk: Desk, visit: Visit, turn: int
+        self, panels: Iterable[Panel], desk: Desk, visit: Visit, turn: int, first: Values = NOTHING
     ) -> AsyncIterator[Values]:
-        """One panel's part of it, unless something newer fills the same panel."""
-        key = panel.spec.key
-        alone = isinstance(panel.spec, Action) or panel.spec.needs_model
-        newest = (turn, desk.fills.get(key, 0) + 1)
-        desk.fills[key] = newest[1]
-        async with self.lane if alone else contextlib.nullcontext():
-            steps = panel.fill(self.lab, desk, visit)
-            while (desk.turn, desk.fills[key]) == newest:
-                shown = await anyio.to_thread.run_sync(next, steps, None)
-                async with desk.sending:
-                    if shown is None or (desk.turn, desk.fills[key]) != newest:
+        """`first` and what panels show of `visit`; what is ready within SOON in one message.
+
+        A panel that something newer fills is left out. Ends early, between two steps, when the
+        visitor has moved on and `turn` is over.
+        """
+        ready = {"": (desk.fills.get("", 0), first)}
+        clock, fault = asyncio.get_running_loop().time, None
+        due = clock() + SOON
+        for panel in panels:
+            key = panel.spec.key
+            alone = isinstance(panel.spec, Action) or panel.spec.needs_model
+            fill = desk.fills[key] = desk.fills.get(key, 0) + 1
+            if alone and self.lane.locked():
+                async for message in _sent(desk, turn, ready):
+                    yield message
+            async with self.lane if alone else contextlib.nullcontext():
+                steps = panel.fill(self.lab, desk, visit)
+                while (desk.turn, desk.fills[key]) == (turn, fill):
+                    step = asyncio.ensure_future(anyio.to_thread.run_sync(next, steps, None))
+                    if not (await asyncio.wait([step], timeout=due - clock()))[0]:
+                        async for message in _sent(desk, turn, ready):
+                            yield message
+                        due = clock() + SOON
+                    try:
+                        shown = await step
+                    except Exception as error:  # said in the section; the others are filled
+                        fault = error
                         break
-                    yield shown
+                    if shown is None:
+                        break
+                    ready[key] = fill, shown
+        async for message in _sent(desk, turn, ready):
+            yield message
+        # Gradio sends the last message once more when the event ends, then maybe after a newer
+        # event's: it shall say nothing.
+        yield {next(iter(self.outputs)) if first else panel.output: gr.skip()}
+        if fault is not None:
+            raise fault
 
     def former(self, desk: Desk) -> Values:
         """Results of actions say that they are of another visit; they are not computed again."""
         said: Values = {}
         for panel in self.actions:
             if panel.spec.key in desk.shown:
-                said |= panel.blank(_former(panel.spec))
+                said |= panel.showing(_former(panel.spec))
         desk.shown.clear()
         return said
 
@@ -107,7 +128,12 @@ class SectionList:
     def blank(self) -> Values:
         """Nothing in any section, as before the first pass."""
         panels = [*self.panels, *self.actions]
-        return {o: nothing for panel in panels for o, nothing in panel.blank(EMPTY).items()}
+        return {o: nothing for panel in panels for o, nothing in panel.showing(EMPTY).items()}
+
+    @property
+    def boxes(self) -> set[Component]:
+        """What `choices` updates."""
+        return {box for box, _ in self._of_model()}
 
     def _of_model(self) -> list[tuple[Component, str]]:
         return [
@@ -128,9 +154,9 @@ class SectionList:
             desk.open.add(section.key)
             desk.values |= values
             if desk.visit is None:
-                yield panel.blank(EMPTY)
+                yield panel.showing(EMPTY)
                 return
-            async for shown in self.filling(panel, desk, desk.visit, desk.turn):
+            async for shown in self.filling([panel], desk, desk.visit, desk.turn):
                 yield shown
 
         async def pick(values: Values, event: gr.EventData) -> AsyncIterator[Values]:
@@ -141,16 +167,16 @@ class SectionList:
 
         wired: dict[str, Any] = {
             "inputs": {self.desk, *panel.controls.values()},
-            "outputs": panel.all_outputs,
+            "outputs": panel.outputs,
             "show_progress": "minimal" if section.needs_model else "hidden",
-            "show_progress_on": panel.outputs[0],
+            "show_progress_on": panel.output,
             **EVENT,
         }
         gr.on(triggers, show, trigger_mode="always_last", **wired)
         if section.picks:  # "always_last" would repeat the first pick of two
-            panel.outputs[0].select(pick, trigger_mode="multiple", **wired)
+            panel.output.select(pick, trigger_mode="multiple", **wired)
         accordion.collapse(
-            lambda desk: self._closed(desk, panel), self.desk, panel.all_outputs, **QUIET
+            lambda desk: self._closed(desk, panel), self.desk, panel.outputs, **QUIET
         )
         if panel.cancel:
             self._wire_cancel(panel)
@@ -160,7 +186,7 @@ class SectionList:
 
     def _closed(self, desk: Desk, panel: Panel) -> Values:
         desk.open.discard(panel.spec.key)
-        return panel.blank("")
+        return panel.showing("")
 
     def _wire_action(self, action: Action, panel: Panel) -> None:
         """The button computes once; nothing else does."""
@@ -171,20 +197,20 @@ class SectionList:
             desk.values |= values
             visit = desk.visit
             if visit is None:
-                yield panel.blank(EMPTY)
+                yield panel.showing(EMPTY)
                 return
-            async for shown in self.filling(panel, desk, visit, desk.turn):
+            async for shown in self.filling([panel], desk, visit, desk.turn):
                 yield shown
             if desk.visit != visit:
-                yield panel.blank(_former(action))
+                yield panel.showing(_former(action))
             else:
                 desk.shown.add(action.key)
 
         panel.button.click(
             act,
             {self.desk, *panel.controls.values()},
-            panel.all_outputs,
-            show_progress_on=panel.outputs[0],
+            panel.outputs,
+            show_progress_on=panel.output,
             **EVENT,
         )
         if panel.cancel:
@@ -194,6 +220,20 @@ class SectionList:
         """The flag is read between two steps, so that only this panel stops."""
         key = panel.spec.key
         panel.cancel.click(lambda desk: desk.cancelled.add(key), self.desk, None, **QUIET)
+
+
+async def _sent(
+    desk: Desk, turn: int, ready: dict[str, tuple[int, Values]]
+) -> AsyncIterator[Values]:
+    """What is ready and still wanted, as one message, of which none is under way together."""
+    async with desk.sending:
+        message: Values = {}
+        for key, (fill, shown) in ready.items():
+            if desk.turn == turn and desk.fills.get(key, 0) == fill:
+                message |= shown
+        ready.clear()
+        if message:
+            yield message
 
 
 def _former(action: Action) -> str:

@@ -77,7 +77,7 @@ class InternalsTab:
             [self.run.click, self.prompt.submit],
             self.look,
             {self.desk, *self.sections.controls, self.prompt, self.model},
-            shown,
+            shown | self.sections.boxes,
             trigger_mode="multiple",
             show_progress_on=self.message,
             **EVENT,
@@ -115,16 +115,15 @@ class InternalsTab:
                 line = say(str(error), "note")
                 yield {self.message: line, self.chips: "", **self.sections.blank()}
                 return
-        async with desk.sending:
-            if desk.turn != turn:
-                return
-            desk.visit = visit
-            yield {
-                **self._above(visit, visit.position if visit is desk.given else -1),
-                **self.sections.former(desk),
-                **self.sections.choices(desk, visit),
-            }
-        async for shown in self.sections.filled(desk, visit, turn):
+        if desk.turn != turn:
+            return
+        desk.visit = visit
+        first = {
+            **self._above(visit, visit.position if visit is desk.given else -1),
+            **self.sections.former(desk),
+            **self.sections.choices(desk, visit),
+        }
+        async for shown in self.sections.filled(desk, visit, turn, first):
             yield shown
 
     def follow(self, shared: Shared) -> None:
@@ -150,6 +149,7 @@ class InternalsTab:
                 yield shown
 
         shown = {self.message, self.chips, self.position, self.prompt, self.model}
+        shown |= self.sections.boxes
         self.chips.load(
             opened,
             {self.desk, *self.sections.controls, self.prompt, self.model, shared.visitor},
@@ -177,11 +177,8 @@ class InternalsTab:
         except ValueError as error:
             yield {self.message: say(str(error), "note")}
             return
-        async with desk.sending:
-            if desk.turn != turn:
-                return
-            yield {**self._above(visit, visit.position), **self.sections.former(desk)}
-        async for shown in self.sections.filled(desk, visit, turn):
+        first = {**self._above(visit, visit.position), **self.sections.former(desk)}
+        async for shown in self.sections.filled(desk, visit, turn, first):
             yield shown
 
     def _above(self, visit: Visit, position: int) -> Values:

@@ -1,7 +1,7 @@
 """A caller's mistake becomes one line on the page; anything else is a bug and reaches the log.
 
 A mistake is a ValueError that a `raise` statement of this package raised. A ValueError from
-anywhere else (`zip(strict=True)`, numpy, plotly) is a bug of ours, although its type is the same.
+anywhere else (`zip(strict=True)`, numpy) is a bug of ours, although its type is the same.
 """
 
 from __future__ import annotations

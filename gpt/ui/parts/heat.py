@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from gpt.ui.parts.plots import AGAINST, FOR, HUE
+from gpt.ui.parts.colours import AGAINST, FOR, HUE
 
 TITLED_CELLS = 5000  # beyond this a tooltip a cell would make the page too heavy
 HUE_RGB, FOR_RGB, AGAINST_RGB = (tuple(bytes.fromhex(colour[1:])) for colour in (HUE, FOR, AGAINST))

@@ -15,7 +15,7 @@ from gpt.internals.heads import HeadStages, attention_rows, head_stages, layer_a
 from gpt.ui.internals.arcs import ARCS_JS, arcs_html
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Section, html
+from gpt.ui.internals.section import Section
 from gpt.ui.parts.chips import KEEP_FOCUS_JS
 from gpt.ui.parts.heat import heat_table, picture
 from gpt.ui.parts.numbers import percent, significant
@@ -34,18 +34,18 @@ element.addEventListener('click', (event) => {
 """ + KEEP_FOCUS_JS.replace("KEY", "data-at")
 
 
-def attention_views(
-    lab: Lab, visit: Visit, layer: Any, head: Any, stage: str, skip: bool
-) -> tuple[str, str]:
+def attention_views(lab: Lab, visit: Visit, layer: Any, head: Any, stage: str, skip: bool) -> str:
     """All heads as pictures with what they do, and the chosen one as arcs, words and numbers.
 
     `skip` leaves the first token out of pictures and arcs.
     """
     cfg = lab.run(visit).cfg
     layer, head = at_most(layer, cfg.n_layers), at_most(head, cfg.n_heads)
+    heads = grid_html(lab, visit, layer, head, skip) + kinds_html(lab, visit)
+    one = head_html(lab, visit, layer, head, stage, skip)
     return (
-        grid_html(lab, visit, layer, head, skip) + kinds_html(lab, visit),
-        head_html(lab, visit, layer, head, stage, skip),
+        f'<div class="pair"><div id="int-att-grid">{heads}</div>'
+        f'<div id="int-att-words">{one}</div></div>'
     )
 
 
@@ -206,6 +206,7 @@ SECTION = Section(
             info="Heads with nothing to look for often rest on it (an “attention sink”).",
         ),
     },
-    outputs=((html("int-att-grid", js=GRID_JS), html("int-att-words", js=ARCS_JS)),),
+    output="int-att",
+    js=GRID_JS + ARCS_JS,
     opened=True,
 )  # fmt: skip

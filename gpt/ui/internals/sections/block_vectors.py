@@ -6,20 +6,14 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-import plotly.graph_objects as go
 import torch
 
 from gpt.internals.residual import VECTORS, Normed, read_norm, token_vector
 from gpt.model import GELU, FeedForward, LayerNorm
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Section, html, layer_box, plot
-from gpt.ui.internals.vector_figures import (
-    activation_curve,
-    histogram_pair,
-    largest_numbers,
-    strips,
-)
+from gpt.ui.internals.section import Section, layer_box
+from gpt.ui.internals.vector_figures import histogram_pair, largest_numbers, strips, xy_plot
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, csv_link, table_html, text_column
@@ -34,9 +28,7 @@ def four(value: float) -> str:
 NORM_COLUMNS = (text_column("row"), *[Column(n, "{:.6f}".format) for n in ("mean", "variance")])
 
 
-def vector_views(
-    lab: Lab, visit: Visit, layer: Any, name: str, norm: str
-) -> tuple[str, go.Figure, go.Figure, str]:
+def vector_views(lab: Lab, visit: Visit, layer: Any, name: str, norm: str) -> str:
     """Strips of one vector, its numbers; the norm's rows; the activation with this run's points."""
     run, at = lab.run(visit), visit.position
     layer = at_most(layer, run.cfg.n_layers)
@@ -54,22 +46,29 @@ def vector_views(
         with torch.no_grad():
             curve = model.trf_blocks[layer].ff.layers[1](grid.to(run.logits.device)).cpu()
     before, after = row.before.cpu(), row.after.cpu()
+    curves = {
+        "GELU": ("line", grid, curve),
+        "ReLU": ("dash", grid, grid.clamp(min=0)),
+        "this token's neurons": ("dots", hidden, activation),
+    }
+    pairs = zip(hidden.tolist(), activation.tolist(), strict=True)
     return (
-        _vector_words(name, layer, vector) + strips(vector, heads, f"{name} of layer {layer}"),
-        histogram_pair(before.numpy(), after.numpy(), ("before", "after")),
-        activation_curve(
-            {"GELU": (grid.tolist(), curve.tolist()),
-             "ReLU": (grid.tolist(), grid.clamp(min=0).tolist())},
-            (hidden.tolist(), activation.tolist()), "this token's neurons",
-        ),
-        _norm_formula(row, before, after) + _gelu_words(hidden, activation) + numbers(
+        _vector_words(name, layer, vector)
+        + strips(vector, heads, f"{name} of layer {layer}")
+        + '<div class="pair">'
+        + histogram_pair(before.numpy(), after.numpy(), ("before LayerNorm", "after"))
+        + xy_plot(curves, ("before the activation", "after"), "the activation, and this token's")
+        + "</div>"
+        + _norm_formula(row, before, after)
+        + _gelu_words(hidden, activation)
+        + numbers(
             _vector_table(name, layer, vector),
             _norm_table(row, before, after),
-            csv_link("activation", ["neuron", "before", "after"],
-                     [[n, *pair] for n, pair in enumerate(zip(hidden.tolist(),
-                                                             activation.tolist(), strict=True))]),
-        ),
-    )  # fmt: skip
+            csv_link(
+                "activation", ["neuron", "before", "after"], [[n, *p] for n, p in enumerate(pairs)]
+            ),
+        )
+    )
 
 
 def _folded(row: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -149,9 +148,5 @@ SECTION = Section(
             min_width=200,
         ),
     },
-    outputs=(
-        html("int-vec-strip"),
-        (plot("int-vec-norm-plot", "LayerNorm"), plot("int-vec-gelu-plot", "GELU")),
-        html("int-vec-words"),
-    ),
+    output="int-vectors",
 )  # fmt: skip

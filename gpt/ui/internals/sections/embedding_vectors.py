@@ -8,7 +8,7 @@ from gpt.internals.residual import embeddings
 from gpt.model import GPTModel
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, html
+from gpt.ui.internals.section import Section
 from gpt.ui.internals.vector_figures import largest_numbers, strips
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
@@ -44,5 +44,5 @@ SECTION = Section(
         Code(GPTModel.forward, "positions = ", '"embedded"'),
         Code(embeddings),
     ),
-    outputs=(html("int-emb"),),
+    output="int-emb",
 )

@@ -9,7 +9,7 @@ from gpt.internals.ledger import Ledger, read_ledger
 from gpt.serving.all_cores import on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, html, token_box
+from gpt.ui.internals.section import Section, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
@@ -99,5 +99,5 @@ SECTION = Section(
             info="The lead leaves out what both tokens share.", min_width=240,
         ),
     },
-    outputs=(html("int-ledger"),),
+    output="int-ledger",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from gpt.internals.lens import Lens, lens_in_steps, readings, stage_logits
 from gpt.serving.all_cores import each_on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, html, token_box
+from gpt.ui.internals.section import Section, token_box
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -159,5 +159,5 @@ SECTION = Section(
         ),
         "query": token_box("int-lens-token", "Chosen token"),
     },
-    outputs=(html("int-lens"),),
+    output="int-lens",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, whole
-from gpt.ui.internals.section import Section, html
+from gpt.ui.internals.section import Section
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -57,7 +57,7 @@ def options_of(temperature: Any, top_k: Any, top_p: Any, seed: Any) -> SamplingO
 def choice_views(
     lab: Lab, visit: Visit, temperature: Any, top_k: Any, top_p: Any, seed: Any, draws: Any,
     query: str,
-) -> tuple[str, str]:  # fmt: skip
+) -> str:  # fmt: skip
     """The chances, the draw and many draws, with their numbers; a token found among them."""
     options = options_of(temperature, top_k, top_p, seed)
     logits = lab.logits(visit)
@@ -74,8 +74,8 @@ def choice_views(
         + _bars(lab, choice)
         + drawn
         + counted
-        + numbers(_table(lab, choice, visit.position), segments, tallied),
-        found,
+        + numbers(_table(lab, choice, visit.position), segments, tallied)
+        + f'<div id="int-found">{found}</div>'
     )
 
 
@@ -197,7 +197,7 @@ SECTION = Section(
             info="Its text, with its space, or its id.",
         ),
     },
-    outputs=(html("int-choice"), html("int-found")),
+    output="int-choice",
     beside=True,
     defaults=DEFAULTS,
     opened=True,

@@ -6,9 +6,10 @@ import hashlib
 import json
 import linecache
 import uuid
+from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
-import gradio as gr
 import numpy as np
 from gradio.utils import get_upload_folder
 
@@ -16,7 +17,7 @@ from gpt.internals.shapes import shape_rows
 from gpt.trace import Trace
 from gpt.ui.internals.folds import Code
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Action, Section, html
+from gpt.ui.internals.section import Action, Section
 from gpt.ui.parts.numbers import mib_and_mb
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html, text_column
@@ -82,13 +83,14 @@ def save_trace(lab: Lab, visit: Visit, folder: Path) -> Path:
     return path
 
 
-def trace_file(lab: Lab, visit: Visit) -> tuple[str, dict[str, str]]:
-    """The trace as a file that the page offers, served from where it lies without a copy."""
+def trace_file(lab: Lab, visit: Visit) -> str:
+    """A link to the trace as a file, served from where it lies without a copy; HTML."""
     path = save_trace(lab, visit, Path(get_upload_folder()) / "internals")
     label = f"Download {path.name} ({path.stat().st_size / 10**6:,.1f} MB)"
-    return say(f"The pass over {len(visit.ids)} tokens with {visit.source}."), {
-        "label": label, "value": str(path)
-    }  # fmt: skip
+    return say(f"The pass over {len(visit.ids)} tokens with {visit.source}.") + (
+        f'<a class="csv" id="int-npz-file" download="{path.name}" '
+        f'href="gradio_api/file={escape(quote(str(path)))}">{label}</a>'
+    )
 
 
 SECTION = Section(
@@ -99,15 +101,12 @@ SECTION = Section(
     "line of this program that made the tensor, noted while it ran, so they cannot go stale.",
     view=shapes_html,
     code=(Code(Trace.record),),
-    outputs=(html("int-shapes"),),
+    output="int-shapes",
     action=Action(
         button="Prepare the trace as .npz",
         key="int-npz",
         what="The file",
         view=trace_file,
-        outputs=(
-            html("int-npz-words"),
-            lambda: gr.DownloadButton("Download", visible=False, elem_id="int-npz-file"),
-        ),
+        output="int-npz-words",
     ),
 )

@@ -13,7 +13,7 @@ from gpt.internals.surprise import foreseen, loss
 from gpt.internals.two_predictions import Comparison, compare_predictions
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, whole
-from gpt.ui.internals.section import Action, Section, html
+from gpt.ui.internals.section import Action, Section
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -133,8 +133,7 @@ SECTION = Section(
                 elem_id="int-cmp-position",
             ),
         },
-        outputs=(
-            html("int-cmp", say("Press Compare: it runs one more pass.", "note")),
-        ),
+        output="int-cmp",
+        hint="Press Compare: it runs one more pass.",
     ),
 )  # fmt: skip

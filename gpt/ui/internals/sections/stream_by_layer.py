@@ -9,7 +9,7 @@ from gpt.internals.run import Run
 from gpt.model import TransformerBlock
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, html
+from gpt.ui.internals.section import Section
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
@@ -79,5 +79,5 @@ SECTION = Section(
             list(MEASURES), value=NORM, label="Show", elem_id="int-stream-measure"
         )
     },
-    outputs=(html("int-stream"),),
+    output="int-stream",
 )

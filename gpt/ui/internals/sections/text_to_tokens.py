@@ -12,7 +12,7 @@ from gpt.tokenizer import display_form
 from gpt.ui.internals.folds import Code, folded
 from gpt.ui.internals.lab import MAX_TOKEN_CHARACTERS, Lab, Visit
 from gpt.ui.internals.prompt import perplexity
-from gpt.ui.internals.section import Section, html
+from gpt.ui.internals.section import Section
 from gpt.ui.parts.chips import Chip, chips_html
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -104,6 +104,6 @@ SECTION = Section(
             info="Merged while you type. Empty: the word of the chosen token.",
         ),
     },
-    outputs=(html("int-merges"),),
+    output="int-merges",
     opened=True,
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import gradio as gr
@@ -17,7 +17,7 @@ from gpt.internals.patching import (
 from gpt.serving.all_cores import each_on_all_cores, on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Section, head_box, html
+from gpt.ui.internals.section import Section, head_box
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
@@ -30,7 +30,7 @@ COLUMNS = (text_column("layer"), text_column("token"), Column("recovered, %"))
 
 def patch_steps(
     lab: Lab, visit: Visit, first: str, second: str, part: str, head: Any
-) -> Iterator[str | tuple[str]]:
+) -> Generator[str, None, str]:
     """Progress a layer at a time, then the heat map of what each place recovers; HTML."""
     ids = [lab.encode(visit.source, prompt) for prompt in (first, second)]
     cfg = lab.registry.config_of(visit.source)
@@ -48,7 +48,7 @@ def patch_steps(
         lab.remember(key, found)
     shared = zip(*ids, strict=True)
     end = max(at for at, (a, b) in enumerate(shared) if a != b)
-    yield (_shown(lab, which, [row[:end] for row in ids], *found),)
+    return _shown(lab, which, [row[:end] for row in ids], *found)
 
 
 def _shown(
@@ -124,6 +124,6 @@ SECTION = Section(
         ),
         "head": head_box("int-patch-head"),
     },
-    outputs=(html("int-patch"),),
+    output="int-patch",
     cancel="int-patch-cancel",
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import gradio as gr
@@ -13,7 +13,7 @@ from gpt.internals.two_predictions import compare_predictions
 from gpt.serving.all_cores import each_on_all_cores, on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Action, Section, head_box, html, layer_box, token_box
+from gpt.ui.internals.section import Action, Section, head_box, layer_box, token_box
 from gpt.ui.internals.sections.side_by_side import pair_html
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
@@ -46,7 +46,7 @@ def _ablated(lab: Lab, visit: Visit, part: Part, mode: str) -> torch.Tensor:
         return on_all_cores(ablate, model, lab.run(visit), visit.position, part, mode).cpu()
 
 
-def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Iterator[str | tuple[str]]:
+def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Generator[str, None, str]:
     """Progress a layer at a time, then a heat map of what each head gives, and its table."""
     run, at = lab.run(visit), visit.position
     token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
@@ -77,7 +77,7 @@ def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Iterator[str |
     rows = [(str(layer), str(head), value) for layer, head, value in ranked]
     name = f"head-sweep-position-{at}"
     table = table_html(SWEEP_COLUMNS, rows, "All heads by effect", csv_name=name)
-    yield (words + heat + numbers(table),)
+    return words + heat + numbers(table)
 
 
 def signed(value: float) -> str:
@@ -106,7 +106,7 @@ SECTION = Section(
             scale=2,
         ),
     },
-    outputs=(html("int-abl"),),
+    output="int-abl",
 )  # fmt: skip
 
 
@@ -128,7 +128,8 @@ SWEEP = Section(
                 min_width=240,
             ),
         },
-        outputs=(html("int-sweep-words", say("Press Sweep: it runs a pass a head.", "note")),),
+        output="int-sweep-words",
+        hint="Press Sweep: it runs a pass a head.",
         cancel="int-sweep-cancel",
     ),
 )  # fmt: skip

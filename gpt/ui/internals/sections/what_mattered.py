@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
 from gpt.serving.all_cores import each_on_all_cores, on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, html, token_box
+from gpt.ui.internals.section import Section, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -26,7 +26,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def mattered_steps(lab: Lab, visit: Visit, query: str) -> Iterator[str | tuple[str]]:
+def mattered_steps(lab: Lab, visit: Visit, query: str) -> Generator[str, None, str]:
     """Progress in words, then the sentence, the two measures as bars, and the table; HTML."""
     run, at = lab.run(visit), visit.position
     token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
@@ -43,7 +43,7 @@ def mattered_steps(lab: Lab, visit: Visit, query: str) -> Iterator[str | tuple[s
                     yield say(f"Occlusion: {len(known)} of {at + 2} …")
         found = (gradient, known)
         lab.remember(key, found)
-    yield (_shown(lab, visit, token_id, *found),)
+    return _shown(lab, visit, token_id, *found)
 
 
 def _shown(
@@ -95,6 +95,6 @@ SECTION = Section(
     code=(Code(gradient_x_input, "embedded = "),),
     needs_model=True,
     controls={"query": token_box("int-mattered-token")},
-    outputs=(html("int-mattered"),),
+    output="int-mattered",
     cancel="int-mattered-cancel",
 )
