@@ -13,6 +13,7 @@ from gpt import GPTConfig, count_parameters
 from gpt.accounting.code_lines import line_costs
 from gpt.ui.architecture.model_map import boxes, code_line, map_html, part_html, parts
 from gpt.ui.architecture.views import figures
+from gpt.ui.internals.sections import SECTIONS
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -49,6 +50,13 @@ def test_a_chosen_part_tells_formula_numbers_shape_share_and_its_line_of_code() 
     assert "FLOP" in part_html(GPTConfig(), 1, 1024, "scores")
     tied = part_html(GPTConfig(tie_weights=True), 1, 8, "out_head")
     assert "tied to tok_emb" in tied
+
+
+def test_every_part_leads_to_a_section_of_internals() -> None:
+    sections = {section.key for section in SECTIONS}
+    for key in parts(TINY, 1, 1):
+        found = re.search(r'data-section="([^"]*)"', part_html(TINY, 1, 1, key))
+        assert found[1] in sections
 
 
 def test_the_line_of_a_part_makes_the_shape_that_the_part_tells() -> None:

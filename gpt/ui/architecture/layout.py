@@ -26,6 +26,24 @@ element.addEventListener('click', (event) => {
   trigger('select', {part: part.dataset.part});
 });
 """ + KEEP_FOCUS_JS.replace("KEY", "data-part")
+# From a part to where Internals shows it at work.
+SHOW_JS = """
+element.addEventListener('click', (event) => {
+  const asked = event.target.closest('[data-section]');
+  if (!asked) return;
+  [...document.querySelectorAll('[role=tab]')].find(
+    (tab) => tab.textContent.trim() === 'Internals').click();
+  const timer = setInterval(() => {
+    const section = document.querySelector('#int-section-' + asked.dataset.section);
+    if (!section?.checkVisibility()) return;
+    clearInterval(timer);
+    const bar = section.querySelector('button.label-wrap');
+    if (!bar.classList.contains('open')) bar.click();
+    section.scrollIntoView({block: 'start'});
+    bar.focus({preventScroll: true});
+  }, 100);
+});
+"""
 WORKLOAD = "## Workload\nMemory, operations, times and the shapes of the parts are for:"
 MOST_SUGGESTIONS = 4
 OPEN_AT_FIRST = ("", "numbers")  # keys of views.SECTIONS
@@ -41,6 +59,13 @@ class Layout:
             self.controls = Controls(named, named[0].cfg)
             self.views["total"] = gr.HTML(elem_id="arch-total", elem_classes="live")
         self._picture()
+        with gr.Accordion("The book's exercises 4.1 and 4.2", open=False, elem_id="arch-exercises"):
+            with gr.Row():
+                self.exercises = [
+                    gr.Button(each.label, size="sm", elem_id=f"arch-exercise-{each.key}")
+                    for each in EXERCISES
+                ]
+            self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
         with gr.Accordion("More settings", open=False, elem_id="arch-more"):
             self.controls.rest()
         self.check = gr.HTML(
@@ -56,13 +81,6 @@ class Layout:
         self._costs()
         self._compare(named)
         self._work()
-        with gr.Accordion("The book's exercises 4.1 and 4.2", open=False, elem_id="arch-exercises"):
-            with gr.Row():
-                self.exercises = [
-                    gr.Button(each.label, size="sm", elem_id=f"arch-exercise-{each.key}")
-                    for each in EXERCISES
-                ]
-            self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
         for name, text in figures(self.starting_values(named), named, OPEN_AT_FIRST).items():
             self.views[name].value = text
 
@@ -80,7 +98,9 @@ class Layout:
 
     def _picture(self) -> None:
         self.views["map"] = gr.HTML(elem_id="arch-map", js_on_load=CHOOSE_JS, padding=False)
-        self.views["part"] = gr.HTML(elem_id="arch-part", elem_classes="live", padding=False)
+        self.views["part"] = gr.HTML(
+            elem_id="arch-part", elem_classes="live", padding=False, js_on_load=SHOW_JS
+        )
         self.chosen = gr.State(FIRST)
         self.problem = gr.HTML(elem_id="arch-problem")
         with gr.Row(elem_id="arch-suggestions", visible=False) as self.suggestion_row:

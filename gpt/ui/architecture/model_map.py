@@ -42,6 +42,13 @@ _CODE = {
     "final_norm": "self.final_norm(x)", "out_head": "self.out_head(final_norm)",
     "logits": "self.out_head(final_norm)",
 }  # fmt: skip
+# The section of Internals that shows a part at work; the others are in "vectors".
+_SECTIONS = {
+    "ids": "tokens", "tok_emb": "embeddings", "pos_emb": "embeddings", "block": "stream",
+    "att.W_query": "attention", "att.W_key": "attention", "att.W_value": "attention",
+    "scores": "attention", "mixture": "attention", "att.out_proj": "ledger",
+    "final_norm": "lens", "out_head": "logits", "logits": "logits",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,14 @@ def part_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
         f'<p class="say"><b>{escape(part.label)}</b>: {escape(part.title)}. '
         f"{escape(' '.join(facts))}</p>{formula(part.formula, part.numbers)}"
         f'<p class="code-line"><span>{file}:{number}</span> <code>{escape(text)}</code></p>'
+        f'<button type="button" class="link" data-section="{section_of(chosen)}">Show in Internals'
+        "</button>"
     )
+
+
+def section_of(key: str) -> str:
+    """The section of Internals that shows a part at work."""
+    return _SECTIONS.get(key, "vectors")
 
 
 @cache

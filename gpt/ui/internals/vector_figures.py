@@ -12,7 +12,7 @@ from gpt.ui.parts.heat import picture
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.table import Column, csv_link, table_html
 
-WIDTH, HEIGHT, LEFT = 460, 190, 44
+WIDTH, HEIGHT, LEFT = 460, 150, 44
 
 
 def strips(values: np.ndarray, rows: Sequence[str], caption: str) -> str:
@@ -46,7 +46,8 @@ def xy_plot(
         return start + (end - start) * (value - low[axis]) / (high[axis] - low[axis] or 1)
 
     parts = [_text(at(0, x), HEIGHT - 20, x) for x in np.linspace(low[0], high[0], 5)[1:-1]]
-    for y in sorted({low[1], 0.0, high[1]}):
+    tight = -low[1] < 0.12 * (high[1] - low[1])  # its number would lie on that of 0
+    for y in (0.0, high[1], *(() if tight else (low[1],))):
         parts.append(f'<path class="grid" d="M{LEFT} {at(1, y):.1f}H{WIDTH - 8}"/>')
         parts.append(_text(LEFT - 22, at(1, y) + 4, y))
     for kind, xs, ys in series.values():
