@@ -266,6 +266,8 @@ def check_lens(lab, visit, run, model):
 
 def check_logits(lab, visit, run, model):
     text = views(lab, visit, "logits", count=5)
+    for promised in ("int-logits", "int-softmax", "int-table"):
+        assert text.count(f'id="{promised}"') == 1
     p = run.logits[AT].double().softmax(-1)
     best = ranking(run.logits[AT])[:5].tolist()
     assert [row[0] for row in drawn(text)] == [lab.short(i, 12) for i in best]
