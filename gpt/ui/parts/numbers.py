@@ -21,6 +21,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{rounded:,.{max(0, digits - 1 - exponent)}f}".replace("-", "−")
 
 
+def four(value: float) -> str:
+    """`value` to four significant figures."""
+    return significant(value, 4)
+
+
 def percent(probability: float) -> str:
     """A probability in per cent: `41.2 %`, `0.03 %`, and below 0.01 % as `1 in 12,400`."""
     if probability <= 0:

@@ -14,15 +14,11 @@ from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Section, layer_box
 from gpt.ui.internals.vector_figures import histogram_pair, largest_numbers, strips, xy_plot
-from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, csv_link, table_html, text_column
 
 NORMS = {"before attention (norm1)": "norm1", "before the feed-forward (norm2)": "norm2"}
-
-
-def four(value: float) -> str:
-    return significant(value, 4)
 
 
 NORM_COLUMNS = (text_column("row"), *[Column(n, "{:.6f}".format) for n in ("mean", "variance")])

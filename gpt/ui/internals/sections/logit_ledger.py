@@ -6,7 +6,6 @@ import gradio as gr
 
 from gpt.internals.distribution import ranking
 from gpt.internals.ledger import Ledger, read_ledger
-from gpt.serving.all_cores import on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, token_box
@@ -31,9 +30,7 @@ def ledger_html(lab: Lab, visit: Visit, query: str, mode: str) -> str:
     minus = None
     if mode == LEAD:
         minus = second if token_id == first else first
-    ledger = lab.memo(
-        visit, "ledger", lambda: _read(lab, visit, token_id, minus), at, token_id, minus
-    )
+    ledger = lab.computed(visit, read_ledger, at, token_id, minus)
     terms = sorted(ledger.terms, key=lambda term: -abs(term.value))
     shown, rest = terms[:BARS], terms[BARS:]
     labels, values = [_short(term.name) for term in shown], [term.value for term in shown]
@@ -51,11 +48,6 @@ def ledger_html(lab: Lab, visit: Visit, query: str, mode: str) -> str:
     caption = f"All {len(rows)} terms by size, with the running total"
     table = table_html(COLUMNS, rows, caption, csv_name=f"ledger-position-{at}")
     return _sum(ledger, what, lab.place(visit)) + drawn + numbers(table)
-
-
-def _read(lab: Lab, visit: Visit, token_id: int, minus: int | None) -> Ledger:
-    with lab.borrow(visit) as model:
-        return on_all_cores(read_ledger, model, lab.run(visit), visit.position, token_id, minus)
 
 
 def _sum(ledger: Ledger, what: str, place: str) -> str:

@@ -14,17 +14,13 @@ from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, whole
 from gpt.ui.internals.section import Section
 from gpt.ui.parts.bars import bars
-from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.numbers import four, percent, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html, text_column
 
 ROWS = 20
 BARS = 8
 DEFAULTS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 123, "draws": 1000}
-
-
-def four(value: float) -> str:
-    return significant(value, 4)
 
 
 def chance(probability: float) -> str:

@@ -6,11 +6,10 @@ from collections.abc import Generator
 from typing import Any
 
 import gradio as gr
-import torch
 
 from gpt.internals.ablation import Part, ablate, edits_for, sweep_batch, sweep_heads
 from gpt.internals.two_predictions import compare_predictions
-from gpt.serving.all_cores import each_on_all_cores, on_all_cores
+from gpt.serving.all_cores import each_on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Action, Section, head_box, layer_box, token_box
@@ -31,7 +30,7 @@ def ablation_html(lab: Lab, visit: Visit, kind: str, layer: Any, head: Any, mode
     run, at = lab.run(visit), visit.position
     layer, head = at_most(layer, run.cfg.n_layers), at_most(head, run.cfg.n_heads)
     part, how = Part(KINDS.get(kind, kind), layer, head), MODES.get(mode, mode)
-    without = lab.memo(visit, "ablation", lambda: _ablated(lab, visit, part, how), at, part, how)
+    without = lab.computed(visit, ablate, at, part, how).cpu()
     name = {"head": f"head {head} of layer {layer}", "ff": f"the feed-forward of layer {layer}"}
     result = compare_predictions(lab.logits(visit), without, TOP)
     what = (
@@ -39,11 +38,6 @@ def ablation_html(lab: Lab, visit: Visit, kind: str, layer: Any, head: Any, mode
         f"(replaced by {mode})"
     )
     return pair_html(lab, result, ("with", "without"), what, "ablation")
-
-
-def _ablated(lab: Lab, visit: Visit, part: Part, mode: str) -> torch.Tensor:
-    with lab.borrow(visit) as model:
-        return on_all_cores(ablate, model, lab.run(visit), visit.position, part, mode).cpu()
 
 
 def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Generator[str, None, str]:

@@ -11,14 +11,9 @@ from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, token_box
 from gpt.ui.parts.bars import bars
-from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.numbers import four, percent
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html, text_column
-
-
-def four(value: float) -> str:
-    return significant(value, 4)
-
 
 COLUMNS = (
     Column("position"), text_column("token"), Column("gradient × input", four),

@@ -1,0 +1,77 @@
+"""A teacher's 45 minutes, from a guess to a link, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+from watched import watched_page
+
+pytestmark = pytest.mark.browser
+WAIT = 60_000  # milliseconds: two cores, shared with the server under test
+PROMPT = "The queen & her\n“fox”"
+
+
+def says(page: Page, place: str, text: str) -> None:
+    expect(page.locator(place)).to_contain_text(re.compile(text), timeout=WAIT)
+
+
+def section(page: Page, key: str) -> None:
+    """Opens a section of Internals by keyboard."""
+    bar = page.locator(f"#int-section-{key} > button")
+    if "open" not in (bar.get_attribute("class") or "").split():
+        bar.press("Enter")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser, app_url, width) -> None:
+    with watched_page(browser, app_url, viewport={"width": width, "height": 844}) as page:
+        page.locator("#gen-chips .chip").first.wait_for(timeout=WAIT)
+        page.locator("#gen-prompt textarea").fill(PROMPT)
+        page.check("#gen-guess input")  # guess
+        page.locator("#gen-next").click()
+        page.fill("#gen-guess-form input", "dragon")
+        page.keyboard.press("Enter")
+        says(page, "#gen-panel", "Your guess ·dragon")
+        page.uncheck("#gen-guess input")
+        for count in (2, 3):  # token and loop
+            page.locator("#gen-next").press("Enter")
+            expect(page.locator("#gen-chips .chip")).to_have_count(count, timeout=WAIT)
+            expect(page.locator("#gen-run")).to_be_visible(timeout=WAIT)
+        page.locator("#gen-chips .chip").nth(1).click()  # odds and draw
+        says(page, "#gen-panel", "New token 1")
+        expect(page.locator("#gen-panel .gen-draw .dart")).to_have_count(1)
+        text = page.locator("#gen-output textarea").input_value()
+        page.click("#gen-why")
+        says(page, "#int-choice", "is drawn, as Generation")
+        section(page, "ablation")  # what if
+        says(page, "#int-abl", "with and without head 0 of layer 0")
+        section(page, "lens")
+        says(page, "#int-lens", "the model's own output")
+        head = page.locator('#int-att-grid [data-at="1.2"]')  # attention
+        head.press("Enter")
+        says(page, "#int-att-words", "In layer 1, head 2,")
+        section(page, "compare")  # untrained
+        page.locator("#int-cmp-way").get_by_text("untrained").click()
+        page.locator("#int-cmp-run").press("Enter")
+        says(page, "#int-cmp", r"KL\(trained ‖ untrained\)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.locator("#copy-link").click()  # link
+        copied = page.locator("#page-note textarea")
+        expect(copied).to_have_value(re.compile("^" + re.escape(app_url)), timeout=WAIT)
+        link = copied.input_value()
+        expect(page).to_have_url(link)
+        page.locator("#copy-python").click()
+        expect(copied.first).to_have_value(re.compile("^import gpt"), timeout=WAIT)
+        page.locator("#presenter").click()
+        expect(page.locator("#presenter")).to_have_attribute("aria-pressed", "true")
+        expect(page.locator(".hint").first).to_be_hidden()
+    if width < 640:  # once is enough
+        return
+    with watched_page(browser, f"{link}&seeds=x&precision=int2") as page:
+        says(page, "#page-note", "precision: 'int2' is none of")
+        says(page, "#int-att-words", "In layer 1, head 2,")
+        says(page, "#int-lens", "the model's own output")
+        expect(page.locator("#gen-output textarea")).to_have_value(text)
+        expect(page.locator("#int-section-ablation > button")).to_have_class(re.compile("open"))
