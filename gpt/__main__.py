@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -20,7 +19,7 @@ import torch
 from gpt.accounting import count_parameters
 from gpt.checkpoints import export_model, tokenizer_of
 from gpt.checkpoints.reading import read_config_file
-from gpt.checkpoints.sources import config_of, load_model
+from gpt.checkpoints.sources import config_of, load_model, path_of
 from gpt.config import PRESETS, GPTConfig
 from gpt.engine import DTYPES, PRECISIONS
 from gpt.engine.machine import available_devices, usable_cores
@@ -28,6 +27,7 @@ from gpt.generate import generate, plan
 from gpt.sampling import SamplingOptions
 
 LONGEST_MESSAGE = 500  # characters
+_DEFAULT = "default: %(default)s"
 _MODELS = """
 models, wherever MODEL is asked for:
   storyteller     the small model of this repository, trained on public-domain fairy tales
@@ -151,103 +151,99 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         prog="python -m gpt", description="The GPT of the book, from the command line."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(
-        name: str, summary: str, text: str, command: Callable[[argparse.Namespace], None]
-    ) -> argparse.ArgumentParser:
+    for name, (summary, text, arguments, command) in _COMMANDS.items():
+        layout = argparse.RawDescriptionHelpFormatter
         sub = commands.add_parser(
-            name,
-            help=summary,
-            description=text,
-            epilog=_MODELS,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=summary, description=text, epilog=_MODELS, formatter_class=layout
         )
         sub.set_defaults(command=command)
-        return sub
-
-    _add_generate(add("generate", "continue a text", _GENERATE, _generate))
-    _add_params(add("params", "count a configuration's parameters", _PARAMS, _params))
-    train = add("train", "train a model on text files, or measure one", _TRAIN, _train)
-    if "train" in given[:1]:  # its code is read only when it is wanted
-        from gpt.training.command import add_arguments
-
-        add_arguments(train)
-    compare = add("compare", "measure what a precision costs", _COMPARE, _compare)
-    if "compare" in given[:1]:
-        from gpt.checkpoints.precision_record import add_arguments
-
-        add_arguments(compare)
-        _add_configuration(compare, "of a checkpoint that has none beside it")
-    _add_export(add("export", "write a Hugging Face GPT-2 folder", _EXPORT, _export))
-    _add_serve(add("serve", "start replicas that write for the page", _SERVE, _serve))
+        if given[:1] == [name]:  # the code of the others is not read
+            arguments(sub)
     return parser
 
 
-def _add_generate(parser: argparse.ArgumentParser) -> None:
-    options = SamplingOptions()
-    add = parser.add_argument
-    add("prompt", nargs="?", metavar="PROMPT", help="without it, the standard input is read")
-    add("--model", default="storyteller", metavar="MODEL", help="default: %(default)s")
-    add(
-        "--max-new-tokens",
-        type=int,
-        default=options.max_new_tokens,
-        metavar="N",
-        help="stop after so many, if end-of-text does not come first (default: %(default)s)",
-    )
-    add(
-        "--temperature",
-        type=float,
-        default=0.8,
-        metavar="T",
-        help="0 takes the most probable token each time, 1 samples the model's own "
-        "distribution, more evens it out (default: %(default)s)",
-    )
-    add("--top-k", type=int, metavar="K", help="sample among the K most probable (default: all)")
-    add(
-        "--top-p",
-        type=float,
-        default=options.top_p,
-        metavar="P",
-        help="sample among the fewest tokens that hold this probability (default: 1, all)",
-    )
-    add(
-        "--min-p",
-        type=float,
-        default=options.min_p,
-        metavar="P",
-        help="leave out tokens below this share of the best one's probability (default: 0, none)",
-    )
-    add("--stop", default="", metavar="TEXT", help="end with the token that completes this text")
-    steer = "token ID takes the place POSITION, counted in new tokens from 0; may be repeated"
-    add("--steer", type=_steer, action="append", default=[], metavar="POSITION:ID", help=steer)
-    seed = "same seed, same text on one machine (default: drawn, and told)"
-    add("--seed", type=int, metavar="S", help=seed)
-    device = f"this machine has {', '.join(available_devices())} (default: %(default)s)"
-    add("--device", default="cpu", metavar="D", help=device)
-    add(
-        "--precision",
-        default="auto",
-        metavar="TYPE",
-        help=f"of the weights: {', '.join(PRECISIONS)}; auto is the fastest that was measured "
-        "to cost little, else float32 (default: %(default)s)",
-    )
-    _add_configuration(parser, "of a checkpoint that has none beside it")
+def _add(parser: argparse.ArgumentParser, *options: tuple[str, Any, Any, str, str]) -> None:
+    """An option for each of (name, type, default, metavar, help); a list may be repeated."""
+    for name, kind, default, metavar, text in options:
+        more: dict[str, Any] = {"action": "append"} if isinstance(default, list) else {}
+        parser.add_argument(
+            f"--{name}", type=kind, default=default, metavar=metavar, help=text, **more
+        )
 
 
-def _add_params(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model",
-        nargs="?",
-        default="gpt2-small",
-        metavar="MODEL",
-        help="a preset, untied and without biases as in the book (OpenAI's own: add "
-        "--tie-weights --qkv-bias), else a model (default: %(default)s)",
+def _generate_arguments(parser: argparse.ArgumentParser) -> None:
+    text = "without it, the standard input is read"
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help=text)
+    devices, precisions = ", ".join(available_devices()), ", ".join(PRECISIONS)
+    _add(
+        parser,
+        ("model", str, "storyteller", "MODEL", _DEFAULT),
+        ("max-new-tokens", int, 50, "N", f"stop after so many, if no other end comes; {_DEFAULT}"),
+        ("temperature", float, 0.8, "T", f"0: the most probable token; more evens out; {_DEFAULT}"),
+        ("top-k", int, None, "K", "sample among the K most probable (default: all)"),
+        ("top-p", float, 1.0, "P", "sample among the fewest that hold this probability"),
+        ("min-p", float, 0.0, "P", "leave out what is below this share of the best's probability"),
+        ("stop", str, "", "TEXT", "end with the token that completes this text"),
+        ("steer", _steer, [], "POSITION:ID", "this token is the new one POSITION, from 0"),
+        ("seed", int, None, "S", "same seed, same text on one machine (default: drawn, and told)"),
+        ("device", str, "cpu", "D", f"this machine has {devices}; {_DEFAULT}"),
+        (
+            "precision",
+            str,
+            "auto",
+            "TYPE",
+            f"of the weights: {precisions}; auto is the fastest that was measured to cost little, "
+            f"else float32; {_DEFAULT}",
+        ),
     )
+    _add_configuration(parser)
+
+
+def _params_arguments(parser: argparse.ArgumentParser) -> None:
+    text = "a preset, untied and without biases as in the book (OpenAI's own: add --tie-weights "
+    text += f"--qkv-bias), else a model; {_DEFAULT}"
+    parser.add_argument("model", nargs="?", default="gpt2-small", metavar="MODEL", help=text)
     _add_configuration(parser, "in place of MODEL's")
 
 
-def _add_configuration(parser: argparse.ArgumentParser, which: str) -> None:
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    from gpt.training.command import add_arguments
+
+    add_arguments(parser)
+
+
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="what to measure")
+    parser.add_argument("--text", required=True, metavar="FILE", help="held-out text, UTF-8")
+    text = f"how many tokens of it, from its beginning; {_DEFAULT}"
+    parser.add_argument("--tokens", type=int, default=20_480, metavar="N", help=text)
+    parser.add_argument("--record", action="store_true", help="keep the result as the default's")
+    _add_configuration(parser)
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="what to write")
+    parser.add_argument("folder", metavar="FOLDER", help="where; it is made if need be")
+    text = f"of the weights: {', '.join(DTYPES)}; {_DEFAULT}"
+    _add(parser, ("precision", str, "float32", "TYPE", text))
+    _add_configuration(parser)
+
+
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    text = "loaded by each before the first request; may be given more than once; a PATH that is "
+    text += "not named cannot be asked for"
+    _add(
+        parser,
+        ("replicas", str, "1", "N|MIN-MAX", f"how many; {_DEFAULT}"),
+        ("model", str, [], "MODEL", text),
+        ("address", str, None, "auto|ADDRESS", "of a Ray cluster that runs; auto: this machine's"),
+        ("cores", int, 0, "N", "of a replica (default: its machine's, divided among replicas)"),
+    )
+
+
+def _add_configuration(
+    parser: argparse.ArgumentParser, which: str = "of a checkpoint that has none beside it"
+) -> None:
     """`--config FILE`, and an option for each field of GPTConfig."""
     group = parser.add_argument_group(f"the configuration {which}")
     text = "JSON: the book's dict, this package's or GPT-2's config.json"
@@ -259,51 +255,19 @@ def _add_configuration(parser: argparse.ArgumentParser, which: str) -> None:
         group.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **kind)
 
 
-def _configuration(args: argparse.Namespace, base: Callable[[], GPTConfig]) -> GPTConfig:
-    """What --config names, else `base()`, with the sizes that are given as options."""
-    found = base() if args.config is None else read_config_file(_path(args.config))
-    return replace(found, **_sizes(args))
+def _configuration(
+    args: argparse.Namespace, base: Callable[[], GPTConfig] | None = None
+) -> GPTConfig | None:
+    """What --config names, else `base()`, with the sizes that are given as options.
 
-
-def _given_configuration(args: argparse.Namespace) -> GPTConfig | None:
-    """The options' configuration, the book's but for what they give; None if they give nothing."""
-    nothing = args.config is None and not _sizes(args)
-    return None if nothing else _configuration(args, GPTConfig)
-
-
-def _sizes(args: argparse.Namespace) -> dict[str, Any]:
+    Without `base` the book's, and None if the options give nothing.
+    """
     given = {field.name: getattr(args, field.name) for field in fields(GPTConfig)}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _path(name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"{name!r}: there is no such user on this machine.") from error
-
-
-def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="what to write")
-    parser.add_argument("folder", metavar="FOLDER", help="where; it is made if need be")
-    parser.add_argument(
-        "--precision",
-        default="float32",
-        metavar="TYPE",
-        help=f"of the weights: {', '.join(DTYPES)} (default: %(default)s)",
-    )
-    _add_configuration(parser, "of a checkpoint that has none beside it")
-
-
-def _add_serve(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--replicas", default="1", metavar="N|MIN-MAX", help="how many (default: %(default)s)")
-    text = "loaded by each before the first request; may be given more than once; a PATH that is "
-    add("--model", action="append", metavar="MODEL", help=text + "not named cannot be asked for")
-    text = "of a Ray cluster that runs; auto: the one that this machine belongs to"
-    add("--address", metavar="auto|ADDRESS", help=text)
-    text = "of a replica (default: what its machine has, divided among its replicas)"
-    add("--cores", type=int, default=0, metavar="N", help=text)
+    given = {name: value for name, value in given.items() if value is not None}
+    if base is None and args.config is None and not given:
+        return None
+    found = (base or GPTConfig)() if args.config is None else read_config_file(path_of(args.config))
+    return replace(found, **given)
 
 
 def _steer(text: str) -> tuple[int, int]:
@@ -326,7 +290,7 @@ def _generate(args: argparse.Namespace) -> None:
 
     auto = args.precision == "auto"
     precision = default_precision(args.model, args.device) if auto else args.precision
-    cfg = _given_configuration(args)
+    cfg = _configuration(args)
     with _progress() as progress:
         model = load_model(args.model, args.device, precision, cfg, progress)
     stop_id, text_of = tokenizer.end_of_text_id, tokenizer.stream().push
@@ -359,9 +323,7 @@ def _standard_input() -> str:
 
 
 def _params(args: argparse.Namespace) -> None:
-    cfg = _configuration(
-        args, lambda: PRESETS[args.model] if args.model in PRESETS else config_of(args.model)
-    )
+    cfg = _configuration(args, lambda: PRESETS.get(args.model) or config_of(args.model))
     count = count_parameters(cfg)
     table = [("part", "tensors", "parameters", "share", "formula")]
     for row in count.rows:
@@ -387,9 +349,10 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from gpt.checkpoints.precision_record import run
+    from gpt.checkpoints.precision_record import compare_precisions
 
-    print(run(args, _given_configuration(args)))
+    cfg = _configuration(args)
+    print(compare_precisions(args.model, args.text, args.tokens, args.record, cfg))
 
 
 def _serve(args: argparse.Namespace) -> None:
@@ -408,9 +371,9 @@ def _serve(args: argparse.Namespace) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     with _progress() as progress:
-        cfg = _given_configuration(args)
+        cfg = _configuration(args)
         model = load_model(args.model, precision=args.precision, cfg=cfg, progress=progress)
-    folder = export_model(model, _path(args.folder), tokenizer_of(args.model))
+    folder = export_model(model, path_of(args.folder), tokenizer_of(args.model))
     for path in sorted(folder.iterdir()):
         print(f"{path.stat().st_size:>13,} bytes  {path}")
 
@@ -424,6 +387,15 @@ def _progress() -> Any:
     yield lambda done, stage: print(f"\r\033[K{stage} {done:.0%}", end="", file=sys.stderr)
     print("\r\033[K", end="", file=sys.stderr)
 
+
+_COMMANDS = {  # name: summary, description, arguments, what runs
+    "generate": ("continue a text", _GENERATE, _generate_arguments, _generate),
+    "params": ("count a configuration's parameters", _PARAMS, _params_arguments, _params),
+    "train": ("train a model on text files, or measure one", _TRAIN, _train_arguments, _train),
+    "compare": ("measure what a precision costs", _COMPARE, _compare_arguments, _compare),
+    "export": ("write a Hugging Face GPT-2 folder", _EXPORT, _export_arguments, _export),
+    "serve": ("start replicas that write for the page", _SERVE, _serve_arguments, _serve),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

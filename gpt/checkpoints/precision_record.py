@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
@@ -181,33 +180,21 @@ def default_precision(source: str, device: str = "cpu", path: Path = RECORD) -> 
     return found["default"] if found and device == "cpu" else "float32"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m gpt compare`."""
-    parser.add_argument("model", metavar="MODEL", help="what to measure")
-    parser.add_argument("--text", required=True, metavar="FILE", help="held-out text, UTF-8")
-    parser.add_argument(
-        "--tokens",
-        type=int,
-        default=20_480,
-        metavar="N",
-        help="how many tokens of it, from its beginning (default: %(default)s)",
-    )
-    parser.add_argument("--record", action="store_true", help="keep the result as the default's")
+def compare_precisions(
+    source: str, text: str, n_tokens: int, keep: bool = False, cfg: GPTConfig | None = None
+) -> str:
+    """What `python -m gpt compare` prints of the first `n_tokens` of the file `text`.
 
-
-def run(args: argparse.Namespace, cfg: GPTConfig | None = None) -> str:
-    """What the command prints, after measuring and, if asked to, recording.
-
-    `cfg` is for a checkpoint that has no configuration. Raises ValueError if the text or the
-    model cannot be read.
+    `keep` records it; `cfg` is for a checkpoint that has no configuration.
+    Raises ValueError if the text or the model cannot be read.
     """
-    if args.tokens < 2:
-        raise ValueError(f"--tokens is {args.tokens}: use at least 2.")
-    path = path_of(args.text)
-    ids = tokenizer_of(args.model).encode(read_text(path), allow_special=True)[: args.tokens]
-    measured = measure(args.model, torch.tensor(ids), cfg=cfg)
-    if args.record:
-        record(args.model, path.name, measured, RECORD)
+    if n_tokens < 2:
+        raise ValueError(f"--tokens is {n_tokens}: use at least 2.")
+    path = path_of(text)
+    ids = tokenizer_of(source).encode(read_text(path), allow_special=True)[:n_tokens]
+    measured = measure(source, torch.tensor(ids), cfg=cfg)
+    if keep:
+        record(source, path.name, measured, RECORD)
     best = fastest_allowed(measured)
     return f"{table(measured)}\nthe fastest under {LARGEST_KL_NATS} nats: {best}"
 
