@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
+from gpt.cache import KVCache
+from gpt.config import GPTConfig
+from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, choose, uniforms
-
-if TYPE_CHECKING:
-    from gpt.cache import KVCache
-    from gpt.config import GPTConfig
-    from gpt.model import GPTModel
 
 N_CANDIDATES = 10
 

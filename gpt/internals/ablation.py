@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from gpt.internals.run import Run
+from gpt.model import GPTModel
 from gpt.trace import Edit, Trace
-
-if TYPE_CHECKING:
-    from gpt.model import GPTModel
 
 # A vector of zeros, or at each position the mean of what the part wrote there and before: the
 # mean over the whole prompt would show a position what comes later.

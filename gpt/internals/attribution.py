@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from gpt.internals.run import Run
+from gpt.model import GPTModel
 from gpt.trace import Trace
-
-if TYPE_CHECKING:
-    from gpt.model import GPTModel
 
 ROWS_AT_ONCE = 8  # variants of the prompt in one batch
 TOKENS_AT_ONCE = 256  # of all its rows: about 0.5 s for GPT-2 small on two cores

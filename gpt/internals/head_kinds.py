@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
+from gpt.model import GPTModel
 from gpt.trace import Trace
-
-if TYPE_CHECKING:
-    from gpt.model import GPTModel
 
 LENGTH = 25  # random tokens; the sequence has twice as many
 COMMON = 5000  # they are among the first ids, the most common: a small model knows few others

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from gpt.internals.run import Run
-
-if TYPE_CHECKING:
-    from gpt.model import GPTModel
+from gpt.model import GPTModel
 
 
 @dataclass(frozen=True)

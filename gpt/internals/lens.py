@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from gpt.internals.run import Run
-
-if TYPE_CHECKING:
-    from gpt.model import GPTModel
+from gpt.model import GPTModel
 
 POSITIONS_AT_ONCE = 64  # rows of float64 probabilities in memory: 26 MB for GPT-2's vocabulary
 

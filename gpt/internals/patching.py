@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from gpt.internals.run import Run, read_prompt
+from gpt.model import GPTModel
 from gpt.trace import Edit, Trace
-
-if TYPE_CHECKING:
-    from gpt.model import GPTModel
 
 TOKENS_AT_ONCE = 256  # of all rows of a batch: about 0.5 s for GPT-2 small on two cores
 Place = tuple[int, int]  # layer, position

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from gpt.internals.lens import stage_names, stage_stream
 from gpt.internals.run import Run
-
-if TYPE_CHECKING:
-    from gpt.model import GPTModel
+from gpt.model import GPTModel
 
 EMBEDDINGS = ("tok_emb", "pos_emb", "embedded")
 VECTORS = ("queries", "keys", "values", "heads", "hidden", "activation", "resid_out")

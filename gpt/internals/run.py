@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from gpt.config import GPTConfig
+from gpt.model import GPTModel
 from gpt.trace import Trace
-
-if TYPE_CHECKING:
-    from gpt.model import GPTModel
 
 
 @dataclass(frozen=True)
