@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from random_configs import buildable
 
-from gpt.accounting import book_steps, count_parameters
+from gpt.accounting import count_parameters
 from gpt.accounting.formula import Formula
 from gpt.accounting.meta_model import model_without_values
 from gpt.config import PRESETS, GPTConfig
@@ -50,9 +50,16 @@ def test_presets_are_the_book_s_totals_in_all_four_forms(name: str) -> None:
 
 
 def test_small_adds_up_step_by_step_as_in_the_book() -> None:
-    steps, book = book_steps(GPTConfig()), BOOK["parameters"]
-    assert {name: book[name] for name in steps} == steps
-    each = {row.name: row.each for row in count_parameters(GPTConfig()).rows}
+    count, book = count_parameters(GPTConfig()), BOOK["parameters"]
+    assert count.subtotal("embeddings") == book["embeddings"]
+    assert count.subtotal("attention") == 12 * book["attention"]
+    assert count.subtotal("feed-forward") == 12 * book["feed_forward"]
+    assert count.subtotal("norms") == 12 * book["norms_per_block"]
+    assert (count.block, 12 * count.block) == (book["block"], book["blocks"])
+    assert count.subtotal("final norm") == book["final_norm"]
+    assert count.subtotal("head") == book["out_head"]
+    assert count.total == book["total"] == book["without_out_head"] + book["out_head"]
+    each = {row.name: row.each for row in count.rows}
     assert each["tok_emb"] == book["token_embedding"]
     assert each["pos_emb"] == book["position_embedding"]
     assert each["trf_blocks.*.att.W_query"] == book["w_query_key_value_each"]

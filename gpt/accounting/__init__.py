@@ -1,11 +1,5 @@
 """What a configuration costs: parameters, bytes, operations, times, each with its formula."""
 
-from gpt.accounting.parameters import (
-    ParameterCount,
-    ParameterRow,
-    book_steps,
-    count_parameters,
-    letters_of,
-)
+from gpt.accounting.parameters import ParameterCount, ParameterRow, count_parameters, letters_of
 
-__all__ = ["ParameterCount", "ParameterRow", "book_steps", "count_parameters", "letters_of"]
+__all__ = ["ParameterCount", "ParameterRow", "count_parameters", "letters_of"]

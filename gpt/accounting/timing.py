@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -52,8 +52,7 @@ class Stage:
     measured: Measured | None = None
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How many prompt tokens and decode steps fit the context."""
 
     prompt_tokens: int
@@ -102,7 +101,10 @@ def measure(
     yield Stage(0.02, "counting operations on the meta device")
     prefill_flops, decode_flops = _counted_flops(cfg, planned)
     before, start = resident_bytes(), time.perf_counter()
-    model, generator = _model_without_weights(cfg), torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    model = model_without_values(cfg).to_empty(device="cpu")  # memory that was never touched
+    if cfg.tie_weights:  # to_empty gave each its own memory
+        model.out_head.weight = model.tok_emb.weight
     parameters = list(model.parameters())
     for index, parameter in enumerate(parameters):  # one at a time: others take turns on `run`
         share = 0.05 + 0.35 * index / len(parameters)
@@ -150,14 +152,6 @@ def count_on_meta(cfg: GPTConfig) -> tuple[int, float]:
     start = time.perf_counter()
     model = model_without_values(cfg)
     return sum(p.numel() for p in model.parameters()), time.perf_counter() - start
-
-
-def _model_without_weights(cfg: GPTConfig) -> GPTModel:
-    """The model in memory that was never touched: its parameters are to be drawn."""
-    model = model_without_values(cfg).to_empty(device="cpu")
-    if cfg.tie_weights:  # to_empty gave each its own memory
-        model.out_head.weight = model.tok_emb.weight
-    return model
 
 
 def _draw(parameter: torch.nn.Parameter, generator: torch.Generator) -> None:
