@@ -144,3 +144,15 @@ def test_a_weight_that_float16_cannot_hold_is_not_hidden(value):
     weight[2, 3] = value
     y = half_linear(weight, None, torch.float16)(torch.ones(1, 24))
     assert y.isfinite().tolist() == [[i != 2 for i in range(8)]]
+
+
+def test_several_rows_of_bfloat16_are_float32_products_where_avx2_is_all(monkeypatch):
+    """A prompt of 512 was read at 0.15 of the rate of before: torch multiplies such rows one by
+    one on a processor without AVX-512.
+    """
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    torch.manual_seed(0)
+    weight, x = torch.randn(48, 64), torch.randn(3, 64)
+    layer = half_linear(weight, None, torch.bfloat16)
+    torch.testing.assert_close(layer(x), F.linear(x, weight.bfloat16().float()))
+    assert not torch.equal(layer(x[:1]), layer(x)[:1])  # a single row is read as it is

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from tiny_models import IDS, TINY, VARIANTS, tiny_model
 
 from gpt import SamplingOptions, generate_text_simple
-from gpt.engine import DTYPES, PRECISIONS, FastModel, dtype_of, named_weights
+from gpt.engine import DTYPES, PRECISIONS, FastModel, named_weights
 from gpt.engine.fast_model import check_agrees_with_cpu
 from gpt.generate import generate
 from gpt.internals.ledger import read_ledger
@@ -170,8 +170,6 @@ def test_unknown_precisions_are_refused_with_those_that_exist():
         FastModel(tiny_model(), "int3")
     with pytest.raises(ValueError, match="int8 runs on the CPU, not on cuda: use float16"):
         FastModel(tiny_model(), "int8", "cuda")
-    with pytest.raises(ValueError, match=r"use float32, float16, bfloat16\."):
-        dtype_of("int8")
 
 
 def test_a_device_that_computes_something_else_is_found_out(monkeypatch):

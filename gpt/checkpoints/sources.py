@@ -194,11 +194,5 @@ def own_generator() -> Iterator[None]:
         yield
 
 
-def _new_lock() -> None:
-    """A forked process does not wait for a thread that only its parent has."""
-    global _generator_lock
-    _generator_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock)
+if hasattr(os, "register_at_fork"):  # a child waits for no thread that only its parent has
+    os.register_at_fork(after_in_child=_generator_lock._at_fork_reinit)

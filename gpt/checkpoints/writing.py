@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from gpt.checkpoints.gpt2_names import FORMAT
 from gpt.checkpoints.reading import CONFIG, WEIGHTS
 from gpt.checkpoints.tensors import sha256_of
-from gpt.engine import dtype_of, named_weights
+from gpt.engine import DTYPES, named_weights
 from gpt.model import GPTModel
 
 
@@ -28,7 +28,9 @@ def save_model(model: GPTModel, folder: str | Path, precision: str = "float16") 
     Raises ValueError if a weight is too large for `precision`, the disk is full or the folder
     cannot be written.
     """
-    dtype = dtype_of(precision)
+    if precision not in DTYPES:
+        raise ValueError(f"precision is {precision!r}: use {', '.join(DTYPES)}.")
+    dtype = DTYPES[precision]
     tensors = {
         "out_head.weight" if model.cfg.tie_weights and name == "tok_emb.weight" else name: value
         for name, value in named_weights(model)  # a tied weight appears once

@@ -9,7 +9,6 @@ from gpt.engine.fast_model import (
     FastModel,
     Progress,
     check_precision,
-    dtype_of,
     named_weights,
 )
 
@@ -19,6 +18,5 @@ __all__ = [
     "FastModel",
     "Progress",
     "check_precision",
-    "dtype_of",
     "named_weights",
 ]

@@ -33,6 +33,8 @@ class RowByRow(nn.Module):
         self.layer = layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] == 1:
+            return self.layer(x)
         return torch.cat([self.layer(aligned(row)) for row in x.split(1)])
 
 
@@ -148,9 +150,8 @@ class Decoder:
 
 def _hooks(model: nn.Module) -> bool:
     everywhere = torch.nn.modules.module
-    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
-        return True
-    return any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    own = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    return own or bool(everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)
 
 
 def _serves(model: GPTModel) -> bool:
@@ -169,17 +170,14 @@ def _compiled(model: GPTModel) -> nn.Module:
     step = DecodeStep(model).eval()
     if model.cfg.n_layers > _MOST_LAYERS or model.cfg.context_length < 2:
         return step
-    cache, cfg = KVCache(model.cfg.n_layers, capacity=2), model.cfg
-    for layer in cache.layers:
-        layer.append(*torch.zeros(2, 1, cfg.n_heads, 1, cfg.head_dim).unbind())
+    one = torch.zeros(1, model.cfg.n_heads, 2, model.cfg.head_dim)  # a layer's keys, or values
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, without a successor here
         try:
             compiled = torch.jit.script(step)
-            for rows in (1, 2):  # here and not in somebody's run, the first runs optimise it
-                for _ in range(2):
-                    buffers = buffers_of(cache) * rows
-                    compiled(torch.zeros(rows, dtype=torch.long), [1] * rows, buffers)
+            for rows in (1, 1, 2, 2):  # here and not in somebody's run, the first ones optimise it
+                buffers = [one.clone() for _ in range(2 * rows * model.cfg.n_layers)]
+                compiled(torch.zeros(rows, dtype=torch.long), [1] * rows, buffers)
         except (RuntimeError, TypeError, AttributeError, NotImplementedError):
             return step
     return compiled
@@ -195,11 +193,5 @@ def _alike(layer: nn.Module) -> nn.Module:
     return layer if getattr(layer, "same_bits_in_company", False) else RowByRow(layer)
 
 
-def _new_lock() -> None:
-    """A forked process does not wait for a thread that only its parent has."""
-    global _compiling
-    _compiling = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock)
+if hasattr(os, "register_at_fork"):  # a child waits for no thread that only its parent has
+    os.register_at_fork(after_in_child=_compiling._at_fork_reinit)
