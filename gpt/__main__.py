@@ -23,7 +23,7 @@ from gpt.checkpoints.sources import config_of, load_model, path_of
 from gpt.config import PRESETS, GPTConfig
 from gpt.engine import DTYPES, PRECISIONS
 from gpt.engine.machine import available_devices, usable_cores
-from gpt.generate import generate, plan
+from gpt.generate import context_notes, generate
 from gpt.sampling import SamplingOptions
 
 LONGEST_MESSAGE = 500  # characters
@@ -295,7 +295,7 @@ def _generate(args: argparse.Namespace) -> None:
         model = load_model(args.model, args.device, precision, cfg, progress)
     stop_id, text_of = tokenizer.end_of_text_id, tokenizer.stream().push
     steps = generate(model, ids, options, stop_id, n_candidates=0, text_of=text_of)  # may refuse
-    for note in plan(model.cfg, len(ids), options.max_new_tokens).notes():
+    for note in context_notes(model.cfg, len(ids), options.max_new_tokens):
         print(note, file=sys.stderr)
     text, started, n_tokens = tokenizer.stream(), time.perf_counter(), 0
     sys.stdout.write(prompt)

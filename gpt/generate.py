@@ -39,43 +39,20 @@ class Step:
     rank: int | None = None  # of a token of `options.steering`: 1 is the likeliest
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a prompt and its continuation fit the context, known before the first token."""
-
-    context_length: int
-    prompt_tokens: int
-    max_new_tokens: int
-
-    @property
-    def dropped_tokens(self) -> int:
-        """Tokens at the start of the prompt that the model will never see."""
-        return max(0, self.prompt_tokens - self.context_length)
-
-    @property
-    def slides(self) -> bool:
-        """Whether the continuation outgrows the context, so that steps compute it all again."""
-        return self.prompt_tokens + self.max_new_tokens - 1 > self.context_length
-
-    def notes(self) -> list[str]:
-        """One sentence for each thing that a caller should know before the run."""
-        notes = []
-        if self.dropped_tokens:
-            notes.append(
-                f"The prompt has {self.prompt_tokens:,} tokens and the context holds "
-                f"{self.context_length:,}: the first {self.dropped_tokens:,} are left out."
-            )
-        if self.slides:
-            notes.append(
-                f"Prompt and continuation outgrow the context of {self.context_length:,} tokens: "
-                "from there on each token re-reads the newest window, which is slower."
-            )
-        return notes
-
-
-def plan(cfg: GPTConfig, prompt_tokens: int, max_new_tokens: int) -> Plan:
-    """What will be cut or re-read when `prompt_tokens` are continued, before it happens."""
-    return Plan(cfg.context_length, prompt_tokens, max_new_tokens)
+def context_notes(cfg: GPTConfig, prompt_tokens: int, max_new_tokens: int) -> list[str]:
+    """What will be cut or re-read when a prompt is continued, a sentence each, before the run."""
+    context, notes = cfg.context_length, []
+    if prompt_tokens > context:
+        notes.append(
+            f"The prompt has {prompt_tokens:,} tokens and the context holds {context:,}: "
+            f"the first {prompt_tokens - context:,} are left out."
+        )
+    if prompt_tokens + max_new_tokens - 1 > context:
+        notes.append(
+            f"Prompt and continuation outgrow the context of {context:,} tokens: "
+            "from there on each token re-reads the newest window, which is slower."
+        )
+    return notes
 
 
 @torch.no_grad()

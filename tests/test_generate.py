@@ -8,7 +8,7 @@ from tiny_models import TINY, VARIANTS, tiny_model
 
 from gpt import GPTModel, SamplingOptions, generate_text_simple
 from gpt.cache import KVCache
-from gpt.generate import generate, plan
+from gpt.generate import context_notes, generate
 from gpt.sampling import draw, probabilities, uniforms
 
 GREEDY = SamplingOptions(max_new_tokens=20, temperature=0)
@@ -253,12 +253,10 @@ def test_no_forward_pass_is_made_whose_result_is_not_used():
 
 
 def test_a_long_prompt_is_told_before_the_run():
-    assert plan(TINY, 10, 5).notes() == []
-    assert plan(TINY, 28, 5).notes() == []
-    assert "outgrow the context of 32" in plan(TINY, 28, 6).notes()[0]
-    cut = plan(TINY, 40, 1)
-    assert cut.dropped_tokens == 8
-    assert "the first 8 are left out" in cut.notes()[0]
+    assert context_notes(TINY, 10, 5) == []
+    assert context_notes(TINY, 28, 5) == []
+    assert "outgrow the context of 32" in context_notes(TINY, 28, 6)[0]
+    assert "the first 8 are left out" in context_notes(TINY, 40, 1)[0]
 
 
 @pytest.mark.parametrize(

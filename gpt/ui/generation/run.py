@@ -20,7 +20,7 @@ from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.precision_record import default_precision
 from gpt.engine import check_precision
 from gpt.engine.machine import usable_device
-from gpt.generate import Step, plan
+from gpt.generate import Step, context_notes
 from gpt.sampling import SamplingOptions
 from gpt.serving.cluster import ClusterRow
 from gpt.serving.registry import Registry
@@ -77,7 +77,7 @@ def wish(
             f"{outside[0]:,}: use another prompt or model."
         )
     notes = [missing] if missing else []
-    notes += plan(cfg, len(ids), options.max_new_tokens).notes()
+    notes += context_notes(cfg, len(ids), options.max_new_tokens)
     drawn = options.seed is None
     wished = options.with_seed()
     asked = Wish(source, device, precision, wished, tuple(ids), tokenizer, tuple(notes), drawn)
