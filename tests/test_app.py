@@ -84,6 +84,18 @@ def test_no_event_has_two_functions_that_wait_for_its_last_value(demo):
     assert sorted(heard) == sorted(set(heard))
 
 
+def test_a_link_fills_the_box_of_the_stop_text_and_not_the_button(demo):
+    """The Stop button got an opened link's stop text as its label, and the box stayed empty."""
+    opened = [
+        {component.elem_id for component in fn.outputs}
+        for fn in demo.fns.values()
+        if fn.name == "opened"
+    ]
+    (filled,) = [ids for ids in opened if "gen-prompt" in ids]
+    assert "gen-stop-text" in filled
+    assert "gen-stop" not in filled
+
+
 def test_no_event_that_waits_for_its_last_value_reads_the_events_data(demo):
     """Two arrow keys on the chips while the text streamed: the panel stayed at the first chip.
 

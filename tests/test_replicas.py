@@ -22,8 +22,9 @@ from gpt.serving import cluster, replicas
 from gpt.serving.cluster import ClusterRow
 from gpt.serving.replicas import Replica
 from gpt.serving.scheduler import Scheduler, scheduler_for
+from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.settings import DEFAULTS, sampling_options
-from gpt.ui.generation.tab import Runs
+from gpt.ui.generation.wish import wish
 
 IDS = [5, 17, 3]
 OPTIONS = SamplingOptions(max_new_tokens=40, seed=3)
@@ -174,8 +175,8 @@ def test_the_page_shows_the_text_of_a_replica(tokenizer):
     runs = Runs(registry, None, Handle((Replica(registry), 1), (Replica(registry), None)))
 
     async def last():
-        asked = ("Hello", values, "storyteller", "cpu", "float32", None)
-        return [run async for run in runs.write(*asked)][-1].written
+        asked = wish(registry, "Hello", values, "storyteller", precision="float32")
+        return [run async for run in runs.write(asked)][-1].written
 
     options = sampling_options(values)
     steps = generate(registry.models["storyteller"], tokenizer.encode("Hello"), options)

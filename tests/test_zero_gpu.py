@@ -10,7 +10,6 @@ import contextvars
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -20,9 +19,8 @@ from tiny_models import TINY, TinyRegistry, tiny_model
 from gpt import SamplingOptions
 from gpt.checkpoints import sources
 from gpt.generate import generate
-from gpt.ui.generation import borrowed_gpu, settings
-from gpt.ui.generation import run as runs_module
-from gpt.ui.generation import runs as sessions
+from gpt.ui.generation import borrowed_gpu, settings, wish
+from gpt.ui.generation.runs import Runs
 from gpt.ui.parts.errors import BUG
 
 WIDE = replace(TINY, vocab_size=50257, context_length=64, emb_dim=6)
@@ -68,16 +66,14 @@ def cuda(monkeypatch):
     """A machine that seems to have a CUDA device, whose models are tiny and on the CPU."""
     lend.begun = []
     model = tiny_model(WIDE)
-    monkeypatch.setattr(runs_module, "usable_device", lambda device: (device, ""))
+    monkeypatch.setattr(wish, "usable_device", lambda device: (device, ""))
     monkeypatch.setattr(borrowed_gpu, "load_model", lambda source, device, precision: model)
     return model
 
 
 @pytest.fixture
 def runs():
-    return sessions.Runs(
-        TinyRegistry({"storyteller": tiny_model(WIDE), "gpt2": tiny_model(WIDE)}), lend
-    )
+    return Runs(TinyRegistry({"storyteller": tiny_model(WIDE), "gpt2": tiny_model(WIDE)}), lend)
 
 
 def written(runs, prompt="Hello", values=VALUES, source="storyteller", precision="auto"):
@@ -85,8 +81,8 @@ def written(runs, prompt="Hello", values=VALUES, source="storyteller", precision
 
     async def read():
         VISITOR.set("the visitor")
-        request = SimpleNamespace(session_hash="one")
-        async for run in runs.write(prompt, values, source, "cuda", precision, request):
+        asked = wish.wish(runs.registry, prompt, values, source, "cuda", precision)
+        async for run in runs.write(asked):
             last = run
         return last.written
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -11,7 +10,6 @@ import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
 from gpt.serving.registry import Registry
-from gpt.ui.generation.settings import DEFAULTS
 from gpt.ui.generation.tab import GenerationTab
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
@@ -85,21 +83,11 @@ class PageBar:
         return gr.Button(text, size="sm", min_width=60, scale=0, elem_id=elem_id)
 
     def connect(
-        self,
-        registry: Registry,
-        shared: Shared,
-        writing: GenerationTab,
-        inside: InternalsTab,
-        blocks: Iterable[Any],
+        self, registry: Registry, shared: Shared, writing: GenerationTab, inside: InternalsTab
     ) -> None:
-        """Wire the buttons, and the opening of a link, which fills the controls of Generation.
-
-        Those are found among `blocks` by their ids, which scripts use too.
-        """
+        """Wire the buttons, and the opening of a link, which fills the controls of Generation."""
         writing.writes_at(self.note.input, ("replay", None))
-        by_id = {getattr(block, "elem_id", None): block for block in blocks}
-        names = ("prompt", "model", "precision", *DEFAULTS)
-        controls = {name: by_id[f"gen-{name.replace('_', '-')}"] for name in names}
+        controls = writing.controls
         known = [self.where, shared.visitor, inside.desk]
         for button, copy in ((self.link, copied_link), (self.code, copied_code)):
             button.click(

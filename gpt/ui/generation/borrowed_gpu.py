@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gpt.accounting.memory import weight_bytes
@@ -20,8 +21,11 @@ from gpt.checkpoints import HUB_MODELS, download, tokenizer_of
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.generate import Step, generate
 from gpt.sampling import SamplingOptions
-from gpt.ui.generation.run import Stage, Wish
+from gpt.ui.generation.run import Stage
+from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.errors import one_line_errors
+
+_READERS = ThreadPoolExecutor(64, thread_name_prefix="borrowed")
 
 
 def gpu_seconds(source: str, precision: str, _: Any, options: SamplingOptions, *__: Any) -> int:
@@ -65,28 +69,23 @@ class StepsOfThread:
         self.started = time.perf_counter()
         self._steps = steps
         self._arrived: deque[Step] = deque()
-        self._error: BaseException | None = None
-        self._over = self._closed = False
+        self._closed = False
         self._news = threading.Condition()
         # spaces asks the event's context who the visitor is.
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=[self._read], daemon=True).start()
+        self._job = _READERS.submit(contextvars.copy_context().run, self._read)
+        self._job.add_done_callback(self._tell)
 
     def _read(self) -> None:
-        try:
+        with contextlib.closing(self._steps):  # type: ignore[type-var]  # a generator
             for step in self._steps:
                 if self._closed:
-                    break
-                with self._news:
-                    self._arrived.append(step)
-                    self._news.notify_all()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._steps.close()  # type: ignore[attr-defined]  # a generator
-            with self._news:
-                self._over = True
-                self._news.notify_all()
+                    return
+                self._arrived.append(step)
+                self._tell()
+
+    def _tell(self, *_: Any) -> None:
+        with self._news:
+            self._news.notify_all()
 
     def take(self) -> list[Step]:
         return [self._arrived.popleft() for _ in range(len(self._arrived))]
@@ -94,7 +93,9 @@ class StepsOfThread:
     async def ready(self, timeout_seconds: float) -> bool:
         def look() -> bool:
             with self._news:
-                return self._news.wait_for(lambda: self._arrived or self._over, timeout_seconds)
+                return self._news.wait_for(
+                    lambda: self._arrived or self._job.done(), timeout_seconds
+                )
 
         return bool(await asyncio.to_thread(look))
 
@@ -103,12 +104,8 @@ class StepsOfThread:
             pass
         if self._arrived:
             return self._arrived.popleft()
-        if self._error is not None:
-            raise self._error
+        self._job.result()  # raises what ended it
         raise StopAsyncIteration
-
-    def __aiter__(self) -> StepsOfThread:
-        return self
 
     def close(self) -> None:
         self._closed = True

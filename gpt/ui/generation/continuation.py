@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from html import escape
 
 from gpt.generate import Step
 from gpt.tokenizer import Tokenizer
+from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.chips import Chip, chip_html
 from gpt.ui.parts.numbers import percent, seconds, significant
 
-N_OTHERS = 5  # of the candidates, in a chip's tooltip
+N_OTHERS = 3  # of the candidates, in a chip's tooltip; the panel has ten
 ENDED = {
     "max_new_tokens": "stopped at your limit of {limit:,} tokens",
     "stop_id": "the model wrote its end-of-text token",
@@ -22,25 +22,16 @@ ENDED = {
 class Continuation:
     """What one run has written so far: text and chips of the same steps, both only ever longer.
 
-    `where` and `notes` are told beside it: device and precision; what a visitor should know.
     Steps beyond `most` are `ahead`: known, and not shown. Without a `limit` none is told.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        limit: int,
-        where: str,
-        notes: Sequence[str] = (),
-        most: int | None = None,
-    ) -> None:
+    def __init__(self, asked: Wish, limit: int = 0, most: int | None = None) -> None:
         self.steps: list[Step] = []
         self.ahead: list[Step] = []
-        self._most = most
         self.text = ""
         self.stopped = False  # by the visitor
-        self._tokenizer, self._limit, self._where, self._notes = tokenizer, limit, where, notes
-        self._decoder = tokenizer.stream()
+        self._asked, self._limit, self._most = asked, limit, most
+        self._decoder = asked.tokenizer.stream()
         self._chips, self._n_chips = "", 0
         self._first_seconds = self._seconds = 0.0
         self._known = 0  # steps that were there before
@@ -59,21 +50,17 @@ class Continuation:
         self._seconds = seconds
         self._first_seconds = self._first_seconds or seconds
 
-    def stop(self) -> None:
-        """Ends it where it is, as the visitor wants."""
-        self.stopped = True
-        self.text += self._decoder.finish()
-
-    def pause(self) -> None:
-        """Shows what still waits for the rest of a character."""
+    def stop(self, by_visitor: bool = True) -> None:
+        """Ends it where it is; what still waits for the rest of a character is shown."""
+        self.stopped = by_visitor
         self.text += self._decoder.finish()
 
     @property
     def chips(self) -> str:
         """A chip for each step, as HTML; those of earlier steps are not made again."""
-        for position in range(self._n_chips, len(self.steps)):
-            chip = token_chip(self._tokenizer, self.steps[position], position)
-            self._chips += chip_html(position, chip)
+        new = enumerate(self.steps[self._n_chips :], self._n_chips)
+        chips = [chip_html(at, token_chip(self._asked.tokenizer, step, at)) for at, step in new]
+        self._chips += "".join(chips)
         self._n_chips = len(self.steps)
         return self._chips
 
@@ -94,29 +81,27 @@ class Continuation:
         if not self.steps:
             return ""
         last, count = self.steps[-1], len(self.steps)
+        told = last.stop if self._limit or last.stop != "max_new_tokens" else None
         parts = [
             f"{count:,} of {self._limit:,} tokens" if self._limit else f"{count:,} tokens",
             f"{significant(self.tokens_per_second)} tokens/s" if self.tokens_per_second else "",
             f"first token after {seconds(self._first_seconds)}" if self._first_seconds else "",
             f"{last.context_tokens:,} tokens of context",
             f"seed {last.seed}",
-            f"on {self._where}",
-            ENDED[last.stop].format(limit=self._limit) if last.stop and self._ends(last) else "",
+            f"on {self._asked.where}",
+            ENDED.get(told, "").format(limit=self._limit),
             f"stopped by you after {count:,} tokens" if self.stopped else "",
         ]
         return " · ".join(part for part in parts if part)
 
-    def _ends(self, last: Step) -> bool:
-        return bool(self._limit) or last.stop != "max_new_tokens"
-
     def told(self) -> str:
         """The statistics and a line for each note, as plain text."""
-        return "\n".join([self.statistics(), *self._notes])
+        return "\n".join([self.statistics(), *self._asked.notes])
 
     def told_html(self) -> str:
         """The statistics and a line for each note, as HTML."""
         line = self.statistics() or ("Stopped before the first token." if self.stopped else "")
-        notes = "".join(f'<p class="note">{escape(note)}</p>' for note in self._notes)
+        notes = "".join(f'<p class="note">{escape(note)}</p>' for note in self._asked.notes)
         return f'<p class="stats">{escape(line)}</p>{notes}'
 
 

@@ -1,20 +1,20 @@
 """The endpoint /generate: a prompt and settings in, the growing text and its statistics out."""
 
 # No `from __future__ import annotations`: gr.api reads the return type as an object.
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
-import gradio as gr
-
+from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.settings import AUTO, DEFAULTS
+from gpt.ui.generation.wish import wish
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.visit import steering_of
 
-Updates = Callable[..., AsyncIterator[Any]]  # what `tab.build` gives: of Continuations
 
-
-def endpoint(updates: Updates, default_source: str) -> Callable[..., Any]:
-    """The handler of /generate over `updates`; its names, defaults and docstring are public."""
+def endpoint(runs: Runs, default_source: str) -> Callable[..., Any]:
+    """The handler of /generate; its names, defaults and docstring are public."""
 
     @one_line_errors
     async def generate(
@@ -30,7 +30,6 @@ def endpoint(updates: Updates, default_source: str) -> Callable[..., Any]:
         min_p: float = DEFAULTS["min_p"],
         stop: str = DEFAULTS["stop"],
         steering: list[list[int]] | None = None,
-        request: gr.Request = None,
     ) -> tuple[str, str]:
         """Continues a prompt: streams the text written so far, without the prompt, and statistics.
 
@@ -39,17 +38,14 @@ def endpoint(updates: Updates, default_source: str) -> Callable[..., Any]:
         the last. `steering` has pairs of a position, counted in new tokens from 0, and the id of
         the token that comes there whatever is drawn.
         """
-        values = {
-            "max_new_tokens": max_new_tokens,
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-            "min_p": min_p,
-            "seed": seed,
-            "stop": stop,
-        }
+        given = locals()
+        values = {name: given[name] for name in DEFAULTS}
         chosen = steering_of(steering or [])
-        async for run in updates(prompt, values, model, device, precision, request, chosen):
-            yield run.written.text, run.written.told()
+        asked = await asyncio.to_thread(
+            wish, runs.registry, prompt, values, model, device, precision, chosen
+        )
+        async with aclosing(runs.write(asked)) as updates:
+            async for run in updates:
+                yield run.written.text, run.written.told()
 
     return generate

@@ -11,31 +11,30 @@ from typing import Any
 
 import gradio as gr
 
-from gpt.ui.generation.jobs import FRESH, Job, Jobs, guess_ids
+from gpt.ui.generation.jobs import FRESH, Job, Jobs, Values, guess_ids
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.panel import guess_html, guessed, hint_html, panel_html
-from gpt.ui.generation.run import Writing, lasting, steered
-from gpt.ui.generation.runs import Runs
-from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING
+from gpt.ui.generation.run import Writing
+from gpt.ui.generation.runs import Claim, Runs
+from gpt.ui.generation.settings import OPENING
 from gpt.ui.generation.story import Draft, Story
 from gpt.ui.generation.versions import columns_html, versions
-from gpt.ui.visit import Shared, Visit, Visitor
+from gpt.ui.visit import Shared, Visitor
 
 Order = tuple[str, Any]  # what a run is to do, and with what
-Values = dict[Any, Any]
 
 
 class Handlers:
-    """The handlers of one layout; `story` holds a page's text, `loaded` the last model that wrote.
+    """The handlers of one layout; `story` holds a page's text.
 
-    `start` and `finish` answer at once, `write` streams, the others change the text as it is.
+    A click that asks for a run calls `start` (its order is noted, the page may write), then `write`
+    (what streams) and `finish` (the buttons). The others change the text as it is.
     """
 
     def __init__(self, layout: Layout, runs: Runs, shared: Shared) -> None:
         self.layout, self.runs, self.shared = layout, runs, shared
         self.jobs = Jobs(layout, runs.registry)
-        self.story = gr.State(Story())
-        self.loaded = gr.State(layout.model.value)
+        self.story = gr.State(Story(loaded=layout.model.value))
         self._opening: Draft | None = None
 
     def start(self, order: Order) -> Callable[..., Any]:
@@ -47,83 +46,75 @@ class Handlers:
             story: Story,
             request: gr.Request,
             event: gr.EventData = None,  # type: ignore[assignment]
-        ) -> list[Any]:
+        ) -> Values:
             given, session = value, request.session_hash or ""
             if kind == "use":
                 given = (story.chosen, int(event.token))
                 await self.runs.ended(session)
             elif kind == "guess":
                 given = (int(event.token), str(event.text))
-            filled = [gr.skip()] * len(layout.filled_by_examples)
-            streamed = [gr.skip()] * len(layout.streamed)
             if not self.runs.claim(session):  # a second click, a key held down
-                return [*filled, *streamed, gr.skip(), gr.skip()]
+                return gr.skip()
             story.order = (kind, given)
+            shown = buttons(layout, busy=True)
             if kind in FRESH:
                 story.chosen, story.columns = None, ""
-                streamed = ["", "", "", hint_html(), ""]
+                shown |= {**dict.fromkeys(layout.streamed, ""), layout.panel: hint_html()}
             if kind == "example":
-                values = layout.filled(given)
-                filled = [values.get(c, gr.skip()) for c in layout.filled_by_examples]
-            return [*filled, *streamed, *buttons(True)]
+                shown |= layout.filled(given, with_seed=True)
+            return shown
 
         return claim
 
     async def write(self, data: Values, request: gr.Request) -> AsyncIterator[Values]:
         """What streams."""
-        session, layout = request.session_hash or "", self.layout
+        session = request.session_hash or ""
         claim = self.runs.begin(session)
         if claim is None:
-            yield dict.fromkeys({*layout.streamed, self.loaded}, gr.skip())
+            yield gr.skip()
             return
         story: Story = data[self.story]
-        shown = {self.loaded: data[self.loaded]}
         make = {"versions": self._versions, "guess": self._guess}.get(story.order[0], self._text)
         try:
-            async with aclosing(make(data, story, session)) as updates:
-                async for running in updates:
-                    if claim.stopped:  # before there was a run to stop
-                        self.runs.stop(session)
-                    if running:
-                        shown[self.loaded] = data[layout.model]
-                    yield {**shown, **self.shown(story)}
+            async with aclosing(make(data, story, claim)) as updates:
+                async for _ in updates:
+                    yield self.shown(story)
         finally:
-            story.live = None
-            if self.runs.claims.get(session) is claim:
-                del self.runs.claims[session]
+            if any(run.written.steps for run in claim.runs):
+                story.loaded = claim.runs[0].asked.source
+            story.live, story.failed = None, claim.failed
+            self.runs.end(session, claim)
 
-    async def finish(self, model: str, last: str, request: gr.Request) -> list[Any]:
+    async def finish(self, story: Story, model: str, request: gr.Request) -> Values:
         """The buttons as they should be now, which may be the next run's already."""
         if (request.session_hash or "") in self.runs.claims:
-            return [gr.skip()] * 3
-        failed = self.runs.failed_to_load.pop(request.session_hash or "", None) == model
-        return [*buttons(False), last if failed else gr.skip()]
+            return gr.skip()
+        failed, story.failed = story.failed == model, ""
+        return buttons(self.layout, False) | ({self.layout.model: story.loaded} if failed else {})
 
-    async def _text(self, data: Values, story: Story, session: str) -> AsyncIterator[bool]:
-        """A text is begun or goes on; comes by at each update, True once the model has written."""
+    async def _text(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
+        """A text is begun or goes on; comes by at each update."""
         visitor: Visitor = data[self.shared.visitor]
         job = await asyncio.to_thread(self.jobs.of, data, story, visitor.visit)
-        if job.most is not None and len(job.known) >= job.most + job.guess:
-            self._keep(job.draft(job.known, job.most), story, job, visitor)
-            yield False
+        if job.done:
+            self._keep(Draft(job.asked, job.known, job.most or 0), story, job, visitor)
+            yield
             return
-        run = Writing(job.asked, self.runs.begin_row, job.known, job.most)
-        story.live, story.job = run, job
+        run = story.live = Writing(job.asked, self.runs.row, job.known, job.most)
+        written = run.written
         try:
-            async with aclosing(self.runs.follow([run], session)) as updates:
+            async with aclosing(self.runs.follow([run], claim)) as updates:
                 async for _ in updates:
-                    count = len(run.written.steps)
-                    if story.order[0] == "next" and count > len(job.known):
-                        story.chosen = count - 1
-                    yield count > 0
+                    if story.order[0] == "next" and len(written.steps) > len(job.known):
+                        story.chosen = len(written.steps) - 1
+                    yield
         finally:
-            written = run.written
-            told = written.told_html() if job.most is None else ""
             story.live, steps = None, (*written.steps, *written.ahead)
             if steps or written.stopped:
-                draft = job.draft(steps, len(written.steps), told)
+                told = written.told_html() if job.most is None else ""
+                draft = Draft(job.asked, steps, len(written.steps), told)
                 self._keep(draft, story, job, visitor)
-        yield bool(written.steps)
+        yield
 
     def _keep(self, draft: Draft, story: Story, job: Job, visitor: Visitor) -> None:
         """The draft becomes the text, or waits for a guess."""
@@ -135,7 +126,7 @@ class Handlers:
         story.add(draft)
         visitor.visit = draft.visit(story.chosen)
 
-    async def _guess(self, data: Values, story: Story, session: str) -> AsyncIterator[bool]:
+    async def _guess(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
         """The visitor's guess beside what came; one outside the ten best is put in to be read."""
         base, (token_id, text) = story.guess, story.order[1]
         if base is None:
@@ -148,61 +139,57 @@ class Handlers:
             rank, chance = ranks[ids[0]]
             probe = replace(came, token_id=ids[0], rank=rank, probability=chance)
         else:
-            wished = lasting(steered(asked, place, ids[0]), place + 1)
-            run = Writing(wished, self.runs.begin_row)
-            async with aclosing(self.runs.follow([run], session)) as updates:
-                async for _ in updates:
-                    yield False
-            if len(run.written.steps) <= place:
+            wished = asked.steered(place, ids[0]).with_options(max_new_tokens=place + 1)
+            async with aclosing(self.runs.write(wished, claim)) as updates:
+                async for run in updates:
+                    tried = run.written.steps
+                    yield
+            if len(tried) <= place:
                 return
-            probe = run.written.steps[place]
+            probe = tried[place]
         story.add(replace(base, shown=place + 1))
         story.chosen = place
         story.said = (place, guessed(asked.tokenizer, ids, probe, came))
         data[self.shared.visitor].visit = story.present.visit(place)
-        yield True
+        yield
 
-    async def _versions(self, data: Values, story: Story, session: str) -> AsyncIterator[bool]:
-        job = await asyncio.to_thread(self.jobs.asked, data)
+    async def _versions(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
+        asked = await asyncio.to_thread(self.jobs.asked, data)
         by, count = data[self.layout.by], int(data[self.layout.count] or 0)
-        named = versions(self.runs.registry, job.asked, by, count)
-        names = [name for name, _ in named]
-        runs = [Writing(asked, self.runs.begin_row) for _, asked in named]
-        async with aclosing(self.runs.follow(runs, session)) as updates:
+        named = versions(self.runs.registry, asked, by, count)
+        runs = {name: Writing(wished, self.runs.row) for name, wished in named.items()}
+        async with aclosing(self.runs.follow(list(runs.values()), claim)) as updates:
             async for _ in updates:
-                story.columns = columns_html(names, runs)
-                yield any(run.written.steps for run in runs)
-        story.columns = columns_html(names, runs)
-        story.versions = [job.version(run) for run in runs]
-        yield True
+                story.columns = columns_html(runs)
+                yield
+        story.columns = columns_html(runs, over=True)
+        story.versions = [
+            Draft(run.asked, steps := tuple(run.written.steps), len(steps)) for run in runs.values()
+        ]
+        yield
 
     # What is shown, and what changes the text without a run
 
     def shown(self, story: Story) -> Values:
         """The text, its statistics and chips, the panel and the versions."""
-        layout, run = self.layout, story.live
-        text, told, chips = "", "", ""
-        if run is not None:
-            text, chips = run.written.text, run.written.chips
-            told = f'<p class="stats">{escape(run.stage)}</p>' if run.stage else ""
-            told = told or run.written.told_html()
-        elif story.present:
-            written = story.present.written()
+        run, draft = story.live, story.present
+        text = told = chips = ""
+        if written := run.written if run else draft and draft.written():
             text, chips = written.text, written.chips
-            told = story.present.told or written.told_html()
+            told = (draft.told if draft and not run else "") or written.told_html()
+        if run and run.stage:
+            told = f'<p class="stats">{escape(run.stage)}</p>'
         values = [text, told, chips, self._panel(story), story.columns]
-        return dict(zip(layout.streamed, values, strict=True))
+        return dict(zip(self.layout.streamed, values, strict=True))
 
     def _panel(self, story: Story) -> str:
-        draft = story.guess or story.present
-        if story.guess:
-            return guess_html(story.guess.asked.tokenizer, story.guess.steps[story.guess.shown])
-        asked = story.live.asked if story.live else draft and draft.asked
-        steps = story.on_page
-        if asked is None or story.chosen is None or story.chosen >= len(steps):
+        guess, seen, at = story.guess, story.seen, story.chosen
+        if guess:
+            return guess_html(guess.asked.tokenizer, guess.steps[guess.shown])
+        if seen is None or at is None or at >= seen.shown:
             return hint_html()
-        said = story.said[1] if story.said[0] == story.chosen else ""
-        return panel_html(asked.tokenizer, steps[story.chosen], story.chosen, said)
+        said = story.said[1] if story.said[0] == at else ""
+        return panel_html(seen.asked.tokenizer, seen.steps[at], at, said)
 
     async def choose(self, story: Story, visitor: Visitor, event: gr.EventData) -> str:
         """A chip was clicked or reached by keys; while the text streams too."""
@@ -213,12 +200,9 @@ class Handlers:
 
     async def why(self, story: Story, visitor: Visitor) -> Any:
         """Internals is shown, at the place that predicted the chosen token."""
-        draft = story.present
-        if story.live and story.job:
-            draft = story.job.draft(story.on_page, len(story.on_page))
-        if draft is None or story.chosen is None:
+        if story.seen is None or story.chosen is None:
             return gr.skip()
-        visitor.visit = draft.visit(story.chosen)
+        visitor.visit = story.seen.visit(story.chosen)
         return gr.update(selected="internals")
 
     def change(self, name: str) -> Callable[..., Any]:
@@ -229,69 +213,50 @@ class Handlers:
             visitor: Visitor,
             prompt: str,
             event: gr.EventData = None,  # type: ignore[assignment]
-        ) -> list[Any]:
-            outputs = [*self.layout.streamed, *self.layout.filled_by_examples]
+        ) -> Values:
             typed = None
             if story.live or not (story.present or name == "take"):
-                return [gr.skip()] * len(outputs)
-            if name == "undo" and prompt != story.present.prompt:
+                return gr.skip()
+            if name == "undo" and prompt != story.present.asked.prompt:
                 story.edited = prompt  # an edit is undone first
             elif name == "redo" and story.edited is not None:
                 typed, story.edited = story.edited, None
             elif name == "back":
                 if not story.present.shown:
-                    return [gr.skip()] * len(outputs)
+                    return gr.skip()
                 story.add(replace(story.present, shown=story.present.shown - 1, told=""))
                 story.chosen = None
             elif name == "take":
                 story.add(story.versions[int(event.column)])
-                story.chosen = None
+                story.chosen = event.position
             elif not story.move(-1 if name == "undo" else 1):
-                return [gr.skip()] * len(outputs)
-            visitor.visit = story.present.visit()
-            filled = self.filled(story.present.visit())
+                return gr.skip()
+            visitor.visit = story.present.visit(story.chosen)
+            filled = self.layout.filled(story.present.visit())
             if typed is not None:
                 filled[self.layout.prompt] = typed
-            values = {**self.shown(story), **filled}
-            return [values.get(component, gr.skip()) for component in outputs]
+            return {**self.shown(story), **filled}
 
         return changed
 
-    def filled(self, visit: Visit) -> Values:
-        """The controls of a visit; its seed stays where a new one is drawn."""
-        values = {**DEFAULTS, "precision": AUTO, **visit.settings}
-        layout = self.layout
-        filled = {c: values[name] for name, c in layout.settings.items() if name != "seed"}
-        return {
-            **filled,
-            layout.prompt: visit.prompt,
-            layout.model: visit.model,
-            layout.precision: values["precision"],
-        }
-
-    async def open(self, story: Story, request: gr.Request) -> list[Any]:
+    async def open(self, story: Story, request: gr.Request) -> Values:
         """The finished example that a page opens with: a real run, made once."""
-        skipped = [gr.skip()] * len(self.layout.streamed)
-        if OPENING is None or story.present or story.live or _is_link(request):
-            return skipped
+        linked = request and {"prompt", "model"} & set(request.query_params)
+        if OPENING is None or story.present or story.live or linked:
+            return gr.skip()
         if self._opening is None:
-            job = await asyncio.to_thread(self.jobs.replayed, OPENING.visit)
-            run = Writing(job.asked, self.runs.begin_row)
-            async with aclosing(self.runs.follow([run], "")) as updates:
-                async for _ in updates:
-                    pass
-            self._opening = job.draft(tuple(run.written.steps), len(run.written.steps))
+            asked = await asyncio.to_thread(self.jobs.replayed, OPENING)
+            async with aclosing(self.runs.write(asked)) as updates:
+                async for run in updates:
+                    steps = tuple(run.written.steps)
+            self._opening = Draft(asked, steps, len(steps))
         if story.present or story.live:  # the visitor was quicker
-            return skipped
+            return gr.skip()
         story.add(self._opening)
-        return [self.shown(story)[component] for component in self.layout.streamed]
+        return self.shown(story)
 
 
-def _is_link(request: gr.Request) -> bool:
-    """Whether the page's address names a text of its own."""
-    return bool(request and {"prompt", "model"} & set(request.query_params))
-
-
-def buttons(busy: bool) -> list[Any]:
+def buttons(layout: Layout, busy: bool) -> Values:
     """Generate and Stop: one of them is shown."""
-    return [gr.update(visible="hidden" if hidden else True) for hidden in (busy, not busy)]
+    shown, hidden = (layout.stop, layout.run) if busy else (layout.run, layout.stop)
+    return {shown: gr.update(visible=True), hidden: gr.update(visible="hidden")}

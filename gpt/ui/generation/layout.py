@@ -13,15 +13,16 @@ from gpt.serving.registry import Registry
 from gpt.ui.generation.panel import PANEL_JS, hint_html
 from gpt.ui.generation.settings import (
     AUTO,
-    DEFAULTS,
+    DRAW_A_SEED,
     EXAMPLES,
     SETTINGS,
-    Example,
+    STANDARD,
     model_note,
     precision_note,
 )
 from gpt.ui.generation.versions import BY, TAKE_JS
 from gpt.ui.parts.chips import ROVING_JS
+from gpt.ui.visit import Visit
 
 # Generate and Stop take each other's place: the one that appears takes the focus of the one that
 # goes, else the keyboard would start again at the top of the page.
@@ -47,15 +48,12 @@ class Layout:
             with gr.Column(scale=2, min_width=280):
                 self._settings(default_source, default_device)
         self.columns = gr.HTML("", padding=False, js_on_load=TAKE_JS)
-        self.inputs = {
-            self.prompt, self.model, self.device, self.precision, self.by, self.count, self.guess,
-            *self.settings.values(),
+        self.controls = {  # what a visit fills
+            "prompt": self.prompt, "model": self.model, "precision": self.precision,
+            **self.settings,
         }  # fmt: skip
+        self.inputs = {*self.controls.values(), self.device, self.by, self.count, self.guess}
         self.streamed = [self.output, self.stats, self.tokens, self.panel, self.columns]
-        self.buttons = [self.run, self.stop]
-        self.filled_by_examples = [
-            self.prompt, self.model, self.precision, *self.settings.values()
-        ]  # fmt: skip
 
     def _input(self, registry: Registry, default_source: str) -> None:
         self.model = gr.Dropdown(
@@ -66,7 +64,7 @@ class Layout:
             container=False,
         )
         self.prompt = gr.Textbox(
-            EXAMPLES[0].prompt,
+            next(iter(EXAMPLES.values())).prompt,
             lines=2,
             max_lines=8,
             label="Prompt",
@@ -78,8 +76,8 @@ class Layout:
             gr.HTML(visible="hidden", js_on_load=FOCUS_JS)
         with gr.Row(elem_id="gen-examples"):
             self.examples = [
-                (gr.Button(example.label, size="sm", min_width=60, scale=0), example)
-                for example in EXAMPLES
+                (gr.Button(label, size="sm", min_width=60, scale=0), visit)
+                for label, visit in EXAMPLES.items()
             ]
 
     def _results(self, default_source: str) -> None:
@@ -121,17 +119,14 @@ class Layout:
             return gr.Button(text, size="sm", min_width=40, scale=0, elem_id=elem_id)
 
         with gr.Row(elem_id="gen-toolbar"):
-            self.next, self.next_10 = (
-                button("Next token", "gen-next"),
-                button("× 10", "gen-next-10"),
-            )
+            self.next = button("Next token", "gen-next")
+            self.next_10 = button("× 10", "gen-next-10")
             self.back = button("Back", "gen-back")
-            self.undo, self.redo = button("Undo", "gen-undo"), button("Redo", "gen-redo")
+            self.undo = button("Undo", "gen-undo")
+            self.redo = button("Redo", "gen-redo")
             self.more = button("Continue", "gen-continue")
-            self.again, self.reseed = (
-                button("Same seed", "gen-again"),
-                button("New seed", "gen-new"),
-            )
+            self.again = button("Same seed", "gen-again")
+            self.reseed = button("New seed", "gen-new")
             self.guess = gr.Checkbox(
                 False, label="Guess first", container=False, min_width=100, elem_id="gen-guess"
             )
@@ -149,18 +144,14 @@ class Layout:
             (self.panel.select, ("use", None)),
             (self.panel.input, ("guess", None)),
             (self.versions.click, ("versions", None)),
-            *((button.click, ("example", example)) for button, example in self.examples),
+            *((button.click, ("example", visit)) for button, visit in self.examples),
         ]
 
     def _settings(self, default_source: str, default_device: str) -> None:
-        self.settings: dict[str, Any] = {}
-        for name, setting in SETTINGS.items():
-            if not setting.more:
-                self.settings[name] = setting.component(setting.default)
+        some = {n: setting.component(n) for n, setting in SETTINGS.items() if not setting.more}
         with gr.Accordion("More settings", open=False, elem_id="gen-more"):
-            for name, setting in SETTINGS.items():
-                if setting.more:
-                    self.settings[name] = setting.component(setting.default)
+            more = {n: setting.component(n) for n, setting in SETTINGS.items() if setting.more}
+            self.settings: dict[str, Any] = {**some, **more}
             self.device = gr.Dropdown(
                 available_devices(),
                 value=default_device,
@@ -193,12 +184,10 @@ class Layout:
         """The settings by name in what an event has read of `inputs`."""
         return {name: data[component] for name, component in self.settings.items()}
 
-    def filled(self, example: Example) -> dict[Any, Any]:
-        """The components with the values of an example."""
-        values = {**DEFAULTS, **example.settings}
-        return {
-            self.prompt: example.prompt,
-            self.model: example.source,
-            self.precision: example.precision,
-            **{component: values[name] for name, component in self.settings.items()},
-        }
+    def filled(self, visit: Visit, with_seed: bool = False) -> dict[Any, Any]:
+        """The controls of a visit; the seed of a text stays where a new one is drawn."""
+        seed = DRAW_A_SEED if visit.seed is None else visit.seed
+        values = {**STANDARD, **visit.settings, "prompt": visit.prompt, "model": visit.model}
+        del values["seed"]
+        values |= {"seed": seed} if with_seed else {}
+        return {c: values[name] for name, c in self.controls.items() if name in values}

@@ -1,31 +1,24 @@
-"""The runs that go on, of all visitors: one for a page at a time, by the session that asked."""
+"""The runs that go on, of all visitors: where each is written, and one for a page at a time."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-import gradio as gr
-
 from gpt.checkpoints.sources import is_kept
+from gpt.serving.cluster import ClusterRow
 from gpt.serving.registry import Registry
+from gpt.serving.scheduler import scheduler_for
 from gpt.ui.generation.borrowed_gpu import borrowed_row, steps_on_gpu
-from gpt.ui.generation.run import (
-    Stage,
-    Wish,
-    Writing,
-    cluster_row,
-    local_row,
-    update_seconds,
-    wish,
-)
-from gpt.ui.generation.settings import sampling_options
+from gpt.ui.generation.run import Stage, Writing, update_seconds
+from gpt.ui.generation.wish import Wish
 
+MAX_WAITING = 200  # behind the rows of a scheduler
 LOST_SECONDS = 10  # after which a claim whose run has not begun is no claim: its page has gone
 PATIENCE_SECONDS = 5  # for a stopped run to end
 
@@ -37,21 +30,26 @@ class Claim:
     made: float = field(default_factory=time.monotonic)
     begun: bool = False
     stopped: bool = False
+    runs: Sequence[Writing] = ()
+    failed: str = ""  # a model that could not be had
+
+    def stop(self) -> None:
+        self.stopped = True
+        for run in self.runs:
+            run.stop()
 
 
 class Runs:
-    """The runs that go on, of all visitors, by the session that asked for them."""
+    """The runs that go on, of all visitors; claims by the session that made them."""
 
     def __init__(
-        self, registry: Registry, on_gpu: Callable[[Any], Any] | None, cluster: Any = None
+        self, registry: Registry, on_gpu: Callable[[Any], Any] | None = None, cluster: Any = None
     ) -> None:
         self.registry = registry
         self._cluster = cluster
         self._on_gpu = on_gpu and on_gpu(steps_on_gpu)
         self._writing: set[Writing] = set()
-        self._of: dict[str, list[Writing]] = defaultdict(list)
-        self.failed_to_load: dict[str, str] = {}  # a model, by session, until the page has told it
-        self.claims: dict[str, Claim] = {}  # of pages, by session
+        self.claims: dict[str, Claim] = {}
 
     def claim(self, session: str) -> bool:
         """Whether the page may start a run: one at a time. A claim lasts until `end`."""
@@ -69,12 +67,14 @@ class Runs:
         claim.begun = True
         return claim
 
+    def end(self, session: str, claim: Claim) -> None:
+        if self.claims.get(session) is claim:
+            del self.claims[session]
+
     def stop(self, session: str) -> None:
-        """Every run of the session ends where it is."""
+        """The page's runs end where they are."""
         if claim := self.claims.get(session):
-            claim.stopped = True
-        for run in list(self._of.get(session, ())):
-            run.stop()
+            claim.stop()
 
     async def ended(self, session: str) -> None:
         """Stops the run of the session, and comes back once it is over."""
@@ -83,69 +83,64 @@ class Runs:
             self.stop(session)
             await asyncio.sleep(0.02)
 
-    def begin_row(self, asked: Wish, on_stage: Stage) -> AbstractContextManager[Any]:
+    def row(self, asked: Wish, on_stage: Stage) -> AbstractContextManager[Any]:
         """The row of steps, wherever it is written."""
         if self._cluster is not None and not is_kept(asked.source):
-            return cluster_row(self._cluster, asked)
+            key = (asked.source, asked.device, asked.precision)
+            stop_id = asked.tokenizer.end_of_text_id
+            row = ClusterRow(self._cluster, key, asked.ids, asked.options, stop_id)
+            return contextlib.nullcontext(row)
         if self._on_gpu and asked.device == "cuda":
             return borrowed_row(self._on_gpu, asked, on_stage)
-        return local_row(self.registry, asked, on_stage)
+        return self._row_here(asked, on_stage)
 
-    async def follow(self, runs: Sequence[Writing], session: str) -> AsyncIterator[None]:
+    @contextlib.contextmanager
+    def _row_here(self, asked: Wish, on_stage: Stage) -> Iterator[Any]:
+        """A row of the scheduler of a borrowed model; ValueError if too many wait already."""
+        with self.registry.borrow(asked.source, asked.device, asked.precision, on_stage) as model:
+            scheduler, tokenizer = scheduler_for(model), asked.tokenizer
+            if scheduler.waiting >= MAX_WAITING:
+                raise ValueError(
+                    f"{MAX_WAITING} others are waiting to write: try again in a minute."
+                )
+            with scheduler.submit(
+                asked.ids, asked.options, tokenizer.end_of_text_id, text_of=tokenizer.stream().push
+            ) as row:
+                yield row
+
+    async def follow(
+        self, runs: Sequence[Writing], claim: Claim | None = None
+    ) -> AsyncIterator[None]:
         """Comes by whenever the page should show one of `runs` again; they go on together."""
-        news = asyncio.Event()
-
-        async def read(run: Writing) -> None:
-            try:
-                async with aclosing(run.updates(self._writing)) as updates:
-                    async for _ in updates:
-                        news.set()
-            except Exception:
-                if not run.written.steps:
-                    self.failed_to_load[session] = run.asked.source
-                raise
-            finally:
-                news.set()
-
-        self._of[session] += runs
-        jobs = [asyncio.ensure_future(read(run)) for run in runs]
+        news, claim = asyncio.Event(), claim or Claim()
+        claim.runs = runs
+        if claim.stopped:  # before there was a run to stop
+            claim.stop()
+        jobs = [asyncio.ensure_future(run.write(news.set, self._writing)) for run in runs]
+        for job in jobs:
+            job.add_done_callback(lambda _: news.set())
         try:
-            while not all(job.done() for job in jobs):
+            over = False
+            while not over:
                 await news.wait()
                 news.clear()
-                for job in jobs:
+                over = all(job.done() for job in jobs)
+                for run, job in zip(runs, jobs, strict=True):
+                    if job.done() and job.exception() and not run.written.steps:
+                        claim.failed = run.asked.source
                     if job.done():
                         job.result()
                 yield
                 if len(runs) > 1:
                     await asyncio.sleep(update_seconds(len(self._writing)))
-            for job in jobs:
-                job.result()
         finally:
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
-            self._of[session] = [run for run in self._of[session] if run not in runs]
-            if not self._of[session]:
-                del self._of[session]
 
-    async def write(
-        self,
-        prompt: Any,
-        values: Mapping[str, Any],
-        source: str,
-        device: str,
-        precision: str,
-        request: gr.Request | None,
-        steering: tuple[tuple[int, int], ...] = (),
-    ) -> AsyncIterator[Writing]:
-        """The run that goes on, at each update. Raises ValueError if it cannot be had."""
-        options = sampling_options(values, steering)
-        asked = await asyncio.to_thread(
-            wish, self.registry, prompt, options, source, device, precision
-        )
-        run = Writing(asked, self.begin_row)
-        session = (request.session_hash if request else "") or ""
-        async with aclosing(self.follow([run], session)) as updates:
+    async def write(self, asked: Wish, claim: Claim | None = None) -> AsyncIterator[Writing]:
+        """One run, at each update. Raises what ends it."""
+        run = Writing(asked, self.row)
+        async with aclosing(self.follow([run], claim)) as updates:
             async for _ in updates:
                 yield run

@@ -47,12 +47,21 @@ def _or_none(off: int) -> Callable[[Any], Any]:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting's default, the component of a value, and what that value means in the options."""
+    """A setting's default, its component, and what a value of it means in the options."""
 
     default: Any
-    component: Callable[[Any], gr.components.Component]
+    kind: type[gr.components.Component]
+    label: str
+    info: str
+    limits: Mapping[str, Any] = field(default_factory=dict)
     read: Callable[[Any], Any] = number
     more: bool = True  # under "More settings"
+
+    def component(self, name: str) -> gr.components.Component:
+        elem_id = "gen-stop-text" if name == "stop" else f"gen-{name.replace('_', '-')}"
+        return self.kind(
+            value=self.default, label=self.label, info=self.info, elem_id=elem_id, **self.limits
+        )
 
 
 # Compared on 32 texts of the storyteller each, 100 tokens: share of repeated 4-grams, the model's
@@ -62,62 +71,42 @@ class Setting:
 # 50: 4.38 %, -1.83, 0.51.
 SETTINGS = {
     "max_new_tokens": Setting(
-        120,
-        lambda value: gr.Slider(
-            1, MAX_NEW_TOKENS, value, step=1, label="Max new tokens", elem_id="gen-max-new-tokens",
-            info="How many tokens to write at most; one is about three quarters of a word.",
-        ),
-        _length,
-        more=False,
+        120, gr.Slider, "Max new tokens",
+        "How many tokens to write at most; one is about three quarters of a word.",
+        {"minimum": 1, "maximum": MAX_NEW_TOKENS, "step": 1}, _length, more=False,
     ),
     "temperature": Setting(
-        0.7,
-        lambda value: gr.Slider(
-            0, 2, value, step=0.05, label="Temperature", elem_id="gen-temperature",
-            info="0: always the likeliest token. 1: the model's own odds. More: surprising.",
-        ),
-        more=False,
+        0.7, gr.Slider, "Temperature",
+        "0: always the likeliest token. 1: the model's own odds. More: surprising.",
+        {"minimum": 0, "maximum": 2, "step": 0.05}, more=False,
     ),
     "top_k": Setting(
-        0,
-        lambda value: gr.Number(
-            value, minimum=0, precision=0, label="Top-k", elem_id="gen-top-k",
-            info="Choose among the k likeliest tokens only; 0 is off.",
-        ),
-        _or_none(0),
+        0, gr.Number, "Top-k", "Choose among the k likeliest tokens only; 0 is off.",
+        {"minimum": 0, "precision": 0}, _or_none(0),
     ),
     "top_p": Setting(
-        0.9,
-        lambda value: gr.Slider(
-            0.05, 1, value, step=0.01, label="Top-p", elem_id="gen-top-p",
-            info="Choose among the likeliest tokens that together reach p; 1 is off.",
-        ),
+        0.9, gr.Slider, "Top-p",
+        "Choose among the likeliest tokens that together reach p; 1 is off.",
+        {"minimum": 0.05, "maximum": 1, "step": 0.01},
     ),
     "min_p": Setting(
-        0,
-        lambda value: gr.Slider(
-            0, 1, value, step=0.01, label="Min-p", elem_id="gen-min-p",
-            info="Leave out tokens with less than this share of the best one's odds; 0 is off.",
-        ),
+        0, gr.Slider, "Min-p",
+        "Leave out tokens with less than this share of the best one's odds; 0 is off.",
+        {"minimum": 0, "maximum": 1, "step": 0.01},
     ),
     "stop": Setting(
-        "",
-        lambda value: gr.Textbox(
-            value, label="Stop text", elem_id="gen-stop-text", max_length=MAX_STOP,
-            info="The run ends with the token that completes this text; empty is off.",
-        ),
+        "", gr.Textbox, "Stop text",
+        "The run ends with the token that completes this text; empty is off.",
+        {"max_length": MAX_STOP},
     ),
-    "seed": Setting(
-        DRAW_A_SEED,
-        # Not empty: gradio shows an empty number as 0.
-        lambda value: gr.Number(
-            value, minimum=DRAW_A_SEED, precision=0, label="Seed", elem_id="gen-seed",
-            info="Same seed, same text. -1: a new one each time, shown with the result.",
-        ),
-        _or_none(DRAW_A_SEED),
+    "seed": Setting(  # not empty: gradio shows an empty number as 0
+        DRAW_A_SEED, gr.Number, "Seed",
+        "Same seed, same text. -1: a new one each time, shown with the result.",
+        {"minimum": DRAW_A_SEED, "precision": 0}, _or_none(DRAW_A_SEED),
     ),
 }  # fmt: skip
 DEFAULTS = {name: setting.default for name, setting in SETTINGS.items()}
+STANDARD = {**DEFAULTS, "precision": AUTO, "device": "cpu"}  # what a visit leaves out
 
 
 def sampling_options(
@@ -131,45 +120,19 @@ def sampling_options(
     return SamplingOptions(**read, steering=steering)
 
 
-@dataclass(frozen=True)
-class Example:
-    """A prompt with a model, one click away; settings that are not named get their defaults."""
-
-    label: str
-    prompt: str
-    source: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    precision: str = AUTO
-
-    @property
-    def visit(self) -> Visit:
-        """What it writes."""
-        settings = {"precision": self.precision, **self.settings}
-        seed = settings.pop("seed", None)
-        return Visit(self.source, self.prompt, settings, seed)
-
-
-STORY = {"seed": 7}
-EXAMPLES = (
-    Example("Once upon a time", "Once upon a time there was a king who", "storyteller", STORY),
-    Example("The wolf", "The wolf looked at the little girl and said,", "storyteller", STORY),
-    Example(
-        "A dragon · always the top word",
-        "The dragon",
-        "storyteller",
-        {**STORY, "max_new_tokens": 60, "temperature": 0},
+# A visit is one click away; settings that it does not name get their defaults.
+EXAMPLES = {
+    "Once upon a time": Visit("storyteller", "Once upon a time there was a king who", seed=7),
+    "The wolf": Visit("storyteller", "The wolf looked at the little girl and said,", seed=7),
+    "A dragon · always the top word": Visit(
+        "storyteller", "The dragon", {"max_new_tokens": 60, "temperature": 0}, seed=7
     ),
-    Example(
-        "The book's untrained model",
-        "Hello, I am",
-        "book-124M",
-        {"max_new_tokens": 6, "temperature": 0},
-        "float32",
+    "The book's untrained model": Visit(
+        "book-124M", "Hello, I am",
+        {"max_new_tokens": 6, "temperature": 0, "precision": "float32"},
     ),
-)
-
-
-OPENING: Example | None = EXAMPLES[0]  # is there, finished, when the page opens
+}  # fmt: skip
+OPENING: Visit | None = EXAMPLES["Once upon a time"]  # is there, finished, when the page opens
 
 
 def model_note(source: str) -> str:

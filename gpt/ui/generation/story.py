@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gpt.generate import Step
 from gpt.ui.generation.continuation import Continuation
-from gpt.ui.generation.run import Wish, Writing
+from gpt.ui.generation.run import Writing
+from gpt.ui.generation.wish import Wish
 from gpt.ui.visit import Visit
 
 MOST_DRAFTS = 40
@@ -20,10 +20,8 @@ class Draft:
     """One state of the text: what was asked for, the steps that are known, and those shown."""
 
     asked: Wish
-    prompt: str
-    settings: Mapping[str, Any]  # that are not the default
-    steps: tuple[Step, ...]
-    shown: int
+    steps: tuple[Step, ...] = ()
+    shown: int = 0
     told: str = ""  # the measurements of the run that wrote it, as HTML
 
     @property
@@ -41,11 +39,10 @@ class Draft:
 
     def written(self) -> Continuation:
         """What the page shows of it."""
-        asked = self.asked
-        written = Continuation(asked.tokenizer, 0, asked.where, asked.notes)
+        written = Continuation(self.asked)
         for step in self.steps[: self.shown]:
             written.add(0.0, step)
-        written.pause()
+        written.stop(by_visitor=False)
         return written
 
     def visit(self, position: int | None = None) -> Visit:
@@ -53,24 +50,14 @@ class Draft:
         asked, new = self.asked, [step.token_id for step in self.steps[: self.shown]]
         return Visit(
             model=asked.source,
-            prompt=self.prompt,
-            settings=self.settings,
+            prompt=asked.prompt,
+            settings=asked.settings,
             seed=asked.options.seed,
             steering=tuple(pair for pair in asked.options.steering if pair[0] < len(new)),
             tokens=len(new),
             position=None if position is None else len(asked.ids) + position,
             ids=(*asked.ids, *new),
         )
-
-    def continues(self, other: Wish) -> bool:
-        """Whether `other` asks for the same text, however long, with this or with any seed."""
-
-        def text(asked: Wish) -> Wish:
-            options = replace(asked.options, max_new_tokens=1, seed=0, steering=())
-            return replace(asked, options=options, notes=(), drawn=False)
-
-        same_seed = other.drawn or other.options.seed == self.asked.options.seed
-        return same_seed and text(self.asked) == text(other)
 
 
 @dataclass
@@ -79,15 +66,16 @@ class Story:
 
     drafts: list[Draft] = field(default_factory=list)
     at: int = -1
+    order: tuple[str, Any] = ("write", None)  # what the next run is to do
     live: Writing | None = None  # while it is written
     chosen: int | None = None  # a new token, by its place
-    order: tuple[str, Any] = ("write", None)  # what the next run is to do
     guess: Draft | None = None  # a next token that waits for the visitor's guess
-    job: Any = None  # of the run that goes on
     said: tuple[int, str] = (-1, "")  # about a guess, in the panel of a place
     edited: str | None = None  # a prompt that was typed and undone
     columns: str = ""  # the versions side by side, as HTML
     versions: list[Draft] = field(default_factory=list)
+    loaded: str = ""  # the last model that wrote
+    failed: str = ""  # one that could not be had, until the page has told it
 
     @property
     def present(self) -> Draft | None:
@@ -108,8 +96,9 @@ class Story:
         return True
 
     @property
-    def on_page(self) -> tuple[Step, ...]:
-        """Those on the page now."""
+    def seen(self) -> Draft | None:
+        """What is on the page now, while it is written too."""
         if self.live:
-            return tuple(self.live.written.steps)
-        return self.present.steps[: self.present.shown] if self.present else ()
+            steps = tuple(self.live.written.steps)
+            return Draft(self.live.asked, steps, len(steps))
+        return self.present

@@ -12,17 +12,16 @@ from gpt.checkpoints import tokenizer_of
 from gpt.serving.registry import Registry
 from gpt.ui.generation.endpoint import endpoint
 from gpt.ui.generation.handlers import Handlers, Order
+from gpt.ui.generation.jobs import FRESH
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING, model_note, precision_note
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.visit import Shared
 
-_AT_ONCE: dict[str, Any] = {
-    "api_visibility": "private",
-    "queue": False,
-    "show_progress": "hidden",
-}  # nothing is computed
+_AT_ONCE: dict[str, Any] = {  # nothing is computed
+    "api_visibility": "private", "queue": False, "show_progress": "hidden"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,12 @@ class GenerationTab:
     """What other parts of the page connect to.
 
     `writes_at(event, order)` wires one more event that asks for a run: its order ("replay", visit)
-    writes a visit's text again (None: the visit that all tabs share), and `handlers.filled(visit)`
-    are the controls of it.
+    writes a visit's text again (None: the visit that all tabs share).
     """
 
-    model: gr.Dropdown
     prompt: gr.Textbox
+    controls: dict[str, Any]  # what a link fills, by name: prompt, model, precision and settings
     left: Callable[[gr.Request], Any]  # for `unload`: ends the run of a page that was closed
-    handlers: Handlers
     writes_at: Callable[[Any, Order], None]
 
 
@@ -65,25 +62,23 @@ def build(
 
     def writes_at(event: Any, order: Order) -> None:
         # Three events, since gradio makes a component anew for each output that an update skips:
-        # what streams has the outputs that change, and no others.
-        streamed = event(
-            handlers.start(order),
-            [handlers.story],
-            [*layout.filled_by_examples, *layout.streamed, *layout.buttons],
-            **_AT_ONCE,
-        ).then(
+        # each has the outputs that change, and no others.
+        first = [layout.run, layout.stop, *(layout.streamed if order[0] in FRESH else ())]
+        first += layout.controls.values() if order[0] == "example" else ()
+        streamed = event(handlers.start(order), [handlers.story], first, **_AT_ONCE).then(
             one_line_errors(handlers.write),
-            layout.inputs | {handlers.loaded, handlers.story, shared.visitor},
-            {*layout.streamed, handlers.loaded},
+            layout.inputs | {handlers.story, shared.visitor},
+            layout.streamed,
             api_visibility="private",
             trigger_mode="multiple",
             show_progress="hidden",
             preprocess=False,  # an emptied field would be a traceback: our own checks say a line
+            postprocess=False,  # else each update of each output is handed to a thread and back
             **writing,
         )
         for ended in (streamed.success, streamed.failure):  # `.then` does not follow an error
-            asked = [layout.model, handlers.loaded]
-            ended(handlers.finish, asked, [*layout.buttons, layout.model], **_AT_ONCE)
+            buttons = [layout.run, layout.stop, layout.model]
+            ended(handlers.finish, [handlers.story, layout.model], buttons, **_AT_ONCE)
 
     for event, order in layout.starts():
         writes_at(event, order)
@@ -92,12 +87,12 @@ def build(
         runs.stop(request.session_hash or "")
 
     layout.stop.click(stop, **_AT_ONCE)
-    gr.api(endpoint(runs.write, default_source), api_name="generate", **writing)
+    gr.api(endpoint(runs, default_source), api_name="generate", **writing)
     _follow(layout)
     _change(layout, handlers, shared)
-    if OPENING and default_source == OPENING.source:
+    if OPENING and default_source == OPENING.model:
         gr.on(None, handlers.open, handlers.story, layout.streamed, **_AT_ONCE)
-    return GenerationTab(layout.model, layout.prompt, stop, handlers, writes_at)
+    return GenerationTab(layout.prompt, layout.controls, stop, writes_at)
 
 
 def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
@@ -106,18 +101,12 @@ def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
     # "always_last" would repeat the first of two chips: gradio's page keeps no later event's data.
     layout.tokens.select(handlers.choose, known, layout.panel, trigger_mode="multiple", **_AT_ONCE)
     layout.panel.click(handlers.why, known, shared.tabs, **_AT_ONCE)
-    for name, event in {
-        "back": layout.back.click,
-        "undo": layout.undo.click,
-        "redo": layout.redo.click,
-        "take": layout.columns.select,
-    }.items():
-        event(
-            handlers.change(name),
-            [*known, layout.prompt],
-            [*layout.streamed, *layout.filled_by_examples],
-            **_AT_ONCE,
-        )
+    for name, event in (
+        ("back", layout.back.click), ("undo", layout.undo.click), ("redo", layout.redo.click),
+        ("take", layout.columns.select),
+    ):  # fmt: skip
+        outputs = [*layout.streamed, *layout.controls.values()]
+        event(handlers.change(name), [*known, layout.prompt], outputs, **_AT_ONCE)
 
 
 def _follow(layout: Layout) -> None:

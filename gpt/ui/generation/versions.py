@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
@@ -11,7 +11,8 @@ from gpt.checkpoints.sources import random_source
 from gpt.engine import PRECISIONS, check_precision
 from gpt.sampling import MAX_SEED
 from gpt.serving.registry import Registry
-from gpt.ui.generation.run import Wish, Writing
+from gpt.ui.generation.run import Writing
+from gpt.ui.generation.wish import Wish
 
 BY = {
     "seed": "Seed",
@@ -19,37 +20,43 @@ BY = {
     "precision": "Precision",
     "training": "Training",
 }
-MOST = 4
 TEMPERATURES = {2: (0, 1.0), 3: (0, 0.7, 1.4), 4: (0, 0.5, 1.0, 1.5)}
 UNTRAINED_SEED = 123  # the book's
 TAKE_JS = """
 element.addEventListener('click', (event) => {
-  const take = event.target.closest('[data-column]');
-  if (take) trigger('select', {column: Number(take.dataset.column)});
+  const column = event.target.closest('[data-column]'), chip = event.target.closest('.chip');
+  if (!event.target.closest('button') || !column) return;
+  const position = chip ? Number(chip.dataset.position) : null;
+  trigger('select', {column: Number(column.dataset.column), position});
 });
 """
 
 
-def versions(registry: Registry, asked: Wish, by: str, count: int) -> list[tuple[str, Wish]]:
-    """The name of each version and what it asks for. Raises ValueError for another kind."""
+def versions(registry: Registry, asked: Wish, by: str, count: int) -> dict[str, Wish]:
+    """What each version asks for, by its name. Raises ValueError for another kind."""
     options = asked.options
     if by not in BY or count not in TEMPERATURES:
-        raise ValueError(f"versions differ in {', '.join(BY)}, 2 to {MOST} of them.")
+        raise ValueError(f"versions differ in {', '.join(BY)}, 2 to {max(TEMPERATURES)} of them.")
     if by == "seed":
         first = options.seed % 1_000 if asked.drawn else options.seed  # short ones are read easily
         seeds = [(first + i) % (MAX_SEED + 1) for i in range(count)]
-        return [(f"seed {s}", replace(asked, options=replace(options, seed=s))) for s in seeds]
+        return {f"seed {seed}": asked.with_options(seed=seed) for seed in seeds}
     if by == "temperature":
-        return [
-            (f"temperature {t:g}", replace(asked, options=replace(options, temperature=t)))
+        return {
+            f"temperature {t:g}": replace(
+                asked.with_options(temperature=t), settings={**asked.settings, "temperature": t}
+            )
             for t in TEMPERATURES[count]
-        ]
+        }
     if by == "precision":
         names = [name for name in PRECISIONS if _runs(name, asked.device)][:count]
-        return [(name, replace(asked, precision=name)) for name in names]
+        return {
+            name: replace(asked, precision=name, settings={**asked.settings, "precision": name})
+            for name in names
+        }
     source = random_source(registry.config_of(asked.source), UNTRAINED_SEED)
     precision = default_precision(source, asked.device)
-    return [("trained", asked), ("untrained", replace(asked, source=source, precision=precision))]
+    return {"trained": asked, "untrained": replace(asked, source=source, precision=precision)}
 
 
 def _runs(precision: str, device: str) -> bool:
@@ -70,24 +77,29 @@ def shared_tokens(rows: Sequence[Sequence[int]]) -> int:
     return count
 
 
-def columns_html(names: Sequence[str], runs: Sequence[Writing]) -> str:
-    """A column a run: what all share is grey, the first token that differs is marked."""
-    rows = [[step.token_id for step in run.written.steps] for run in runs]
+def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
+    """A column a run: what all share is grey, the first token that differs is marked.
+
+    Chips come with the end: a click on one takes its version.
+    """
+    rows = [[step.token_id for step in run.written.steps] for run in runs.values()]
     same = shared_tokens(rows)
     part = all(len(row) > same for row in rows)
     columns = []
-    for i, (name, run, row) in enumerate(zip(names, runs, rows, strict=True)):
+    for i, ((name, run), row) in enumerate(zip(runs.items(), rows, strict=True)):
         decoder, pieces = run.asked.tokenizer.stream(), []
         for token, step in zip(row, run.written.steps, strict=True):
             pieces.append("" if step.stop == "stop_id" else decoder.push(token))
         rest = "".join(pieces[same:] if not part else pieces[same + 1 :])
         mark = f"<mark>{escape(pieces[same])}</mark>" if part else ""
         told = escape(run.stage or f"{len(row):,} tokens")
+        label = f'class="chips" role="group" tabindex="0" aria-label="Tokens of {escape(name)}"'
+        chips = f"<div {label}>{run.written.chips}</div>" if over else ""
         columns.append(
-            f'<section aria-label="{escape(name)}"><h4>{escape(name)} <button type="button" '
-            f'data-column="{i}" aria-label="Take the version {escape(name)}">Take this one</button>'
-            f'</h4><p class="text"><span class="same">{escape("".join(pieces[:same]))}</span>{mark}'
-            f'{escape(rest)}</p><p class="stats">{told}</p></section>'
+            f'<section aria-label="{escape(name)}" data-column="{i}"><h4>{escape(name)} '
+            f'<button type="button" aria-label="Take the version {escape(name)}">Take this one'
+            f'</button></h4><p class="text"><span class="same">{escape("".join(pieces[:same]))}'
+            f'</span>{mark}{escape(rest)}</p>{chips}<p class="stats">{told}</p></section>'
         )
     legend = f"Grey: what all begin with, {same:,} tokens. Marked: where they part."
     return f'<div id="gen-columns">{"".join(columns)}</div><p class="hint">{legend}</p>'

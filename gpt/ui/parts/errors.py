@@ -76,13 +76,8 @@ def one_line_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
         with one_line():
             yield from handler(*args, **kwargs)
 
-    @functools.wraps(handler)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with one_line():
-            return handler(*args, **kwargs)
-
     if inspect.isasyncgenfunction(handler):
         return stream_async
     if inspect.iscoroutinefunction(handler):
         return call_async
-    return stream if inspect.isgeneratorfunction(handler) else call
+    return stream if inspect.isgeneratorfunction(handler) else one_line()(handler)

@@ -1,0 +1,120 @@
+"""What a run is asked for, checked before anything is loaded or a GPU is borrowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gpt.checkpoints import tokenizer_of
+from gpt.checkpoints.precision_record import default_precision
+from gpt.engine import check_precision
+from gpt.engine.machine import usable_device
+from gpt.generate import context_notes
+from gpt.sampling import SamplingOptions
+from gpt.serving.registry import Registry
+from gpt.tokenizer import Tokenizer
+from gpt.ui.generation.settings import AUTO, STANDARD, sampling_options
+
+MAX_PROMPT_CHARACTERS = 50_000
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A prompt, a model and how to write, all of them possible; made by `wish`."""
+
+    source: str
+    device: str
+    precision: str
+    options: SamplingOptions  # with a seed
+    prompt: str
+    settings: Mapping[str, Any]  # as they were chosen, without those that are the default
+    ids: tuple[int, ...]
+    tokenizer: Tokenizer
+    fits: tuple[str, ...] = ()  # what the visitor should know of device and context
+    drawn: bool = False  # the seed, because none was asked for
+
+    @property
+    def where(self) -> str:
+        return f"{self.device}, {self.precision}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the visitor should know before the first token."""
+        count = len(self.options.steering)
+        steered = (
+            f"Steered: you chose {count} token{'s' * (count > 1)}; "
+            f"all others are drawn with seed {self.options.seed}.",
+        )
+        return (*self.fits, *(steered if count else ()))
+
+    def with_options(self, **changed: Any) -> Wish:
+        """The same run with other options."""
+        return replace(self, options=replace(self.options, **changed))
+
+    def steered(self, position: int, token_id: int) -> Wish:
+        """The same run with `token_id` at `position`, and what was chosen after it left out."""
+        earlier = [pair for pair in self.options.steering if pair[0] < position]
+        return self.with_options(
+            steering=(*earlier, (position, token_id)),
+            max_new_tokens=max(self.options.max_new_tokens, position + 1),
+        )
+
+    def same_text(self, other: Wish) -> bool:
+        """Whether `other` asks for the same text, however long, with this or with any seed."""
+
+        def text(asked: Wish) -> tuple[Any, ...]:
+            options = replace(asked.options, max_new_tokens=1, seed=0, steering=())
+            return asked.source, asked.where, asked.ids, options
+
+        same_seed = other.drawn or other.options.seed == self.options.seed
+        return same_seed and text(self) == text(other)
+
+
+def wish(
+    registry: Registry,
+    prompt: str,
+    values: Mapping[str, Any],
+    source: str,
+    device: str = "cpu",
+    precision: str = AUTO,
+    steering: tuple[tuple[int, int], ...] = (),
+) -> Wish:
+    """The run that the controls' `values` mean.
+
+    Raises ValueError if it cannot be had; a missing device is told in the notes instead.
+    """
+    options = sampling_options(values, steering)
+    cfg, tokenizer = registry.config_of(source), tokenizer_of(source)
+    ids = tokenizer.encode(checked_prompt(prompt))
+    chosen = {**values, "precision": precision, "device": device}
+    device, missing = usable_device(str(device))
+    precision = default_precision(source, device) if precision == AUTO else precision
+    check_precision(precision, device)
+    outside = [token for token in ids if token >= cfg.vocab_size]
+    if outside:
+        raise ValueError(
+            f"this model knows {cfg.vocab_size:,} tokens, and the prompt has token "
+            f"{outside[0]:,}: use another prompt or model."
+        )
+    fits = [missing] if missing else []
+    fits += context_notes(cfg, len(ids), options.max_new_tokens)
+    settings = {k: v for k, v in chosen.items() if k != "seed" and v != STANDARD[k]}
+    return Wish(
+        source, device, precision, options.with_seed(), prompt, settings, tuple(ids), tokenizer,
+        tuple(fits), options.seed is None,
+    )  # fmt: skip
+
+
+def checked_prompt(prompt: Any) -> str:
+    """`prompt` itself. Raises ValueError if it is no text, empty, or longer than accepted."""
+    if not isinstance(prompt, str):
+        raise ValueError(f"The prompt is a {type(prompt).__name__}: use text.")
+    if not prompt:
+        raise ValueError("The prompt is empty: write at least one character.")
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise ValueError(
+            f"The prompt has {len(prompt):,} characters: "
+            f"use at most {MAX_PROMPT_CHARACTERS:,}, of which the newest tokens are read."
+        )
+    return prompt
