@@ -194,11 +194,11 @@ class Lab:
     def computed(self, visit: Visit, read: Callable[..., Any], *settings: Any) -> Any:
         """`read(model, run, *settings)` of this pass, remembered; for small results only."""
 
-        def compute() -> Any:
+        def made() -> Any:
             with self.borrow(visit) as model:
                 return on_all_cores(read, model, self.run(visit), *settings)
 
-        return self.memo(visit, read.__name__, compute, *settings)
+        return self.memo(visit, read.__name__, made, *settings)
 
     def recall(self, key: tuple[Any, ...]) -> Any:
         """What was remembered under `key`, or None."""
