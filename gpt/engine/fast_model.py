@@ -172,7 +172,12 @@ class _Layers:
         """What takes the place of `module`, which has no values, under `name`."""
         if isinstance(module, nn.Linear) and (self.is_reduced or self.in_parts):
             weight, bias = (self.tensors.pop(f"{name}.{own}", None) for own in ("weight", "bias"))
-            return self._linear(weight.detach(), None if bias is None else bias.detach())
+            weight, bias = weight.detach(), None if bias is None else bias.detach()
+            if self.precision == "int8":
+                return int8_linear(*quantize(weight), bias)
+            if self.is_reduced:
+                return half_linear(weight, bias, DTYPES[self.precision])
+            return PartsLinear(weight, bias)
         for own, _ in list(module.named_parameters(recurse=False)):
             setattr(module, own, self._copy(self.tensors.pop(f"{name}.{own}")))
         return module
@@ -191,13 +196,6 @@ class _Layers:
             return HalfEmbedding(table, DTYPES[self.precision]), out_head
         skeleton.tok_emb.weight = out_head.weight if tied else self._copy(table)
         return skeleton.tok_emb, out_head
-
-    def _linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
-        if not self.is_reduced:
-            return PartsLinear(weight, bias)
-        if self.precision == "int8":
-            return int8_linear(*quantize(weight), bias)
-        return half_linear(weight, bias, DTYPES[self.precision])
 
     def _copy(self, value: torch.Tensor) -> nn.Parameter:
         dtype = torch.float32 if self.on_cpu else DTYPES[self.precision]

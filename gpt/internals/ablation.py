@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import Run
+from gpt.internals.run import TOKENS_AT_ONCE, Run
 from gpt.model import GPTModel
 from gpt.trace import Edit, Trace
 
 # A vector of zeros, or at each position the mean of what the part wrote there and before: the
 # mean over the whole prompt would show a position what comes later.
 MODES = ("zero", "mean")
-TOKENS_AT_ONCE = 256  # of all rows of a batch: about 0.5 s for GPT-2 small on two cores
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,8 @@ def edits_for(run: Run, part: Part, mode: str) -> dict[str, Edit]:
 @torch.no_grad()
 def ablate(model: GPTModel, run: Run, position: int, part: Part, mode: str) -> torch.Tensor:
     """Logits (vocab,) at a position of a pass without `part`."""
-    ids = torch.tensor([run.ids], device=run.logits.device)
     trace = Trace(edits=edits_for(run, part, mode), keep=False)
-    return model(ids, trace=trace)[0, position]
+    return model(run.batch(), trace=trace)[0, position]
 
 
 def sweep_heads(
@@ -85,9 +83,9 @@ def sweep_batch(
             outputs[row, head] = stand_ins[head]
         return outputs
 
-    ids = torch.tensor([run.ids[: position + 1]], device=run.logits.device)
     trace = Trace(edits={f"trf_blocks.{layer}.att.heads": edit}, keep=False)
-    logits = model(ids.expand(len(heads), -1), trace=trace, last_only=True)[:, -1, token_id]
+    ids = run.batch(len(heads), position + 1)
+    logits = model(ids, trace=trace, last_only=True)[:, -1, token_id]
     return (logits - run.logits[position, token_id]).tolist()
 
 

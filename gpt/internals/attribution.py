@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import Run
+from gpt.internals.run import TOKENS_AT_ONCE, Run
 from gpt.model import GPTModel
 from gpt.trace import Trace
 
 ROWS_AT_ONCE = 8  # variants of the prompt in one batch
-TOKENS_AT_ONCE = 256  # of all its rows: about 0.5 s for GPT-2 small on two cores
 
 
 def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) -> torch.Tensor:
@@ -30,7 +29,7 @@ def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) ->
     with torch.enable_grad():
         embedded.requires_grad_()
         what_if = Trace(edits={"tok_emb": lambda _: embedded}, keep=False)
-        logits = model(_ids(run, position), trace=what_if, last_only=True)
+        logits = model(run.batch(tokens=position + 1), trace=what_if, last_only=True)
         (gradient,) = torch.autograd.grad(logits[0, -1, token_id], embedded)
     return (gradient * embedded).sum(-1)[0].detach()
 
@@ -73,11 +72,5 @@ def _occluded_logits(
                 embedded[row, i] = 0
         return embedded
 
-    ids = _ids(run, position).expand(len(variants), -1)
+    ids = run.batch(len(variants), position + 1)  # later tokens have no effect at `position`
     return model(ids, trace=Trace(edits={"tok_emb": zero}, keep=False), last_only=True)[:, -1]
-
-
-def _ids(run: Run, position: int) -> torch.Tensor:
-    """(1, position + 1): later tokens have no effect on a prediction made at `position`."""
-    device = run.trace["tok_emb"].device
-    return torch.tensor([run.ids[: position + 1]], device=device)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import Run, read_prompt
+from gpt.internals.run import TOKENS_AT_ONCE, Run, read_prompt
 from gpt.model import GPTModel
 from gpt.trace import Edit, Trace
 
-TOKENS_AT_ONCE = 256  # of all rows of a batch: about 0.5 s for GPT-2 small on two cores
 Place = tuple[int, int]  # layer, position
 
 
@@ -99,9 +98,8 @@ def leads_with(
         if layer == model.cfg.n_layers:
             layer, name = layer - 1, "resid_out"
         edits[f"trf_blocks.{layer}.{name}"] = _paste(contrast.first.layer(layer, name), at, head)
-    ids = torch.tensor([contrast.second.ids], device=contrast.second.logits.device)
     trace = Trace(edits=edits, keep=False)
-    logits = model(ids.expand(len(rows), -1), trace=trace, last_only=True)[:, -1]
+    logits = model(contrast.second.batch(len(rows)), trace=trace, last_only=True)[:, -1]
     return [lead_of(row, contrast.answers) for row in logits]
 
 
