@@ -73,7 +73,7 @@ class HalfLinear(nn.Module):
     """x W^T + bias with x and W rounded to float16 or bfloat16.
 
     An x86 processor without AVX-512 multiplies several rows in float32, by a copy of W that is let
-    go at once: for a prompt of 512 that takes half of the time of the products in bfloat16.
+    go at once: a prompt of 512 takes a sixth of its time so (GPT-2 small's shape, an AVX2 EPYC).
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> None:
