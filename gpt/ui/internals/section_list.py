@@ -18,9 +18,9 @@ from gpt.ui.parts.sentences import say
 
 NOTHING: Values = {}
 EMPTY = say("Press “Look inside” above: this is read from that one pass.", "note")
-# Seconds for which what is ready waits for more: a message costs the page a tenth of a second,
-# whatever it brings.
-SOON = 0.25
+# Seconds for which what is ready waits for more, at first and then: a message costs the page a
+# tenth of a second, whatever it brings, and more where the machine is busy.
+SOON, LATER = 0.25, 1.0
 # No event waits for another visitor's in gradio's queue: `SectionList.lane` is where they wait.
 EVENT: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None}
 QUIET: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
@@ -67,7 +67,7 @@ class SectionList:
     async def filling(
         self, panels: Iterable[Panel], desk: Desk, visit: Visit, turn: int, first: Values = NOTHING
     ) -> AsyncIterator[Values]:
-        """`first` and what panels show of `visit`; what is ready within SOON in one message.
+        """`first` and what panels show of `visit`; what is ready soon in one message.
 
         A panel that something newer fills is left out. Ends early, between two steps, when the
         visitor has moved on and `turn` is over.
@@ -89,7 +89,7 @@ class SectionList:
                     if not (await asyncio.wait([step], timeout=due - clock()))[0]:
                         async for message in _sent(desk, turn, ready):
                             yield message
-                        due = clock() + SOON
+                        due = clock() + LATER
                     try:
                         shown = await step
                     except Exception as error:  # said in the section; the others are filled

@@ -38,7 +38,7 @@ class InternalsTab:
     def __init__(self, registry: Any, tokenizer: Tokenizer | None, source: str | None) -> None:
         self.lab = Lab(registry, tokenizer)
         self.desk = gr.State(Desk(open={section.key for section in SECTIONS if section.opened}))
-        gr.Markdown(INTRO)
+        gr.Markdown(INTRO, elem_id="int-intro")
         with gr.Row():
             self.prompt = gr.Textbox(
                 PROMPT, label="Prompt", lines=3, elem_id="int-prompt", scale=3, min_width=260,
