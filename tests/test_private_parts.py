@@ -7,6 +7,7 @@ not at a visitor's.
 from __future__ import annotations
 
 import inspect
+import threading
 
 import gradio as gr
 import pytest
@@ -66,6 +67,12 @@ def test_torch_still_tells_its_hooks(name):
     assert missing(torch.nn.modules.module, name, advice) == ""
     own = name.removeprefix("_global")
     assert missing(torch.nn.Linear(1, 1), own, advice) == ""
+
+
+def test_a_lock_can_still_begin_anew_in_a_forked_process():
+    """gpt/engine/decode_step.py and gpt/checkpoints/sources.py ask for it, as CPython's logging."""
+    advice = "let register_at_fork put a new Lock in its place"
+    assert missing(threading.Lock(), "_at_fork_reinit", advice) == ""
 
 
 def test_torchs_initialisation_is_still_seen_by_function_modes():
