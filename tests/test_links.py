@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 import gpt
+from gpt.__main__ import main
 from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import config_of, random_source
 from gpt.generate import generate
@@ -47,15 +48,6 @@ def opened(place: Place) -> Place:
     found, wrong = place_of(query_of(address), config_of)
     assert wrong == ()
     return found
-
-
-def run(*words: str) -> str:
-    """What a program prints, in a second process."""
-    done = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -130,26 +122,24 @@ def test_a_text_too_long_for_an_address_is_left_out_and_the_link_says_so() -> No
     assert opened(Place(short)).visit == short
 
 
-def test_a_link_in_a_second_process_and_the_program_as_it_is_printed_write_the_same_ids(
-    written: list[int],
-) -> None:
-    address, _ = link_of(Place(VISIT), PAGE)
-    code = (
-        "from gpt.checkpoints.sources import config_of\n"
-        "from gpt.ui.links import place_of, python_of\n"
-        f"exec(python_of(place_of({query_of(address)!r}, config_of)[0].visit))\n"
+def test_a_program_from_a_link_writes_the_same_ids_in_a_second_process(written: list[int]) -> None:
+    program = python_of(opened(Place(VISIT)).visit)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     text = gpt.tokenizer_of("storyteller").decode(written)
-    assert run("-c", code) == f"{written}\n{text}\n"
-    assert run("-c", python_of(VISIT)) == f"{written}\n{text}\n"
+    assert done.stdout == f"{written}\n{text}\n", done.stderr
 
 
-def test_the_command_as_it_is_printed_writes_the_same_text(written: list[int]) -> None:
-    _, *words = shlex.split(command_of(VISIT))
-    assert run(*words) == VISIT.prompt + gpt.tokenizer_of("storyteller").decode(written) + "\n"
+def test_the_command_as_it_is_printed_writes_the_same_text(written: list[int], capsys) -> None:
+    python, m, package, *words = shlex.split(command_of(VISIT))
+    assert [python, m, package] == ["python", "-m", "gpt"]
+    assert main(words) == 0
+    text = gpt.tokenizer_of("storyteller").decode(written)
+    assert capsys.readouterr().out == VISIT.prompt + text + "\n"
 
 
-def test_a_program_in_the_automatic_precision_takes_the_measured_one() -> None:
+def test_a_program_in_the_automatic_precision_takes_the_measured_one(capsys) -> None:
     visit = Visit(model="storyteller", prompt="The king", seed=3, tokens=4)
     program = python_of(visit)
     assert "default_precision(source)" in program
@@ -158,4 +148,5 @@ def test_a_program_in_the_automatic_precision_takes_the_measured_one() -> None:
     options = gpt.SamplingOptions(4, DEFAULTS["temperature"], seed=3)
     ids = tokenizer.encode("The king")
     steps = generate(model, ids, options, tokenizer.end_of_text_id)
-    assert run("-c", program).splitlines()[0] == str([step.token_id for step in steps])
+    exec(program, {})
+    assert capsys.readouterr().out.splitlines()[0] == str([step.token_id for step in steps])
