@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from watched import watched_page
+from watched import PATIENCE, WIDE, visit, watched
 
 FLAGS = [
     "--no-sandbox",
@@ -41,14 +41,21 @@ def browser():  # type: ignore[no-untyped-def]
             pytest.fail(reason)
         pytest.skip(reason)
     sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api.expect.set_options(timeout=PATIENCE)
     with sync_api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield launched
         launched.close()
 
 
+@pytest.fixture(scope="session")
+def browser_tab(browser):  # type: ignore[no-untyped-def]
+    """One tab for all tests: to load the page anew costs half of a new browser context."""
+    return watched(browser.new_context(viewport=WIDE).new_page())
+
+
 @pytest.fixture
-def page(browser, app_url):  # type: ignore[no-untyped-def]
-    """A fresh, watched page on the app."""
-    with watched_page(browser, app_url) as tab:
-        yield tab
+def page(browser_tab, app_url):  # type: ignore[no-untyped-def]
+    """The tab on the app, as a new visitor finds it."""
+    with visit(browser_tab, app_url) as opened:
+        yield opened

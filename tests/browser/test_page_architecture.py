@@ -10,42 +10,44 @@ import re
 
 import pytest
 from playwright.sync_api import Page, expect
-from watched import watched_page
+from watched import settle, visit
 
 from gpt.ui.architecture import measured
 
-pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=2)]
-expect.set_options(timeout=15_000)  # two cores, shared with the server under test
+pytestmark = pytest.mark.browser
 TOTAL, BLOCK = 163_009_536, 7_085_568
 
 
 @pytest.fixture(scope="module")
-def visit(browser, app_url):
+def opened(browser_tab, app_url):
     """One page for this file."""
-    with watched_page(browser, app_url) as page:
+    with visit(browser_tab, app_url) as page:
         page.get_by_role("tab", name="Architecture").click()
         expect(page.locator("#arch-check")).to_contain_text("equal ✓")
         yield page
 
 
 @pytest.fixture
-def tab(visit: Page) -> Page:
+def tab(opened: Page) -> Page:
     """The page with the book's configuration and workload."""
-    visit.set_viewport_size({"width": 1280, "height": 1000})
-    visit.get_by_role("tab", name="Architecture").click()
-    open_section(visit, "arch-more")
+    opened.set_viewport_size({"width": 1280, "height": 1000})
+    opened.get_by_role("tab", name="Architecture").click()
+    open_section(opened, "arch-more")
+    settle(opened)
     for field, value in (("batch", 1), ("tokens", 1024)):
-        if number(visit, field).input_value() != str(value):
-            fill(visit, field, value)
-    if f"{TOTAL:,}" not in visit.locator("#arch-total").inner_text():
-        reset(visit)
-    return visit
+        if number(opened, field).input_value() != str(value):
+            fill(opened, field, value)
+    if f"{TOTAL:,}" not in opened.locator("#arch-total").inner_text():
+        reset(opened)
+    return opened
 
 
 def reset(tab: Page) -> None:
+    settle(tab)
     tab.locator("#arch-reset").click()
     expect(tab.locator("#arch-preset input")).to_have_value(re.compile("the book's 124M"))
     expect(tab.locator("#arch-total")).to_contain_text(f"{TOTAL:,}")
+    settle(tab)
 
 
 def number(tab: Page, field: str):
@@ -53,6 +55,7 @@ def number(tab: Page, field: str):
 
 
 def fill(tab: Page, field: str, value: int) -> None:
+    settle(tab)
     number(tab, field).fill(str(value))
     number(tab, field).press("Tab")
     expect(number(tab, field)).to_have_value(str(value))
@@ -195,7 +198,7 @@ def test_a_measurement_can_be_cancelled_and_the_next_one_equals_what_was_compute
         expect(tab.locator("#arch-measure")).to_be_visible()
     tab.locator("#arch-measure").click()
     shown = tab.locator("#arch-measured")
-    expect(shown).to_contain_text("1 layer of width 24", timeout=120_000)
+    expect(shown).to_contain_text("1 layer of width 24")
     for row in ("parameters", "bytes of the parameters", "KV cache", "operations, prompt"):
         expect(shown.locator("tr", has_text=row).first).to_contain_text("equal ✓")
     expect(tab.locator("#arch-measure")).to_be_visible()

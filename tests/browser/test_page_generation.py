@@ -6,20 +6,19 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 from tiny_models import TINY, TinyRegistry, tiny_model
-from watched import watched_page
+from watched import settle, watched_page
 
 import app
 from gpt.serving.scheduler import scheduler_for
 from gpt.ui.generation import tab
 
-pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=2)]
+pytestmark = pytest.mark.browser
 
-STEP_SECONDS = 0.1
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
+STEP_SECONDS = 0.25
 
 
 def slow_model():
-    """A model that needs a minute for 500 tokens: a run that is stopped had not ended."""
+    """A model that needs two minutes for 500 tokens: a run that is stopped had not ended."""
     model = tiny_model(replace(TINY, vocab_size=50257, context_length=600, emb_dim=6))
     forward = model.forward
 
@@ -50,7 +49,7 @@ def slow_url(registry):
 
 @pytest.fixture(scope="module")
 def shared_page(browser, slow_url):
-    with watched_page(browser, slow_url) as tab:
+    with watched_page(browser, slow_url, viewport={"width": 1280, "height": 800}) as tab:
         yield tab
 
 
@@ -59,7 +58,9 @@ def slow_page(shared_page):
     """The shared page as a visitor finds it, but for what the test before wrote."""
     if shared_page.locator("#gen-stop").is_visible():
         shared_page.click("#gen-stop")
+    settle(shared_page)
     shared_page.click("#gen-reset")
+    settle(shared_page)
     area(shared_page, "gen-prompt").fill("Hello")
     expect(shared_page.locator("#gen-run")).to_be_visible()
     return shared_page
@@ -82,17 +83,16 @@ def generate(page, tokens, seed=7):
 
 
 def run_ended(page, tokens):
-    expect(page.locator("#gen-stats")).to_contain_text(
-        f"{tokens} of {tokens} tokens", timeout=60_000
-    )
+    expect(page.locator("#gen-stats")).to_contain_text(f"{tokens} of {tokens} tokens")
     expect(page.locator("#gen-run")).to_be_visible()
     expect(page.locator("#gen-stop")).to_be_hidden()
+    settle(page)
 
 
 def start_a_long_run(page):
     generate(page, 500)
-    expect(page.locator("#gen-stop")).to_be_visible(timeout=60_000)
-    expect(chips(page).first).to_be_visible(timeout=60_000)
+    expect(page.locator("#gen-stop")).to_be_visible()
+    expect(chips(page).first).to_be_visible()
 
 
 def stop(page):
@@ -100,47 +100,23 @@ def stop(page):
     expect(page.locator("#gen-run")).to_be_visible()
     expect(page.locator("#gen-stop")).to_be_hidden()
     expect(page.locator("#gen-stats")).to_contain_text("stopped by you after")
+    settle(page)
 
 
-def until(met, seconds=30):
+def until(met, seconds=120):
     deadline = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_the_books_example_writes_the_books_nonsense(page):
-    page.get_by_role("button", name="The book's untrained model").click()
-    expect(area(page, "gen-output")).to_have_value(
-        " Featureiman Byeswickattribute argue", timeout=120_000
-    )
-    expect(area(page, "gen-prompt")).to_have_value("Hello, I am")
-    expect(page.locator("#gen-model-note")).to_contain_text("These weights are random")
-    expect(chips(page)).to_have_count(6)
-    run_ended(page, 6)
-
-
-def test_the_same_seed_writes_the_same_text_again(page):
-    texts = []
-    for tokens in (12, 12):
-        generate(page, tokens)
-        run_ended(page, tokens)
-        texts.append(area(page, "gen-output").input_value())
-    assert texts[0] == texts[1] != ""
-
-
-@pytest.mark.parametrize("screen", [{"viewport": {"width": 1280, "height": 800}}, PHONE])
-def test_the_first_screen_has_the_text_and_its_chips(browser, slow_url, screen):
+def test_the_first_screen_has_the_text_and_its_chips(slow_page):
     """The text began at y = 775 of 800, the chips at 1,065: most saw nothing happen."""
-    with watched_page(browser, slow_url, **screen) as page:
-        page.fill("#gen-max-new-tokens input[type=number]", "20")
-        page.click("#gen-run")
-        run_ended(page, 20)
-        page.evaluate("scrollTo(0, 0)")
-        assert page.locator("#gen-tokens").bounding_box()["y"] < 670
-        phone = screen["viewport"]["width"] < 640
-        assert page.locator("#gen-panel").bounding_box()["y"] < (844 if phone else 760)
-        assert page.evaluate("document.documentElement.scrollWidth") <= screen["viewport"]["width"]
+    generate(slow_page, 6)
+    run_ended(slow_page, 6)
+    slow_page.evaluate("scrollTo(0, 0)")
+    assert slow_page.locator("#gen-tokens").bounding_box()["y"] < 670
+    assert slow_page.locator("#gen-panel").bounding_box()["y"] < 760
 
 
 def test_stop_leaves_the_chips_of_the_text_and_the_next_run_is_clean(slow_page):
@@ -162,10 +138,10 @@ def test_the_keyboard_alone_runs_stops_and_reads_the_chips(slow_page):
     slow_page.fill("#gen-max-new-tokens input[type=number]", "500")
     slow_page.locator("#gen-run").focus()
     slow_page.keyboard.press("Enter")
-    expect(slow_page.locator("#gen-stop")).to_be_focused(timeout=60_000)
-    expect(chips(slow_page).nth(5)).to_be_visible(timeout=60_000)
+    expect(slow_page.locator("#gen-stop")).to_be_focused()
+    expect(chips(slow_page).nth(2)).to_be_visible()
     slow_page.keyboard.press("Enter")
-    expect(slow_page.locator("#gen-run")).to_be_focused(timeout=60_000)
+    expect(slow_page.locator("#gen-run")).to_be_focused()
     expect(slow_page.locator("#gen-chips .chip[tabindex='0']")).to_have_count(1)
     chips(slow_page).first.focus()
     panel = slow_page.locator("#gen-panel")
@@ -181,24 +157,14 @@ def test_the_keyboard_alone_runs_stops_and_reads_the_chips(slow_page):
 
 def test_a_chip_keeps_the_focus_while_the_text_streams(slow_page):
     start_a_long_run(slow_page)
-    expect(chips(slow_page).nth(1)).to_be_visible(timeout=60_000)  # one to move to
+    expect(chips(slow_page).nth(1)).to_be_visible()  # one to move to
     chips(slow_page).first.focus()
     slow_page.keyboard.press("ArrowRight")
     before = chips(slow_page).count()
-    until(lambda: chips(slow_page).count() > before + 5)
+    until(lambda: chips(slow_page).count() > before + 2)
     expect(chips(slow_page).nth(1)).to_be_focused()
     expect(slow_page.locator("#gen-panel")).to_contain_text("New token 1")
     stop(slow_page)
-
-
-def test_a_finger_reads_a_chip(browser, slow_url):
-    """On a phone there was no way to what else could have come: tooltips need a mouse."""
-    with watched_page(browser, slow_url, **PHONE) as page:
-        page.fill("#gen-max-new-tokens input[type=number]", "5")
-        page.tap("#gen-run")
-        run_ended(page, 5)
-        chips(page).nth(3).tap()
-        expect(page.locator("#gen-panel")).to_contain_text("New token 3")
 
 
 def test_a_key_held_down_starts_one_run(slow_page, registry):
@@ -208,7 +174,7 @@ def test_a_key_held_down_starts_one_run(slow_page, registry):
     area(slow_page, "gen-prompt").focus()
     for _ in range(20):
         slow_page.keyboard.press("Shift+Enter")
-    expect(chips(slow_page).first).to_be_visible(timeout=60_000)
+    expect(chips(slow_page).first).to_be_visible()
     stop(slow_page)
     slow_page.fill("#gen-max-new-tokens input[type=number]", "3")
     slow_page.click("#gen-run")
@@ -234,30 +200,27 @@ def test_a_mistake_after_a_stopped_run_leaves_generate_on_the_page(slow_page):
     expect(slow_page.locator("#gen-stop")).to_be_hidden()
 
 
-def test_two_visitors_write_at_once_and_stop_ends_nobody_elses_run(slow_page, browser, slow_url):
+def test_two_visitors_write_at_once_and_who_stops_or_leaves_ends_only_the_own_run(
+    slow_page, browser, slow_url, registry
+):
     start_a_long_run(slow_page)
     with watched_page(browser, slow_url) as other:
-        generate(other, 8)
-        run_ended(other, 8)
+        generate(other, 4)
+        run_ended(other, 4)
         expect(slow_page.locator("#gen-stop")).to_be_visible()
-        generate_again = other.locator("#gen-run")
-        generate_again.click()
+        other.click("#gen-run")
         stop(slow_page)
-        run_ended(other, 8)
-
-
-def test_a_closed_page_frees_its_row(browser, slow_url, registry):
-    scheduler = scheduler_for(registry.models["storyteller"])
-    with watched_page(browser, slow_url) as page:
-        start_a_long_run(page)
+        run_ended(other, 4)
+        start_a_long_run(other)
+        scheduler = scheduler_for(registry.models["storyteller"])
         assert scheduler.running == 1
-        page.close()
-        until(lambda: scheduler.running == 0, seconds=5)
+        other.close()
+        until(lambda: scheduler.running == 0)
 
 
 def test_a_word_is_clicked_another_used_undone_stepped_and_asked_why(page):
     """The story that the first screen promises, by mouse and by keyboard."""
-    expect(chips(page)).to_have_count(120, timeout=60_000)  # the page opens with a finished run
+    expect(chips(page)).to_have_count(120)  # the page opens with a finished run
     text, panel = area(page, "gen-output"), page.locator("#gen-panel")
     before = text.input_value()
     chips(page).nth(6).click()
@@ -285,25 +248,35 @@ def test_a_word_is_clicked_another_used_undone_stepped_and_asked_why(page):
     chips(page).nth(4).click()
     expect(panel).to_contain_text("New token 4")
     page.click("#gen-why")
-    expect(page.locator("#int-chips .chip")).to_have_count(9 + 4 + 1, timeout=60_000)
+    expect(page.locator("#int-chips .chip")).to_have_count(9 + 4 + 1)
     expect(page.locator("#int-chips [aria-pressed=true]")).to_have_attribute("data-position", "12")
 
 
-def test_a_guess_comes_first_and_versions_stand_side_by_side(browser, slow_url):
-    with watched_page(browser, slow_url, **PHONE) as page:
+def test_on_a_phone_a_finger_reads_chips_guesses_first_and_compares_versions(browser, slow_url):
+    """On a phone there was no way to what else could have come: tooltips need a mouse."""
+    phone = {"width": 390, "height": 844}
+    with watched_page(browser, slow_url, viewport=phone, has_touch=True) as page:
         page.check("#gen-guess input")
         page.tap("#gen-next")
         page.fill("#gen-guess-form input", "dragon")
         page.keyboard.press("Enter")
-        expect(page.locator("#gen-panel")).to_contain_text("Your guess ·dragon", timeout=60_000)
+        expect(page.locator("#gen-panel")).to_contain_text("Your guess ·dragon")
         expect(chips(page)).to_have_count(1)
-        expect(page.locator("#gen-run")).to_be_visible()
+        settle(page)
         page.fill("#gen-max-new-tokens input[type=number]", "4")
         page.tap("#gen-versions")
         columns = page.locator("#gen-columns section")
-        expect(columns).to_have_count(3, timeout=60_000)
-        expect(page.locator("#gen-run")).to_be_visible()
+        expect(columns).to_have_count(3)
         expect(columns.last).to_contain_text("4 tokens")
+        settle(page)
         page.locator("#gen-columns [data-column='1']").tap()
         expect(chips(page)).to_have_count(4)
+        settle(page)
+        page.tap("#gen-run")
+        run_ended(page, 4)
+        page.evaluate("scrollTo(0, 0)")
+        assert page.locator("#gen-tokens").bounding_box()["y"] < 670
+        assert page.locator("#gen-panel").bounding_box()["y"] < 844
+        chips(page).nth(3).tap()
+        expect(page.locator("#gen-panel")).to_contain_text("New token 3")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

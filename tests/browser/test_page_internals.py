@@ -8,34 +8,23 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
+from watched import PATIENCE, visit
 
 from gpt.ui.internals.sections import SECTIONS
 
 pytestmark = pytest.mark.browser
 PROMPT = "Once upon a time there was a little"
 TOKENS = 8
-SLOW = 60_000  # milliseconds: the first pass loads a model
 OPENED = ("tokens", "attention", "logits", "choice")  # at first
 TALLEST = 800  # px of a section at 1280 px, its numbers folded
 
 
 @pytest.fixture(scope="module")
-def opened(browser, app_url):
+def opened(browser_tab, app_url):
     """A page on which the Internals tab was clicked and nothing else: one for all of this file."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
-    page.on(
-        "console",
-        lambda message: problems.append(message.text) if message.type == "error" else None,
-    )
-    page.on("dialog", lambda dialog: problems.append(f"a script ran: {dialog.message}"))
-    page.goto(app_url)
-    page.get_by_role("tab", name="Internals").click()
-    yield page
-    context.close()
-    assert problems == []
+    with visit(browser_tab, app_url) as page:
+        page.get_by_role("tab", name="Internals").click()
+        yield page
 
 
 @pytest.fixture
@@ -78,7 +67,7 @@ def fill_number(page, elem_id, value):
 def wait_text(page, selector, pattern):
     """The text of an element once it matches."""
     element = page.locator(selector)
-    element.filter(has_text=re.compile(pattern)).first.wait_for(timeout=SLOW)
+    element.filter(has_text=re.compile(pattern)).first.wait_for()
     return element.first.inner_text()
 
 
@@ -135,7 +124,7 @@ def test_tokens_heads_and_words_are_reached_by_keyboard(tab):
     expect(tab.locator('#int-att-words .from[data-from="5"]')).to_be_visible()
     expect(tab.locator('#int-att-words .from[data-from="1"]')).to_be_hidden()
     tab.locator("#int-att-stage").get_by_text("scaled and masked").click()
-    tab.locator("#int-att-words a[download*=scaled]").wait_for(state="attached", timeout=SLOW)
+    tab.locator("#int-att-words a[download*=scaled]").wait_for(state="attached")
     tab.locator("#int-code-attention summary").click()
     code = tab.locator("#int-code-attention code")
     assert "\nscaled = scores / " in code.inner_text()  # a line a line: it ran into one paragraph
@@ -197,7 +186,7 @@ def test_buttons_and_prompts_that_cannot_be_read(tab, monkeypatch):
 
     def slow_sweep(*_):
         yield 0, [0.0] * 4
-        heard.wait(SLOW / 1000)
+        heard.wait(PATIENCE / 1000)
         yield 1, [0.0] * 4
 
     monkeypatch.setattr("gpt.ui.internals.sections.what_if.sweep_heads", slow_sweep)
@@ -210,8 +199,8 @@ def test_buttons_and_prompts_that_cannot_be_read(tab, monkeypatch):
     wait_text(tab, "#int-sweep-words", "Cancelled")
     expect(tab.locator("#int-sweep-cancel")).to_be_hidden()
     tab.locator("#int-npz").click()
-    tab.locator("#int-npz-file").wait_for(timeout=SLOW)
-    with tab.expect_download(timeout=SLOW) as download:
+    tab.locator("#int-npz-file").wait_for()
+    with tab.expect_download() as download:
         tab.locator("#int-npz-file").click()
     assert download.value.suggested_filename.endswith(".npz")
     look(tab, "a " * 200)

@@ -6,15 +6,14 @@ import re
 
 import pytest
 from playwright.sync_api import Page, expect
-from watched import watched_page
+from watched import visit
 
 pytestmark = pytest.mark.browser
-WAIT = 60_000  # milliseconds: two cores, shared with the server under test
 PROMPT = "The queen & her\n“fox”"
 
 
 def says(page: Page, place: str, text: str) -> None:
-    expect(page.locator(place)).to_contain_text(re.compile(text), timeout=WAIT)
+    expect(page.locator(place)).to_contain_text(re.compile(text))
 
 
 def section(page: Page, key: str) -> None:
@@ -25,9 +24,9 @@ def section(page: Page, key: str) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser, app_url, width) -> None:
-    with watched_page(browser, app_url, viewport={"width": width, "height": 844}) as page:
-        page.locator("#gen-chips .chip").first.wait_for(timeout=WAIT)
+def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_url, width) -> None:
+    with visit(browser_tab, app_url, viewport={"width": width, "height": 844}) as page:
+        page.locator("#gen-chips .chip").first.wait_for()
         page.locator("#gen-prompt textarea").fill(PROMPT)
         page.check("#gen-guess input")  # guess
         page.locator("#gen-next").click()
@@ -37,8 +36,8 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser, app_url,
         page.uncheck("#gen-guess input")
         for count in (2, 3):  # token and loop
             page.locator("#gen-next").press("Enter")
-            expect(page.locator("#gen-chips .chip")).to_have_count(count, timeout=WAIT)
-            expect(page.locator("#gen-run")).to_be_visible(timeout=WAIT)
+            expect(page.locator("#gen-chips .chip")).to_have_count(count)
+            expect(page.locator("#gen-run")).to_be_visible()
         page.locator("#gen-chips .chip").nth(1).click()  # odds and draw
         says(page, "#gen-panel", "New token 1")
         expect(page.locator("#gen-panel .gen-draw .dart")).to_have_count(1)
@@ -59,17 +58,17 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser, app_url,
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.locator("#copy-link").click()  # link
         copied = page.locator("#page-note textarea")
-        expect(copied).to_have_value(re.compile("^" + re.escape(app_url)), timeout=WAIT)
+        expect(copied).to_have_value(re.compile("^" + re.escape(app_url)))
         link = copied.input_value()
         expect(page).to_have_url(link)
         page.locator("#copy-python").click()
-        expect(copied.first).to_have_value(re.compile("^import gpt"), timeout=WAIT)
+        expect(copied.first).to_have_value(re.compile("^import gpt"))
         page.locator("#presenter").click()
         expect(page.locator("#presenter")).to_have_attribute("aria-pressed", "true")
         expect(page.locator(".hint").first).to_be_hidden()
     if width < 640:  # once is enough
         return
-    with watched_page(browser, f"{link}&seeds=x&precision=int2") as page:
+    with visit(browser_tab, f"{link}&seeds=x&precision=int2") as page:
         says(page, "#page-note", "precision: 'int2' is none of")
         says(page, "#int-att-words", "In layer 1, head 2,")
         says(page, "#int-lens", "the model's own output")

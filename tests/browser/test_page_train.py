@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import zipfile
 
+import pytest
 from playwright.sync_api import expect
-from watched import watched_page
+from watched import visit
 
+pytestmark = pytest.mark.browser
 TINY = {"layers": 1, "width": 16, "heads": 2, "context": 16, "batch": 2, "steps": 100_000}
 PROGRESS = "document.querySelector('#train-progress').textContent"
 
@@ -27,7 +29,7 @@ def opened(tab, **numbers):
 
 
 def until(tab, text):
-    tab.wait_for_function(f"/{text}/.test({PROGRESS})", timeout=60_000)
+    tab.wait_for_function(f"/{text}/.test({PROGRESS})")
 
 
 def test_a_model_is_trained_step_by_step_then_writes_is_looked_into_and_taken_along(page, tmp_path):
@@ -64,9 +66,9 @@ def test_a_model_is_trained_step_by_step_then_writes_is_looked_into_and_taken_al
 
 
 def test_on_a_phone_a_text_that_is_too_short_is_a_line_and_the_next_run_goes_through(
-    browser, app_url
+    browser_tab, app_url
 ):
-    with watched_page(browser, app_url, viewport={"width": 390, "height": 800}) as phone:
+    with visit(browser_tab, app_url, viewport={"width": 390, "height": 800}) as phone:
         opened(phone, steps=30)
         phone.get_by_label("My own text").check()
         phone.fill("#train-pasted textarea", "too short")

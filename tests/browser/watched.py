@@ -3,36 +3,76 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+PATIENCE = 120_000  # ms for whatever is awaited: only a test that fails takes as long
+WIDE = {"width": 1280, "height": 1000}
+HERE = ("http://127.0.0.1:", "http://localhost:", "data:", "blob:")
+EVENTS = ("/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/run/")
+TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+_problems = WeakKeyDictionary()  # of a tab: what it should not have done
+_running = WeakKeyDictionary()  # of a tab: requests of events that are on their way
+
+
+def watched(tab):  # type: ignore[no-untyped-def]
+    """The tab, from now on with an eye on what it asks for and what it complains about."""
+    tab.set_default_timeout(PATIENCE)
+    problems, running = _problems[tab], _running[tab] = [], set()
+
+    def asked(request):  # type: ignore[no-untyped-def]
+        if not request.url.startswith(HERE):
+            problems.append(f"other host: {request.url}")
+        if any(part in request.url for part in EVENTS):
+            running.add(request)
+
+    def said(message):  # type: ignore[no-untyped-def]
+        if message.type == "error":
+            problems.append(f"console: {message.text}")
+
+    tab.on("request", asked)
+    tab.on("requestfinished", lambda request: running.discard(request))
+    tab.on("requestfailed", lambda request: running.discard(request))
+    tab.on("console", said)
+    tab.on("pageerror", lambda error: problems.append(f"page error: {error}"))
+    tab.on("dialog", lambda dialog: problems.append(f"a script ran: {dialog.message}"))
+    return tab
+
+
+def settle(tab) -> None:  # type: ignore[no-untyped-def]
+    """Wait until no event is on its way: what is typed beside one may be overwritten."""
+    for _ in range(PATIENCE // 25):
+        tab.evaluate(TWO_FRAMES)
+        if not _running[tab]:
+            return
+        tab.wait_for_timeout(25)
+    raise AssertionError(f"still on their way: {[each.url for each in _running[tab]]}")
 
 
 @contextmanager
-def watched_page(browser, url, **context_options):  # type: ignore[no-untyped-def]
-    """A fresh page on `url`; at its end it had no console error, ran no script of a visitor's
-    text, and met no other host.
+def visit(tab, url, viewport=WIDE):  # type: ignore[no-untyped-def]
+    """A watched tab on `url` as a new visitor finds it. At the end it had no console error, ran
+    no script of a visitor's text, and met no other host.
     """
-    context = browser.new_context(
-        **{"viewport": {"width": 1280, "height": 1000}, **context_options}
-    )
-    tab = context.new_page()
-    problems: list[str] = []
-    tab.on("pageerror", lambda error: problems.append(f"page error: {error}"))
-    tab.on(
-        "console",
-        lambda message: (
-            problems.append(f"console: {message.text}") if message.type == "error" else None
-        ),
-    )
-    tab.on("dialog", lambda dialog: problems.append(f"a script ran: {dialog.message}"))
-    tab.on(
-        "request",
-        lambda request: (
-            problems.append(f"other host: {request.url}")
-            if not request.url.startswith((url.split("?")[0], "data:", "blob:"))
-            else None
-        ),
-    )
+    if tab.viewport_size != viewport:
+        tab.set_viewport_size(viewport)
+    if tab.url.startswith("http"):
+        tab.evaluate("localStorage.clear(), sessionStorage.clear()")
+        tab.goto("about:blank")
+    _problems[tab].clear()
+    _running[tab].clear()
     tab.goto(url)
     tab.wait_for_selector("#gen-prompt")
+    settle(tab)
     yield tab
-    context.close()
-    assert problems == []
+    assert _problems[tab] == []
+
+
+@contextmanager
+def watched_page(browser, url, viewport=WIDE, **context_options):  # type: ignore[no-untyped-def]
+    """A tab of its own for one more visitor."""
+    context = browser.new_context(viewport=viewport, **context_options)
+    try:
+        with visit(watched(context.new_page()), url, viewport) as tab:
+            yield tab
+    finally:
+        context.close()
