@@ -117,10 +117,11 @@ def test_an_idle_thread_does_not_wake(thread):
     thread.do(lambda: None).result(60)
     status = Path(f"/proc/self/task/{thread._thread.native_id}/status")
     asleep = None
-    while asleep != (asleep := [x for x in status.read_text().splitlines() if "_switches" in x]):
-        time.sleep(0.2)  # it lies down
-    time.sleep(0.3)
-    assert [x for x in status.read_text().splitlines() if "_switches" in x] == asleep
+    for _ in range(50):  # it lies down first; a machine that serves others may disturb it, too
+        if asleep == (asleep := [x for x in status.read_text().splitlines() if "_switches" in x]):
+            return
+        time.sleep(0.3)
+    pytest.fail("it woke in each of 49 times 0.3 s")
 
 
 def test_a_thread_that_dies_tells_all_and_the_next_job_has_another(thread, monkeypatch):

@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant("shares of the groups halved", "architecture/parameters.py",
            "share = subtotal / count.total", "share = subtotal / count.total / 2", ARCHITECTURE),
     Mutant("tokens a second too high", "generation/continuation.py",
-           "(len(self.steps) - 1) / later", "len(self.steps) / later", GENERATION),
+           "(len(self.steps) - self._known - 1) / later", "(len(self.steps) - self._known) / later", GENERATION),
     Mutant("an example without its temperature", "generation/settings.py",
            '"max_new_tokens": 60, "temperature": 0', '"max_new_tokens": 60', GENERATION),
     Mutant("softmax bars at half length", SECTIONS + "logits_to_odds.py",
