@@ -7,13 +7,16 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 from tiny_models import TINY, TinyRegistry, tiny_model
 
+from gpt.internals.ablation import Part, ablate
 from gpt.internals.heads import head_stages
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.lab import Lab
-from gpt.ui.internals.sections import logit_ledger
+from gpt.ui.internals.sections import block_vectors, logit_ledger
 from gpt.ui.internals.sections.attention_heads import attention_views
+from gpt.ui.internals.sections.what_if import ablation_html
 from gpt.ui.parts.numbers import percent, significant
 
 AT = 3
@@ -57,3 +60,33 @@ def test_the_terms_without_a_bar_of_their_own_are_one_bar(lab, monkeypatch):
     logit = lab.logits(visit).max().item()
     assert total == pytest.approx(logit, abs=0.02)  # of numbers with three figures
     assert f"{logit:.4f}".replace("-", "−") in text
+
+
+def test_what_is_called_before_layernorm_gives_through_the_norm_what_is_called_after(
+    lab, monkeypatch
+):
+    """The two histograms could be swapped."""
+    drawn = {}
+
+    def seen(first, second, names):
+        drawn.update(zip(names, (first, second), strict=True))
+        return ""
+
+    monkeypatch.setattr(block_vectors, "histogram_pair", seen)
+    visit = lab.read("words", "Hello, I am a little").at(AT)
+    block_vectors.vector_views(lab, visit, 1, block_vectors.VECTORS[0], "norm1")
+    with lab.borrow(visit) as model, torch.no_grad():
+        after = model.trf_blocks[1].norm1(torch.from_numpy(drawn["before LayerNorm"]))
+    torch.testing.assert_close(torch.from_numpy(drawn["after"]), after, rtol=1e-4, atol=1e-5)
+
+
+def test_an_ablations_divergence_is_from_the_odds_with_to_those_without(lab):
+    """The columns with and without could be swapped."""
+    visit = lab.read("words", "Hello, I am a little").at(AT)
+    text = ablation_html(lab, visit, "one head", 1, 2, "zeros")
+    with lab.borrow(visit) as model:
+        without = ablate(model, lab.run(visit), AT, Part("head", 1, 2), "zero").double()
+    p, q = lab.logits(visit).double().log_softmax(-1), without.log_softmax(-1)
+    nats = (p.exp() * (p - q)).sum().item()
+    assert "KL(with ‖ without)" in text
+    assert f"{significant(nats)} nats over the whole vocabulary" in text

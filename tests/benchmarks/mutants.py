@@ -103,7 +103,7 @@ MUTANTS = (
     Mutant("lowers and raises swapped", SECTIONS + "what_mattered.py",
            '"lowers" if drops[most] > 0', '"lowers" if drops[most] < 0', INTERNALS),
     Mutant("with and without swapped", SECTIONS + "what_if.py",
-           '("with", "without"), what', '("without", "with"), what', INTERNALS),
+           '("with", "without"), what', '("without", "with"), what', SHOWN),
     Mutant("twice the theory beside the draws", "internals/draws.py",
            '"in theory": [row.expected / n for', '"in theory": [2 * row.expected / n for',
            INTERNALS),
