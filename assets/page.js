@@ -1,5 +1,5 @@
 // What gradio's page does not tell a screen reader: sections are headings and say whether they are
-// open, elements of class "live" are announced.
+// open, a plot is a picture named by the sentence above it, elements of class "live" are announced.
 (() => {
   const name = (element, text) => {
     if (element.getAttribute('aria-label') !== text) element.setAttribute('aria-label', text);
@@ -19,8 +19,17 @@
     const open = String(button.classList.contains('open'));
     if (button.getAttribute('aria-expanded') !== open) button.setAttribute('aria-expanded', open);
   };
+  const plot = (figure) => {
+    const within = figure.closest('.gr-accordion, .tabitem') || document.body;
+    const before = [...within.querySelectorAll('.say')].filter(
+      (say) => say.compareDocumentPosition(figure) & Node.DOCUMENT_POSITION_FOLLOWING);
+    const label = figure.closest('.block').querySelector('[data-testid="block-label"]');
+    figure.setAttribute('role', 'img');
+    name(figure, (before.at(-1) || label || figure).textContent.trim());
+  };
   const tell = () => {
     document.querySelectorAll('.label-wrap').forEach(section);
+    document.querySelectorAll('.js-plotly-plot').forEach(plot);
     document.querySelectorAll('.empty[aria-label]:not([role])').forEach((box) => box.setAttribute('role', 'img'));
     document.querySelectorAll('.live:not([aria-live])').forEach((box) => box.setAttribute('aria-live', 'polite'));
   };

@@ -46,7 +46,7 @@ gen-prompt gen-max-new-tokens gen-device gen-temperature gen-top-k gen-top-p gen
 gen-stop gen-output gen-stats gen-model gen-precision
 arch-preset arch-vocab_size arch-context_length arch-emb_dim arch-n_heads arch-n_layers
 arch-drop_rate arch-qkv_bias arch-tie_weights arch-total arch-table arch-plot
-int-prompt int-position int-run int-model
+int-prompt int-position int-run int-logits int-softmax int-table int-model
 int-strip int-rail int-merges int-patch
 """
 IDS = ELEMENTS.split()

@@ -248,7 +248,7 @@ def test_a_look_fills_the_open_sections_and_no_other(tab):
     page.look()
     assert "6 tokens, float32" in page.shown["int-message"]
     assert "·little is 7 bytes" in page.shown["int-merges"]
-    assert "After position 5" in page.shown["int-odds"]
+    assert "After position 5" in page.shown["int-logits-words"]
     assert "At position 5" in page.shown["int-lens"]
     for closed in ("int-att", "int-choice", "int-ledger", "int-shapes"):
         assert closed not in page.shown
@@ -259,7 +259,7 @@ def test_a_click_on_a_token_moves_every_open_section(tab):
     page.look()
     page.click(2)
     assert page.shown["int-position"] == 2
-    assert "After position 2" in page.shown["int-odds"]
+    assert "After position 2" in page.shown["int-logits-words"]
     assert "At position 2" in page.shown["int-lens"]
     assert 'aria-pressed="true"' in page.shown["int-chips"].split('data-position="2"')[1][:200]
 
@@ -271,9 +271,9 @@ def test_a_shorter_prompt_is_read_at_its_last_token(tab):
     page.click(5)
     page.look("The wolf")
     assert page.shown["int-position"] == -1
-    assert "After position 1" in page.shown["int-odds"]
+    assert "After position 1" in page.shown["int-logits-words"]
     page.click(5)  # a late click on a chip of the longer prompt
-    assert "After position 1" in page.shown["int-odds"]
+    assert "After position 1" in page.shown["int-logits-words"]
 
 
 def test_a_click_after_the_visit_has_ended_says_so(tab):
@@ -290,7 +290,7 @@ def test_a_prompt_that_cannot_be_read_leaves_nothing_of_the_one_before(tab):
     page.look("")
     assert "the prompt is empty" in page.shown["int-message"]
     assert page.shown["int-chips"] == ""
-    assert "position" not in page.shown["int-odds"]
+    assert "position" not in page.shown["int-logits-words"]
     assert "Look inside" in page.shown["int-choice"]
     assert page.shown["int-mattered"] == page.shown["int-choice"]
 

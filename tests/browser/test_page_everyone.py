@@ -34,6 +34,7 @@ UNTOLD = """() => [
   ...[...document.querySelectorAll('.label-wrap')].filter((button) =>
     button.getAttribute('aria-expanded') !== String(button.classList.contains('open')) ||
     button.previousElementSibling?.getAttribute('role') !== 'heading'),
+  ...document.querySelectorAll('.js-plotly-plot:not([role=img][aria-label])'),
 ].map((each) => each.outerHTML.slice(0, 120))"""
 
 

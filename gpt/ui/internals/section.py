@@ -34,6 +34,14 @@ watch('value', () => element.querySelectorAll('details').forEach((fold) => {
 """
 
 
+def html(elem_id: str, value: str = "", js: str = "") -> Make:
+    return partial(gr.HTML, value, elem_id=elem_id, js_on_load=KEEP_UNFOLDED_JS + js)
+
+
+def plot(elem_id: str, label: str) -> Make:
+    return partial(gr.Plot, label=label, elem_id=elem_id, min_width=340)
+
+
 def token_box(elem_id: str, label: str = "Token") -> Make:
     info = "A token or its id; leave empty for the top one."
     return partial(gr.Textbox, label=label, elem_id=elem_id, info=info, min_width=240)
@@ -81,10 +89,11 @@ class Action:
 class Section:
     """What the page needs to know of a section; how to add one stands in gpt/ui/__init__.py.
 
-    `view(lab, visit, **controls)` gives the HTML of `output`. With `cancel`, the id of a Cancel
-    button, it is a generator of texts that say how far it is, and returns the HTML. It is called
-    when the section is opened, when one of its controls changes, and when the visit does while it
-    is open. A ValueError that it raises is shown in the section as one line.
+    `view(lab, visit, **controls)` gives the HTML of `output`; with `more`, whose components stand
+    below it, a row each inner tuple, it gives a tuple, the HTML and a value for each of them.
+    With `cancel`, the id of a Cancel button, it is a generator of texts that say how far it is, and
+    returns the result. It is called when the section is opened, when one of its controls changes,
+    and when the visit does while it is open. A ValueError that it raises is one line there.
     """
 
     key: str
@@ -94,6 +103,7 @@ class Section:
     code: tuple[Code, ...]  # 5 to 15 lines in all that computed what is shown
     view: View | None = None
     output: str = ""  # the id of what it fills
+    more: tuple[tuple[Make, ...], ...] = ()
     js: str = ""  # a script of the output
     controls: Mapping[str, Make] = field(default_factory=dict)
     needs_model: bool = False  # computes with the weights: one visitor at a time, and last
@@ -138,6 +148,7 @@ class Panel:
         self.spec = spec
         self.controls: dict[str, Component] = {}
         self.output: gr.HTML | None = None
+        self.more: list[Component] = []
         self.button: gr.Button | None = None
         self.cancel: gr.Button | None = None
         if isinstance(spec, Section):
@@ -169,13 +180,15 @@ class Panel:
 
     def _lay_output(self) -> None:
         if self.spec.view is not None:
-            js = KEEP_UNFOLDED_JS + self.spec.js
             said = say(self.spec.hint, "note") if self.spec.hint else ""
-            self.output = gr.HTML(said, elem_id=self.spec.output, js_on_load=js)
+            self.output = html(self.spec.output, said, self.spec.js)()
+        for row in getattr(self.spec, "more", ()):
+            with gr.Row():
+                self.more += [make() for make in row]
 
     @property
     def outputs(self) -> list[Component]:
-        return [each for each in (self.output, self.cancel) if each is not None]
+        return [each for each in (self.output, *self.more, self.cancel) if each is not None]
 
     def fill(self, lab: Lab, desk: Desk, visit: Visit) -> Iterator[Values]:
         """What the view gives, or the one line that says what is wrong with a control."""
@@ -202,7 +215,9 @@ class Panel:
                     result = say("Cancelled.", "note")
         yield self.showing(result)
 
-    def showing(self, text: str) -> Values:
-        """`text` in the output, and nothing to cancel."""
-        shown = {} if self.output is None else {self.output: text}
+    def showing(self, result: Any) -> Values:
+        """What a view gave, or one text, in the outputs, and nothing to cancel."""
+        results = result if isinstance(result, tuple) else (result, *[None] * len(self.more))
+        outputs = [] if self.output is None else [self.output, *self.more]
+        shown: Values = dict(zip(outputs, results, strict=bool(outputs)))
         return shown if self.cancel is None else {**shown, self.cancel: gr.update(visible=False)}

@@ -1,18 +1,19 @@
-"""Figures of single vectors: strips, histograms, curves with points on them."""
+"""Figures of single vectors: strips, histograms, and the activation with points on it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 
+from gpt.ui.parts.colours import HUE, PARTS
 from gpt.ui.parts.heat import picture
 from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.plots import plain
 from gpt.ui.parts.table import Column, csv_link, table_html
-
-WIDTH, HEIGHT, LEFT = 460, 150, 44
 
 
 def strips(values: np.ndarray, rows: Sequence[str], caption: str) -> str:
@@ -27,65 +28,51 @@ def strips(values: np.ndarray, rows: Sequence[str], caption: str) -> str:
     )
 
 
-def xy_plot(
-    series: Mapping[str, tuple[str, Sequence[float], Sequence[float]]],
-    axes: tuple[str, str],
-    said: str,
-) -> str:
-    """Named series of (kind, x, y) over axes that end at the data, as SVG with a legend; HTML.
-
-    A kind is line, dash, dots or steps, and a class of assets/style.css.
-    """
-    every = [np.concatenate([each[i] for each in series.values()]) for i in (1, 2)]
-    low, high = ([float(f(numbers)) for numbers in every] for f in (np.min, np.max))
-    low[1] = min(low[1], 0.0)
-    box = ((LEFT, WIDTH - 8), (HEIGHT - 34, 6))
-
-    def at(axis: int, value: float) -> float:
-        start, end = box[axis]
-        return start + (end - start) * (value - low[axis]) / (high[axis] - low[axis] or 1)
-
-    parts = [_text(at(0, x), HEIGHT - 20, x) for x in np.linspace(low[0], high[0], 5)[1:-1]]
-    tight = -low[1] < 0.12 * (high[1] - low[1])  # its number would lie on that of 0
-    for y in (0.0, high[1], *(() if tight else (low[1],))):
-        parts.append(f'<path class="grid" d="M{LEFT} {at(1, y):.1f}H{WIDTH - 8}"/>')
-        parts.append(_text(LEFT - 22, at(1, y) + 4, y))
-    for kind, xs, ys in series.values():
-        points = [(at(0, x), at(1, y)) for x, y in zip(xs, ys, strict=True)]
-        if kind == "dots":
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in points]
-        else:
-            path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-            parts.append(f'<path class="{kind}" d="M{path}"/>')
-    names = "".join(
-        f'<span><i class="key {kind}"></i> {escape(name)}</span>'
-        for name, (kind, *_) in series.items()
+def activation_curve(
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]],
+    points: tuple[Sequence[float], Sequence[float]],
+    points_name: str,
+) -> go.Figure:
+    """Named curves over one axis and this run's points on them."""
+    figure = go.Figure()
+    dashes: list[Any] = ["solid", "dash"]
+    for (name, (x, y)), dash, colour in zip(curves.items(), dashes, (HUE, PARTS[1]), strict=False):
+        figure.add_scatter(
+            x=list(x), y=list(y), mode="lines", name=name, line={"dash": dash, "color": colour}
+        )
+    figure.add_scatter(
+        x=list(points[0]),
+        y=list(points[1]),
+        mode="markers",
+        name=points_name,
+        marker={"color": PARTS[5], "size": 5, "opacity": 0.45},
+        hovertemplate="in %{x:.3g}, out %{y:.3g}<extra></extra>",
     )
-    return (
-        f'<figure class="xy"><p class="legend">{escape(axes[1])} {names}</p>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">'
-        f"{''.join(parts)}{_text((LEFT + WIDTH) / 2, HEIGHT - 4, axes[0])}</svg></figure>"
-    )
+    figure.update_layout(height=170, showlegend=True)
+    figure.update_xaxes(title="before the activation")
+    return figure.update_yaxes(title="after")
 
 
-def _text(x: float, y: float, what: Any) -> str:
-    text = what if isinstance(what, str) else significant(float(what), 2)
-    return f'<text x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
-
-
-def histogram_pair(first: np.ndarray, second: np.ndarray, names: tuple[str, str]) -> str:
-    """How the numbers of two rows are spread, over the same 40 bins; HTML."""
-    edges = np.histogram_bin_edges(np.concatenate([first, second]), 40)
-    x = np.repeat(edges, 2)
-    steps = [
-        np.concatenate([[0], np.repeat(np.histogram(values, edges)[0], 2), [0]])
-        for values in (first, second)
-    ]
-    series = {
-        name: (kind, x, y)
-        for name, kind, y in zip(names, ("steps before", "steps"), steps, strict=True)
-    }
-    return xy_plot(series, ("value", "numbers"), f"numbers {names[0]} and {names[1]}")
+def histogram_pair(
+    first: np.ndarray, second: np.ndarray, names: tuple[str, str], bins: int = 40
+) -> go.Figure:
+    """How the numbers of two rows are spread, over the same bins."""
+    edges = np.histogram_bin_edges(np.concatenate([first, second]), bins)
+    middle = ((edges[:-1] + edges[1:]) / 2).tolist()
+    figure = go.Figure()
+    for name, values, colour in ((names[0], first, PARTS[1]), (names[1], second, HUE)):
+        counts = np.histogram(values, edges)[0]
+        figure.add_bar(
+            x=middle,
+            y=counts.tolist(),
+            name=plain(name),
+            marker={"color": colour},
+            opacity=0.65,
+            hovertemplate="about %{x:.3g}: %{y} numbers<extra>%{fullData.name}</extra>",
+        )
+    figure.update_layout(height=170, barmode="overlay", showlegend=True)
+    figure.update_xaxes(title="value")
+    return figure.update_yaxes(title="numbers")
 
 
 def largest_numbers(name: str, rows: Sequence[str], values: np.ndarray) -> str:

@@ -6,14 +6,20 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+import plotly.graph_objects as go
 import torch
 
 from gpt.internals.residual import VECTORS, Normed, read_norm, token_vector
 from gpt.model import GELU, FeedForward, LayerNorm
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Section, layer_box
-from gpt.ui.internals.vector_figures import histogram_pair, largest_numbers, strips, xy_plot
+from gpt.ui.internals.section import Section, html, layer_box, plot
+from gpt.ui.internals.vector_figures import (
+    activation_curve,
+    histogram_pair,
+    largest_numbers,
+    strips,
+)
 from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, csv_link, table_html, text_column
@@ -24,7 +30,9 @@ NORMS = {"before attention (norm1)": "norm1", "before the feed-forward (norm2)":
 NORM_COLUMNS = (text_column("row"), *[Column(n, "{:.6f}".format) for n in ("mean", "variance")])
 
 
-def vector_views(lab: Lab, visit: Visit, layer: Any, name: str, norm: str) -> str:
+def vector_views(
+    lab: Lab, visit: Visit, layer: Any, name: str, norm: str
+) -> tuple[str, go.Figure, go.Figure, str]:
     """Strips of one vector, its numbers; the norm's rows; the activation with this run's points."""
     run, at = lab.run(visit), visit.position
     layer = at_most(layer, run.cfg.n_layers)
@@ -42,28 +50,24 @@ def vector_views(lab: Lab, visit: Visit, layer: Any, name: str, norm: str) -> st
         with torch.no_grad():
             curve = model.trf_blocks[layer].ff.layers[1](grid.to(run.logits.device)).cpu()
     before, after = row.before.cpu(), row.after.cpu()
-    curves = {
-        "GELU": ("line", grid, curve),
-        "ReLU": ("dash", grid, grid.clamp(min=0)),
-        "this token's neurons": ("dots", hidden, activation),
-    }
-    pairs = zip(hidden.tolist(), activation.tolist(), strict=True)
+    curves = {"GELU": (grid.tolist(), curve.tolist()),
+              "ReLU": (grid.tolist(), grid.clamp(min=0).tolist())}  # fmt: skip
+    neurons = hidden.tolist(), activation.tolist()
     return (
-        _vector_words(name, layer, vector)
-        + strips(vector, heads, f"{name} of layer {layer}")
-        + '<div class="pair">'
-        + histogram_pair(before.numpy(), after.numpy(), ("before LayerNorm", "after"))
-        + xy_plot(curves, ("before the activation", "after"), "the activation, and this token's")
-        + "</div>"
-        + _norm_formula(row, before, after)
+        _vector_words(name, layer, vector) + strips(vector, heads, f"{name} of layer {layer}"),
+        histogram_pair(before.numpy(), after.numpy(), ("before", "after")),
+        activation_curve(curves, neurons, "this token's neurons"),
+        _norm_formula(row, before, after)
         + _gelu_words(hidden, activation)
         + numbers(
             _vector_table(name, layer, vector),
             _norm_table(row, before, after),
             csv_link(
-                "activation", ["neuron", "before", "after"], [[n, *p] for n, p in enumerate(pairs)]
+                "activation",
+                ["neuron", "before", "after"],
+                [[n, *pair] for n, pair in enumerate(zip(*neurons, strict=True))],
             ),
-        )
+        ),
     )
 
 
@@ -145,4 +149,8 @@ SECTION = Section(
         ),
     },
     output="int-vectors",
+    more=(
+        (plot("int-vec-norm-plot", "LayerNorm"), plot("int-vec-gelu-plot", "GELU")),
+        (html("int-vec-words"),),
+    ),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, probabilities
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, whole
-from gpt.ui.internals.section import Section
+from gpt.ui.internals.section import Section, html
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -57,17 +57,17 @@ def read_logits(lab: Lab, visit: Visit, top_k: Any) -> dict[str, Any]:
     }
 
 
-def logits_views(lab: Lab, visit: Visit, count: Any) -> str:
+def logits_views(lab: Lab, visit: Visit, count: Any) -> tuple[str, str, str, str]:
     """What was predicted and what came in words, both bar charts, and their table; HTML."""
     read = read_logits(lab, visit, count)
     values = [row["logit"] for row in read["top"]]
     labels = [lab.short(row["id"], 12) for row in read["top"]]
     logits = bars(labels, {"": values}, "logit", texts={"": [significant(v) for v in values]})
     return (
-        f'<div id="int-logits-words">{_words(read)}{_came(lab, visit)}</div>'
-        f'<div class="pair"><div id="int-logits">{logits}</div>'
-        f'<div id="int-softmax">{softmax_bars(read, labels)}</div></div>'
-        f'<div id="int-table">{numbers(_table(read))}</div>'
+        _words(read) + _came(lab, visit),
+        logits,
+        softmax_bars(read, labels),
+        numbers(_table(read)),
     )
 
 
@@ -161,6 +161,7 @@ SECTION = Section(
             1, MAX_BARS, 10, step=1, label="Tokens shown", elem_id="int-top-k"
         )
     },
-    output="int-odds",
+    output="int-logits-words",
+    more=((html("int-logits"), html("int-softmax")), (html("int-table"),)),
     opened=True,
 )
