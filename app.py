@@ -139,7 +139,7 @@ def build_demo(
             with gr.Tab("Train", id="train"):
                 training = train.build(shared, default_device, writing.prompt)
         calculator.offer_to(shared)
-        bar.connect(registry, shared, writing, inside)
+        bar.connect(registry, shared, writing, inside, training)
         Tour()
         gr.Markdown(ABOUT, elem_classes="hint")
         demo.unload(writing.left)

@@ -112,6 +112,22 @@ def test_a_link_names_what_is_impossible_and_keeps_the_rest() -> None:
     assert all("\n" not in line for line in wrong)
 
 
+def test_a_link_from_train_carries_the_training_and_names_what_it_cannot() -> None:
+    training = {"text": "own", "pasted": "é" * 2_000, "steps": 70, "positions": False}
+    address, missing = link_of(Place(VISIT, "train", training=training), PAGE)
+    assert "leaves out the text" in missing
+    query = {"tab": "train", "train-text": "own", "train-steps": "70", "train-positions": "false"}
+    assert query_of(address) == query
+    uploaded = link_of(Place(tab="train", training={"text": "own"}), PAGE)[1]
+    assert "leaves out the file, which lives on this page only" in uploaded
+    impossible = {"train-text": "tales", "train-rate": "NaN", "train-width": "[[", "train-x": "1"}
+    place, wrong = place_of({**query, **impossible}, config_of)
+    assert place.training == {"steps": 70, "positions": False}
+    named = ["text is 'tales'", "rate is nan", "width is '[['"]
+    assert len(wrong) == len(named)
+    assert all(name in line for name, line in zip(named, wrong, strict=True))
+
+
 def test_a_text_too_long_for_an_address_is_left_out_and_the_link_says_so() -> None:
     long = Visit(model="storyteller", prompt="é" * 1_000, seed=1, settings={"temperature": 1})
     address, missing = link_of(Place(long), PAGE)

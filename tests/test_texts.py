@@ -14,12 +14,10 @@ from gpt.tokenizer import END_OF_TEXT
 from gpt.training.corpus import split_documents
 from gpt.training.grammar import Grammar, parts_of
 from gpt.training.texts import (
-    CAPITAL_SENTENCES,
     CAPITALS,
     STORIES,
     Additions,
     make_text,
-    right_sums,
 )
 
 cached_parts = functools.cache(parts_of)
@@ -115,15 +113,6 @@ def test_the_probability_of_a_text_is_in_the_mean_its_entropy(stories):
     assert stories.nats / stories.n_documents == pytest.approx(STORIES.nats_per_document, rel=0.01)
 
 
-@pytest.mark.parametrize("source", [STORIES, CAPITAL_SENTENCES, Additions(), Additions(True)])
-def test_the_mean_length_is_that_of_what_is_written(source):
-    made = make_text(source, 200_000, seed=2)
-    n = sum(map(len, documents(made.text))) / made.n_documents
-    assert source.characters_per_document == pytest.approx(n, rel=0.01)
-    nats = made.nats / made.n_documents
-    assert source.nats_per_document == pytest.approx(nats, rel=0.01)
-
-
 def test_a_small_grammar_is_counted_by_hand():
     """Weights 3 to 1, a pair without repetition, a form of a word: all documents listed."""
     grammar = Grammar(
@@ -135,9 +124,6 @@ def test_a_small_grammar_is_counted_by_hand():
     pairs = {f"{x} {y}": 3 / 4 / 6 for x in ("a", "bb", "c") for y in ("a", "bb", "c") if x != y}
     known = pairs | {f"so {x}, {x.upper()}": 1 / 4 / 3 for x in ("a", "bb", "c")}
     assert grammar.nats_per_document == pytest.approx(-sum(p * math.log(p) for p in known.values()))
-    assert grammar.characters_per_document == pytest.approx(
-        sum(p * len(text) for text, p in known.items())
-    )
     rng = random.Random(0)
     for _ in range(50):
         text, nats = grammar.document(rng)
@@ -175,12 +161,6 @@ def test_no_addition_is_both_learnt_and_held_out():
     assert not learnt & held_out
     assert len(learnt | held_out) == 90 * 90
     assert len(held_out) == 810
-
-
-def test_the_share_of_right_sums_is_counted_by_arithmetic():
-    assert right_sums("12+34=46\n12+34=47\n99+99=198\n12+3") == (2, 3)
-    made = make_text(Additions(), 5000, seed=1)
-    assert right_sums(made.text) == (made.n_documents, made.n_documents)
 
 
 def test_each_country_has_one_capital():

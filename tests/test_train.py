@@ -114,6 +114,8 @@ def test_the_held_out_loss_counts_tokens_that_the_text_lacks(begin, tmp_path):
     assert not set(run.corpus.held_out.tolist()) <= set(run.corpus.ids.tolist())
     whole = evaluate(run.whole_model(), run.corpus.held_out)
     assert run.evaluated().nats_per_token == pytest.approx(whole.nats_per_token, rel=1e-5)
+    ids = run.corpus.held_out
+    torch.testing.assert_close(run.nats(ids[:9]), run.nats(ids)[:8])  # shorter than a window
 
 
 def test_events_are_steps_evaluations_samples_and_one_end(begin, held_out):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import math
 import re
 import runpy
 import zipfile
 from contextlib import aclosing
+from dataclasses import replace
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import torch
@@ -15,12 +17,21 @@ from own_loop import run_async
 
 from gpt.__main__ import main
 from gpt.checkpoints import tokenizer_of
-from gpt.checkpoints.sources import load_model
+from gpt.checkpoints.sources import EARLY, is_kept, load_model
 from gpt.serving.registry import Registry
 from gpt.training.choices import corpora, made_text
+from gpt.training.corpus import make_corpus, split_documents
 from gpt.training.evaluation import evaluate, unigram_nats
+from gpt.training.grammar import Grammar
+from gpt.training.texts import make_text
+from gpt.training.trainer import Evaluated, Run, Stepped
+from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.sections.side_by_side import EARLIER, comparison_html
+from gpt.ui.links import Place, link_of, place_of
+from gpt.ui.parts.sentences import say
+from gpt.ui.train import run as run_module
 from gpt.ui.train import views
-from gpt.ui.train.plans import estimate, plan
+from gpt.ui.train.plans import NEVER, pace, plan
 from gpt.ui.train.run import AT_ONCE, Line, Training
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, SIZES
 from gpt.ui.train.tab import Trainings
@@ -60,25 +71,36 @@ def unpacked(done, tmp_path_factory):
     return folder / "trained-gpt"
 
 
-def test_a_run_in_the_tab_is_that_of_the_command_line(done, unpacked, tmp_path):
-    """Same texts, same options: the same losses, of training and held out."""
+def test_a_run_in_the_tab_is_that_of_the_command_line(done, unpacked, tmp_path, monkeypatch):
+    """Same texts, same options: step by step the same numbers, and the same held-out loss."""
+    events, seen = Run.events, []
+
+    def watched(run):
+        for event in events(run):
+            seen.append(event)
+            yield event
+
+    monkeypatch.setattr(Run, "events", watched)
     options, cfg = done.plan.options, done.plan.cfg
     flags = {
         "text": unpacked / "text.txt", "validation": unpacked / "held_out.txt",
         "out": tmp_path / "run", "vocabulary": options.vocabulary, "steps": options.steps,
         "batch-size": options.batch_size, "peak-rate": options.peak_rate,
         "warmup-steps": options.warmup_steps, "weight-decay": options.weight_decay,
+        "report-every": 1,
         "precision": options.precision, "seed": options.seed, "emb-dim": cfg.emb_dim,
         "n-heads": cfg.n_heads, "n-layers": cfg.n_layers, "context-length": cfg.context_length,
         "drop-rate": cfg.drop_rate,
     }  # fmt: skip
     given = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     assert main(["train", *given]) == 0
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    measured = {key: value for line in lines for key, value in json.loads(line).items()}
-    assert [step.step for step in done.history.steps] == list(range(1, 51))
-    assert measured["loss"] == done.history.steps[-1].average_loss
-    assert measured["validation"] == done.history.evaluated[-1][1].nats_per_token
+    steps = [event for event in seen if isinstance(event, Stepped)]
+    assert [replace(step, seconds=0) for step in steps] == [
+        replace(step, seconds=0) for step in done.history.steps
+    ]
+    assert [step.step for step in steps] == list(range(1, 51))
+    evaluated = [event for event in seen if isinstance(event, Evaluated)]
+    assert evaluated == [done.history.evaluated[-1][1]]
 
 
 def test_the_program_in_the_zip_trains_the_same_weights(unpacked, monkeypatch):
@@ -205,6 +227,12 @@ def test_two_train_at_once_and_the_third_sees_its_place():
         waiting = third.updates()
         await anext(waiting)
         place = third.stage
+        fourth = Training(line, TINY)
+        fourth.stop()
+        async for _ in fourth.updates():
+            pass
+        assert fourth.finished is None
+        assert views.progress_view(fourth) == say("Stopped before it began.", "hint")
         await updates[0].aclose()  # its page was closed
         async for _ in waiting:
             pass
@@ -268,10 +296,101 @@ def test_the_model_before_stays_at_hand_until_another_is_made(done):
     assert trainings.made("you") is None
 
 
-def test_without_positions_their_embeddings_stay_zero():
-    training = trained(steps=3, positions=False)
-    assert not load_model(training.finished.source).pos_emb.weight.any()
-    training.finished.drop()
+def test_without_positions_each_step_shuffles_their_embeddings():
+    """At a learning rate of 0 nothing else moves them."""
+    rows = []
+    for positions, steps in ((True, 2), (False, 1), (False, 2)):
+        training = trained(steps=steps, positions=positions, rate=0.0)
+        rows.append(load_model(training.finished.source).pos_emb.weight.tolist())
+        training.finished.drop()
+    start, once, twice = rows
+    assert start != once != twice != start
+    assert sorted(start) == sorted(once) == sorted(twice)
+
+
+def test_a_link_trains_it_again_with_the_same_steps():
+    """Steps that a budget bought here are counted: another machine's would buy others."""
+
+    def three_steps(values):
+        training = Training(Line(), values)
+        run_async(driven(training, lambda t: len(t.history.steps) > 2))
+        return training
+
+    first = three_steps({**TINY, "text": "own", "pasted": "One line & another. " * 9, "steps": 0,
+                         "budget": 5, "positions": False})  # fmt: skip
+    place = Place(tab="train", training=first.plan.repeated)
+    address, missing = link_of(place, "http://localhost/")
+    assert missing == ""
+    opened, wrong = place_of(dict(parse_qsl(urlsplit(address).query)), None)
+    assert (opened, wrong) == (place, ())
+    again = three_steps({**DEFAULTS, "pasted": "", "file": None, **opened.training})
+    assert again.plan.options == first.plan.options
+    assert again.plan.options.steps < NEVER
+    pairs = list(zip(first.history.steps, again.history.steps, strict=False))
+    assert len(pairs) > 2
+    assert all(one.loss == other.loss for one, other in pairs)
+
+
+def test_an_early_checkpoint_is_kept_and_compared_with_the_last(done):
+    source = done.finished.source
+    registry = Registry(budget_bytes=2**28)
+    lab = Lab(registry).using(source)
+    visit = lab.read(source, "The capital of")
+    html = comparison_html(lab, visit, EARLIER, "", -1)
+    assert "KL(at the end ‖ early)" in html
+    early, late = (load_model(name) for name in (source + EARLY, source))
+    assert not torch.equal(early.tok_emb.weight, late.tok_emb.weight)
+    of_early, of_late = (evaluate(model, done.plan.corpus.held_out) for model in (early, late))
+    assert of_early.nats_per_token > of_late.nats_per_token
+    book = Visit("storyteller", (1, 2), 1)
+    with pytest.raises(ValueError, match="only a model of the Train tab has an early one"):
+        comparison_html(lab, book, EARLIER, "", -1)
+
+
+def test_no_model_is_better_than_the_floor():
+    """One that has learnt all there is to learn: its loss is the floor, but for chance."""
+    grammar = Grammar({"document": {"<word> <word>": 3, "<word>": 1}, "word": "a b c"})
+    learnt, held_out = (make_text(grammar, 8000, seed) for seed in (1, 2))
+    corpus = make_corpus(split_documents(learnt.text), split_documents(held_out.text), "characters")
+    found = plan({**TINY, "steps": 150, "batch": 8})
+    cfg = replace(found.cfg, vocab_size=corpus.tokenizer.vocab_size)
+    run = Run(cfg, replace(found.options, prompt="a"), corpus)
+    *_, evaluated, _, _ = run.events()
+    floor = held_out.nats / len(corpus.held_out)
+    assert 0.99 * floor < evaluated.nats_per_token < 1.1 * floor
+
+
+def test_a_page_that_was_closed_ends_its_training_and_leaves_nothing():
+    """Its model was written and kept for an hour."""
+
+    async def go():
+        line = Line()
+        training = Training(line, {**TINY, "steps": 100_000})
+        async with aclosing(training.updates()) as updates:
+            async for _ in updates:
+                if training.history.steps:
+                    training.stop(left=True)
+        return training, line
+
+    training, line = run_async(go())
+    assert training.over
+    assert training.finished is None
+    assert line.trainings == []
+
+
+def test_a_model_is_dropped_after_an_hour(monkeypatch):
+    monkeypatch.setattr(run_module, "KEPT_SECONDS", 0.05)
+
+    async def go():
+        training = await driven(Training(Line(), {**TINY, "steps": 2}))
+        source = training.finished.source
+        while is_kept(source):
+            await asyncio.sleep(0.02)
+        return training.finished
+
+    finished = run_async(go())
+    assert not finished.archive.parent.exists()
+    assert not is_kept(finished.source + EARLY)
 
 
 def test_additions_count_right_sums_of_pairs_that_were_held_out():
@@ -295,7 +414,21 @@ def test_every_size_and_every_experiment_can_be_trained():
                 "pasted": "",
                 "file": None,
             }
-            assert "parameters" in estimate(plan(values))
+            assert "parameters" in views.estimate_view(plan(values))
+
+
+def test_a_bar_shows_what_the_budget_buys(monkeypatch):
+    """A pace of 10,000 tokens a second: noise for 1.2 s, syllables to 30 s, words for the rest."""
+    found = plan({**DEFAULTS, "pasted": "", "file": None})
+    monkeypatch.setattr(pace, "flops", found.flops / (8 * 64 / 10_000))
+    html = views.estimate_view(found)
+    assert re.findall(r"flex-grow:([\d.]+)", html) == ["1.200", "28.800", "30.000"]
+    assert "600,000 tokens, 1.5 times through the text" in html
+    assert "after about 1.20 s, words from about 30.0 s on" in html
+    monkeypatch.setattr(pace, "flops", pace.flops / 3)
+    html = views.estimate_view(found)
+    assert re.findall(r"flex-grow:([\d.]+)", html) == ["3.600", "56.400", "0.000"]
+    assert "words not in this time" in html
 
 
 def test_a_byte_pair_encoding_splits_the_text_into_so_many_tokens():

@@ -29,6 +29,7 @@ BOOK_CONFIG = GPTConfig(**GPT_CONFIG_124M)
 BOOK_SEED = 123
 RANDOM = "random:"
 TRAINED = "trained:"
+EARLY = ":early"  # after the name of such a model: the same run's, early in its training
 _kept: dict[str, Path] = {}  # folders of models that this process keeps for a while, by name
 _generator_lock = threading.Lock()
 
@@ -89,19 +90,23 @@ def is_named(source: str | Path) -> bool:
     return name in ("storyteller", "book-124M", *HUB_MODELS) or name.startswith(RANDOM)
 
 
-def keep(folder: Path) -> str:
+def keep(folder: Path, early: Path | None = None) -> str:
     """A name under which the model of `folder` is found until `forget`, and which nobody guesses.
 
-    What it names is private to whoever is told it; other processes do not know it.
+    With EARLY after it, it names that of `early`. What it names is private to whoever is told it;
+    other processes do not know it.
     """
     name = TRAINED + secrets.token_hex(8)
     _kept[name] = folder
+    if early is not None:
+        _kept[name + EARLY] = early
     return name
 
 
 def forget(name: str) -> None:
-    """Ends what `keep` began; the folder stays."""
-    _kept.pop(name, None)
+    """Ends what `keep` began; the folders stay."""
+    for one in (name, name + EARLY):
+        _kept.pop(one, None)
 
 
 def is_kept(source: str) -> bool:

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 
 from gpt.accounting import count_parameters
-from gpt.checkpoints import export_model, save_model, tokenizer_of
-from gpt.checkpoints.export import write_tokenizer
+from gpt.checkpoints import export_model
 from gpt.checkpoints.writing import write_text
 from gpt.training.choices import Text
 from gpt.training.options import TrainOptions
@@ -34,11 +33,8 @@ def write_bundle(
     `steps` are those that were done, `evaluated` and `sample` what the model then is like.
     Raises ValueError if something cannot be written.
     """
-    model, tokenizer = run.whole_model(), run.corpus.tokenizer
-    ours = save_model(model, folder / "model", "float32")
-    if tokenizer.ids != tokenizer_of("gpt2").ids:
-        write_tokenizer(ours, tokenizer, run.cfg.context_length)
-    export_model(model, folder / "huggingface", tokenizer)
+    run.write_model(folder / "model", "float32")
+    export_model(run.whole_model(), folder / "huggingface", run.corpus.tokenizer)
     lines = [",".join(item.name for item in fields(Stepped))]
     lines += [",".join(map(str, asdict(stepped).values())) for stepped in steps]
     for name, content in (

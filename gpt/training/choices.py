@@ -144,11 +144,9 @@ def _too_long(name: str, n_bytes: int) -> str:
 def chosen_text(values: Mapping[str, Any]) -> Text:
     """The text that `values` choose, cut to their first so many characters if they say so.
 
-    Raises ValueError as `own_text` does, or for an unknown name.
+    Raises ValueError as `own_text` does.
     """
     name = values["text"]
-    if name not in MADE and name != OWN:
-        raise ValueError(f"text is {repr(name)[:40]}: use {', '.join([*MADE, OWN])}.")
     found = own_text(values["pasted"], values["file"]) if name == OWN else made_text(name)
     most = values["characters"]
     if not most or most >= len(found.text):

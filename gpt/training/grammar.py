@@ -49,11 +49,7 @@ class Grammar:
     def __init__(self, rules: Mapping[str, str | Sequence[str] | Mapping[str, float]]) -> None:
         self.rules = {name: _weighted(given) for name, given in rules.items()}
         self._parts = {t: parts_of(t) for templates in self.rules.values() for t in templates}
-        self._rule_of = {
-            part.name: part.rule for parts in self._parts.values() for part in parts if part.name
-        }
         self.nats_per_document = self._entropy("document")
-        self.characters_per_document = self._length("document", 0)
 
     def document(self, rng: random.Random) -> tuple[str, float]:
         """One document and -ln of its probability."""
@@ -93,26 +89,6 @@ class Grammar:
     def _slot_entropy(self, part: _Part) -> float:
         # `not` is for words that are equally likely: one of them fewer.
         return math.log(len(self.rules[part.rule]) - 1) if part.other else self._entropy(part.rule)
-
-    def _length(self, rule: str, form: int) -> float:
-        """Characters that `rule` writes in the mean; of its words in a form other than the first.
-
-        A word that is not to be an equally likely other has the mean length of them all.
-        """
-        templates, total = self.rules[rule], sum(self.rules[rule].values())
-        length = 0.0
-        for template, weight in templates.items():
-            if "|" in template:
-                length += weight / total * len(template.split("|")[form])
-                continue
-            for part in self._parts[template]:
-                length += weight / total * len(part.literal)
-                if part.rule:
-                    length += weight / total * self._length(part.rule, 0)
-                elif part.again:
-                    of = self._rule_of[part.again]
-                    length += weight / total * self._length(of, part.form)
-        return length
 
 
 def _weighted(given: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:

@@ -54,7 +54,7 @@ class TrainOptions:
         default=False, metadata={"help": "drop attention weights too (much slower)"}
     )
     positions: bool = field(
-        default=True, metadata={"help": "learn position embeddings; without, they stay zero"}
+        default=True, metadata={"help": "learn positions; without, each step shuffles them"}
     )
     precision: str = field(default="bfloat16", metadata={"help": "bfloat16 or float32 arithmetic"})
     device: str = field(default="cpu", metadata={"help": "cpu, cuda or mps"})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +20,6 @@ class Source(Protocol):
     """Documents of a known distribution."""
 
     nats_per_document: float  # the entropy
-    characters_per_document: float  # the mean length
 
     def document(self, rng: random.Random) -> tuple[str, float]:
         """One document, a line without its line feed, and -ln of its probability."""
@@ -141,7 +139,6 @@ class Additions:
         pairs = [(a, b) for a in range(10, 100) for b in range(10, 100)]
         self.pairs = [(a, b) for a, b in pairs if ((7 * a + 3 * b) % 10 == 0) == held_out]
         self.nats_per_document = math.log(len(self.pairs))
-        self.characters_per_document = sum(len(_sum(*p)) for p in self.pairs) / len(self.pairs)
 
     def document(self, rng: random.Random) -> tuple[str, float]:
         """One addition and -ln of its probability."""
@@ -150,12 +147,6 @@ class Additions:
 
 def _sum(a: int, b: int) -> str:
     return f"{a}+{b}={a + b}"
-
-
-def right_sums(text: str) -> tuple[int, int]:
-    """How many of the additions that `text` has, a line each, are right; and how many there are."""
-    found = [map(int, m) for m in re.findall(r"^(\d+)\+(\d+)=(\d+)$", text, re.MULTILINE)]
-    return sum(a + b == c for a, b, c in found), len(found)
 
 
 _CAPITALS = """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -111,8 +112,6 @@ class Run:
             self.model = GPTModel(compact)
             if options.initialisation == "gpt2":
                 initialise_like_gpt2(self.model)
-        if not options.positions:
-            self.model.pos_emb.weight.requires_grad_(False).zero_()
         if not options.attention_dropout:
             for block in self.model.trf_blocks:
                 block.att.dropout.p = 0.0
@@ -148,9 +147,7 @@ class Run:
                         return
                     yield from self._after(stepped)
             if self.folder is not None and self.rank == 0:
-                folder = save_model(self.whole_model(), self.folder.path / "model", "float16")
-                if self.corpus.tokenizer.ids != tokenizer_of("gpt2").ids:
-                    write_tokenizer(folder, self.corpus.tokenizer, self.cfg.context_length)
+                self.write_model(self.folder.path / "model", "float16")
             yield Ended(self.step, self.saved_step, diverged=False)
         except (GeneratorExit, KeyboardInterrupt):
             if self._savable and self.saved_step < self.step:
@@ -161,6 +158,12 @@ class Run:
         """A copy of the model so far over the whole vocabulary, float32, on the CPU."""
         with _seeded(0):  # draws weights that are overwritten
             return self.vocabulary.expand(self.model, self.cfg)
+
+    def write_model(self, folder: Path, precision: str) -> None:
+        """Writes the model so far, with its tokenizer unless that is GPT-2's."""
+        save_model(self.whole_model(), folder, precision)
+        if self.corpus.tokenizer.ids != tokenizer_of("gpt2").ids:
+            write_tokenizer(folder, self.corpus.tokenizer, self.cfg.context_length)
 
     def evaluated(self, most: int = QUICK_TARGETS) -> Evaluated:
         """The held-out loss now, over `most` targets; over all once the run is at its end."""
@@ -179,15 +182,20 @@ class Run:
         if len(ids) < 2:
             raise ValueError(f"the text has {len(ids)} tokens: give at least 2.")
         t, compact = self.cfg.context_length, self.vocabulary.to_compact[ids].to(self.device)
+        whole = (len(ids) - 1) // t * t  # targets of whole windows; the rest is a shorter one
+        starts = range(0, whole, t * self.options.micro_batch)
         self.model.eval()
         found = []
-        for start in range(0, len(ids) - 1, t):
-            window = compact[start : start + t + 1]
-            targets = window[1:]
-            logits = self.model(window[None, :-1])[0].float() + self.log_counts  # (t, compact)
+        for a, b in itertools.pairwise([*starts, whole, len(ids) - 1]):
+            if a == b:
+                continue
+            shape = (max((b - a) // t, 1), -1)
+            inputs, targets = compact[a:b].view(shape), compact[a + 1 : b + 1].view(shape)
+            logits = self.model(inputs).float() + self.log_counts  # (b, t, compact)
             # A token that shares its row has that row's probability over its count.
-            shared = self.log_counts[targets]
-            found.append(F.cross_entropy(logits, targets, reduction="none") + shared)
+            shared = self.log_counts[targets].flatten()
+            nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+            found.append(nats + shared)
         self.model.train()
         return torch.cat(found).cpu()
 
@@ -231,6 +239,8 @@ class Run:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
+        if not options.positions:
+            self._shuffle_positions()
         # Dropout of a step depends on the step alone, so that a resumed run repeats it.
         with _seeded(options.seed + 1_000_003 * (self.step * self.world + self.rank)):
             loss = self._gradients(parallel, inputs, targets)
@@ -247,6 +257,13 @@ class Run:
         self.seconds += time.perf_counter() - started
         self._savable = True
         return self._stepped(rate, *numbers) if reported else None
+
+    @torch.no_grad()
+    def _shuffle_positions(self) -> None:
+        """The same for every process, and for a run that goes on from here."""
+        rows = self.model.pos_emb.weight
+        generator = torch.Generator().manual_seed(self.options.seed + self.step)
+        rows.copy_(rows[torch.randperm(len(rows), generator=generator)])
 
     def _stepped(self, rate: float, loss: float, average: float, norm: float) -> Stepped:
         tokens = self.step * self.options.batch_size * self.cfg.context_length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -11,35 +12,41 @@ from urllib.parse import urlencode
 
 from gpt.checkpoints.sources import is_kept
 from gpt.engine import PRECISIONS
+from gpt.training.choices import OWN
 from gpt.ui.generation.settings import AUTO, DEFAULTS, sampling_options
 from gpt.ui.internals.sections import SECTIONS
+from gpt.ui.train import settings as train
 from gpt.ui.visit import Visit, steering_of
 
 LONGEST = 4_000  # characters of an address, which every browser and chat program takes
 TABS = ("generation", "architecture", "internals", "train")
 WHOLE = ("layer", "head")  # of Attention
 OPENED = tuple(section.key for section in SECTIONS if section.opened)
+TRAINING = {f"train-{name}": name for name in (*train.DEFAULTS, "pasted")}  # also the ids
 _TEXT = ("seed", "steering", "tokens", "position")  # mean nothing without the prompt
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a link leads to: the visit, the tab, and where Internals looks."""
+    """What a link leads to: the visit, the tab, where Internals looks, what Train trains."""
 
     visit: Visit = field(default_factory=Visit)
     tab: str = TABS[0]
     layer: int | None = None
     head: int | None = None
     open: tuple[str, ...] = OPENED  # keys of sections
+    training: Mapping[str, Any] = field(default_factory=dict)  # settings that are not the default
 
 
 def link_of(place: Place, page: str) -> tuple[str, str]:
     """The address at `page` that leads to `place`, defaults left out, and what it leaves out.
 
-    The second is one line, empty if nothing is missing.
+    From Train it leads to the training alone. The second is one line, empty if nothing is missing.
     """
     given, missing = _parameters(place), []
-    if is_kept(place.visit.model):
+    if given.get("train-text") == OWN and "train-pasted" not in given:
+        missing.append("the file, which lives on this page only")
+    if is_kept(given.get("model", "")):
         missing.append("the model, which lives on this page only")
         del given["model"]
     address = f"{page}?{urlencode(given)}"
@@ -48,7 +55,8 @@ def link_of(place: Place, page: str) -> tuple[str, str]:
             f"the text, with which the address would have {len(address):,} characters: "
             f"{LONGEST:,} are what programs take"
         )
-        kept = {k: v for k, v in given.items() if k not in ("prompt", "steer", *_TEXT)}
+        left_out = ("prompt", "steer", "train-pasted", *_TEXT)
+        kept = {k: v for k, v in given.items() if k not in left_out}
         address = f"{page}?{urlencode(kept)}"
     return address, f"The link leaves out {' and '.join(missing)}." if missing else ""
 
@@ -81,6 +89,8 @@ def place_of(
             elif name == "steer":
                 pairs = [pair.split(":") for pair in text.split(",")]
                 given["steering"] = steering_of([[_whole(n) for n in pair] for pair in pairs])
+            elif setting := TRAINING.get(name):
+                place.setdefault("training", {})[setting] = _of_training(setting, text)
             elif name in _TEXT:
                 given[name] = _whole(text)
             elif name == "precision" or name in DEFAULTS:
@@ -150,6 +160,10 @@ def _options(visit: Visit) -> dict[str, Any]:
 def _parameters(place: Place) -> dict[str, str]:
     """The address's parameters by name, defaults left out."""
     visit = place.visit
+    if place.tab == "train":
+        told = {key: place.training[n] for key, n in TRAINING.items() if n in place.training}
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in told.items()}
+        return {"tab": "train", **texts}
     given: dict[str, Any] = {"tab": place.tab if place.tab != TABS[0] else None}
     given |= {"model": visit.model or None, "prompt": visit.prompt or None}
     given |= {k: v for k, v in visit.settings.items() if k == "precision" or k in DEFAULTS}
@@ -174,6 +188,15 @@ def _setting(name: str, text: str) -> Any:
             raise ValueError(f"{text[:40]!r} is no number.")
     sampling_options({**DEFAULTS, name: value})
     return value
+
+
+def _of_training(name: str, text: str) -> Any:
+    """The value of a setting of Train. Raises ValueError if the controls cannot have it."""
+    value: Any = text
+    if not isinstance(train.DEFAULTS.get(name, ""), str):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(text)
+    return value if name == "pasted" else train.checked(name, value)
 
 
 def _one_of(allowed: Sequence[str], text: str) -> str:

@@ -17,6 +17,7 @@ from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.links import OPENED, TABS, Place, command_of, link_of, place_of, python_of
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.sentences import say
+from gpt.ui.train.tab import TrainTab
 from gpt.ui.visit import Shared, Visit, Visitor
 
 NOTHING_YET = "press Generate first: there is no text yet that a program could write again."
@@ -83,9 +84,10 @@ class PageBar:
         return gr.Button(text, size="sm", min_width=60, scale=0, elem_id=elem_id)
 
     def connect(
-        self, registry: Registry, shared: Shared, writing: GenerationTab, inside: InternalsTab
-    ) -> None:
-        """Wire the buttons, and the opening of a link, which fills the controls of Generation."""
+        self, registry: Registry, shared: Shared, writing: GenerationTab, inside: InternalsTab,
+        training: TrainTab,
+    ) -> None:  # fmt: skip
+        """Wire the buttons, and the opening of a link, which fills the controls of two tabs."""
         writing.writes_at(self.note.input, ("replay", None))
         controls = writing.controls
         known = [self.where, shared.visitor, inside.desk]
@@ -112,12 +114,14 @@ class PageBar:
                 shown |= {s: gr.update(open=key in desk.open) for key, s in sections.items()}
             if visit.model not in ("", *(source for _, source in controls["model"].choices)):
                 filled |= shared.use_model(visitor, "The link's, untrained", visit.model)
+            filled |= {training.controls[name]: value for name, value in place.training.items()}
             if place.tab != TABS[0] and "data-replay" not in shown[self.note]:
                 shown[shared.tabs] = gr.update(selected=place.tab)
             return {**filled, **shown}
 
         sections = inside.sections.accordions
         outputs = {self.note, shared.tabs, *shared.pickers, *controls.values(), *sections.values()}
+        outputs |= set(training.controls.values())
         gr.on(None, opened, [shared.visitor, inside.desk], outputs, **_AT_ONCE)
 
 
@@ -126,7 +130,8 @@ def copied_link(where: str, visitor: Visitor, desk: Desk) -> str:
     given = json.loads(where)
     picked = {k: n for k, n in desk.picked.get("attention", {}).items() if n}
     opened = tuple(section.key for section in SECTIONS if section.key in desk.open)
-    place = Place(visitor.visit, given.get("tab") or "generation", **picked, open=opened)
+    tab = given.get("tab") or "generation"
+    place = Place(visitor.visit, tab, **picked, open=opened, training=visitor.training)
     address, missing = link_of(place, str(given["page"])[:500])
     return _copied("The link", address, missing, ' data-link="1"')
 

@@ -50,6 +50,7 @@ class Visitor:
     def __init__(self) -> None:
         self.visit = Visit()
         self.models: list[tuple[str, str]] = []  # label and source of those made here, newest last
+        self.training: Mapping[str, Any] = {}  # settings of Train that are not the default
 
 
 class Shared:

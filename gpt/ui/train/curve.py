@@ -35,11 +35,12 @@ def curve(
         return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * share
 
     parts = [_y_ticks(low, high, y_of), _x_ticks(axis, until, x_of)]
-    for name, value in baselines.items():
+    for i, (name, value) in enumerate(baselines.items()):
         y = y_of(value)
+        dy = "1.2em" if i == 1 else "0"  # the guess by frequency is close below the even one
         parts.append(
             f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="base" x="{WIDTH - RIGHT}" y="{y - 4:.1f}" text-anchor="end">'
+            f'<text class="base" x="{WIDTH - RIGHT}" y="{y - 4:.1f}" dy="{dy}" text-anchor="end">'
             f"{escape(name)}: {significant(value)}</text>"
         )
     for name, points in lines.items():

@@ -44,11 +44,12 @@ class Finished:
 
 
 def kept(archive: Path, label: str) -> Finished:
-    """The model in model/ beside `archive`, found by its name from now on.
+    """The models in model/ and early/ beside `archive`, found by its name from now on.
 
     Of more than MOST_KEPT the oldest goes.
     """
-    finished = Finished(keep(archive.parent / "model"), label, archive)
+    source = keep(archive.parent / "model", archive.parent / "early")
+    finished = Finished(source, label, archive)
     _kept.append(finished)
     for old in _kept[:-MOST_KEPT]:
         old.drop()

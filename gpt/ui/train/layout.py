@@ -26,6 +26,8 @@ TELL_JS = """
   if (chip) document.querySelector('#PANEL p').textContent = chip.title;
 }));
 """
+# The link trains it again: nothing is uploaded.
+SHARE_JS = "() => document.querySelector('#copy-link').click()"
 
 
 class Layout:
@@ -45,7 +47,7 @@ class Layout:
             component.preprocess = lambda value: value  # type: ignore[method-assign]
         self.inputs = {*self.settings.values(), self.pasted, self.file}
         self.streamed = [self.progress, self.loss, self.sample, self.line, self.step, self.numbers]
-        self.afterwards = [self.write, self.inside, self.download]
+        self.afterwards = [self.write, self.inside, self.early, self.download]
         self.buttons = [self.run, self.pause, self.stop]
 
     def _choices(self) -> None:
@@ -87,12 +89,13 @@ class Layout:
             elem_id="train-sample", padding=False,
             html_template="<h3>A sample, always from the same prompt and seed</h3>${value}",
         )  # fmt: skip
-        with gr.Row():
-            self.write = gr.Button("Write with it", elem_id="train-write", interactive=False)
-            self.inside = gr.Button("Look inside", elem_id="train-inside", interactive=False)
-            self.download = gr.DownloadButton(
-                "Take it along", elem_id="train-download", interactive=False
-            )
+        with gr.Row(elem_id="train-afterwards"):
+            off = {"interactive": False, "min_width": 100}
+            self.write = gr.Button("Write with it", elem_id="train-write", **off)
+            self.inside = gr.Button("Look inside", elem_id="train-inside", **off)
+            self.early = gr.Button("Early and late", elem_id="train-early", **off)
+            self.download = gr.DownloadButton("Take it along", elem_id="train-download", **off)
+            gr.Button("Share", elem_id="train-share", min_width=100).click(js=SHARE_JS)
 
     def _below(self) -> None:
         with gr.Accordion("The true next tokens, by their probability", open=True):
@@ -107,7 +110,7 @@ class Layout:
             )  # fmt: skip
             with gr.Row():
                 self.experiments = [
-                    (gr.Button(one.label, size="sm", min_width=150, scale=0), one)
+                    (gr.Button(one.label, size="sm", min_width=140, scale=0), one)
                     for one in EXPERIMENTS
                 ]
         with gr.Accordion("What the text is split into", open=False) as self.split_box:

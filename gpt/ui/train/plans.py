@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gpt.accounting import count_parameters, memory, operations
+from gpt.accounting import count_parameters, operations
 from gpt.config import GPTConfig
-from gpt.training.choices import Text, chosen_text, corpora
+from gpt.training.choices import OWN, Text, chosen_text, corpora
 from gpt.training.corpus import Corpus
 from gpt.training.options import TrainOptions
-from gpt.ui.internals.lab import whole
-from gpt.ui.parts.numbers import mib_and_mb, seconds, significant
-from gpt.ui.train.settings import CHARACTERS, GPT2, NUMBERS, PAIRS
+from gpt.ui.train.settings import DEFAULTS, PAIRS, checked
 
 MOST_PARAMETERS = 8_000_000
 MOST_STEP_FLOPS = 25e9  # others wait for a step: about half a second of two cores
@@ -38,6 +36,15 @@ class Plan:
         forward = operations.forward(cfg, n, cfg.context_length).total
         return forward + operations.backward_flops(cfg, n, cfg.context_length)
 
+    @property
+    def repeated(self) -> dict[str, Any]:
+        """The settings that train it again elsewhere: steps, no defaults, no file's text."""
+        steps = self.options.steps % NEVER  # 0: not counted yet
+        given = {**self.values, "steps": steps, "file": ""}
+        if given["text"] != OWN or self.values["file"]:
+            given["pasted"] = ""
+        return {name: value for name, value in given.items() if value != DEFAULTS.get(name, "")}
+
 
 def compact(cfg: GPTConfig, corpus: Corpus) -> GPTConfig:
     """The configuration over the tokens that the text uses, which is what is computed."""
@@ -50,35 +57,28 @@ def plan(values: Mapping[str, Any], device: str = "cpu") -> Plan:
 
     Raises ValueError, in one line, for what cannot be trained here.
     """
-    numbers = {name: _number(name, values[name]) for name in NUMBERS}
-    budget, pairs = (
-        whole("budget", values["budget"], 5, 300),
-        whole("pairs", values["pairs"], 2, 50_257),
-    )
-    text = chosen_text({**values, **numbers})
-    vocabulary = str(pairs) if values["vocabulary"] == PAIRS else values["vocabulary"]
-    if vocabulary not in (CHARACTERS, GPT2) and values["vocabulary"] != PAIRS:
-        raise ValueError(f"vocabulary is {repr(vocabulary)[:40]}: use characters, pairs or gpt2.")
+    given = {**values, **{name: checked(name, values[name]) for name in DEFAULTS}}
+    text = chosen_text(given)
+    vocabulary = str(given["pairs"]) if given["vocabulary"] == PAIRS else given["vocabulary"]
     corpus = corpora.of(text, vocabulary)
     cfg = GPTConfig(
         vocab_size=corpus.tokenizer.vocab_size,
-        context_length=numbers["context"],
-        emb_dim=numbers["width"],
-        n_heads=numbers["heads"],
-        n_layers=numbers["layers"],
-        drop_rate=float(numbers["dropout"]),
+        context_length=given["context"],
+        emb_dim=given["width"],
+        n_heads=given["heads"],
+        n_layers=given["layers"],
+        drop_rate=float(given["dropout"]),
         tie_weights=True,
     )
     options = TrainOptions(
         text=("text.txt",), validation="held_out.txt", vocabulary=vocabulary, out="",
-        steps=numbers["steps"] or NEVER, batch_size=numbers["batch"],
-        micro_batch=numbers["batch"], peak_rate=float(numbers["rate"]),
-        warmup_steps=numbers["warmup"],
-        weight_decay=0.1, precision="float32", positions=bool(values["positions"]),
-        device=device, seed=numbers["seed"], report_every=1, validate_every=NEVER,
+        steps=given["steps"] or NEVER, batch_size=given["batch"], micro_batch=given["batch"],
+        peak_rate=float(given["rate"]), warmup_steps=given["warmup"], weight_decay=0.1,
+        precision="float32", positions=given["positions"], device=device, seed=given["seed"],
+        report_every=1, validate_every=NEVER,
         checkpoint_every=NEVER, prompt=text.prompt, sample_tokens=100,
     )  # fmt: skip
-    found = Plan({**values, **numbers, "budget": budget}, text, corpus, cfg, options)
+    found = Plan(given, text, corpus, cfg, options)
     _check(found)
     return found
 
@@ -104,17 +104,6 @@ def _check(found: Plan) -> None:
         )
 
 
-def _number(name: str, value: Any) -> float:
-    number = NUMBERS[name]
-    if number.is_whole:
-        return whole(name, value, number.low, number.high)
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not good or not number.low <= value <= number.high:
-        said = f"use a number from {number.low:g} to {number.high:g}"
-        raise ValueError(f"{name} is {repr(value)[:40]}: {said}.")
-    return value
-
-
 class Pace:
     """Arithmetic a second of training here: a first guess, then as the last run measured it."""
 
@@ -134,19 +123,3 @@ def with_steps(found: Plan, each: float) -> Plan:
     pace.flops = found.flops / each
     steps = max(int(found.values["budget"] / each), 20)
     return replace(found, options=replace(found.options, steps=steps))
-
-
-def estimate(found: Plan) -> str:
-    """Parameters, memory and what the budget buys, in a sentence or two."""
-    cfg, options = compact(found.cfg, found.corpus), found.options
-    state = memory.training_state(cfg, "adamw-float32").value
-    each = pace.seconds(found)
-    steps = options.steps if options.steps < NEVER else found.values["budget"] / each
-    tokens = steps * options.batch_size * cfg.context_length
-    return (
-        f"{count_parameters(found.cfg).total:,} parameters; {mib_and_mb(state)} for weights, "
-        f"gradients and two moments of each. A step takes about {seconds(each)} here, so "
-        f"{seconds(steps * each)} are about {significant(steps, 2)} steps: "
-        f"{significant(tokens, 2)} tokens, "
-        f"{significant(tokens / len(found.corpus.ids), 2)} times through the text."
-    )

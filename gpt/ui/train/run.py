@@ -32,6 +32,7 @@ UPDATE_SECONDS, LOOK_SECONDS = 0.5, 0.25
 EVALUATE_SECONDS, SAMPLE_SECONDS = 1.5, 4.0
 PAUSED_SECONDS, MOST_SECONDS = 600, 1800
 TRIED_STEPS = 4
+EARLY = 1 / 12, 1 / 2  # shares of all steps between which an early checkpoint is: 5 s of 60
 LIVE_TARGETS, LINE_TOKENS, PEEK_TOKENS = 2048, 64, 16
 PEEKED = "trf_blocks.0.ff.layers.0.weight"
 _HANDS = ThreadPoolExecutor(4, thread_name_prefix="train")  # for waiting, mostly
@@ -93,11 +94,11 @@ class Training:
         self.run: Run | None = None
         self.unigram = 0.0
         self.stage, self.note = "Starting …", ""
-        self.paused, self.stopped, self.over = paused, False, False
+        self.paused, self.stopped, self._left, self.over = paused, False, False, False
         self.finished: Finished | None = None
         self.axis = "seconds"
         self._line, self._single, self._news = line, int(paused), asyncio.Event()
-        self._good: Any = None
+        self._early = self._good = (0, {})  # steps and weights
         self._looked = self._sampled = -math.inf
 
     def pause(self) -> None:
@@ -110,9 +111,9 @@ class Training:
         self.paused, self._single = True, self._single + 1
         self._news.set()
 
-    def stop(self) -> None:
-        """Ends it with the model as it is."""
-        self.stopped = True
+    def stop(self, left: bool = False) -> None:
+        """Ends it with the model as it is; without one if its page was `left`."""
+        self.stopped, self._left = True, left
         self._news.set()
 
     async def updates(self) -> AsyncIterator[None]:
@@ -125,30 +126,33 @@ class Training:
             raise ValueError(f"{MOST_WAITING} others wait to train: try again in some minutes.")
         trainings.append(self)
         try:
-            async for _ in self._wait_in_line():
+            async for _ in self._stages():
                 yield
-            self.stage = "Reading the text …"
-            yield
-            await self._begin()
-            yield
-            began = time.monotonic()
-            async for _ in self._train(began):
-                yield
-            self.stage = "Keeping the model …"
-            yield
-            await self._end()
         finally:
             self.over = True
-            self._good = None
+            self._early = self._good = (0, {})
             trainings.remove(self)
         self.stage = ""
         yield
 
-    async def _wait_in_line(self) -> AsyncIterator[None]:
-        while not self.stopped and (place := self._line.place(self)):
+    async def _stages(self) -> AsyncIterator[None]:
+        while place := self._line.place(self):
+            if self.stopped:
+                self.note = "Stopped before it began."
+                return
             self.stage = f"Two others train now: you are number {place} in the line …"
             yield
             await self._sleep(LOOK_SECONDS)
+        self.stage = "Reading the text …"
+        yield
+        await self._begin()
+        yield
+        async for _ in self._train(time.monotonic()):
+            yield
+        if not self._left:
+            self.stage = "Keeping the model …"
+            yield
+            await self._end()
 
     async def _begin(self) -> None:
         """Reads the text, and counts the steps of the budget."""
@@ -235,6 +239,9 @@ class Training:
         history.line = (-run.nats(run.corpus.held_out[: LINE_TOKENS + 1])).exp().tolist()
         if math.isfinite(evaluated.nats_per_token):
             self._good = run.step, copy.deepcopy(run.model.state_dict())
+            low, high = (share * self.plan.options.steps for share in EARLY)
+            if not run.step or (low <= run.step <= high and not self._early[0]):
+                self._early = self._good
         if self.plan.text.name == "additions":
             self._add_up()
 
@@ -280,6 +287,8 @@ class Training:
         history, run, text = self.history, self.run, self.plan.text
         evaluated, sample = history.evaluated[-1][1], history.sample.text
         archive = write_bundle(run, text, history.steps, evaluated, sample, new_folder())
+        run.model.load_state_dict(self._early[1])
+        run.write_model(archive.parent / "early", "float32")
         count = count_parameters(run.cfg).total
         label = f"Yours, trained on {text.called}: {count:,} parameters, {run.step:,} steps"
         return kept(archive, label)

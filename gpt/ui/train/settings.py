@@ -10,6 +10,7 @@ import gradio as gr
 
 from gpt.sampling import MAX_SEED
 from gpt.training.choices import CHOICES
+from gpt.ui.internals.lab import whole
 
 CHARACTERS, PAIRS, GPT2 = "characters", "pairs", "gpt2"
 YOURS = "yours"
@@ -81,7 +82,7 @@ COMPONENTS: dict[str, Callable[[], Any]] = {
         info="Of computing; with other visitors it takes longer.",
     ),
     "positions": lambda: gr.Checkbox(
-        True, label="Learn positions", info="Without, position embeddings stay 0.",
+        True, label="Learn positions", info="Without, each step shuffles them.",
         elem_id="train-positions", min_width=150,
     ),
 }  # fmt: skip
@@ -89,6 +90,33 @@ DEFAULTS: dict[str, Any] = {
     "text": "stories", "vocabulary": CHARACTERS, "pairs": 512, "size": "small", "budget": 60,
     "positions": True, **{name: number.default for name, number in NUMBERS.items()},
 }  # fmt: skip
+_CHOSEN = {
+    "text": [name for _, name in CHOICES],
+    "vocabulary": [CHARACTERS, PAIRS, GPT2],
+    "size": [*SIZES, YOURS],
+    "positions": [True, False],
+}
+_LIMITS = {"pairs": (2, 50_257), "budget": (5, 300)} | {
+    name: (number.low, number.high) for name, number in NUMBERS.items()
+}
+
+
+def checked(name: str, value: Any) -> Any:
+    """`value` as the setting `name` takes it: a browser's own limits are not trusted.
+
+    Raises ValueError, in one line, if it takes no such value.
+    """
+    told = f"{name} is {repr(value)[:40]}"
+    if name in _CHOSEN:
+        if value not in _CHOSEN[name]:
+            raise ValueError(f"{told}: use {', '.join(map(str, _CHOSEN[name]))}.")
+        return value
+    low, high = _LIMITS[name]
+    if isinstance(low, int):
+        return whole(name, value, low, high)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError(f"{told}: use a number from {low:g} to {high:g}.")
+    return value
 
 
 @dataclass(frozen=True)
@@ -125,7 +153,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "Without positions",
-        "all that it has of the order is what the mask hides from it: learning is slower.",
+        "each step shuffles the position embeddings anew, so that they tell nothing of the order; "
+        "all that is left of it is what the mask hides: learning is slower.",
         {"positions": False},
     ),
     Experiment(

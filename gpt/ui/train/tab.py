@@ -11,13 +11,15 @@ from typing import Any
 import anyio.to_thread
 import gradio as gr
 
+from gpt.ui.internals.sections.side_by_side import EARLIER
 from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.train.layout import Layout
-from gpt.ui.train.plans import estimate, plan
+from gpt.ui.train.plans import plan
 from gpt.ui.train.run import Line, Training
 from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
 from gpt.ui.train.views import (
+    estimate_view,
     line_view,
     loss_view,
     numbers_view,
@@ -33,6 +35,20 @@ _AT_ONCE: dict[str, Any] = {
     "queue": False,
     "show_progress": "hidden",
 }
+# Opens the section that compares two predictions, at the two checkpoints of the run.
+EARLY_JS = f"""() => {{
+  let tick = 0;  // a click while the tab is drawn for the first time is lost
+  const timer = setInterval(() => {{
+    const bar = document.querySelector('#int-section-compare > button');
+    if (!bar?.checkVisibility()) return;
+    if (!bar.classList.contains('open') && tick++ % 10 === 0) bar.click();
+    const way = document.querySelector('#int-cmp-way input[value="{EARLIER}"]');
+    if (!way?.checkVisibility()) return;
+    clearInterval(timer);
+    way.click();
+    bar.scrollIntoView();
+  }}, 100);
+}}"""
 LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
 MOST_TRAININGS = 64  # whose curves are kept; of pages that were not closed the oldest goes
 
@@ -42,6 +58,7 @@ class TrainTab:
     """What other parts of the page connect to."""
 
     left: Callable[[gr.Request], Any]  # for `unload`: ends the run of a page that was closed
+    controls: dict[str, Any]  # of the settings that a link sets, by name
 
 
 @dataclass
@@ -103,12 +120,12 @@ def build(shared: Shared, default_device: str, prompt: gr.Textbox) -> TrainTab:
     training = {"concurrency_id": "training", "concurrency_limit": None}
     starts = [(layout.run, None, False), (layout.one, None, True)]
     starts += [(button, experiment, False) for button, experiment in layout.experiments]
-    begin, drive, finish = _handlers(layout, trainings)
+    begin, drive, finish = _handlers(layout, trainings, shared)
     for button, experiment, paused in starts:
         streamed = button.click(
             begin(experiment, paused), None, layout.buttons, **_AT_ONCE
         ).then(
-            one_line_errors(drive), layout.inputs, set(layout.streamed),
+            one_line_errors(drive), layout.inputs | {shared.visitor}, set(layout.streamed),
             api_visibility="private", trigger_mode="multiple", show_progress="hidden", **training,
         )  # fmt: skip
         for ended in (streamed.success, streamed.failure):
@@ -128,7 +145,7 @@ def build(shared: Shared, default_device: str, prompt: gr.Textbox) -> TrainTab:
     async def left(request: gr.Request) -> None:
         session = request.session_hash or ""
         if last := trainings.of.pop(session, None):
-            last.stop()
+            last.stop(left=True)
         trainings.starts.pop(session, None)
 
     async def redraw(axis: str, request: gr.Request) -> Any:
@@ -141,16 +158,16 @@ def build(shared: Shared, default_device: str, prompt: gr.Textbox) -> TrainTab:
     layout.pause.click(pause, None, layout.pause, **_AT_ONCE)
     layout.stop.click(stop, **_AT_ONCE)
     layout.axis.change(redraw, layout.axis, layout.loss, **_AT_ONCE)
-    _follow(layout)
+    _follow(layout, shared)
     _afterwards(layout, trainings, shared)
-    return TrainTab(left)
+    return TrainTab(left, {**layout.settings, "pasted": layout.pasted})
 
 
 def _pause(going: Training) -> Any:
     return gr.update(value="Go on" if going.paused else "Pause", interactive=True)
 
 
-def _handlers(layout: Layout, trainings: Trainings) -> tuple[Any, Any, Any]:
+def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any, Any, Any]:
     """What a click does at once, what then streams, and what is left to do at the end."""
 
     def begin(experiment: Experiment | None, paused: bool) -> Any:
@@ -175,18 +192,20 @@ def _handlers(layout: Layout, trainings: Trainings) -> tuple[Any, Any, Any]:
             return
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
+                if training.plan is not None:
+                    data[shared.visitor].training = training.plan.repeated
                 yield _shown(layout, training)
 
     async def finish(request: gr.Request) -> list[Any]:
         """The buttons as they should be now, which may be the next run's already."""
         session = request.session_hash or ""
         if trainings.going(session) or session in trainings.starts:
-            return [gr.skip()] * 6
+            return [gr.skip()] * 7
         made = trainings.made(session)
         finished = made.finished if made else None
         on, off = gr.update(interactive=True), gr.update(interactive=False)
         pause = gr.update(value="Pause", interactive=False)
-        after = [on if finished else off] * 2
+        after = [on if finished else off] * 3
         zipped = gr.update(value=str(finished.archive), interactive=True) if finished else off
         return [on, pause, off, *after, zipped]
 
@@ -204,7 +223,7 @@ def _shown(layout: Layout, training: Training) -> dict[Any, Any]:
     }
 
 
-def _follow(layout: Layout) -> None:
+def _follow(layout: Layout, shared: Shared) -> None:
     """What follows the choices: boxes, numbers of a size, the estimate, the text in tokens."""
     settings = layout.settings
 
@@ -215,12 +234,14 @@ def _follow(layout: Layout) -> None:
             if not is_mistake(error):
                 raise
             return {layout.estimate: say(str(error), "note"), layout.split: ""}
-        return {layout.estimate: say(estimate(found), "hint"), layout.split: split_view(found)}
+        data[shared.visitor].training = found.repeated
+        return {layout.estimate: estimate_view(found), layout.split: split_view(found)}
 
     changes = [component.change for component in settings.values()]
     gr.on(
         [*changes, layout.pasted.blur, layout.file.change, layout.estimate.load],
-        one_line_errors(looked_at), layout.inputs, {layout.estimate, layout.split},
+        one_line_errors(looked_at), layout.inputs | {shared.visitor},
+        {layout.estimate, layout.split},
         api_visibility="private", show_progress="hidden", trigger_mode="always_last",
         concurrency_id="train-plan", concurrency_limit=2,
     )  # fmt: skip
@@ -263,8 +284,14 @@ def _afterwards(layout: Layout, trainings: Trainings, shared: Shared) -> None:
 
         return one_line_errors(use)
 
-    for button, tab in ((layout.write, "generation"), (layout.inside, "internals")):
-        button.click(
+    buttons = (
+        (layout.write, "generation"),
+        (layout.inside, "internals"),
+        (layout.early, "internals"),
+    )
+    for button, tab in buttons:
+        used = button.click(
             to(tab), {shared.visitor}, [shared.tabs, *shared.pickers, layout.prompt],
             api_visibility="private", show_progress="hidden", concurrency_limit=None,
         )  # fmt: skip
+    used.success(js=EARLY_JS)

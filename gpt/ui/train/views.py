@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from html import escape
 
-from gpt.accounting import count_parameters
+from gpt.accounting import count_parameters, memory
 from gpt.tokenizer import Tokenizer
 from gpt.ui.parts.chips import Chip, chip_html, token_title
-from gpt.ui.parts.numbers import percent, seconds, significant
+from gpt.ui.parts.numbers import mib_and_mb, percent, seconds, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html
 from gpt.ui.train.curve import curve, thinned
-from gpt.ui.train.plans import Plan
+from gpt.ui.train.plans import NEVER, Plan, compact, pace
 from gpt.ui.train.run import Training
 
 SPLIT_TOKENS = 160
+# Read by the small model of stories in characters until its held-out loss was below the guess by
+# frequency alone, and until most of what it wrote were words.
+MARKS = (12_000, 300_000)
 RATE_STEPS = 20  # over which tokens a second are counted
 EMPTY = say(
     "Press Train: the loss falls below the baselines, and the sample turns from noise into words.",
@@ -106,7 +110,7 @@ def progress_view(training: Training) -> str:
     plan, steps, one = training.plan, training.history.steps, training.experiment
     look_for = say(f"{one.label}. Look for this: {one.look_for}", "note") if one else ""
     if plan is None or not steps:
-        return look_for + say(training.stage or "Paused.", "hint")
+        return look_for + say(training.stage or training.note or "Paused.", "hint")
     newest = steps[-1]
     total = plan.options.steps
     state = training.stage or training.note
@@ -227,6 +231,35 @@ def numbers_view(training: Training) -> str:
     rows = [(e.step, significant(at), e.nats_per_token) for at, e in training.history.evaluated]
     columns = [Column("step"), Column("seconds"), Column("held-out loss, nats a token")]
     return table_html(columns, thinned(rows)[-40:], "Held-out loss so far", csv_name="held-out")
+
+
+def estimate_view(plan: Plan) -> str:
+    """Parameters and memory, and what the budget buys: as a bar, and in sentences."""
+    cfg, options, each = compact(plan.cfg, plan.corpus), plan.options, pace.seconds(plan)
+    state = memory.training_state(cfg, "adamw-float32").value
+    a_step = options.batch_size * cfg.context_length
+    steps = options.steps if options.steps < NEVER else plan.values["budget"] / each
+    total, *marks = (each * n for n in (steps, *(tokens / a_step for tokens in MARKS)))
+    ends = [0.0, *(min(mark, total) for mark in marks), total]
+    widths = (f"flex-grow:{b - a:.3f}" for a, b in itertools.pairwise(ends))
+    bar = "".join(f'<span style="{width}"></span>' for width in widths)
+    return (
+        say(
+            f"{count_parameters(plan.cfg).total:,} parameters; {mib_and_mb(state)} for weights, "
+            f"gradients and two moments of each. A step takes about {seconds(each)} here, so "
+            f"{seconds(total)} are about {significant(steps, 2)} steps: "
+            f"{significant(steps * a_step, 2)} tokens, "
+            f"{significant(steps * a_step / len(plan.corpus.ids), 2)} times through the text.",
+            "hint",
+        )
+        + f'<div class="train-budget" aria-hidden="true">{bar}</div>'
+        + say(
+            f"As stories in characters went: below the guess by frequency after about "
+            f"{seconds(marks[0])}, words "
+            + (f"from about {seconds(marks[1])} on." if marks[1] < total else "not in this time."),
+            "hint",
+        )
+    )
 
 
 def split_view(plan: Plan) -> str:

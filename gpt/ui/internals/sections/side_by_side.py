@@ -1,4 +1,4 @@
-"""Two predictions beside each other: another prompt, or the same model before training."""
+"""Two predictions beside each other: another prompt, or the same model less trained."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from gpt.checkpoints.sources import random_source
+from gpt.checkpoints.sources import EARLY, is_kept, random_source
 from gpt.internals.run import Run
 from gpt.internals.surprise import foreseen, loss
 from gpt.internals.two_predictions import Comparison, compare_predictions
@@ -19,7 +19,11 @@ from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html, text_column
 
-PROMPT, UNTRAINED = WAYS = ("another prompt, this model", "this prompt, the model untrained")
+PROMPT, UNTRAINED, EARLIER = WAYS = (
+    "another prompt, this model",
+    "this prompt, the model untrained",
+    "this prompt, the model early in its training",
+)
 OTHER = "Once upon a time there was a big"
 SEED = 124  # not 123: the book's untrained model has that seed, and would meet itself
 TOP = 10
@@ -38,6 +42,11 @@ def comparison_html(lab: Lab, visit: Visit, way: str, prompt: str, position: Any
             names = ("this model", f"seed {SEED}")
         twin = random_source(lab.registry.config_of(visit.source), SEED)
         other = Visit(twin, visit.ids, visit.position)
+    elif way == EARLIER:
+        names = ("at the end", "early")
+        other = Visit(visit.source + EARLY, visit.ids, visit.position)
+        if not is_kept(other.source):
+            raise ValueError("only a model of the Train tab has an early one: train one there.")
     else:
         at = -1 if position is None else whole("position in it", position, -MAX_TOKENS, MAX_TOKENS)
         other = lab.read(visit.source, prompt, at)
@@ -108,10 +117,10 @@ def _loss(run: Run) -> str:
 SECTION = Section(
     key="compare",
     rail="What if",
-    title="Compare: two prompts, or before training",
+    title="Compare: two prompts, or before and after training",
     intro="The chosen position beside another prediction: the same model after other words, or "
-    "this very configuration untrained. Change one word and see what it is worth; take the "
-    "training away and see what is left.",
+    "this very configuration untrained, or early in its training. Change one word and see what it "
+    "is worth; take the training away and see what is left.",
     code=(
         Code(compare_predictions, "logs = ", "p, q"),
         Code(compare_predictions, "return Comparison("),
