@@ -137,7 +137,7 @@ def build_demo(
                 inside = internals.build(registry, source=source)
                 inside.follow(shared)
             with gr.Tab("Train", id="train"):
-                training = train.build(shared, default_device, writing.prompt)
+                training = train.build(shared, default_device, writing.prompt, inside)
         calculator.offer_to(shared)
         bar.connect(registry, shared, writing, inside, training)
         Tour()

@@ -12,6 +12,7 @@ import anyio.to_thread
 import gradio as gr
 
 from gpt.ui.internals.sections.side_by_side import EARLIER
+from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.train.layout import Layout
@@ -35,20 +36,15 @@ _AT_ONCE: dict[str, Any] = {
     "queue": False,
     "show_progress": "hidden",
 }
-# Opens the section that compares two predictions, at the two checkpoints of the run.
-EARLY_JS = f"""() => {{
-  let tick = 0;  // a click while the tab is drawn for the first time is lost
-  const timer = setInterval(() => {{
-    const bar = document.querySelector('#int-section-compare > button');
-    if (!bar?.checkVisibility()) return;
-    if (!bar.classList.contains('open') && tick++ % 10 === 0) bar.click();
-    const way = document.querySelector('#int-cmp-way input[value="{EARLIER}"]');
-    if (!way?.checkVisibility()) return;
+# Goes to the section that compares two predictions, as soon as the tab is drawn.
+EARLY_JS = """() => {
+  const timer = setInterval(() => {
+    const section = document.querySelector('#int-section-compare');
+    if (!section?.checkVisibility()) return;
     clearInterval(timer);
-    way.click();
-    bar.scrollIntoView();
-  }}, 100);
-}}"""
+    section.scrollIntoView();
+  }, 100);
+}"""
 LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
 MOST_TRAININGS = 64  # whose curves are kept; of pages that were not closed the oldest goes
 
@@ -112,7 +108,9 @@ class Trainings:
         return training
 
 
-def build(shared: Shared, default_device: str, prompt: gr.Textbox) -> TrainTab:
+def build(
+    shared: Shared, default_device: str, prompt: gr.Textbox, inside: InternalsTab
+) -> TrainTab:
     """Lay out the tab and wire its events; `prompt` is the box of Generation."""
     layout = Layout()
     layout.prompt = prompt
@@ -159,7 +157,7 @@ def build(shared: Shared, default_device: str, prompt: gr.Textbox) -> TrainTab:
     layout.stop.click(stop, **_AT_ONCE)
     layout.axis.change(redraw, layout.axis, layout.loss, **_AT_ONCE)
     _follow(layout, shared)
-    _afterwards(layout, trainings, shared)
+    _afterwards(layout, trainings, shared, inside)
     return TrainTab(left, {**layout.settings, "pasted": layout.pasted})
 
 
@@ -266,10 +264,13 @@ def _follow(layout: Layout, shared: Shared) -> None:
     )
 
 
-def _afterwards(layout: Layout, trainings: Trainings, shared: Shared) -> None:
+def _afterwards(layout: Layout, trainings: Trainings, shared: Shared, inside: InternalsTab) -> None:
     """The model is chosen in the other tabs, and what it wrote is what they look at."""
 
-    def to(tab: str) -> Any:
+    comparing = inside.sections.accordions["compare"]
+    way = next(p.controls["way"] for p in inside.sections.actions if "way" in p.controls)
+
+    def to(tab: str, more: dict[Any, Any]) -> Any:
         async def use(data: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
             last = trainings.made(request.session_hash or "")
             if last is None or last.finished is None or last.plan is None:
@@ -280,18 +281,19 @@ def _afterwards(layout: Layout, trainings: Trainings, shared: Shared) -> None:
             ids = tuple(tokenizer.encode(written)) or (tokenizer.end_of_text_id,)
             visitor.visit = Visit(model=made.source, prompt=options.prompt, ids=ids)
             chosen = shared.use_model(visitor, made.label, made.source)
-            return {**chosen, layout.prompt: options.prompt, shared.tabs: gr.update(selected=tab)}
+            told = {layout.prompt: options.prompt, shared.tabs: gr.update(selected=tab)}
+            return {**chosen, **told, **more}
 
         return one_line_errors(use)
 
-    buttons = (
-        (layout.write, "generation"),
-        (layout.inside, "internals"),
-        (layout.early, "internals"),
-    )
-    for button, tab in buttons:
+    early = {comparing: gr.update(open=True), way: EARLIER}
+    for button, tab, more in (
+        (layout.write, "generation", {}),
+        (layout.inside, "internals", {}),
+        (layout.early, "internals", early),
+    ):
         used = button.click(
-            to(tab), {shared.visitor}, [shared.tabs, *shared.pickers, layout.prompt],
+            to(tab, more), {shared.visitor}, [shared.tabs, *shared.pickers, layout.prompt, *more],
             api_visibility="private", show_progress="hidden", concurrency_limit=None,
         )  # fmt: skip
     used.success(js=EARLY_JS)
