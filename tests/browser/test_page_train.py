@@ -73,6 +73,7 @@ def test_a_model_is_trained_writes_is_looked_into_compared_shared_and_taken_alon
     expect(link).to_have_value(re.compile("tab=train&train-steps="))
     steps = link.input_value().split("train-steps=")[1]
     with visit(page, link.input_value()) as other:
+        other.get_by_text("The model and its training, in numbers").click()
         expect(other.locator("#train-steps input")).to_have_value(steps)
         expect(other.locator("#train-estimate")).to_contain_text("times through the text")
 
