@@ -29,7 +29,7 @@
   };
   const tell = () => {
     document.querySelectorAll('.label-wrap').forEach(section);
-    document.querySelectorAll('.js-plotly-plot').forEach(plot);
+    document.querySelectorAll('[data-testid=plotly]').forEach(plot);
     document.querySelectorAll('.empty[aria-label]:not([role])').forEach((box) => box.setAttribute('role', 'img'));
     document.querySelectorAll('.live:not([aria-live])').forEach((box) => box.setAttribute('aria-live', 'polite'));
   };

@@ -16,7 +16,7 @@ from gradio import utils
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import SessionState
 
-from gpt.ui.parts.gradio_patches import begin_sessions_lightly, end_cancelled_runs_in_silence
+from gpt.ui.parts import gradio_patches
 
 
 def missing(owner: object, name: str, advice: str) -> str:
@@ -87,7 +87,7 @@ def test_gradios_message_of_a_completed_run_can_still_be_given_data():
     When this fails: cancel a run on the page with the patch left out. If no "Error" covers the
     text, delete the patch, else find where the page reads the message's output now.
     """
-    end_cancelled_runs_in_silence()
+    gradio_patches.end_cancelled_runs_in_silence()
     assert ProcessCompletedMessage(output={}, success=True).output == {"data": []}
     assert ProcessCompletedMessage(output={"data": [1]}, success=True).output == {"data": [1]}
 
@@ -99,9 +99,9 @@ def test_a_gradio_session_can_still_begin_without_the_pages_configuration(monkey
     """
     with gr.Blocks() as demo:
         box, kept = gr.Textbox(), gr.State(3)
-    monkeypatch.setattr(SessionState, "__init__", SessionState.__init__)  # given back afterwards
+    monkeypatch.setattr(SessionState, "__init__", gradio_patches._begin_session)
     assert SessionState(demo).config_values != {}
-    begin_sessions_lightly()
+    gradio_patches.begin_sessions_lightly()
     session = SessionState(demo)
     assert session.config_values == {}
     session[kept._id] = 4

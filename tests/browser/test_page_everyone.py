@@ -63,6 +63,7 @@ def test_no_tab_shuts_anybody_out(browser_tab, app_url: str) -> None:
             settle(page)
             while page.evaluate(OPEN):
                 settle(page)
+            page.wait_for_timeout(300)  # page.js names things a tenth of a second later
             name = tab.inner_text()
             found[name] = page.evaluate(SMALL) + page.evaluate(UNTOLD)
             page.evaluate(THIN)

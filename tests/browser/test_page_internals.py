@@ -81,7 +81,7 @@ def test_all_sections_fit_a_screen_and_move_with_one_click_under_a_strip_that_st
         open_section(tab, section.key)
     for elem_id, pattern in (
         ("int-merges", "7 bytes"), ("int-emb", "position vector"), ("int-stream", "resid_out = "),
-        ("int-vectors", "neurons are positive"), ("int-lens", "the model's own output"),
+        ("int-vec-words", "neurons are positive"), ("int-lens", "the model's own output"),
         ("int-ledger", "rounding in float32"), ("int-mattered", "occluding"),
         ("int-abl", "with and without head 0 of layer 0"), ("int-patch", "brings back most"),
         ("int-shapes", r"gpt/model\.py:\d+"), ("int-choice", "1,000 draws"),
