@@ -29,6 +29,7 @@ from gpt.serving.all_cores import take_turns
 
 MAX_ROWS = 64
 PREFILL_CHUNK = 64  # tokens; one block over as many takes about as long as a decode step
+MOST_READING = 0.2  # seconds of a turn while others write, who are read four times a second
 _MEMORY_SHARE = 4  # keys and values may take a quarter of what is free
 
 
@@ -261,7 +262,7 @@ class Scheduler:
             reading = deque(visit for visit in self._running if visit.reads)
             writing = [visit for visit in self._running if not visit.reads]
             self._takes_turns = goes_on = bool(self._running)
-        self._read(reading, self._step_seconds if writing else 0.0)
+        self._read(reading, self._reading_seconds(len(reading), len(writing)))
         if writing:
             self._write(writing)
         return goes_on
@@ -290,6 +291,12 @@ class Scheduler:
             visit = self._waiting.popleft()
             visit.started = time.perf_counter()
             self._running.append(visit)
+
+    def _reading_seconds(self, readers: int, writers: int) -> float:
+        """As long as a step, and longer where more wait for their first token than write."""
+        if not writers:
+            return 0.0
+        return max(self._step_seconds, min(self._step_seconds * readers / writers, MOST_READING))
 
     def _read(self, reading: deque[_Visit], seconds: float) -> None:
         """Reads for about so long, at least one block; a chunk of one row, then of the next row."""

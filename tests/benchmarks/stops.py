@@ -123,21 +123,20 @@ def measure(
     answers: list[Any] = []
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(rounds):
-        if not answers or any(
-            written(answer) > HALF for answer in answers
-        ):  # none may end meanwhile
+        if not answers or any(written(answer) > HALF for answer in answers):  # none may end soon
             for answer in answers:
                 answer.job.cancel()
             watch.wait_for(0)
             answers = [ask(i) for i in range(30)]
-        for way, leave in WAYS.items():
             watch.wait_for(30)
+        for way, leave in WAYS.items():
+            writing = watch.rows  # less than 30 if one of them has drawn the end of its text
             tab = Tab(page.address, config, request)
-            watch.wait_for(31)
+            watch.wait_for(writing + 1)
             time.sleep(random.uniform(0.2, 0.5))
             started = time.perf_counter()
             leave(tab)
-            seconds[way].append(watch.wait_for(30) - started)
+            seconds[way].append(watch.wait_for(writing) - started)
             tab.close()
     for answer in answers:
         answer.job.cancel()
