@@ -28,6 +28,7 @@ from gpt.training.trainer import Evaluated, Run, Stepped
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.sections.side_by_side import EARLIER, comparison_html
 from gpt.ui.links import Place, link_of, place_of
+from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.train import run as run_module
 from gpt.ui.train import views
@@ -153,7 +154,7 @@ def test_the_held_out_loss_is_that_of_the_model_that_is_kept(done):
 
 def test_the_curve_shows_the_losses_between_their_baselines(done):
     corpus = done.plan.corpus
-    assert views.baselines(done) == {
+    assert done.plan.baselines == {
         f"even guess among {corpus.tokenizer.vocab_size}": math.log(corpus.tokenizer.vocab_size),
         "by frequency alone": unigram_nats(corpus.ids),
         "floor of this text": done.plan.text.floor_nats / len(corpus.held_out),
@@ -429,6 +430,17 @@ def test_a_bar_shows_what_the_budget_buys(monkeypatch):
     html = views.estimate_view(found)
     assert re.findall(r"flex-grow:([\d.]+)", html) == ["3.600", "56.400", "0.000"]
     assert "words not in this time" in html
+
+
+def test_before_a_run_the_curve_s_baselines_are_there_with_their_numbers():
+    """The tab's largest place was empty until Train was pressed."""
+    found = plan({**DEFAULTS, "pasted": "", "file": None})
+    html = views.promise_view(found)
+    for name, loss in found.baselines.items():
+        assert f"{name}: {significant(loss)}</text>" in html
+    even, frequency, floor = map(significant, found.baselines.values())
+    assert f"begins at {even} nats a token" in html
+    assert f"and no order, has {frequency}. No model gets below {floor} but by chance." in html
 
 
 def test_a_byte_pair_encoding_splits_the_text_into_so_many_tokens():

@@ -58,7 +58,8 @@ async def learning(size: str) -> dict[str, Any]:
                 "cpu_s": round(time.process_time() - processor, 1),
                 "step": history.steps[-1].step,
             }
-            if history.evaluated[-1][1].nats_per_token < training.unigram:
+            frequency = training.plan.baselines["by frequency alone"]
+            if history.evaluated[-1][1].nats_per_token < frequency:
                 marks.setdefault(BELOW, now)
             if history.sample.step and share_of_words(training, known) >= ENOUGH:
                 marks.setdefault(WORDS, now)

@@ -32,6 +32,7 @@ def until(tab, pattern):
 
 def test_a_model_is_trained_writes_is_looked_into_compared_shared_and_taken_along(page, tmp_path):
     opened(page)
+    expect(page.locator("#train-loss")).to_contain_text("floor of this text")
     page.click("#train-step")
     until(page, "Paused.* step 1 of")
     page.get_by_text("What happens in one step").click()

@@ -98,6 +98,8 @@ class Layout:
             gr.Button("Share", elem_id="train-share", min_width=100).click(js=SHARE_JS)
 
     def _below(self) -> None:
+        with gr.Accordion("What the text is split into", open=True):
+            self.split = self._chip_row("train-split", "", SPLIT_HINT)
         with gr.Accordion("The true next tokens, by their probability", open=True):
             empty = say("The first held-out tokens stand here once a run has begun.", "hint")
             self.line = self._chip_row("train-line", empty, LINE_HINT)
@@ -113,8 +115,6 @@ class Layout:
                     (gr.Button(one.label, size="sm", min_width=140, scale=0), one)
                     for one in EXPERIMENTS
                 ]
-        with gr.Accordion("What the text is split into", open=False) as self.split_box:
-            self.split = self._chip_row("train-split", "", SPLIT_HINT)
         with gr.Accordion("The numbers of the curve", open=False):
             self.axis = gr.Radio(
                 [("seconds of training", "seconds"), ("tokens read", "tokens")], value="seconds",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from gpt.accounting import count_parameters, operations
 from gpt.config import GPTConfig
 from gpt.training.choices import OWN, Text, chosen_text, corpora
 from gpt.training.corpus import Corpus
+from gpt.training.evaluation import unigram_nats
 from gpt.training.options import TrainOptions
 from gpt.ui.train.settings import DEFAULTS, PAIRS, checked
 
@@ -35,6 +38,16 @@ class Plan:
         n = self.options.batch_size
         forward = operations.forward(cfg, n, cfg.context_length).total
         return forward + operations.backward_flops(cfg, n, cfg.context_length)
+
+    @cached_property
+    def baselines(self) -> dict[str, float]:
+        """Losses to compare with, by name: guesses without a model, and what no model can beat."""
+        found = {
+            f"even guess among {self.cfg.vocab_size:,}": math.log(self.cfg.vocab_size),
+            "by frequency alone": unigram_nats(self.corpus.ids),
+        }
+        floor = self.text.floor(self.corpus)
+        return found if floor is None else {**found, "floor of this text": floor}
 
     @property
     def repeated(self) -> dict[str, Any]:

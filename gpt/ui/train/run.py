@@ -20,7 +20,7 @@ from gpt.serving import all_cores
 from gpt.training.bundle import write_bundle
 from gpt.training.choices import MADE
 from gpt.training.corpus import window_starts
-from gpt.training.evaluation import answers, unigram_nats
+from gpt.training.evaluation import answers
 from gpt.training.trainer import Ended, Evaluated, Run, Sampled, Stepped
 from gpt.ui.train.finished import KEPT_SECONDS, Finished, kept, new_folder
 from gpt.ui.train.plans import NEVER, Plan, plan, with_steps
@@ -92,7 +92,6 @@ class Training:
         self.history = History()
         self.plan: Plan | None = None
         self.run: Run | None = None
-        self.unigram = 0.0
         self.stage, self.note = "Starting …", ""
         self.paused, self.stopped, self._left, self.over = paused, False, False, False
         self.finished: Finished | None = None
@@ -162,7 +161,6 @@ class Training:
         if found.options.steps == NEVER:
             found = with_steps(found, await self._seconds_of_a_step(found))
         self.plan = found
-        self.unigram = unigram_nats(found.corpus.ids)
         self.run = await _in_hands(Run, found.cfg, found.options, found.corpus)
         self._events = self.run.events()
         await self._look()

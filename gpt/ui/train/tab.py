@@ -25,6 +25,7 @@ from gpt.ui.train.views import (
     loss_view,
     numbers_view,
     progress_view,
+    promise_view,
     sample_view,
     split_view,
     step_view,
@@ -156,7 +157,7 @@ def build(
     layout.pause.click(pause, None, layout.pause, **_AT_ONCE)
     layout.stop.click(stop, **_AT_ONCE)
     layout.axis.change(redraw, layout.axis, layout.loss, **_AT_ONCE)
-    _follow(layout, shared)
+    _follow(layout, trainings, shared)
     _afterwards(layout, trainings, shared, inside)
     return TrainTab(left, {**layout.settings, "pasted": layout.pasted})
 
@@ -221,11 +222,11 @@ def _shown(layout: Layout, training: Training) -> dict[Any, Any]:
     }
 
 
-def _follow(layout: Layout, shared: Shared) -> None:
+def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
     """What follows the choices: boxes, numbers of a size, the estimate, the text in tokens."""
     settings = layout.settings
 
-    async def looked_at(data: dict[Any, Any]) -> dict[Any, Any]:
+    async def looked_at(data: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
         try:
             found = await anyio.to_thread.run_sync(plan, layout.values(data))
         except ValueError as error:
@@ -233,13 +234,17 @@ def _follow(layout: Layout, shared: Shared) -> None:
                 raise
             return {layout.estimate: say(str(error), "note"), layout.split: ""}
         data[shared.visitor].training = found.repeated
-        return {layout.estimate: estimate_view(found), layout.split: split_view(found)}
+        shown = {layout.estimate: estimate_view(found), layout.split: split_view(found)}
+        last = trainings.of.get(request.session_hash or "")
+        if last is None or not last.history.evaluated:  # else the curve stays
+            shown[layout.loss] = promise_view(found)
+        return shown
 
     changes = [component.change for component in settings.values()]
     gr.on(
         [*changes, layout.pasted.blur, layout.file.change, layout.estimate.load],
         one_line_errors(looked_at), layout.inputs | {shared.visitor},
-        {layout.estimate, layout.split},
+        {layout.estimate, layout.split, layout.loss},
         api_visibility="private", show_progress="hidden", trigger_mode="always_last",
         concurrency_id="train-plan", concurrency_limit=2,
     )  # fmt: skip

@@ -29,16 +29,14 @@ EMPTY = say(
 NO_STEP = say("Press Step: one step, and what happened in it.", "hint")
 
 
-def baselines(training: Training) -> dict[str, float]:
-    """Losses to compare with, by name: guesses without a model, and what no model can beat."""
-    plan = training.plan
-    assert plan is not None
-    found = {
-        f"even guess among {plan.cfg.vocab_size:,}": math.log(plan.cfg.vocab_size),
-        "by frequency alone": training.unigram,
-    }
-    floor = plan.text.floor(plan.corpus)
-    return found if floor is None else {**found, "floor of this text": floor}
+def promise_view(plan: Plan) -> str:
+    """What the curve of a run will be compared with, before there is one."""
+    even, frequency, *floor = map(significant, plan.baselines.values())
+    said = f"A model that knows nothing begins at {even} nats a token; one that knows how often "
+    said += f"each token occurs, and no order, has {frequency}."
+    said += f" No model gets below {floor[0]} but by chance." if floor else ""
+    budget = float(plan.values["budget"])
+    return curve({}, plan.baselines, "seconds of training", budget, said) + say(said)
 
 
 def loss_view(training: Training) -> str:
@@ -70,7 +68,7 @@ def loss_view(training: Training) -> str:
     legend = "".join(f'<span class="{key}">{names[key]}</span>' for key in keys)
     return (
         f'<p class="train-legend">{legend}<span>nats a token, log scale</span></p>'
-        + curve(lines, baselines(training), axis, until, said)
+        + curve(lines, plan.baselines, axis, until, said)
         + say(said)
     )
 
@@ -78,7 +76,7 @@ def loss_view(training: Training) -> str:
 def loss_sentence(training: Training) -> str:
     """Where the held-out loss is, between which baselines."""
     at, newest = training.history.evaluated[-1]
-    loss, marks = newest.nats_per_token, baselines(training)
+    loss, marks = newest.nats_per_token, training.plan.baselines
     if not math.isfinite(loss):
         return f"The held-out loss is not finite after {seconds(at)}."
     names = list(marks.values())
