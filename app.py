@@ -52,7 +52,7 @@ from gpt.ui.visit import Shared
 
 TITLE = "A GPT, from scratch"
 INTRODUCTION = (
-    "Watch a small GPT choose one word at a time, then open it up and see why. All of it runs live."
+    "Watch a small GPT choose each word, then open it up and see why. All of it runs live."
 )
 ABOUT = (
     "The model is that of [*Build a Large Language Model (From Scratch)*]"
