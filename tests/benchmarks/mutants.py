@@ -1,6 +1,6 @@
 """Thirty one-line changes to what the page shows: which of them do the tests see?
 
-    python tests/benchmarks/mutants.py            all of them, about six minutes on two cores
+    python tests/benchmarks/mutants.py            all of them, about twenty minutes on two cores
     python tests/benchmarks/mutants.py bars heat  those whose name or file has one of these words
 
 Each change is made to a copy of the project (never to the project itself), and the tests that
