@@ -24,6 +24,7 @@ from gpt.ui.generation import handlers, settings, story, tab, versions
 from gpt.ui.generation import runs as sessions
 from gpt.ui.generation import wish as wishes
 from gpt.ui.generation.continuation import Continuation, token_chip
+from gpt.ui.generation.endpoint import endpoint
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.story import Story
@@ -342,6 +343,27 @@ def test_a_closed_run_frees_its_row(registry):
 
     run_async(leave())
     until(lambda: scheduler.running == 0)
+
+
+def test_a_call_of_the_endpoint_ends_with_its_session_and_no_other(registry):
+    """The row of a script that had gone wrote on to the end: only pages' runs were stopped."""
+    runs, request = Runs(registry), SimpleNamespace(session_hash="one")
+
+    async def leave():
+        call = endpoint(runs, "storyteller")(
+            "Hello", 500, precision="float32", stop="", request=request
+        )
+        async with aclosing(call) as updates:
+            while not (await anext(updates))[0]:
+                pass
+            runs.stop("two")
+            await anext(updates)
+            runs.stop("one")
+            return (await everything(updates))[-1][1]
+
+    said = run_async(leave())
+    assert "of 500 tokens" in said
+    assert not said.startswith("500 ")
 
 
 def test_a_full_line_is_one_line(registry, monkeypatch):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
+import gradio as gr
+
 from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.settings import AUTO, DEFAULTS
 from gpt.ui.generation.wish import wish
@@ -30,6 +32,7 @@ def endpoint(runs: Runs, default_source: str) -> Callable[..., Any]:
         min_p: float = DEFAULTS["min_p"],
         stop: str = DEFAULTS["stop"],
         steering: list[list[int]] | None = None,
+        request: gr.Request = None,
     ) -> tuple[str, str]:
         """Continues a prompt: streams the text written so far, without the prompt, and statistics.
 
@@ -44,7 +47,8 @@ def endpoint(runs: Runs, default_source: str) -> Callable[..., Any]:
         asked = await asyncio.to_thread(
             wish, runs.registry, prompt, values, model, device, precision, chosen
         )
-        async with aclosing(runs.write(asked)) as updates:
+        session = (request.session_hash if request else "") or ""
+        async with aclosing(runs.called(asked, session)) as updates:
             async for run in updates:
                 yield run.written.text, run.written.told()
 

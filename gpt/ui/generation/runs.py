@@ -23,9 +23,9 @@ LOST_SECONDS = 10  # after which a claim whose run has not begun is no claim: it
 PATIENCE_SECONDS = 5  # for a stopped run to end
 
 
-@dataclass
+@dataclass(eq=False)
 class Claim:
-    """A page's right to its one run, from the click to the run's end."""
+    """A page's right to its one run, from the click to the run's end; /generate has one too."""
 
     made: float = field(default_factory=time.monotonic)
     begun: bool = False
@@ -50,6 +50,7 @@ class Runs:
         self._on_gpu = on_gpu and on_gpu(steps_on_gpu)
         self._writing: set[Writing] = set()
         self.claims: dict[str, Claim] = {}
+        self._calls: list[tuple[str, Claim]] = []  # of /generate, with their session
 
     def claim(self, session: str) -> bool:
         """Whether the page may start a run: one at a time. A claim lasts until `end`."""
@@ -72,9 +73,12 @@ class Runs:
             del self.claims[session]
 
     def stop(self, session: str) -> None:
-        """The page's runs end where they are."""
+        """The session's runs end where they are, of its page and of its calls."""
         if claim := self.claims.get(session):
             claim.stop()
+        for of, claim in self._calls:
+            if of == session:
+                claim.stop()
 
     async def ended(self, session: str) -> None:
         """Stops the run of the session, and comes back once it is over."""
@@ -144,3 +148,14 @@ class Runs:
         async with aclosing(self.follow([run], claim)) as updates:
             async for _ in updates:
                 yield run
+
+    async def called(self, asked: Wish, session: str) -> AsyncIterator[Writing]:
+        """One run of /generate, of which a session may have several; Stop and leaving end it."""
+        call = session, Claim()
+        self._calls.append(call)
+        try:
+            async with aclosing(self.write(asked, call[1])) as updates:
+                async for run in updates:
+                    yield run
+        finally:
+            self._calls.remove(call)
