@@ -97,7 +97,7 @@ class _Kept(NamedTuple):
     """The tokens that may be drawn, ids ascending (None: all), and their weights.
 
     A probability is a weight over `total`. `block_ends` are the sums of the weights up to the end
-    of each block of 256, in float64: a fifth of the time of summing up all 50,257.
+    of each block of 256, in float64.
     """
 
     ids: np.ndarray | None

@@ -1,8 +1,8 @@
 """Continuous batching: many visitors' sequences are rows of one batch on one engine thread.
 
 Rows join and leave between two steps. A turn is some blocks of prefill, which take about as long
-as a decode step, and then a decode step of all rows that write: a long prompt at most triples the
-time between two tokens of the others.
+as a decode step, or up to MOST_READING where more wait for their first token than write, and then
+a decode step of all rows that write.
 What a row computes depends on that row alone: its tokens are the same in any company.
 """
 
