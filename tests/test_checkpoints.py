@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
 
 def test_too_little_memory_is_told_before_anything_is_allocated(folder, monkeypatch):
     monkeypatch.setattr(memory, "_machine_bytes", lambda: iter([1000]))
-    monkeypatch.setattr(FastModel, "from_tensors", lambda *_: pytest.fail("was loaded"))
+    monkeypatch.setattr(FastModel, "__init__", lambda *_: pytest.fail("was loaded"))
     assert "MiB free: use a smaller model or precision float16" in message(folder)
 
 
@@ -236,7 +236,7 @@ def test_an_allocation_that_fails_after_all_is_one_line(folder, monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(FastModel, "from_tensors", refuse)
+    monkeypatch.setattr(FastModel, "__init__", refuse)
     assert "has no memory for the weights after all" in message(folder)
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from tiny_models import IDS, tiny_model
 from torch import nn
 
-from gpt.engine import FastModel, layers
+from gpt.engine import FastModel
 from gpt.engine.layers import (
     HalfLinear,
     Int8Linear,
@@ -110,7 +110,7 @@ def test_a_processor_without_packed_kernels_uses_the_plain_ones(monkeypatch):
     def missing(*_):
         raise RuntimeError("no engine")
 
-    monkeypatch.setattr(layers, "_packed", missing)
+    monkeypatch.setattr(PackedInt8Linear, "__init__", missing)
     monkeypatch.setattr(PackedHalfLinear, "__init__", missing)
     for probe in (activation_levels, float16_is_packed):
         probe.cache_clear()

@@ -17,6 +17,7 @@ from gpt.checkpoints.precision_record import (
     Measured,
     default_precision,
     fastest_allowed,
+    processor,
     quality_of,
     record,
     recorded,
@@ -25,7 +26,6 @@ from gpt.checkpoints.precision_record import (
 from gpt.checkpoints.sources import random_source
 from gpt.engine import PRECISIONS, FastModel
 from gpt.engine.layers import kernel_of
-from gpt.engine.machine import processor
 from gpt.training.evaluation import evaluate
 
 IDS = torch.arange(80) * 7 % 97

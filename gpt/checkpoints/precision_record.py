@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import platform
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +25,6 @@ from gpt.checkpoints.vocabulary import tokenizer_of
 from gpt.config import GPTConfig
 from gpt.engine import PRECISIONS, FastModel
 from gpt.engine.layers import kernel_of
-from gpt.engine.machine import processor
 from gpt.generate import generate
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, perplexity_text
@@ -197,6 +198,15 @@ def compare_precisions(
         record(source, path.name, measured, RECORD)
     best = fastest_allowed(measured)
     return f"{table(measured)}\nthe fastest under {LARGEST_KL_NATS} nats: {best}"
+
+
+def processor() -> str:
+    """The processor's name as Linux tells it, else its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def _weights_of(source: str) -> str:

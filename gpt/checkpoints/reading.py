@@ -73,7 +73,7 @@ def load_checkpoint(
     check_memory(weight_bytes(found, precision), target, f"loading {weights}")
     stored.clear()  # so that a file which could not be memory-mapped is let go tensor by tensor
     with out_of_memory_as_value_error(target):
-        return FastModel.from_tensors(found, tensors, precision, target, progress)
+        return FastModel(model, precision, target, tensors, progress)
 
 
 def read_config(path: str | Path) -> GPTConfig:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from gpt.accounting.memory import weight_bytes
+from gpt.accounting.meta_model import model_without_values
 from gpt.accounting.timing import build_bytes
 from gpt.checkpoints.free_memory import check_device, check_memory
 from gpt.checkpoints.hub import HUB_MODELS, download, is_cached
@@ -186,7 +187,7 @@ def _draw(
     with own_generator():
         torch.random.default_generator.manual_seed(seed)
         tensors = dict(GPTModel(cfg).named_parameters())
-    return FastModel.from_tensors(cfg, tensors, precision, target)
+    return FastModel(model_without_values(cfg), precision, target, tensors)
 
 
 @contextlib.contextmanager

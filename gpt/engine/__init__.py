@@ -12,11 +12,4 @@ from gpt.engine.fast_model import (
     named_weights,
 )
 
-__all__ = [
-    "DTYPES",
-    "PRECISIONS",
-    "FastModel",
-    "Progress",
-    "check_precision",
-    "named_weights",
-]
+__all__ = ["DTYPES", "PRECISIONS", "FastModel", "Progress", "check_precision", "named_weights"]

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from gpt.attention import MultiHeadAttention
-from gpt.cache import KVCache
 from gpt.model import GELU, FeedForward, GPTModel, LayerNorm, TransformerBlock
 
 _BOOK = (TransformerBlock, MultiHeadAttention, FeedForward, GELU, LayerNorm, LayerNorm)
@@ -181,11 +180,6 @@ def _compiled(model: GPTModel) -> nn.Module:
         except (RuntimeError, TypeError, AttributeError, NotImplementedError):
             return step
     return compiled
-
-
-def buffers_of(cache: KVCache) -> list[torch.Tensor | None]:
-    """Keys and values of each layer, (1, h, capacity, e)."""
-    return [buffer for layer in cache.layers for buffer in (layer.keys, layer.values)]
 
 
 def _alike(layer: nn.Module) -> nn.Module:

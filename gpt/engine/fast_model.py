@@ -12,7 +12,7 @@ from torch import nn
 from gpt.accounting.meta_model import model_without_values
 from gpt.cache import KVCache
 from gpt.config import GPTConfig, check_context
-from gpt.engine.decode_step import Decoder, buffers_of
+from gpt.engine.decode_step import Decoder
 from gpt.engine.layers import (
     HalfEmbedding,
     Int8Embedding,
@@ -43,58 +43,38 @@ class FastModel(GPTModel):
     On the CPU the linear layers and the token embedding are stored in that precision, and all else
     is float32: norms, positions, the residual stream, the KV cache. On other devices everything is
     of that type. `model` is left as it is. Only float32 can be trained.
+    `tensors` are weights by name that stand in for the model's own, a tied one under its
+    embedding's name. They may be memory-mapped and of any floating type; each is copied and taken
+    out of the dictionary, so at most one exists twice.
     Raises ValueError if the precision is unknown, or unknown on that device, or `model` is int8.
     """
 
     def __init__(
-        self, model: GPTModel, precision: str = "int8", device: torch.device | str = "cpu"
-    ) -> None:
-        self._take(model.cfg, dict(named_weights(model)), precision, device)
-        self.train(model.training)
-
-    @classmethod
-    def from_tensors(
-        cls,
-        cfg: GPTConfig,
-        tensors: dict[str, torch.Tensor],
-        precision: str,
-        device: torch.device | str = "cpu",
-        progress: Progress | None = None,
-    ) -> FastModel:
-        """The model of weights by name, in eval mode; a tied weight under its embedding's name.
-
-        `tensors` may be memory-mapped and of any floating type. Each is copied and taken out of
-        the dictionary, so at most one exists twice.
-        """
-        model = cls.__new__(cls)
-        model._take(cfg, tensors, precision, device, progress or (lambda done, stage: None))
-        return model.eval()
-
-    def _take(
         self,
-        cfg: GPTConfig,
-        tensors: dict[str, torch.Tensor],
-        precision: str,
-        device: torch.device | str,
-        progress: Progress = lambda done, stage: None,
+        model: GPTModel,
+        precision: str = "int8",
+        device: torch.device | str = "cpu",
+        tensors: dict[str, torch.Tensor] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         check_precision(precision, device)
+        tensors = dict(named_weights(model)) if tensors is None else tensors
         nn.Module.__init__(self)
-        self.cfg, self._decoder = cfg, Decoder()
-        skeleton = model_without_values(cfg)
-        for name, child in skeleton.named_children():
+        self.cfg, self._decoder = model.cfg, Decoder()
+        layers, n_weights = _Layers(tensors, precision, torch.device(device)), len(tensors)
+        for name, child in model_without_values(self.cfg).named_children():
             setattr(self, name, child)
-        layers = _Layers(tensors, precision, torch.device(device))
-        self.tok_emb, self.out_head = layers.ends(skeleton)
-        n_weights = len(tensors)
-        for name, module in list(skeleton.named_modules()):
+        for name, module in list(self.named_modules()):
             if any(f"{name}.{own}" in tensors for own in ("weight", "scale")):
                 parent, _, own_name = name.rpartition(".")
                 setattr(self.get_submodule(parent), own_name, layers.made(name, module))
                 if isinstance(module, nn.Linear):
                     return_freed_memory()
-            progress(1 - len(tensors) / (n_weights + 1), "reading")
-        progress(1.0, "reading")
+            if progress is not None:
+                progress(1 - len(tensors) / n_weights, "reading")
+        if layers.share_table:
+            self.tok_emb.weight = self.out_head.weight
+        self.train(model.training)
         if torch.device(device).type != "cpu":
             check_agrees_with_cpu(str(device), precision)
 
@@ -149,11 +129,11 @@ class FastModel(GPTModel):
             cache.layers[0].check_room(1)
         step = self._decoder.step
         assert step is not None
-        buffers = [buffer for cache in caches for buffer in buffers_of(cache)]
+        layers = [layer for cache in caches for layer in cache.layers]
+        buffers = [buffer for layer in layers for buffer in (layer.keys, layer.values)]
         logits = step(torch.tensor(ids), [cache.length for cache in caches], buffers)
-        for cache in caches:
-            for layer in cache.layers:
-                layer.length += 1
+        for layer in layers:
+            layer.length += 1
         return logits
 
 
@@ -167,40 +147,34 @@ class _Layers:
         self.on_cpu = device.type == "cpu"
         self.is_reduced = self.on_cpu and precision != "float32"
         self.in_parts = self.on_cpu and not self.is_reduced and has_x86_kernels()
+        tied = "out_head.weight" not in tensors
+        self.share_table = tied and not self.is_reduced  # a packed head cannot be indexed
+        if tied:
+            tensors["out_head.weight"] = tensors["tok_emb.weight"]
 
     def made(self, name: str, module: nn.Module) -> nn.Module:
         """What takes the place of `module`, which has no values, under `name`."""
+        owns = [own for own, _ in module.named_parameters(recurse=False)]
+        weights = {own: self.tensors.pop(f"{name}.{own}").detach() for own in owns}
         if isinstance(module, nn.Linear) and (self.is_reduced or self.in_parts):
-            weight, bias = (self.tensors.pop(f"{name}.{own}", None) for own in ("weight", "bias"))
-            weight, bias = weight.detach(), None if bias is None else bias.detach()
+            weight, bias = weights["weight"], weights.get("bias")
             if self.precision == "int8":
                 return int8_linear(*quantize(weight), bias)
             if self.is_reduced:
                 return half_linear(weight, bias, DTYPES[self.precision])
             return PartsLinear(weight, bias)
-        for own, _ in list(module.named_parameters(recurse=False)):
-            setattr(module, own, self._copy(self.tensors.pop(f"{name}.{own}")))
-        return module
-
-    def ends(self, skeleton: GPTModel) -> tuple[nn.Module, nn.Module]:
-        """Token embedding and head. A packed head cannot be indexed: the table is beside it."""
-        table = self.tensors.pop("tok_emb.weight")
-        tied = "out_head.weight" not in self.tensors
-        if self.precision == "int8":
-            rows = quantize(table)
-            head = rows if tied else quantize(self.tensors.pop("out_head.weight"))
-            return Int8Embedding(*rows), int8_linear(*head, None)
-        self.tensors.setdefault("out_head.weight", table)
-        out_head = self.made("out_head", skeleton.out_head)
-        if self.is_reduced:
-            return HalfEmbedding(table, DTYPES[self.precision]), out_head
-        skeleton.tok_emb.weight = out_head.weight if tied else self._copy(table)
-        return skeleton.tok_emb, out_head
-
-    def _copy(self, value: torch.Tensor) -> nn.Parameter:
+        if name == "tok_emb" and self.share_table:
+            return module
+        if name == "tok_emb" and self.is_reduced:
+            table = weights["weight"]
+            if self.precision == "int8":
+                return Int8Embedding(*quantize(table))
+            return HalfEmbedding(table, DTYPES[self.precision])
         dtype = torch.float32 if self.on_cpu else DTYPES[self.precision]
-        copy = value.detach().to(self.device, dtype, copy=True)
-        return nn.Parameter(copy.contiguous(), requires_grad=not self.is_reduced)
+        for own, value in weights.items():
+            copy = value.to(self.device, dtype, copy=True).contiguous()
+            setattr(module, own, nn.Parameter(copy, requires_grad=not self.is_reduced))
+        return module
 
 
 def check_precision(precision: str, device: torch.device | str = "cpu") -> None:

@@ -120,7 +120,11 @@ class PackedInt8Linear(Packed):
         self, rows: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, levels: int
     ) -> None:
         super().__init__()
-        self.packed = _packed(rows, scale)
+        zeros, scales = torch.zeros(len(rows), dtype=torch.long), scale.view(-1).double()
+        with warnings.catch_warnings():  # torch announces their end; Int8Linear needs none
+            warnings.simplefilter("ignore")
+            quantized = torch._make_per_channel_quantized_tensor(rows, scales, zeros, 0)
+        self.packed = torch.ops.quantized.linear_prepack(quantized, None)
         self.bias = None if bias is None else fixed(bias)
         self.x_scale, self.x_zero = 1 / levels, levels + 1
 
@@ -268,11 +272,3 @@ def quantize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def fixed(value: torch.Tensor, dtype: torch.dtype = torch.float32) -> nn.Parameter:
     """A copy of `value` as a parameter that is listed and counted, and not trained."""
     return nn.Parameter(value.detach().to(dtype, copy=True), requires_grad=False)
-
-
-def _packed(rows: torch.Tensor, scale: torch.Tensor) -> Any:
-    zeros, scales = torch.zeros(len(rows), dtype=torch.long), scale.view(-1).double()
-    with warnings.catch_warnings():  # torch announces their end; Int8Linear needs none
-        warnings.simplefilter("ignore")
-        quantized = torch._make_per_channel_quantized_tensor(rows, scales, zeros, 0)
-    return torch.ops.quantized.linear_prepack(quantized, None)

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import math
 import os
-import platform
 from pathlib import Path
 
 import torch
@@ -46,15 +45,6 @@ def usable_cores() -> int:
     if os.environ.get("CPU_CORES", "").isdigit():  # set on Spaces
         limits.append(int(os.environ["CPU_CORES"]))
     return max(1, min(limits))
-
-
-def processor() -> str:
-    """The processor's name as Linux tells it, else its architecture."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def return_freed_memory() -> None:

@@ -151,7 +151,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--record", action="store_true", help="write train_tab.json and .txt")
     args = parser.parse_args()
-    from gpt.engine.machine import processor, usable_cores
+    from gpt.checkpoints.precision_record import processor
+    from gpt.engine.machine import usable_cores
     from gpt.serving import all_cores
 
     all_cores.start()
