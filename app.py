@@ -144,6 +144,11 @@ def build_demo(
         gr.Markdown(ABOUT, elem_classes="hint")
         demo.unload(writing.left)
         demo.unload(training.left)
+        # Each step of any event makes gradio's page copy the state of whatever progress was ever
+        # to be shown on, hidden or not, with all that stands inside it.
+        for event in demo.fns.values():
+            if event.show_progress == "hidden":
+                event.show_progress_on = []
     # Direct calls that pass by the queue are refused. `max_size` bounds the waiting events of all
     # visitors together, the read-only ones too.
     return demo.queue(api_open=False, max_size=1024, default_concurrency_limit=1)

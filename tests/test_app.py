@@ -84,6 +84,16 @@ def test_no_event_has_two_functions_that_wait_for_its_last_value(demo):
     assert sorted(heard) == sorted(set(heard))
 
 
+def test_an_event_that_shows_no_progress_names_no_place_for_it(demo):
+    """Each step of every event, a token too, copied all tabs in the browser: half a second.
+
+    The event of a link has the row of tabs among its outputs, and runs when the page is opened.
+    """
+    hidden = [fn for fn in demo.config["dependencies"] if fn["show_progress"] == "hidden"]
+    assert hidden
+    assert {str(fn["show_progress_on"]) for fn in hidden} == {"[]"}
+
+
 def test_a_link_fills_the_box_of_the_stop_text_and_not_the_button(demo):
     """The Stop button got an opened link's stop text as its label, and the box stayed empty."""
     opened = [
