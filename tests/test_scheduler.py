@@ -10,13 +10,14 @@ import sys
 import textwrap
 import threading
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from own_loop import run_async
-from tiny_models import TINY, tiny_model
+from tiny_models import IDS, TINY, tiny_model
 
 from gpt import GPTConfig, SamplingOptions, generate_text_simple
 from gpt.cache import KVCache
@@ -494,3 +495,39 @@ def test_a_soak_of_visitors_who_come_and_go_leaves_nothing_behind():
 def caches_alive():
     gc.collect()
     return sum(type(thing) is KVCache for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_a_text_that_goes_on_is_not_written_again(precision, temperature, by_hand, monkeypatch):
+    """Next after a text of 120 tokens once wrote all 120 again before the new one. Whatever the
+    text goes on with is, to the last bit, what one long run gives, past the context too.
+    """
+    model, reads, writes = FastModel(tiny_model(), precision), [], []
+    for name, calls in (("_chunk", reads), ("_decode", writes)):
+        original = getattr(Scheduler, name)
+        counted = lambda self, what, to=calls, do=original: (to.append(1), do(self, what))[1]  # noqa: E731
+        monkeypatch.setattr(Scheduler, name, counted)
+    options = SamplingOptions(max_new_tokens=40, temperature=temperature, seed=3)
+    expected = alone(model, IDS, options)
+    known = []
+    for length in (5, 6, 15, 27, 28, 34, 40):  # the context of 32 is full with the 26th
+        scheduler = Scheduler(model, prefill_chunk=4)
+        del reads[:], writes[:]
+        longer = replace(options, max_new_tokens=length)
+        run = scheduler.submit(IDS, longer, known=[replace(step, stop=None) for step in known])
+        finish(scheduler)
+        steps = list(run)
+        assert [replace(step, stop=None) for step in steps[:-1]] == expected[: length - 1]
+        assert replace(steps[-1], stop=None) == replace(expected[length - 1], stop=None)
+        if known and length < 26:
+            assert (len(reads), len(writes)) == (0, length - len(known))
+        elif known:  # the window is read anew for each token, in chunks of 4
+            assert len(reads) <= 8 * (length - len(known))
+        known = steps
+    del reads[:], writes[:]  # and from an earlier place, as where another token is used
+    back, other = Scheduler(model, prefill_chunk=4), replace(options, max_new_tokens=9)
+    run = back.submit(IDS, replace(other, steering=((8, 50),)), known=expected[:8])
+    finish(back)
+    assert ids_of(run) == [*ids_of(expected[:8]), 50]
+    assert (len(reads), len(writes)) == (0, 1)

@@ -26,6 +26,7 @@ from gpt.generate import N_CANDIDATES, Row, Step, next_steps, read
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
 from gpt.serving.all_cores import take_turns
+from gpt.serving.kept import Kept, kept_of
 
 MAX_ROWS = 64
 PREFILL_CHUNK = 64  # tokens; one block over as many takes about as long as a decode step
@@ -48,9 +49,11 @@ class _Visit(Row):
     closed = False  # by the visitor
     error: BaseException | None = None
     wake: Callable[[], Any] | None = None  # set while the visitor waits
+    kept: Kept | None = None  # where its keys and values go when it ends
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self.n_prompt = len(self.window)
         self.unread = self.window  # of prompt or window; else the newest token
         self.steps: deque[Step] = deque()
 
@@ -61,10 +64,33 @@ class _Visit(Row):
         else:
             self.steps.append(step)
         if self.stop is not None or self.error is not None:
-            self.over, self.cache, self.chunk = True, None, None
+            self.leave()
+            self.over = True
         wake = self.wake  # only the visitor's side sets it: no wake-up is lost
         if wake is not None:
             wake()
+
+    def leave(self) -> None:
+        """Lets go of its keys and values, or hands them on."""
+        if self.kept and self.cache and not self.reads and self.error is None:
+            self.kept.keep(self.window[: self.cache.length], self.n_prompt, self.cache)
+        self.cache = self.chunk = None
+
+    def go_on(self, known: Sequence[Step], cache: KVCache) -> None:
+        """Begins after the steps `known`, where that gives the same bits as writing them again.
+
+        So it does if their keys and values were kept, and past the context, whose newest window is
+        read anew for each token.
+        """
+        ids = [*self.window, *(step.token_id for step in known)]
+        moved = len(ids) > self.context_length
+        if moved or (self.kept and self.kept.take(ids[:-1], self.n_prompt, cache)):
+            for step in known:
+                self.uniform()
+                self.append(step.token_id)
+            self.steps.extend(known)
+            self.reads, self.unread = moved, self.window if moved else ids[-1:]
+            self.cache = None if moved else cache
 
 
 class Run:
@@ -225,13 +251,21 @@ class Scheduler:
         stop_id: int | None = None,
         n_candidates: int = N_CANDIDATES,
         text_of: Callable[[int], str] | None = None,
+        known: Sequence[Step] | None = None,
     ) -> Run:
         """The steps that continue `ids`, as `generate` makes them; from any thread, at once.
 
+        `known` are its first steps, where a run of the same seed and options has made them. With
+        it, even empty, keys and values are kept at the end for a run that goes on.
         Raises ValueError as `generate` does; what goes wrong later is raised by the run itself.
         """
         visit = _Visit(self.model, ids, options, stop_id, n_candidates, text_of)
         visit.n_bytes = self._bytes_of(visit.capacity)
+        if known is not None:
+            visit.kept = kept_of(self.model)
+        if known:  # the last one at the most is made again: it may end the run
+            cache = self.model.new_cache(visit.capacity)
+            visit.go_on(known[: options.max_new_tokens - 1], cache)
         with self._lock:
             if not self._takes_turns:
                 take_turns(self)  # which may raise: no thread can begin
@@ -282,7 +316,7 @@ class Scheduler:
         for line in (self._running, self._waiting):
             for visit in [visit for visit in line if visit.over or visit.closed]:
                 line.remove(visit)
-                visit.cache = visit.chunk = None
+                visit.leave()
         used = sum(visit.n_bytes for visit in self._running)
         while self._waiting and len(self._running) < self.max_rows:
             used += self._waiting[0].n_bytes

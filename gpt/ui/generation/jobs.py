@@ -99,7 +99,7 @@ def _going_on(base: Draft, limit: int, most: int | None = None, guess: bool = Fa
         raise ValueError("the text has ended here: use another token in its place, or Back.")
     if limit > MAX_NEW_TOKENS:
         raise ValueError(f"the text would have {limit:,} tokens: use at most {MAX_NEW_TOKENS}.")
-    known = base.known(len(base.steps))
+    known = base.known(limit)
     return Job(base.asked.with_options(max_new_tokens=limit), known, most, guess)
 
 

@@ -34,14 +34,14 @@ class Writing:
 
     Made in the event loop that runs `write`. `begin` gives a row of steps, as `Scheduler.submit`
     does, in a context that keeps what the row needs; entering it may block.
-    `known` are its first steps, shown at once and then written again: the same keys and values give
-    the same tokens. At most `most` steps are shown.
+    `known` are its first steps, shown at once; the row gives them too, made again where their keys
+    and values are gone. At most `most` steps are shown.
     """
 
     def __init__(
         self,
         asked: Wish,
-        begin: Callable[[Wish, Stage], AbstractContextManager],
+        begin: Callable[[Wish, Stage, Sequence[Step]], AbstractContextManager],
         known: Sequence[Step] = (),
         most: int | None = None,
     ) -> None:
@@ -53,7 +53,7 @@ class Writing:
         self._again = len(known)  # steps that will come and are there already
         self.stage = "Starting …"  # what it waits for; empty while it writes
         self.stopped = False
-        self._context = begin(asked, self._on_stage)
+        self._context = begin(asked, self._on_stage, known)
         self._left = False
         self._loop = asyncio.get_running_loop()
         self._sleeps: asyncio.Future[None] = self._loop.create_future()

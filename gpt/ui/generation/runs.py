@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpt.checkpoints.sources import is_kept
+from gpt.generate import Step
 from gpt.serving.cluster import ClusterRow
 from gpt.serving.registry import Registry
 from gpt.serving.scheduler import scheduler_for
@@ -87,8 +88,10 @@ class Runs:
             self.stop(session)
             await asyncio.sleep(0.02)
 
-    def row(self, asked: Wish, on_stage: Stage) -> AbstractContextManager[Any]:
-        """The row of steps, wherever it is written."""
+    def row(
+        self, asked: Wish, on_stage: Stage, known: Sequence[Step] = ()
+    ) -> AbstractContextManager[Any]:
+        """The row of steps, wherever it is written; `known` are the first, if there are any."""
         if self._cluster is not None and not is_kept(asked.source):
             key = (asked.source, asked.device, asked.precision)
             stop_id = asked.tokenizer.end_of_text_id
@@ -96,10 +99,10 @@ class Runs:
             return contextlib.nullcontext(row)
         if self._on_gpu and asked.device == "cuda":
             return borrowed_row(self._on_gpu, asked, on_stage)
-        return self._row_here(asked, on_stage)
+        return self._row_here(asked, on_stage, known)
 
     @contextlib.contextmanager
-    def _row_here(self, asked: Wish, on_stage: Stage) -> Iterator[Any]:
+    def _row_here(self, asked: Wish, on_stage: Stage, known: Sequence[Step]) -> Iterator[Any]:
         """A row of the scheduler of a borrowed model; ValueError if too many wait already."""
         with self.registry.borrow(asked.source, asked.device, asked.precision, on_stage) as model:
             scheduler, tokenizer = scheduler_for(model), asked.tokenizer
@@ -107,8 +110,9 @@ class Runs:
                 raise ValueError(
                     f"{MAX_WAITING} others are waiting to write: try again in a minute."
                 )
+            text_of, stop_id = tokenizer.stream().push, tokenizer.end_of_text_id
             with scheduler.submit(
-                asked.ids, asked.options, tokenizer.end_of_text_id, text_of=tokenizer.stream().push
+                asked.ids, asked.options, stop_id, text_of=text_of, known=known
             ) as row:
                 yield row
 
