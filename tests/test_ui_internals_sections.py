@@ -9,6 +9,7 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -75,21 +76,16 @@ def model(lab):
     return lab.registry.models["words"]
 
 
-def settings(spec):
-    """What the controls and what is clicked are at first, by name."""
-    first = {name: make().value for name, make in spec.controls.items()}
-    return first | dict(getattr(spec, "picks", {}))
+def views(lab, visit, key, **changed):
+    """The HTML that a section shows in the end."""
+    return "".join(view for view in all_views(lab, visit, key, **changed) if isinstance(view, str))
 
 
-def views(lab, visit, spec, **changed):
-    """The HTML that a section or an action shows in the end."""
-    return "".join(view for view in all_views(lab, visit, spec, **changed) if isinstance(view, str))
-
-
-def all_views(lab, visit, spec, **changed):
-    """What a section or an action shows in the end, figures too; a tuple."""
-    spec = BY_KEY[spec] if isinstance(spec, str) else spec
-    shown = spec.view(lab, visit, **{**settings(spec), **changed})
+def all_views(lab, visit, key, **changed):
+    """What a section shows in the end, figures too; a tuple. Its controls are as at first."""
+    section = BY_KEY[key]
+    first = {name: make().value for name, make in section.controls.items()}
+    shown = section.view(lab, visit, **{**first, **section.picks, **changed})
     shown = result_of(shown) if hasattr(shown, "__next__") else shown
     return shown if isinstance(shown, tuple) else (shown,)
 
@@ -101,12 +97,6 @@ def result_of(steps):
             next(steps)
         except StopIteration as end:
             return end.value
-
-
-def specs():
-    """Every section that computes and every action, by key."""
-    every = [spec for section in SECTIONS for spec in (section, section.action)]
-    return {spec.key: spec for spec in every if spec is not None and spec.view is not None}
 
 
 def halves(text):
@@ -361,7 +351,7 @@ def check_ablation(lab, visit, run, model):
 
 
 def check_sweep(lab, visit, run, model):
-    text = views(lab, visit, BY_KEY["sweep"].action)
+    text = views(lab, visit, "sweep")
     swept = [row for _, row in sweep_heads(model, run, AT, int(run.logits[AT].argmax()), "zero")]
     given = -np.array(swept)  # for is positive, and blue
     shades = [float(s) for s in re.findall(r"--s:([\d.]+)", text)]
@@ -389,7 +379,7 @@ def check_patch(lab, visit, run, model):
 
 
 def check_compare(lab, visit, run, model):
-    words = views(lab, visit, BY_KEY["compare"].action, prompt="Goodbye, I", position=1)
+    words = views(lab, visit, "compare", prompt="Goodbye, I", position=1)
     other = lab.run(lab.read("words", "Goodbye, I"))
     result = compare_predictions(run.logits[AT], other.logits[1], 10)
     assert numbers_of(words, (1, 2, 3, 4, 5)) == [
@@ -407,6 +397,15 @@ def check_shapes(lab, visit, run, model):
     ]
     assert [[*row[:1], *row[2:5], row[6]] for row in csv_of(text)[1:]] == expected
     assert "record(trace, &quot;att_out&quot;, self.att(" in text
+
+
+def check_file(lab, visit, run, model):
+    link = re.search(r'href="gradio_api/file=([^"]+)"', views(lab, visit, "file"))[1]
+    with np.load(unquote(html.unescape(link))) as saved:
+        assert saved["ids"].tolist() == list(visit.ids)
+        assert np.array_equal(saved["logits"][0], run.logits.numpy())
+        assert "trf_blocks.0.att.attention" in saved
+        assert "trf_blocks.1.resid_in" not in saved  # the very tensor of the block before
 
 
 CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items())
@@ -431,13 +430,10 @@ def test_the_code_of_a_section_is_five_to_fifteen_lines_that_stand_in_their_file
     assert all(line.strip() in shown for part in section.code for line in part.lines()[2])
 
 
-@pytest.mark.parametrize("key", specs())
+@pytest.mark.parametrize("key", BY_KEY)
 def test_every_view_is_escaped_and_there_is_one_for_each_output(key, lab):
-    spec = specs()[key]
-    if key == "int-npz":  # writes a file; its words hold nothing of the visitor's
-        return
-    shown = all_views(lab, lab.read("words", NASTY), spec)
-    assert len(shown) == 1 + sum(map(len, getattr(spec, "more", ())))
+    shown = all_views(lab, lab.read("words", NASTY), key)
+    assert len(shown) == 1 + sum(map(len, BY_KEY[key].more))
     for part in shown:
         text = part if isinstance(part, str) else part.to_json()
         visible = re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
@@ -447,9 +443,9 @@ def test_every_view_is_escaped_and_there_is_one_for_each_output(key, lab):
         assert not set(visible) & set("\x00\x1b\u202e\u2066")
 
 
-@pytest.mark.parametrize("key", [key for key in specs() if key != "int-npz"])
+@pytest.mark.parametrize("key", BY_KEY)
 def test_every_section_reads_a_prompt_of_one_token(key, lab):
-    assert views(lab, lab.read("words", "a"), specs()[key])
+    assert views(lab, lab.read("words", "a"), key)
 
 
 def test_no_view_of_the_longest_prompt_is_too_heavy():
@@ -459,11 +455,11 @@ def test_no_view_of_the_longest_prompt_is_too_heavy():
     visit = Visit("deep", tuple(range(128, 128 + MAX_TOKENS)), MAX_TOKENS - 1)
     assert lab.piece(200).startswith("⟨")
     heavy = {}
-    for key, spec in specs().items():
-        if key in ("int-npz", "int-cmp-run", "patch"):  # a file, and prompts of their own
+    for key in BY_KEY:
+        if key in ("compare", "patch"):  # prompts of their own
             continue
-        early = visit.at(15) if key in ("mattered", "int-sweep") else visit  # sooner measured
-        parts = all_views(lab, early, spec)
+        early = visit.at(15) if key in ("mattered", "sweep") else visit  # sooner measured
+        parts = all_views(lab, early, key)
         size = sum(len(p if isinstance(p, str) else p.to_json()) for p in parts)
         if size > PAYLOAD:
             heavy[key] = size
@@ -482,14 +478,14 @@ def test_no_view_of_the_longest_prompt_is_too_heavy():
         ("ledger", {"query": "several words"}, "type one token or an id"),
         ("lens", {"query": "50257"}, "use 0 to 50,256"),
         ("mattered", {"query": "a" * 5_000_000}, "has 5,000,000 characters: type one token"),
-        ("int-cmp-run", {"position": 2.5}, "position in it is 2.5"),
-        ("int-cmp-run", {"prompt": "a" * 5_000_000}, "has 5,000,000 characters"),
+        ("compare", {"position": 2.5}, "position in it is 2.5"),
+        ("compare", {"prompt": "a" * 5_000_000}, "has 5,000,000 characters"),
     ],
 )
 def test_a_control_out_of_range_is_one_line_that_names_it(key, changed, line, lab, visit):
     """Gradio's own said "Value 9 is greater than maximum value 3." and not of what."""
     with pytest.raises(ValueError, match=re.escape(line)):
-        views(lab, visit, specs()[key], **changed)
+        views(lab, visit, key, **changed)
 
 
 def test_a_layer_that_a_shallower_model_lacks_becomes_its_last(lab, visit):
@@ -577,18 +573,17 @@ def test_a_token_that_is_not_found_leaves_the_settings_beside_it_alone(lab, visi
 
 
 def test_an_untrained_twin_has_the_same_configuration_and_other_weights(lab, visit):
-    words = views(lab, visit, BY_KEY["compare"].action, way=UNTRAINED)
+    words = views(lab, visit, "compare", way=UNTRAINED)
     assert "KL(trained ‖ untrained)" in words
 
 
 def test_a_prompt_compared_with_itself_is_equal(lab, visit):
-    words = views(lab, visit, BY_KEY["compare"].action, prompt="Hello, I am a little", position=AT)
+    words = views(lab, visit, "compare", prompt="Hello, I am a little", position=AT)
     assert "<span>0 nats over the whole vocabulary" in words
 
 
 def test_a_sweep_reports_every_layer(lab, visit):
-    action = BY_KEY["sweep"].action
-    said = list(action.view(lab, visit, query="", mode="zeros"))
+    said = list(BY_KEY["sweep"].view(lab, visit, query="", mode="zeros"))
     assert [f"Layer {i + 1} of 2" in text for i, text in enumerate(said)] == [True, True]
 
 
@@ -611,14 +606,6 @@ def test_dark_chips_are_probable_tokens_as_in_the_other_tab(lab, visit, run):
 def test_a_loss_that_no_power_of_e_holds_is_said_as_one():
     assert perplexity(1139.8) == "e^1,140"
     assert perplexity(1.0) == "e^1.00 = 2.72"
-
-
-def test_the_trace_file_holds_the_distinct_tensors(lab, visit, run, tmp_path):
-    with np.load(save_trace(lab, visit, tmp_path)) as saved:
-        assert saved["ids"].tolist() == list(visit.ids)
-        assert np.array_equal(saved["logits"][0], run.logits.numpy())
-        assert "trf_blocks.0.att.attention" in saved
-        assert "trf_blocks.1.resid_in" not in saved  # the very tensor of the block before
 
 
 def test_trace_files_do_not_pile_up(lab, tmp_path):

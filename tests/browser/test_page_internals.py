@@ -176,7 +176,7 @@ def test_controls_recompute_while_one_types_and_what_is_unfolded_stays_so(tab):
 
 def test_buttons_and_prompts_that_cannot_be_read(tab, monkeypatch):
     """The second layer of a sweep waits until Cancel was heard: no race with 16 heads."""
-    for key in ("sweep", "compare", "shapes"):
+    for key in ("sweep", "compare", "file"):
         open_section(tab, key)
     tab.locator("#int-cmp-run").click()
     wait_text(tab, "#int-cmp", "Top token")

@@ -68,24 +68,6 @@ def head_box(elem_id: str) -> OfModel:
 
 
 @dataclass(frozen=True)
-class Action:
-    """What a button of a section starts; its view is as a section's, computing with the model.
-
-    `what` names the result, which is said to be of the former pass as soon as there is another.
-    """
-
-    button: str
-    key: str  # the button's id
-    what: str
-    output: str
-    view: View
-    controls: Mapping[str, Make] = field(default_factory=dict)
-    cancel: str = ""
-    hint: str = ""  # what the output says before the first press
-    js: str = ""
-
-
-@dataclass(frozen=True)
 class Section:
     """What the page needs to know of a section; how to add one stands in gpt/ui/__init__.py.
 
@@ -93,7 +75,8 @@ class Section:
     below it, a row each inner tuple, it gives a tuple, the HTML and a value for each of them.
     With `cancel`, the id of a Cancel button, it is a generator of texts that say how far it is, and
     returns the result. It is called when the section is opened, when one of its controls changes,
-    and when the visit does while it is open. A ValueError that it raises is one line there.
+    and when the visit does while it is open; with a `button` only when that is pressed. A
+    ValueError that it raises is one line there.
     """
 
     key: str
@@ -101,8 +84,8 @@ class Section:
     title: str
     intro: str
     code: tuple[Code, ...]  # 5 to 15 lines in all that computed what is shown
-    view: View | None = None
-    output: str = ""  # the id of what it fills
+    view: View
+    output: str  # the id of what it fills
     more: tuple[tuple[Make, ...], ...] = ()
     js: str = ""  # a script of the output
     controls: Mapping[str, Make] = field(default_factory=dict)
@@ -112,8 +95,10 @@ class Section:
     beside: bool = False  # the controls stand at the left of what they change
     defaults: Mapping[str, Any] = field(default_factory=dict)  # what a reset button sets
     cancel: str = ""
-    hint: str = ""
-    action: Action | None = None
+    button: str = ""
+    button_id: str = ""
+    made: str = ""  # by the button; said to be of the former pass as soon as there is another
+    hint: str = ""  # what the output says before the first press
 
 
 @dataclass
@@ -129,7 +114,7 @@ class Desk:
     fills: dict[str, int] = field(default_factory=dict)  # how often each panel was filled
     values: Values = field(default_factory=dict)  # of every control, as last heard
     picked: dict[str, dict[str, Any]] = field(default_factory=dict)  # in a section, by clicks
-    shown: set[str] = field(default_factory=set)  # actions whose result is on the page
+    shown: set[str] = field(default_factory=set)  # sections that have a button's result
     cancelled: set[str] = field(default_factory=set)
     # Held while a message is on its way: gradio prepares several at once, and a short one would
     # overtake the long one before it.
@@ -142,36 +127,30 @@ class Desk:
 
 
 class Panel:
-    """The components of a section or of an action, and how a view fills its output."""
+    """The components of a section, and how its view fills them."""
 
-    def __init__(self, spec: Section | Action) -> None:
+    def __init__(self, spec: Section) -> None:
         self.spec = spec
-        self.controls: dict[str, Component] = {}
-        self.output: gr.HTML | None = None
-        self.more: list[Component] = []
         self.button: gr.Button | None = None
         self.cancel: gr.Button | None = None
-        if isinstance(spec, Section):
-            gr.Markdown(spec.intro)
-        beside = getattr(spec, "beside", False)
-        with gr.Row(elem_classes="beside" if beside else None):
-            with gr.Column(scale=1, min_width=230) if beside else contextlib.nullcontext():
+        gr.Markdown(spec.intro)
+        with gr.Row(elem_classes="beside" if spec.beside else None):
+            with gr.Column(scale=1, min_width=230) if spec.beside else contextlib.nullcontext():
                 self._lay_controls()
-            if beside:
+            if spec.beside:
                 with gr.Column(scale=3, min_width=300):
                     self._lay_output()
-        if not beside:
+        if not spec.beside:
             self._lay_output()
 
     def _lay_controls(self) -> None:
         spec = self.spec
         self.controls = {name: make() for name, make in spec.controls.items()}
-        if isinstance(spec, Action):
-            self.button = gr.Button(spec.button, elem_id=spec.key, min_width=140)
-        elif spec.defaults:
-            self.button = gr.Button(
-                "Reset to defaults", elem_id=f"int-{spec.key}-reset", min_width=160
-            )
+        label, elem_id = spec.button, spec.button_id
+        if spec.defaults:
+            label, elem_id = "Reset to defaults", f"int-{spec.key}-reset"
+        if label:
+            self.button = gr.Button(label, elem_id=elem_id, min_width=140)
         if spec.cancel:
             self.cancel = gr.Button("Cancel", elem_id=spec.cancel, min_width=100, visible=False)
         for control in self.controls.values():
@@ -179,16 +158,16 @@ class Panel:
             control.preprocess = lambda value: value  # type: ignore[method-assign]
 
     def _lay_output(self) -> None:
-        if self.spec.view is not None:
-            said = say(self.spec.hint, "note") if self.spec.hint else ""
-            self.output = html(self.spec.output, said, self.spec.js)()
-        for row in getattr(self.spec, "more", ()):
+        said = say(self.spec.hint, "note") if self.spec.hint else ""
+        self.output = html(self.spec.output, said, self.spec.js)()
+        self.more: list[Component] = []
+        for row in self.spec.more:
             with gr.Row():
                 self.more += [make() for make in row]
 
     @property
     def outputs(self) -> list[Component]:
-        return [each for each in (self.output, *self.more, self.cancel) if each is not None]
+        return [self.output, *self.more, *([self.cancel] if self.cancel else [])]
 
     def fill(self, lab: Lab, desk: Desk, visit: Visit) -> Iterator[Values]:
         """What the view gives, or the one line that says what is wrong with a control."""
@@ -201,7 +180,7 @@ class Panel:
 
     def _views(self, lab: Lab, desk: Desk, visit: Visit) -> Iterator[Values]:
         named = {name: desk.values[control] for name, control in self.controls.items()}
-        named |= desk.picked.get(self.spec.key, getattr(self.spec, "picks", {}))
+        named |= desk.picked.get(self.spec.key, self.spec.picks)
         result = self.spec.view(lab, visit, **named)
         if self.cancel is not None:
             desk.cancelled.discard(self.spec.key)
@@ -218,6 +197,5 @@ class Panel:
     def showing(self, result: Any) -> Values:
         """What a view gave, or one text, in the outputs, and nothing to cancel."""
         results = result if isinstance(result, tuple) else (result, *[None] * len(self.more))
-        outputs = [] if self.output is None else [self.output, *self.more]
-        shown: Values = dict(zip(outputs, results, strict=bool(outputs)))
+        shown: Values = dict(zip((self.output, *self.more), results, strict=True))
         return shown if self.cancel is None else {**shown, self.cancel: gr.update(visible=False)}

@@ -13,7 +13,7 @@ from gradio.components import Component
 
 from gpt.ui.internals.folds import code_html
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Action, Desk, OfModel, Panel, Section, Values
+from gpt.ui.internals.section import Desk, OfModel, Panel, Section, Values
 from gpt.ui.parts.sentences import say
 
 NOTHING: Values = {}
@@ -36,7 +36,6 @@ class SectionList:
         self.lab, self.desk = lab, desk
         self.lane = asyncio.Semaphore(1)  # one computation with a model at a time, in order
         self.panels: list[Panel] = []
-        self.actions: list[Panel] = []
         self.accordions: dict[str, gr.Accordion] = {}
         for section in sections:
             elem_id = f"int-section-{section.key}"
@@ -44,8 +43,6 @@ class SectionList:
                 self.accordions[section.key] = accordion
                 panel = Panel(section)
                 self._wire(section, panel, accordion)
-                if section.action:
-                    self._wire_action(section.action, Panel(section.action))
                 gr.HTML(code_html(section.code), elem_id=f"int-code-{section.key}")
             self.panels.append(panel)
 
@@ -56,11 +53,11 @@ class SectionList:
     @property
     def outputs(self) -> set[Component]:
         """Everything that a changed visit may change."""
-        return {each for panel in [*self.panels, *self.actions] for each in panel.outputs}
+        return {each for panel in self.panels for each in panel.outputs}
 
     def filled(self, desk: Desk, visit: Visit, turn: int, first: Values) -> AsyncIterator[Values]:
         """`first`, then what the open sections show: those that only read, then the others."""
-        shown = [p for p in self.panels if p.spec.view is not None and p.spec.key in desk.open]
+        shown = [p for p in self.panels if p.spec.key in desk.open and not p.spec.button]
         shown.sort(key=lambda panel: panel.spec.needs_model)
         return self.filling(shown, desk, visit, turn, first)
 
@@ -77,7 +74,7 @@ class SectionList:
         due = clock() + SOON
         for panel in panels:
             key = panel.spec.key
-            alone = isinstance(panel.spec, Action) or panel.spec.needs_model
+            alone = panel.spec.needs_model
             fill = desk.fills[key] = desk.fills.get(key, 0) + 1
             if alone and self.lane.locked():
                 async for message in _sent(desk, turn, ready):
@@ -107,13 +104,10 @@ class SectionList:
             raise fault
 
     def former(self, desk: Desk) -> Values:
-        """Results of actions say that they are of another visit; they are not computed again."""
-        said: Values = {}
-        for panel in self.actions:
-            if panel.spec.key in desk.shown:
-                said |= panel.showing(_former(panel.spec))
+        """Results of buttons say that they are of another visit; they are not computed again."""
+        panels = [panel for panel in self.panels if panel.spec.key in desk.shown]
         desk.shown.clear()
-        return said
+        return {o: said for panel in panels for o, said in panel.showing(_former(panel)).items()}
 
     def choices(self, desk: Desk, visit: Visit) -> Values:
         """The layers and heads of the visit's model, the chosen one kept where there is such."""
@@ -127,8 +121,7 @@ class SectionList:
 
     def blank(self) -> Values:
         """Nothing in any section, as before the first pass."""
-        panels = [*self.panels, *self.actions]
-        return {o: nothing for panel in panels for o, nothing in panel.showing(EMPTY).items()}
+        return {o: said for panel in self.panels for o, said in panel.showing(EMPTY).items()}
 
     @property
     def boxes(self) -> set[Component]:
@@ -144,20 +137,24 @@ class SectionList:
         ]
 
     def _wire(self, section: Section, panel: Panel, accordion: gr.Accordion) -> None:
-        """One event computes the section: it was opened, or one of its controls changed."""
-        if section.view is None:
-            return
-        triggers = [accordion.expand, *[_changes(c) for c in panel.controls.values()]]
+        """One event computes the section: it was opened, one of its controls changed, or, where
+        it has a button, that was pressed.
+        """
 
         async def show(values: Values) -> AsyncIterator[Values]:
             desk = values.pop(self.desk)
             desk.open.add(section.key)
             desk.values |= values
-            if desk.visit is None:
+            visit = desk.visit
+            if visit is None:
                 yield panel.showing(EMPTY)
                 return
-            async for shown in self.filling([panel], desk, desk.visit, desk.turn):
+            async for shown in self.filling([panel], desk, visit, desk.turn):
                 yield shown
+            if section.button and desk.visit != visit:
+                yield panel.showing(_former(panel))
+            elif section.button:
+                desk.shown.add(section.key)
 
         async def pick(values: Values, event: gr.EventData) -> AsyncIterator[Values]:
             picked = {name: getattr(event, name) for name in section.picks}
@@ -172,14 +169,20 @@ class SectionList:
             "show_progress_on": panel.output,
             **EVENT,
         }
+        if panel.cancel:  # the flag is read between two steps, so that only this panel stops
+            panel.cancel.click(
+                lambda desk: desk.cancelled.add(section.key), self.desk, None, **QUIET
+            )
+        if section.button:
+            panel.button.click(show, **wired)
+            return
+        triggers = [accordion.expand, *[_changes(c) for c in panel.controls.values()]]
         gr.on(triggers, show, trigger_mode="always_last", **wired)
         if section.picks:  # "always_last" would repeat the first pick of two
             panel.output.select(pick, trigger_mode="multiple", **wired)
         accordion.collapse(
             lambda desk: self._closed(desk, panel), self.desk, panel.outputs, **QUIET
         )
-        if panel.cancel:
-            self._wire_cancel(panel)
         if section.defaults:
             boxes = [panel.controls[name] for name in section.defaults]
             panel.button.click(lambda: list(section.defaults.values()), None, boxes, **QUIET)
@@ -187,39 +190,6 @@ class SectionList:
     def _closed(self, desk: Desk, panel: Panel) -> Values:
         desk.open.discard(panel.spec.key)
         return panel.showing("")
-
-    def _wire_action(self, action: Action, panel: Panel) -> None:
-        """The button computes once; nothing else does."""
-        self.actions.append(panel)
-
-        async def act(values: Values) -> AsyncIterator[Values]:
-            desk = values.pop(self.desk)
-            desk.values |= values
-            visit = desk.visit
-            if visit is None:
-                yield panel.showing(EMPTY)
-                return
-            async for shown in self.filling([panel], desk, visit, desk.turn):
-                yield shown
-            if desk.visit != visit:
-                yield panel.showing(_former(action))
-            else:
-                desk.shown.add(action.key)
-
-        panel.button.click(
-            act,
-            {self.desk, *panel.controls.values()},
-            panel.outputs,
-            show_progress_on=panel.output,
-            **EVENT,
-        )
-        if panel.cancel:
-            self._wire_cancel(panel)
-
-    def _wire_cancel(self, panel: Panel) -> None:
-        """The flag is read between two steps, so that only this panel stops."""
-        key = panel.spec.key
-        panel.cancel.click(lambda desk: desk.cancelled.add(key), self.desk, None, **QUIET)
 
 
 async def _sent(
@@ -236,8 +206,9 @@ async def _sent(
             yield message
 
 
-def _former(action: Action) -> str:
-    return say(f"{action.what} was of the former pass: press “{action.button}” again.", "note")
+def _former(panel: Panel) -> str:
+    made, button = panel.spec.made, panel.spec.button
+    return say(f"{made} was of the former pass: press “{button}” again.", "note")
 
 
 def _changes(control: Component) -> Callable[..., Any]:

@@ -273,7 +273,7 @@ def _afterwards(layout: Layout, trainings: Trainings, shared: Shared, inside: In
     """The model is chosen in the other tabs, and what it wrote is what they look at."""
 
     comparing = inside.sections.accordions["compare"]
-    way = next(p.controls["way"] for p in inside.sections.actions if "way" in p.controls)
+    way = next(p.controls["way"] for p in inside.sections.panels if "way" in p.controls)
 
     def to(tab: str, more: dict[Any, Any]) -> Any:
         async def use(data: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:

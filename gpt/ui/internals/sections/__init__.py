@@ -35,4 +35,5 @@ SECTIONS = (
     two_prompts.SECTION,
     side_by_side.SECTION,
     shape_table.SECTION,
+    shape_table.FILE,
 )

@@ -17,7 +17,7 @@ from gpt.internals.shapes import shape_rows
 from gpt.trace import Trace
 from gpt.ui.internals.folds import Code
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Action, Section
+from gpt.ui.internals.section import Section
 from gpt.ui.parts.numbers import mib_and_mb
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html, text_column
@@ -102,11 +102,18 @@ SECTION = Section(
     view=shapes_html,
     code=(Code(Trace.record),),
     output="int-shapes",
-    action=Action(
-        button="Prepare the trace as .npz",
-        key="int-npz",
-        what="The file",
-        view=trace_file,
-        output="int-npz-words",
-    ),
+)
+
+FILE = Section(
+    key="file",
+    rail="Code",
+    title="Code: every tensor of the pass as a file",
+    intro="All that the pass computed, to be read with `numpy.load`.",
+    view=trace_file,
+    code=(Code(save_trace, "arrays = ", "}"), Code(save_trace, "with part.open", "np.savez")),
+    needs_model=True,
+    output="int-npz-words",
+    button="Prepare the trace as .npz",
+    button_id="int-npz",
+    made="The file",
 )

@@ -13,7 +13,7 @@ from gpt.internals.surprise import foreseen, loss
 from gpt.internals.two_predictions import Comparison, compare_predictions
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, whole
-from gpt.ui.internals.section import Action, Section
+from gpt.ui.internals.section import Section
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -121,28 +121,27 @@ SECTION = Section(
     intro="The chosen position beside another prediction: the same model after other words, or "
     "this very configuration untrained, or early in its training. Change one word and see what it "
     "is worth; take the training away and see what is left.",
+    view=comparison_html,
     code=(
         Code(compare_predictions, "logs = ", "p, q"),
         Code(compare_predictions, "return Comparison("),
     ),
-    action=Action(
-        button="Compare",
-        key="int-cmp-run",
-        what="The comparison",
-        view=comparison_html,
-        controls={
-            "way": lambda: gr.Radio(
-                list(WAYS), value=PROMPT, label="Compare with", elem_id="int-cmp-way", min_width=320
-            ),
-            "prompt": lambda: gr.Textbox(
-                OTHER, label="Other prompt", elem_id="int-cmp-prompt", scale=3, min_width=260
-            ),
-            "position": lambda: gr.Number(
-                -1, label="Position in it", precision=0, min_width=140, info="-1 is the last.",
-                elem_id="int-cmp-position",
-            ),
-        },
-        output="int-cmp",
-        hint="Press Compare: it runs one more pass.",
-    ),
+    needs_model=True,
+    controls={
+        "way": lambda: gr.Radio(
+            list(WAYS), value=PROMPT, label="Compare with", elem_id="int-cmp-way", min_width=320
+        ),
+        "prompt": lambda: gr.Textbox(
+            OTHER, label="Other prompt", elem_id="int-cmp-prompt", scale=3, min_width=260
+        ),
+        "position": lambda: gr.Number(
+            -1, label="Position in it", precision=0, min_width=140, info="-1 is the last.",
+            elem_id="int-cmp-position",
+        ),
+    },
+    output="int-cmp",
+    button="Compare",
+    button_id="int-cmp-run",
+    made="The comparison",
+    hint="Press Compare: it runs one more pass.",
 )  # fmt: skip

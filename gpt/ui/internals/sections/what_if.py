@@ -12,7 +12,7 @@ from gpt.internals.two_predictions import compare_predictions
 from gpt.serving.all_cores import each_on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Action, Section, head_box, layer_box, token_box
+from gpt.ui.internals.section import Section, head_box, layer_box, token_box
 from gpt.ui.internals.sections.side_by_side import pair_html
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
@@ -109,21 +109,19 @@ SWEEP = Section(
     rail="What if",
     title="What if: every head silenced in turn",
     intro="All heads, one after the other: what each gives to one token's logit.",
+    view=sweep_steps,
     code=(Code(sweep_batch, "stand_ins = ", "return outputs"),),
-    action=Action(
-        button="Sweep all heads",
-        key="int-sweep",
-        what="The sweep",
-        view=sweep_steps,
-        controls={
-            "query": token_box("int-sweep-token"),
-            "mode": lambda: gr.Radio(
-                list(MODES), value="zeros", label="Replace by", elem_id="int-sweep-mode",
-                min_width=240,
-            ),
-        },
-        output="int-sweep-words",
-        hint="Press Sweep: it runs a pass a head.",
-        cancel="int-sweep-cancel",
-    ),
+    needs_model=True,
+    controls={
+        "query": token_box("int-sweep-token"),
+        "mode": lambda: gr.Radio(
+            list(MODES), value="zeros", label="Replace by", elem_id="int-sweep-mode", min_width=240
+        ),
+    },
+    output="int-sweep-words",
+    button="Sweep all heads",
+    button_id="int-sweep",
+    made="The sweep",
+    hint="Press Sweep: it runs a pass a head.",
+    cancel="int-sweep-cancel",
 )  # fmt: skip
