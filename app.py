@@ -39,7 +39,6 @@ from gpt.checkpoints.sources import path_of
 from gpt.engine.machine import usable_device
 from gpt.serving import all_cores, cluster
 from gpt.serving.registry import Registry
-from gpt.ui import architecture, generation, internals, train
 from gpt.ui.generation.borrowed_gpu import gpu_seconds
 from gpt.ui.page_bar import PageBar
 from gpt.ui.parts.gradio_patches import (
@@ -47,8 +46,8 @@ from gpt.ui.parts.gradio_patches import (
     end_cancelled_runs_in_silence,
     search_for_no_missing_package,
 )
+from gpt.ui.tabs import Page
 from gpt.ui.tour import Tour
-from gpt.ui.visit import Shared
 
 TITLE = "A GPT, from scratch"
 INTRODUCTION = (
@@ -125,25 +124,13 @@ def build_demo(
     registry.config_of(source)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
         bar = PageBar(TITLE, INTRODUCTION)
-        shared = Shared()
-        with shared.tabs:
-            with gr.Tab("Generation", id="generation"):
-                writing = generation.build(
-                    registry, source, default_device, ON_GPU, replicas, shared
-                )
-            with gr.Tab("Architecture", id="architecture"):
-                calculator = architecture.build(registry)
-            with gr.Tab("Internals", id="internals"):
-                inside = internals.build(registry, source=source)
-                inside.follow(shared)
-            with gr.Tab("Train", id="train"):
-                training = train.build(shared, default_device, writing.prompt, inside)
-        calculator.offer_to(shared)
-        bar.connect(registry, shared, writing, inside, training)
+        page = Page(registry, source, default_device, ON_GPU, replicas)
+        page.add_tabs()
+        bar.connect(page)
         Tour()
         gr.Markdown(ABOUT, elem_classes="hint")
-        demo.unload(writing.left)
-        demo.unload(training.left)
+        for left in page.left:
+            demo.unload(left)
         # Each step of any event makes gradio's page copy the state of whatever progress was ever
         # to be shown on, hidden or not, with all that stands inside it.
         for event in demo.fns.values():

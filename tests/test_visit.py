@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 from tiny_models import TINY, TinyRegistry, tiny_model
 
-from gpt.ui import internals
+from gpt.ui import internals, tabs
 from gpt.ui.visit import MOST_MODELS, Shared, Visitor, steering_of
 
 WIDE = replace(TINY, vocab_size=50257, context_length=200, emb_dim=6)
@@ -34,6 +36,18 @@ def test_a_model_of_the_visitors_own_is_chosen_everywhere_and_the_newest_are_kep
     assert visitor.models[-1] == ("Model 5", "random:5")
     assert len(set(visitor.models)) == len(visitor.models) == MOST_MODELS
     assert len(updates[second]["choices"]) == 2 + MOST_MODELS
+
+
+def test_a_new_tab_is_a_module_and_its_name(monkeypatch):
+    """Before, it was an import, a block and a call in app.py, and a name in links.py too."""
+    hello = SimpleNamespace(add_to=lambda page: gr.Markdown(f"Hello from {page.source}"))
+    monkeypatch.setitem(sys.modules, "gpt.ui.hello", hello)
+    monkeypatch.setattr(tabs, "TABS", ("hello",))
+    with gr.Blocks() as demo:
+        page = tabs.Page(TinyRegistry({}), "wide")
+        page.add_tabs()
+    assert page.tabs["hello"].value == "Hello from wide"
+    assert [c.label for c in demo.blocks.values() if isinstance(c, gr.Tab)] == ["Hello"]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """The page, the only folder that imports gradio.
 
-A tab is a folder whose `build` lays it out and wires it: generation, architecture, internals,
-train. To add one, write the folder and call its `build` within a `gr.Tab` of app.py.
+A tab is a folder, or a file, whose `add_to(page)` lays it out and wires it: generation,
+architecture, internals, train. To add one, write it and put its name into TABS of tabs.py.
+A setting of Generation is one entry of SETTINGS in generation/settings.py, the field of that name
+in `gpt.sampling.SamplingOptions`, and its line in generation/endpoint.py.
 A section of Internals is a file below internals/sections with one `SECTION`: its title, its place
 in the rail, its controls, its outputs, the lines of code that it shows, and
 `view(lab, visit, **controls)`, a plain function that gives a value for each output;

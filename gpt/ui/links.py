@@ -15,11 +15,11 @@ from gpt.engine import PRECISIONS
 from gpt.training.choices import OWN
 from gpt.ui.generation.settings import AUTO, DEFAULTS, sampling_options
 from gpt.ui.internals.sections import SECTIONS
+from gpt.ui.tabs import TABS
 from gpt.ui.train import settings as train
 from gpt.ui.visit import Visit, steering_of
 
 LONGEST = 4_000  # characters of an address, which every browser and chat program takes
-TABS = ("generation", "architecture", "internals", "train")
 WHOLE = ("layer", "head")  # of Attention
 OPENED = tuple(section.key for section in SECTIONS if section.opened)
 TRAINING = {f"train-{name}": name for name in (*train.DEFAULTS, "pasted")}  # also the ids

@@ -9,16 +9,16 @@ from typing import Any
 import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
-from gpt.serving.registry import Registry
 from gpt.ui.generation.tab import GenerationTab
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.tab import InternalsTab
-from gpt.ui.links import OPENED, TABS, Place, command_of, link_of, place_of, python_of
+from gpt.ui.links import OPENED, Place, command_of, link_of, place_of, python_of
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.sentences import say
+from gpt.ui.tabs import TABS, Page
 from gpt.ui.train.tab import TrainTab
-from gpt.ui.visit import Shared, Visit, Visitor
+from gpt.ui.visit import Visit, Visitor
 
 NOTHING_YET = "press Generate first: there is no text yet that a program could write again."
 # Where the visitor is, in the first argument's place.
@@ -83,11 +83,12 @@ class PageBar:
     def _button(text: str, elem_id: str) -> gr.Button:
         return gr.Button(text, size="sm", min_width=60, scale=0, elem_id=elem_id)
 
-    def connect(
-        self, registry: Registry, shared: Shared, writing: GenerationTab, inside: InternalsTab,
-        training: TrainTab,
-    ) -> None:  # fmt: skip
+    def connect(self, page: Page) -> None:
         """Wire the buttons, and the opening of a link, which fills the controls of two tabs."""
+        shared, config_of = page.shared, page.registry.config_of
+        writing: GenerationTab = page.tabs["generation"]
+        inside: InternalsTab = page.tabs["internals"]
+        training: TrainTab = page.tabs["train"]
         writing.writes_at(self.note.input, ("replay", None))
         controls = writing.controls
         known = [self.where, shared.visitor, inside.desk]
@@ -99,7 +100,7 @@ class PageBar:
         self.presenter.click(None, None, None, js=PRESENTER_JS)
 
         def opened(visitor: Visitor, desk: Desk, request: gr.Request) -> dict[Any, Any]:
-            place, wrong = place_of(dict(request.query_params), registry.config_of)
+            place, wrong = place_of(dict(request.query_params), config_of)
             visit = place.visit
             desk.open = set(place.open)
             desk.picked["attention"] = {"layer": place.layer or 0, "head": place.head or 0}
