@@ -22,8 +22,9 @@ from gpt.checkpoints import load_checkpoint, save_model
 from gpt.training.command import add_arguments
 from gpt.training.corpus import read_corpus
 from gpt.training.evaluation import evaluate
+from gpt.training.events import Ended, Evaluated, Sampled, Stepped
 from gpt.training.options import TrainOptions
-from gpt.training.trainer import Ended, Evaluated, Run, Sampled, Stepped
+from gpt.training.trainer import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = GPTConfig(

@@ -19,12 +19,13 @@ from gpt.__main__ import main
 from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import EARLY, is_kept, load_model
 from gpt.serving.registry import Registry
-from gpt.training.choices import corpora, made_text
+from gpt.training.choices import corpus_of, made_text
 from gpt.training.corpus import make_corpus, split_documents
 from gpt.training.evaluation import evaluate, unigram_nats
+from gpt.training.events import Evaluated, Stepped
 from gpt.training.grammar import Grammar
 from gpt.training.texts import make_text
-from gpt.training.trainer import Evaluated, Run, Stepped
+from gpt.training.trainer import Run
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.sections.side_by_side import EARLIER, comparison_html
 from gpt.ui.links import Place, link_of, place_of
@@ -33,7 +34,7 @@ from gpt.ui.parts.sentences import say
 from gpt.ui.train import run as run_module
 from gpt.ui.train import views
 from gpt.ui.train.plans import NEVER, pace, plan
-from gpt.ui.train.run import AT_ONCE, Line, Training
+from gpt.ui.train.run import AT_ONCE, MOST_WAITING, Line, Training
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, SIZES
 from gpt.ui.train.tab import Trainings
 
@@ -283,18 +284,26 @@ def test_the_model_before_stays_at_hand_until_another_is_made(done):
     """While a second run went on, or was refused, “Write with it” said that there was no model."""
     trainings = Trainings("cpu")
     trainings.of["me"] = done
-    assert trainings.start("me", None, paused=False)
-    assert not trainings.start("me", None, paused=False)  # a second click
-    second = trainings.begin("me", {**TINY, "width": None})
-    assert trainings.begin("me", TINY) is None
+    trainings.start("me", {**TINY, "width": None}, None, paused=False)
+    second = trainings.going("me")
     assert trainings.made("me") is done
     with pytest.raises(ValueError, match="width is None"):
         run_async(driven(second))
+    assert trainings.going("me") is None
     assert trainings.made("me") is done
-    assert trainings.start("me", None, paused=False)
-    third = trainings.begin("me", TINY)
-    assert third.former is done
+    trainings.start("me", TINY, None, paused=False)
+    assert trainings.going("me").former is done
     assert trainings.made("you") is None
+
+
+def test_a_page_that_was_turned_away_may_ask_again():
+    """Where 20 waited, its run was never over: each Train after that did nothing, for ever."""
+    trainings = Trainings("cpu")
+    trainings.line.trainings += [Training(Line(), TINY)] * (AT_ONCE + MOST_WAITING)
+    trainings.start("me", TINY, None, paused=False)
+    with pytest.raises(ValueError, match="20 others wait to train: try again"):
+        run_async(driven(trainings.going("me")))
+    assert trainings.going("me") is None
 
 
 def test_without_positions_each_step_shuffles_their_embeddings():
@@ -500,7 +509,7 @@ def test_a_floor_is_known_for_each_text_that_is_made():
     floors = {}
     for name in ("stories", "additions", "capitals"):
         text = made_text(name)
-        floors[name] = text.floor(corpora.of(text, "characters"))
+        floors[name] = text.floor(corpus_of(text, "characters"))
     assert floors["stories"] == pytest.approx(0.1130, rel=0.02)
     assert floors["additions"] == pytest.approx(math.log(8100) / 9.7, rel=0.02)
     assert 0 < floors["capitals"] < 0.2

@@ -13,8 +13,9 @@ from gpt.accounting import count_parameters
 from gpt.checkpoints import export_model
 from gpt.checkpoints.writing import write_text
 from gpt.training.choices import Text
+from gpt.training.events import Evaluated, Stepped
 from gpt.training.options import TrainOptions
-from gpt.training.trainer import Evaluated, Run, Stepped
+from gpt.training.trainer import Run
 
 NAME = "trained-gpt"  # of the folder in the zip
 _KEPT = {"text", "validation", "vocabulary", "out", "steps", "device"}  # always in the program
@@ -64,8 +65,9 @@ def program(run: Run, step: int) -> str:
         "from gpt import GPTConfig\n"
         "from gpt.checkpoints import save_model\n"
         "from gpt.training.corpus import read_corpus\n"
+        "from gpt.training.events import Stepped\n"
         "from gpt.training.options import TrainOptions\n"
-        "from gpt.training.trainer import Run, Stepped\n\n"
+        "from gpt.training.trainer import Run\n\n"
         f"cfg = GPTConfig(\n{_arguments(run.cfg)})\n"
         f"options = TrainOptions(\n{_arguments(options)})\n"
         "corpus = read_corpus(options.text, options.validation, options.vocabulary)\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +23,7 @@ OWN = "own"
 MOST_BYTES = 2 * 2**20  # of a visitor's text
 SEED = 2026  # of the texts that are made; the one held out has the next
 KEPT_CORPORA = 4
+_making = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -154,26 +154,18 @@ def chosen_text(values: Mapping[str, Any]) -> Text:
     return Text(found.name, found.text[:most], found.held_out, found.prompt, found.floor_nats)
 
 
-class Corpora:
-    """The newest corpora, since a byte pair encoding takes seconds: one is made at a time."""
+def corpus_of(text: Text, vocabulary: str) -> Corpus:
+    """The corpus of a text, one made at a time: a byte pair encoding takes seconds.
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str, str], Corpus] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, text: Text, vocabulary: str) -> Corpus:
-        """The corpus of a text; raises ValueError if the vocabulary does not suit it."""
-        key = (text.text, text.held_out, vocabulary)
-        with self._lock:
-            if key not in self._kept:
-                documents = split_documents(text.text), split_documents(text.held_out)
-                if not all(documents):
-                    raise ValueError("your text is too short to hold a part of it out: use more.")
-                self._kept[key] = make_corpus(*documents, vocabulary)
-            self._kept.move_to_end(key)
-            while len(self._kept) > KEPT_CORPORA:
-                self._kept.popitem(last=False)
-            return self._kept[key]
+    Raises ValueError if the vocabulary does not suit the text, or nothing can be held out.
+    """
+    with _making:
+        return _made(text.text, text.held_out, vocabulary)
 
 
-corpora = Corpora()
+@lru_cache(KEPT_CORPORA)
+def _made(text: str, held_out: str, vocabulary: str) -> Corpus:
+    documents = split_documents(text), split_documents(held_out)
+    if not all(documents):
+        raise ValueError("your text is too short to hold a part of it out: use more.")
+    return make_corpus(*documents, vocabulary)

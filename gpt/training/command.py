@@ -24,8 +24,9 @@ from gpt.config import GPTConfig
 from gpt.sampling import perplexity_text
 from gpt.training.corpus import encode_documents, read_corpus, read_documents
 from gpt.training.evaluation import evaluate
+from gpt.training.events import Evaluated, Sampled, Stepped
 from gpt.training.options import STORYTELLER, TrainOptions
-from gpt.training.trainer import Evaluated, Run, Sampled, Stepped
+from gpt.training.trainer import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

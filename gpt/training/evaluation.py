@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,15 +29,26 @@ def evaluate(model: GPTModel, ids: torch.Tensor) -> Evaluation:
     Raises ValueError if there are fewer than two tokens.
     """
     assert not model.training
+    total = sum(float(nats.double().sum()) for nats, _ in window_nats(model, ids))
+    return Evaluation(total / (len(ids) - 1), len(ids) - 1)
+
+
+def window_nats(
+    model: GPTModel, ids: torch.Tensor, rows: int = 1, log_counts: torch.Tensor | float = 0.0
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Losses (b * t,) and their targets, `rows` windows of `ids` (n,) at a time; the last is short.
+
+    `log_counts` (vocab,) is added to the logits. Raises ValueError as `evaluate` does.
+    """
     if len(ids) < 2:
         raise ValueError(f"the text has {len(ids)} tokens: give at least 2.")
-    t = model.cfg.context_length
-    total = 0.0
-    for start in range(0, len(ids) - 1, t):
-        window = ids[start : start + t + 1].to(model.pos_emb.weight.device)
-        logits = model(window[None, :-1])[0]  # (t, vocab)
-        total += float(F.cross_entropy(logits.float(), window[1:], reduction="sum"))
-    return Evaluation(total / (len(ids) - 1), len(ids) - 1)
+    ids, t = ids.to(model.pos_emb.weight.device), model.cfg.context_length
+    whole = (len(ids) - 1) // t * t  # targets of whole windows
+    for a, b in itertools.pairwise([*range(0, whole, t * rows), whole, len(ids) - 1]):
+        if a < b:
+            inputs, targets = ids[a:b].view(max((b - a) // t, 1), -1), ids[a + 1 : b + 1]
+            logits = model(inputs).float().flatten(0, 1) + log_counts  # (b * t, vocab)
+            yield F.cross_entropy(logits, targets, reduction="none"), targets
 
 
 @torch.inference_mode()

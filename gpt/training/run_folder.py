@@ -6,12 +6,19 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gpt.checkpoints.writing import write_file, write_text
+from gpt.training.options import TrainOptions
+
+# Options that do not change what a step does: a run may be continued with others.
+_FREE = {"text", "validation", "out", "device", "prompt", "sample_tokens"} | {
+    f"{what}_every" for what in ("report", "validate", "checkpoint")
+}
 
 
 class RunFolder:
@@ -37,16 +44,38 @@ class RunFolder:
 
         write_file(self.checkpoint, write)
 
-    def load(self, device: torch.device) -> Any:
-        """What is in the checkpoint, None without one. Raises ValueError if it is damaged."""
+    def load(self, device: torch.device, settings: Mapping[str, Any]) -> Any:
+        """What is in the checkpoint, None without one.
+
+        Raises ValueError if it is damaged, or was made with others than `settings`.
+        """
         if not self.checkpoint.exists():
             return None
         try:
-            return torch.load(self.checkpoint, map_location=device, weights_only=True)
+            state = torch.load(self.checkpoint, map_location=device, weights_only=True)
         except Exception as error:  # a malformed file can raise anything
             raise ValueError(
                 f"{self.checkpoint} is damaged: remove it or use another --out."
             ) from error
+        try:
+            theirs = {**asdict(TrainOptions()), **state["options"], **state["cfg"]}
+            theirs["corpus"] = state["corpus"]
+        except (KeyError, TypeError) as error:
+            raise self.foreign() from error
+        for name in settings.keys() - _FREE:
+            if settings[name] != theirs.get(name):
+                raise ValueError(
+                    f"{self.checkpoint} was made with {name} {theirs.get(name)}, not "
+                    f"{settings[name]}: use the same or another --out."
+                )
+        return state
+
+    def foreign(self) -> ValueError:
+        """That the checkpoint is not of this program."""
+        return ValueError(
+            f"{self.checkpoint} is no checkpoint of this version's `train`: remove it or use "
+            "another --out."
+        )
 
     def log(self, **measured: Any) -> None:
         """One more line of metrics.jsonl."""

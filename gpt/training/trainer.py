@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -31,58 +29,14 @@ from gpt.generate import generate
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
 from gpt.training.corpus import Corpus, Vocabulary, window_starts, windows_at
+from gpt.training.evaluation import window_nats
+from gpt.training.events import Ended, Evaluated, Event, Sampled, Stepped
 from gpt.training.optimizer import initialise_like_gpt2, learning_rate, make_optimizers, mean_loss
 from gpt.training.options import TrainOptions
 from gpt.training.run_folder import RunFolder
 
 QUICK_TARGETS = 16_384  # of the held-out text, for all validations but the last
 LOG_EVERY = 50  # steps between the training losses in metrics.jsonl
-# Options that do not change what a step does: a run may be continued with others.
-_FREE = {"text", "validation", "out", "device", "prompt", "sample_tokens"} | {
-    f"{what}_every" for what in ("report", "validate", "checkpoint")
-}
-
-
-@dataclass(frozen=True)
-class Stepped:
-    """Weights after an update; of the loss, nats a token on the windows just read."""
-
-    step: int  # updates so far
-    tokens: int  # read so far
-    seconds: float  # in updates so far, validations and checkpoints left out
-    loss: float
-    average_loss: float  # exponential, over about 50 steps
-    learning_rate: float
-    gradient_norm: float  # before clipping
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """Held-out loss after a step, in nats a token over `n_targets` targets."""
-
-    step: int
-    nats_per_token: float
-    n_targets: int
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """What the model writes after a step, from the prompt and seed that all samples share."""
-
-    step: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The last event: all steps are done, or a loss, gradient or weight was not finite."""
-
-    step: int
-    saved_step: int  # of the newest checkpoint, 0 without one
-    diverged: bool
-
-
-Event = Stepped | Evaluated | Sampled | Ended
 
 
 class Run:
@@ -123,8 +77,8 @@ class Run:
         self._savable = True  # weights, moments and step are of the same update
         self.folder = RunFolder(options.out) if options.out else None
         if self.folder is not None:
-            if (state := self.folder.load(self.device)) is not None:
-                self._continue(state, self.folder.checkpoint)
+            if (state := self.folder.load(self.device, self._settings())) is not None:
+                self._continue(state)
             if self.rank == 0:
                 self.folder.forget_after(self.step)
 
@@ -179,25 +133,13 @@ class Run:
         In windows as of `evaluate` and over the whole vocabulary, as the compact model gives it.
         Raises ValueError if there are fewer than two tokens.
         """
-        if len(ids) < 2:
-            raise ValueError(f"the text has {len(ids)} tokens: give at least 2.")
-        t, compact = self.cfg.context_length, self.vocabulary.to_compact[ids].to(self.device)
-        whole = (len(ids) - 1) // t * t  # targets of whole windows; the rest is a shorter one
-        starts = range(0, whole, t * self.options.micro_batch)
+        compact, rows = self.vocabulary.to_compact[ids], self.options.micro_batch
         self.model.eval()
-        found = []
-        for a, b in itertools.pairwise([*starts, whole, len(ids) - 1]):
-            if a == b:
-                continue
-            shape = (max((b - a) // t, 1), -1)
-            inputs, targets = compact[a:b].view(shape), compact[a + 1 : b + 1].view(shape)
-            logits = self.model(inputs).float() + self.log_counts  # (b, t, compact)
-            # A token that shares its row has that row's probability over its count.
-            shared = self.log_counts[targets].flatten()
-            nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-            found.append(nats + shared)
+        found = window_nats(self.model, compact, rows, self.log_counts)
+        # A token that shares its row has that row's probability over its count.
+        each = torch.cat([nats + self.log_counts[targets] for nats, targets in found])
         self.model.train()
-        return torch.cat(found).cpu()
+        return each.cpu()
 
     def sampled(self) -> Sampled:
         """What the model writes now."""
@@ -253,10 +195,12 @@ class Run:
         self.step += 1
         every = (LOG_EVERY, options.report_every, options.validate_every, options.checkpoint_every)
         reported = self.step == options.steps or any(self.step % n == 0 for n in every)
-        numbers = [float(x) for x in (loss, self.average, norm)] if reported else []
+        losses = [float(x) for x in (loss, self.average)] if reported else []
+        norm = float(norm) if reported else math.nan
         self.seconds += time.perf_counter() - started
         self._savable = True
-        return self._stepped(rate, *numbers) if reported else None
+        tokens = self.step * options.batch_size * self.cfg.context_length
+        return Stepped(self.step, tokens, self.seconds, *losses, rate, norm) if reported else None
 
     @torch.no_grad()
     def _shuffle_positions(self) -> None:
@@ -264,10 +208,6 @@ class Run:
         rows = self.model.pos_emb.weight
         generator = torch.Generator().manual_seed(self.options.seed + self.step)
         rows.copy_(rows[torch.randperm(len(rows), generator=generator)])
-
-    def _stepped(self, rate: float, loss: float, average: float, norm: float) -> Stepped:
-        tokens = self.step * self.options.batch_size * self.cfg.context_length
-        return Stepped(self.step, tokens, self.seconds, loss, average, rate, norm)
 
     def _gradients(
         self, parallel: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
@@ -301,24 +241,25 @@ class Run:
             return
         found: list[Event] = [stepped]
         done = self.step == self.options.steps
-        if self.folder is not None and (self.step % LOG_EVERY == 0 or done):
-            self.folder.log(
-                step=self.step,
-                tokens=stepped.tokens,
-                seconds=round(self.seconds, 1),
-                loss=stepped.average_loss,
-            )
+        if self.step % LOG_EVERY == 0 or done:
+            spent, loss = round(self.seconds, 1), stepped.average_loss
+            self._log(tokens=stepped.tokens, seconds=spent, loss=loss)
         if self.step % self.options.validate_every == 0 or done:
             if self.corpus.held_out is not None:
-                evaluated = self.evaluated()
-                loss, n = evaluated.nats_per_token, evaluated.n_targets
-                if self.folder is not None:
-                    self.folder.log(step=self.step, validation=loss, targets=n)
-                found.append(evaluated)
+                found.append(evaluated := self.evaluated())
+                self._log(validation=evaluated.nats_per_token, targets=evaluated.n_targets)
             found.append(self.sampled())
         if self.step % self.options.checkpoint_every == 0 or done:
             self._save()
         yield from found
+
+    def _log(self, **measured: Any) -> None:
+        if self.folder is not None:
+            self.folder.log(step=self.step, **measured)
+
+    def _settings(self) -> dict[str, Any]:
+        ids = self.corpus.ids.numpy().tobytes()
+        return {**asdict(self.options), **self.cfg, "corpus": hashlib.sha256(ids).hexdigest()}
 
     def _save(self) -> None:
         """Everything that a killed run needs, unless an update has spoilt the weights."""
@@ -328,10 +269,10 @@ class Run:
             {
                 "cfg": dict(self.cfg),
                 "options": asdict(self.options),
+                "corpus": self._settings()["corpus"],
                 "step": self.step,
                 "seconds": self.seconds,
                 "average": self.average,
-                "corpus": self._corpus_sha256(),
                 "model": self.model.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             }
@@ -341,35 +282,18 @@ class Run:
     def _weights_are_finite(self) -> bool:
         return all(bool(p.isfinite().all()) for p in self.model.parameters())
 
-    def _continue(self, state: Any, where: Path) -> None:
-        """Takes up the run of a checkpoint. Raises ValueError if that was another one."""
-        foreign = ValueError(
-            f"{where} is no checkpoint of this version's `train`: remove it or use another --out."
-        )
+    def _continue(self, state: Any) -> None:
+        """Takes up the run of a checkpoint. Raises ValueError if it lacks a part."""
+        assert self.folder is not None
         try:
-            theirs = {**asdict(TrainOptions()), **state["options"], **state["cfg"]}
-            theirs["corpus"] = state["corpus"]
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise foreign from error
-        mine = {**asdict(self.options), **self.cfg, "corpus": self._corpus_sha256()}
-        for name in mine.keys() - _FREE:
-            if mine[name] != theirs.get(name):
-                raise ValueError(
-                    f"{where} was made with {name} {theirs.get(name)}, not {mine[name]}: "
-                    "use the same or another --out."
-                )
-        try:
             self.model.load_state_dict(state["model"])
             for optimizer, known in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(known)
             self.average = torch.as_tensor(state["average"]).to(self.device)
         except Exception as error:  # parts of other types or shapes can raise anything
-            raise foreign from error
+            raise self.folder.foreign() from error
         self.saved_step = self.step
-
-    def _corpus_sha256(self) -> str:
-        return hashlib.sha256(self.corpus.ids.numpy().tobytes()).hexdigest()
 
 
 @contextlib.contextmanager

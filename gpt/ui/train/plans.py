@@ -10,7 +10,7 @@ from typing import Any
 
 from gpt.accounting import count_parameters, operations
 from gpt.config import GPTConfig
-from gpt.training.choices import OWN, Text, chosen_text, corpora
+from gpt.training.choices import OWN, Text, chosen_text, corpus_of
 from gpt.training.corpus import Corpus
 from gpt.training.evaluation import unigram_nats
 from gpt.training.options import TrainOptions
@@ -73,7 +73,7 @@ def plan(values: Mapping[str, Any], device: str = "cpu") -> Plan:
     given = {**values, **{name: checked(name, values[name]) for name in DEFAULTS}}
     text = chosen_text(given)
     vocabulary = str(given["pairs"]) if given["vocabulary"] == PAIRS else given["vocabulary"]
-    corpus = corpora.of(text, vocabulary)
+    corpus = corpus_of(text, vocabulary)
     cfg = GPTConfig(
         vocab_size=corpus.tokenizer.vocab_size,
         context_length=given["context"],

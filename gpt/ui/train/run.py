@@ -21,7 +21,8 @@ from gpt.training.bundle import write_bundle
 from gpt.training.choices import MADE
 from gpt.training.corpus import window_starts
 from gpt.training.evaluation import answers
-from gpt.training.trainer import Ended, Evaluated, Run, Sampled, Stepped
+from gpt.training.events import Ended, Evaluated, Sampled, Stepped
+from gpt.training.trainer import Run
 from gpt.ui.train.finished import KEPT_SECONDS, Finished, kept, new_folder
 from gpt.ui.train.plans import NEVER, Plan, plan, with_steps
 from gpt.ui.train.settings import Experiment
@@ -93,7 +94,8 @@ class Training:
         self.plan: Plan | None = None
         self.run: Run | None = None
         self.stage, self.note = "Starting …", ""
-        self.paused, self.stopped, self._left, self.over = paused, False, False, False
+        self.paused, self.stopped, self._left = paused, False, False
+        self.made, self.begun, self.over = time.monotonic(), False, False
         self.finished: Finished | None = None
         self.axis = "seconds"
         self._line, self._single, self._news = line, int(paused), asyncio.Event()
@@ -120,17 +122,18 @@ class Training:
 
         Raises ValueError if what was asked for cannot be trained, or too many wait.
         """
-        trainings = self._line.trainings
-        if len(trainings) >= AT_ONCE + MOST_WAITING:
-            raise ValueError(f"{MOST_WAITING} others wait to train: try again in some minutes.")
-        trainings.append(self)
+        trainings, self.begun = self._line.trainings, True
         try:
+            if len(trainings) >= AT_ONCE + MOST_WAITING:
+                raise ValueError(f"{MOST_WAITING} others wait to train: try again in some minutes.")
+            trainings.append(self)
             async for _ in self._stages():
                 yield
         finally:
             self.over = True
             self._early = self._good = (0, {})
-            trainings.remove(self)
+            if self in trainings:
+                trainings.remove(self)
         self.stage = ""
         yield
 

@@ -19,17 +19,7 @@ from gpt.ui.train.layout import Layout
 from gpt.ui.train.plans import plan
 from gpt.ui.train.run import Line, Training
 from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
-from gpt.ui.train.views import (
-    estimate_view,
-    line_view,
-    loss_view,
-    numbers_view,
-    progress_view,
-    promise_view,
-    sample_view,
-    split_view,
-    step_view,
-)
+from gpt.ui.train.views import STREAMED, estimate_view, loss_view, promise_view, split_view
 from gpt.ui.visit import Shared, Visit
 
 _AT_ONCE: dict[str, Any] = {
@@ -58,27 +48,20 @@ class TrainTab:
     controls: dict[str, Any]  # of the settings that a link sets, by name
 
 
-@dataclass
-class Start:
-    """A click that begins a run, until the run's own event asks for it."""
-
-    experiment: Experiment | None
-    paused: bool
-    made: float
-
-
 class Trainings:
     """The newest run of each page, by session; one of a page at a time."""
 
     def __init__(self, device: str) -> None:
         self.line, self.device = Line(), device
         self.of: dict[str, Training] = {}
-        self.starts: dict[str, Start] = {}
 
     def going(self, session: str) -> Training | None:
-        """The page's run, if it goes on."""
+        """The page's run, if it goes on, or was asked for just now."""
         training = self.of.get(session)
-        return None if training is None or training.over else training
+        if training is None or training.over:
+            return None
+        lost = not training.begun and time.monotonic() - training.made > LOST_SECONDS
+        return None if lost else training
 
     def made(self, session: str) -> Training | None:
         """The page's newest run that left a model; while another goes on, the one before."""
@@ -86,27 +69,16 @@ class Trainings:
         runs = (last, last.former) if last else ()
         return next((run for run in runs if run and run.finished), None)
 
-    def start(self, session: str, experiment: Experiment | None, paused: bool) -> bool:
-        """Whether the page may begin a run now."""
-        last = self.starts.get(session)
-        if self.going(session) or (last and time.monotonic() - last.made < LOST_SECONDS):
-            return False
-        self.starts[session] = Start(experiment, paused, time.monotonic())
-        return True
-
-    def begin(self, session: str, values: dict[str, Any]) -> Training | None:
-        """The run that was asked for by a click, the first time that its event asks."""
-        start = self.starts.pop(session, None)
-        if start is None or self.going(session):
-            return None
-        last = self.of.pop(session, None)  # one that was refused has no curve
+    def start(
+        self, session: str, values: dict[str, Any], experiment: Experiment | None, paused: bool
+    ) -> None:
+        """A run that `drive` will begin. The page's last one, if it has a curve, is shown in it."""
+        last = self.of.pop(session, None)
         former = last if last is None or last.history.steps else last.former
-        training = Training(self.line, values, self.device, former, start.experiment, start.paused)
-        self.of[session] = training
-        over = [name for name, other in self.of.items() if other.over]
+        self.of[session] = Training(self.line, values, self.device, former, experiment, paused)
+        over = [name for name in self.of if not self.going(name)]
         for name in over[: max(len(self.of) - MOST_TRAININGS, 0)]:
             del self.of[name]
-        return training
 
 
 def build(
@@ -122,9 +94,9 @@ def build(
     begin, drive, finish = _handlers(layout, trainings, shared)
     for button, experiment, paused in starts:
         streamed = button.click(
-            begin(experiment, paused), None, layout.buttons, **_AT_ONCE
+            begin(experiment, paused), layout.inputs, set(layout.buttons), **_AT_ONCE
         ).then(
-            one_line_errors(drive), layout.inputs | {shared.visitor}, set(layout.streamed),
+            one_line_errors(drive), {shared.visitor}, set(layout.streamed),
             api_visibility="private", trigger_mode="multiple", show_progress="hidden", **training,
         )  # fmt: skip
         for ended in (streamed.success, streamed.failure):
@@ -145,7 +117,6 @@ def build(
         session = request.session_hash or ""
         if last := trainings.of.pop(session, None):
             last.stop(left=True)
-        trainings.starts.pop(session, None)
 
     async def redraw(axis: str, request: gr.Request) -> Any:
         last = trainings.of.get(request.session_hash or "")
@@ -170,35 +141,36 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
     """What a click does at once, what then streams, and what is left to do at the end."""
 
     def begin(experiment: Experiment | None, paused: bool) -> Any:
-        async def click(request: gr.Request) -> list[Any]:
+        async def click(data: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
             session = request.session_hash or ""
-            if not trainings.start(session, experiment, paused):
-                going = trainings.going(session)
-                if paused and going is not None:
-                    going.one_step()
-                    return [gr.skip(), _pause(going), gr.skip()]
-                return [gr.skip()] * 3
-            pause = gr.update(value="Go on" if paused else "Pause", interactive=True)
+            going = trainings.going(session)
+            if going is None:
+                trainings.start(session, layout.values(data), experiment, paused)
+            elif paused:
+                going.one_step()
+            else:
+                return {layout.run: gr.skip()}
             off, on = gr.update(interactive=False), gr.update(interactive=True)
-            return [off, pause, on]
+            return {layout.run: off, layout.pause: _pause(trainings.of[session]), layout.stop: on}
 
         return click
 
     async def drive(data: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
-        training = trainings.begin(request.session_hash or "", layout.values(data))
-        if training is None:
+        training = trainings.of.get(request.session_hash or "")
+        if training is None or training.begun:
             yield dict.fromkeys(layout.streamed, gr.skip())
             return
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
                 if training.plan is not None:
                     data[shared.visitor].training = training.plan.repeated
-                yield _shown(layout, training)
+                views = zip(layout.streamed, STREAMED, strict=True)
+                yield {component: view(training) for component, view in views}
 
     async def finish(request: gr.Request) -> list[Any]:
         """The buttons as they should be now, which may be the next run's already."""
         session = request.session_hash or ""
-        if trainings.going(session) or session in trainings.starts:
+        if trainings.going(session):
             return [gr.skip()] * 7
         made = trainings.made(session)
         finished = made.finished if made else None
@@ -209,17 +181,6 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
         return [on, pause, off, *after, zipped]
 
     return begin, drive, finish
-
-
-def _shown(layout: Layout, training: Training) -> dict[Any, Any]:
-    return {
-        layout.progress: progress_view(training),
-        layout.loss: loss_view(training),
-        layout.sample: sample_view(training),
-        layout.line: line_view(training),
-        layout.step: step_view(training),
-        layout.numbers: numbers_view(training),
-    }
 
 
 def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:

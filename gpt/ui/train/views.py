@@ -270,3 +270,7 @@ def split_view(plan: Plan) -> str:
         f"of {tokenizer.vocab_size:,} tokens, of which the text uses {len(ids.unique()):,}."
     )
     return say(said) + _row(chips, "The first lines, split into tokens")
+
+
+# Of a run, for each component that is drawn while it goes on.
+STREAMED = progress_view, loss_view, sample_view, line_view, step_view, numbers_view

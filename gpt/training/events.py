@@ -1,0 +1,47 @@
+"""What a run yields: a step, an evaluation, a sample, its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """Weights after an update; of the loss, nats a token on the windows just read."""
+
+    step: int  # updates so far
+    tokens: int  # read so far
+    seconds: float  # in updates so far, validations and checkpoints left out
+    loss: float
+    average_loss: float  # exponential, over about 50 steps
+    learning_rate: float
+    gradient_norm: float  # before clipping
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Held-out loss after a step, in nats a token over `n_targets` targets."""
+
+    step: int
+    nats_per_token: float
+    n_targets: int
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the model writes after a step, from the prompt and seed that all samples share."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last event: all steps are done, or a loss, gradient or weight was not finite."""
+
+    step: int
+    saved_step: int  # of the newest checkpoint, 0 without one
+    diverged: bool
+
+
+Event = Stepped | Evaluated | Sampled | Ended
