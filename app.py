@@ -45,6 +45,7 @@ from gpt.ui.parts.gradio_patches import (
     begin_sessions_lightly,
     end_cancelled_runs_in_silence,
     search_for_no_missing_package,
+    take_numbers_as_typed,
 )
 from gpt.ui.tabs import Page
 from gpt.ui.tour import Tour
@@ -146,6 +147,7 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
     end_cancelled_runs_in_silence()
     search_for_no_missing_package()
     begin_sessions_lightly()
+    take_numbers_as_typed()
     return demo.launch(
         theme=THEME,
         css_paths=[ASSETS / "style.css"],

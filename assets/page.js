@@ -33,6 +33,11 @@
     document.querySelectorAll('.empty[aria-label]:not([role])').forEach((box) => box.setAttribute('role', 'img'));
     document.querySelectorAll('.live:not([aria-live])').forEach((box) => box.setAttribute('aria-live', 'polite'));
   };
+  // What is typed beside a slider stays: the server's line is about it. Gradio would put the nearest
+  // possible number in its place when the focus leaves.
+  document.addEventListener('blur', (event) => {
+    if (event.target.matches?.('input[type=number]')) event.stopImmediatePropagation();
+  }, true);
   let asked = false;
   new MutationObserver(() => {
     if (asked) return;

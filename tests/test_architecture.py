@@ -105,7 +105,7 @@ def test_gpt3_sizes_have_the_parameters_that_the_paper_rounds() -> None:
         ({"emb_dim": 770}, "emb_dim 770 is not divisible by 12 heads: use 768 or 780."),
         ({"n_layers": 0}, "n_layers is 0: use a whole number of at least 1."),
         ({"n_layers": 1.5}, "n_layers is 1.5: use a whole number of at least 1."),
-        ({"vocab_size": None}, "vocab_size is None: use a whole number of at least 1."),
+        ({"vocab_size": None}, "vocab_size is empty: use a whole number of at least 1."),
         ({"vocab_size": float("nan")}, "vocab_size is nan: use a whole number of at least 1."),
         ({"emb_dim": True}, "emb_dim is True: use a whole number of at least 1."),
         ({"emb_dim": 10**12}, "emb_dim is 1,000,000,000,000: use at most 1,000,000,000."),

@@ -114,3 +114,15 @@ def test_gradio_still_tells_its_folder_for_downloads():
     """app.py asks for it. When it is gone: set GRADIO_TEMP_DIR to a folder of our own always."""
     assert inspect.signature(utils.get_upload_folder).parameters == {}
     assert isinstance(utils.get_upload_folder(), str)
+
+
+@pytest.mark.parametrize("kind", [gr.Slider, gr.Number])
+def test_a_number_that_is_impossible_reaches_our_own_check(kind, monkeypatch):
+    """Gradio's line does not name the field, and an emptied slider was a traceback."""
+    for each in (gr.Slider, gr.Number):  # put back at the end
+        monkeypatch.setattr(each, "preprocess", each.preprocess)
+    box = kind(minimum=0, maximum=9)
+    with pytest.raises(gr.Error, match="less than minimum"):
+        box.preprocess(-3)
+    gradio_patches.take_numbers_as_typed()
+    assert [box.preprocess(value) for value in (-3, 2.5, 99, None)] == [-3, 2.5, 99, None]

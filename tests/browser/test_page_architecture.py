@@ -146,17 +146,21 @@ def test_checkboxes_and_presets_set_every_control_and_their_notes_go_with_them(t
 
 
 def test_an_impossible_size_is_one_line_with_the_nearest_values_as_buttons(tab: Page) -> None:
-    """0 layers became 1 without a word; an emptied or too large field was an internal error."""
+    """0 layers became 1 without a word; an emptied or too large field was an internal error; and
+    of -3 the line said "n_layers is 0", since the page had clipped it.
+    """
     problem = tab.locator("#arch-problem .arch-problem")
     fill(tab, "n_layers", 0)
     expect(problem).to_contain_text("n_layers is 0: use a whole number")
     expect(tab.locator("#arch-total")).to_contain_text("163,009,536")
-    number(tab, "n_layers").fill("99999")
-    expect(tab.locator("#arch-total")).to_contain_text(f"{TOTAL + 116 * BLOCK:,}")
+    fill(tab, "n_layers", -3)
+    expect(problem).to_contain_text("n_layers is -3: use a whole number")
+    fill(tab, "n_layers", 99999)
+    expect(tab.locator("#arch-total")).to_contain_text(f"{TOTAL + 99987 * BLOCK:,}")
     expect(problem).to_have_count(0)
     number(tab, "n_layers").fill("")
     number(tab, "n_layers").press("Tab")
-    expect(problem).to_contain_text("n_layers is 0: use a whole number")
+    expect(problem).to_contain_text("n_layers is empty: use a whole number")
     expect(tab.locator(".toast-body")).to_have_count(0)
     reset(tab)
     fill(tab, "emb_dim", 770)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,22 +84,6 @@ def _divisors(width: int) -> list[int]:
     return [*small, *(width // n for n in small)]
 
 
-def within_sliders_js(components: list[Any]) -> str:
-    """JavaScript that clips what sliders send to their ends, as the page does on leaving them.
-
-    While somebody types, a number can be too large or absent, which the server would refuse
-    before any function of ours could answer. `components` in the order of the event's inputs.
-    """
-    ids = json.dumps([getattr(component, "elem_id", None) or "" for component in components])
-    return f"""(...values) => values.map((value, i) => {{
-        const id = {ids}[i];
-        const range = id && document.querySelector(`#${{id}} input[type=range]`);
-        if (!range) return value;
-        const given = typeof value === "number" ? value : Number(range.value);
-        return Math.min(Math.max(given, Number(range.min)), Number(range.max));
-    }})"""
-
-
 def slider_update(name: str, value: int) -> dict[str, Any]:
     """An update that shows `value`, the slider made long enough for it."""
     return gr.update(value=value, maximum=max(SLIDERS[name], value))
@@ -140,7 +123,6 @@ class Controls:
         with gr.Row():
             for name in SLIDERS:
                 step = width_step(self.first.n_heads) if name == "emb_dim" else {"step": 1}
-                # From 0 on, so that 0 is refused in words and not taken for the least value.
                 self.fields[name] = gr.Slider(
                     0, SLIDERS[name], self.first[name], label=name, info=SAYS[name],
                     elem_id=f"arch-{name}", min_width=220, **step,
@@ -173,7 +155,8 @@ class Controls:
 
 def _whole(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
-        raise ValueError(f"{name} is {value!r}: use a whole number of at least 1.")
+        shown = "empty" if value is None else repr(value)
+        raise ValueError(f"{name} is {shown}: use a whole number of at least 1.")
     if value > LARGEST_SIZE:
         raise ValueError(f"{name} is {value:,.0f}: use at most {LARGEST_SIZE:,}.")
     return int(value)

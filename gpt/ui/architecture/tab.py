@@ -16,7 +16,6 @@ from gpt.ui.architecture.controls import (
     slider_update,
     suggestions,
     width_step,
-    within_sliders_js,
 )
 from gpt.ui.architecture.endpoint import architecture
 from gpt.ui.architecture.exchange import FORMATS, from_json
@@ -107,18 +106,16 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
 
     beside = [page.problem, page.suggestion_row, *page.suggestions, page.controls.preset]
     beside.append(page.controls.fields["emb_dim"])
-    clip = within_sliders_js(inputs)
     changes = [each.change for name, each in page.inputs.items() if name != "part"]
     fields = page.controls.components
-    check: dict[str, Any] = {"js": within_sliders_js(fields), **LIVE}
-    refreshed = gr.on(changes, refresh, inputs, [*beside, *views], js=clip, **LIVE)
-    refreshed.then(_check, fields, page.check, **check)
-    page.check.load(_check, fields, page.check, **check)
+    refreshed = gr.on(changes, refresh, inputs, [*beside, *views], **LIVE)
+    refreshed.then(_check, fields, page.check, **LIVE)
+    page.check.load(_check, fields, page.check, **LIVE)
     accordions = page.sections.values()
-    gr.on([each.expand for each in accordions], expand, inputs, [opened, *views], js=clip, **EACH)
+    gr.on([each.expand for each in accordions], expand, inputs, [opened, *views], **EACH)
     gr.on([each.collapse for each in accordions], collapse, opened, opened, **EACH)
     part = page.views["part"]
-    page.views["map"].select(choose, inputs, [page.chosen, part], js=clip, **EACH)
+    page.views["map"].select(choose, inputs, [page.chosen, part], **EACH)
 
 
 def _views(
