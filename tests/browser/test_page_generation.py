@@ -194,7 +194,7 @@ def test_a_mistake_after_a_stopped_run_leaves_generate_on_the_page(slow_page):
     area(slow_page, "gen-prompt").fill("")
     slow_page.click("#gen-run")
     expect(
-        slow_page.get_by_text("The prompt is empty: write at least one character.")
+        slow_page.get_by_text("the prompt is empty: write at least one character.")
     ).to_be_visible()
     expect(slow_page.locator("#gen-run")).to_be_visible()
     expect(slow_page.locator("#gen-stop")).to_be_hidden()

@@ -15,8 +15,7 @@ from gpt.sampling import SamplingOptions
 from gpt.serving.registry import Registry
 from gpt.tokenizer import Tokenizer
 from gpt.ui.generation.settings import AUTO, STANDARD, sampling_options
-
-MAX_PROMPT_CHARACTERS = 50_000
+from gpt.ui.parts.prompt_ids import prompt_ids
 
 
 @dataclass(frozen=True)
@@ -86,17 +85,11 @@ def wish(
     """
     options = sampling_options(values, steering)
     cfg, tokenizer = registry.config_of(source), tokenizer_of(source)
-    ids = tokenizer.encode(checked_prompt(prompt))
+    ids = prompt_ids(prompt, tokenizer, cfg.vocab_size)
     chosen = {**values, "precision": precision, "device": device}
     device, missing = usable_device(str(device))
     precision = default_precision(source, device) if precision == AUTO else precision
     check_precision(precision, device)
-    outside = [token for token in ids if token >= cfg.vocab_size]
-    if outside:
-        raise ValueError(
-            f"this model knows {cfg.vocab_size:,} tokens, and the prompt has token "
-            f"{outside[0]:,}: use another prompt or model."
-        )
     fits = [missing] if missing else []
     fits += context_notes(cfg, len(ids), options.max_new_tokens)
     settings = {k: v for k, v in chosen.items() if k != "seed" and v != STANDARD[k]}
@@ -104,17 +97,3 @@ def wish(
         source, device, precision, options.with_seed(), prompt, settings, tuple(ids), tokenizer,
         tuple(fits), options.seed is None,
     )  # fmt: skip
-
-
-def checked_prompt(prompt: Any) -> str:
-    """`prompt` itself. Raises ValueError if it is no text, empty, or longer than accepted."""
-    if not isinstance(prompt, str):
-        raise ValueError(f"The prompt is a {type(prompt).__name__}: use text.")
-    if not prompt:
-        raise ValueError("The prompt is empty: write at least one character.")
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
-        raise ValueError(
-            f"The prompt has {len(prompt):,} characters: "
-            f"use at most {MAX_PROMPT_CHARACTERS:,}, of which the newest tokens are read."
-        )
-    return prompt

@@ -16,9 +16,9 @@ from gpt.checkpoints import tokenizer_of
 from gpt.internals.run import Run, read_prompt, resolve_position
 from gpt.serving.all_cores import on_all_cores
 from gpt.tokenizer import Tokenizer
+from gpt.ui.parts.prompt_ids import prompt_ids
 
 MAX_TOKENS = 128  # an attention view has tokens x tokens cells a head
-MAX_CHARACTERS = 50_000  # of a prompt, looked at before it is tokenized
 MAX_TOKEN_CHARACTERS = 200  # of a box that names one token
 KEPT_BYTES = 384 * 2**20  # a trace of 128 tokens of GPT-2 small takes about 140 MiB
 KEPT_MEMOS = 64
@@ -140,29 +140,14 @@ class Lab:
 
     def encode(self, source: str, prompt: str) -> list[int]:
         """The prompt's ids, checked against the model's sizes before any weight is loaded."""
-        if not isinstance(prompt, str):
-            raise ValueError(f"the prompt is {repr(prompt)[:40]}: use a text.")
-        if not prompt:
-            raise ValueError("the prompt is empty: type some text, a single word is enough.")
-        if len(prompt) > MAX_CHARACTERS:
-            raise ValueError(
-                f"the prompt has {len(prompt):,} characters: use at most {MAX_CHARACTERS:,}."
-            )
-        ids = self.tokenizer.encode(prompt)
         cfg = self.registry.config_of(source)
+        ids = prompt_ids(prompt, self.tokenizer, cfg.vocab_size)
         limit = min(MAX_TOKENS, cfg.context_length)
         if len(ids) > limit:
             raise ValueError(
                 f"the prompt has {len(ids):,} tokens and this tab reads at most {limit:,}: "
                 "shorten the text."
             )
-        for position, token_id in enumerate(ids):
-            if token_id >= cfg.vocab_size:
-                raise ValueError(
-                    f"token {position} ({self.piece(token_id)}) has id {token_id:,} and this model "
-                    f"knows ids 0 to {cfg.vocab_size - 1:,}: choose a model with a vocabulary of "
-                    f"{self.tokenizer.vocab_size:,}."
-                )
         return ids
 
     def run(self, visit: Visit, progress: Progress | None = None) -> Run:
