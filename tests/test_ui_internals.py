@@ -263,6 +263,61 @@ def test_a_click_on_a_token_moves_every_open_section(tab):
     assert 'aria-pressed="true"' in page.shown["int-chips"].split('data-position="2"')[1][:200]
 
 
+def test_what_is_out_of_view_follows_a_click_when_it_comes_into_view(tab):
+    """A click computed and sent fifteen sections, of which two were on the screen."""
+    page = Page(tab, "logits", "lens", "ledger")
+    page.look()
+    run_async(page.event(tab.sections.come_into_view, told=1, sections=["logits"]))
+    assert page.steps == 1  # nothing was late
+    page.click(2)
+    assert "After position 2" in page.shown["int-logits-words"]
+    assert "At position 5" in page.shown["int-lens"]
+    run_async(page.event(tab.sections.come_into_view, told=2, sections=["lens", "tokens"]))
+    assert "At position 2" in page.shown["int-lens"]
+    assert "after position 5" in page.shown["int-ledger"]
+    run_async(page.event(tab.sections.come_into_view, told=1, sections=["logits"]))  # late
+    assert page.desk.in_view == {"lens", "tokens"}
+    page.change("ledger", mode="its lead over the runner-up")
+    assert "after position 2" in page.shown["int-ledger"]
+    assert page.desk.late == set()
+
+
+def test_an_older_click_that_ends_late_takes_nothing_of_a_newer_one(tab, monkeypatch):
+    """It went on to the next section, which the newer one had ready, and that was dropped."""
+    monkeypatch.setattr(section_list, "SOON", WAIT)
+    panel = next(p for p in tab.sections.panels if p.spec.key == "tokens")
+    page = Page(tab, "tokens", "logits")
+    page.look()
+    begun, ready, view = threading.Event(), threading.Event(), panel.spec.view
+
+    def slow_first(lab, visit, **controls):
+        if visit.position == 1:
+            begun.set()
+            ready.wait(WAIT)
+        return view(lab, visit, **controls)
+
+    def last(lab, visit, **controls):  # of the newer click, in which the older one goes on
+        ready.set()
+        older_is_over.wait(WAIT)
+        return embedded(lab, visit, **controls)
+
+    monkeypatch.setattr(panel, "spec", replace(panel.spec, view=slow_first))
+    end = next(p for p in tab.sections.panels if p.spec.key == "shapes")
+    older_is_over, embedded = threading.Event(), end.spec.view
+    monkeypatch.setattr(end, "spec", replace(end.spec, view=last))
+    page.desk.open.add("shapes")
+
+    async def both():
+        older = asyncio.ensure_future(page.event(tab.move, position=1))
+        older.add_done_callback(lambda _: older_is_over.set())
+        await asyncio.to_thread(begun.wait, WAIT)
+        await page.event(tab.move, position=3)
+        await older
+
+    run_async(both())
+    assert "After position 3" in page.shown["int-logits-words"]
+
+
 def test_a_shorter_prompt_is_read_at_its_last_token(tab):
     """It was refused: "position 5 is outside the prompt of 2 tokens", which nobody had typed."""
     page = Page(tab, "logits")

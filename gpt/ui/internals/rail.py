@@ -27,6 +27,22 @@ const mark = () => {
   });
 };
 let waiting = false;
+// What comes into view is told, for what is not in view is not computed at a click.
+const inView = new Set();
+let telling, told = 0;
+const seeing = new IntersectionObserver((changes) => changes.forEach((change) => {
+  const key = change.target.id.replace('int-section-', '');
+  if (!change.isIntersecting) return inView.delete(key);
+  inView.add(key);
+  clearTimeout(telling);
+  telling = setTimeout(() => trigger('select', {sections: [...inView], told: ++told}), 60);
+}), {rootMargin: '150px'});
+const look = () => {
+  const sections = document.querySelectorAll('#int-sections > [id^=int-section-]');
+  if (!sections.length) return setTimeout(look, 50);
+  sections.forEach((section) => seeing.observe(section));
+};
+look();
 addEventListener('scroll', () => {
   if (!waiting) requestAnimationFrame(() => { waiting = false; mark(); });
   waiting = true;

@@ -106,6 +106,9 @@ class Desk:
     """What the server knows of one page. Handlers share the object and change it in place."""
 
     open: set[str]  # keys of sections
+    in_view: set[str] | None = None  # as last told; None: nothing was told, so all are taken to be
+    told: int = 0  # how often it was; an older word may come late
+    late: set[str] = field(default_factory=set)  # not in view when the position changed
     visit: Visit | None = None
     opened: bool = False  # the tab was, once
     written: Any = None  # of Generation, when the tab was last opened

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
 import anyio.to_thread
@@ -32,7 +32,9 @@ class SectionList:
     Handlers are asynchronous, so that one that waits holds no thread; views run in threads.
     """
 
-    def __init__(self, lab: Lab, sections: Sequence[Section], desk: gr.State) -> None:
+    def __init__(
+        self, lab: Lab, sections: Sequence[Section], desk: gr.State, rail: gr.HTML
+    ) -> None:
         self.lab, self.desk = lab, desk
         self.lane = asyncio.Semaphore(1)  # one computation with a model at a time, in order
         self.panels: list[Panel] = []
@@ -45,6 +47,10 @@ class SectionList:
                 self._wire(section, panel, accordion)
                 gr.HTML(code_html(section.code), elem_id=f"int-code-{section.key}")
             self.panels.append(panel)
+        rail.select(
+            self.come_into_view, {desk}, self.outputs, show_progress="hidden",
+            trigger_mode="multiple", **EVENT,
+        )  # fmt: skip
 
     @property
     def controls(self) -> set[Component]:
@@ -55,14 +61,36 @@ class SectionList:
         """Everything that a changed visit may change."""
         return {each for panel in self.panels for each in panel.outputs}
 
-    def filled(self, desk: Desk, visit: Visit, turn: int, first: Values) -> AsyncIterator[Values]:
-        """`first`, then what the open sections show: those that only read, then the others."""
+    def filled(
+        self,
+        desk: Desk,
+        visit: Visit,
+        turn: int,
+        first: Values,
+        among: Collection[str] | None = None,
+    ) -> AsyncIterator[Values]:
+        """`first`, then what the open sections show: those that only read, then the others.
+
+        Of all open ones those `among` these; the others when they come into view.
+        """
         shown = [p for p in self.panels if p.spec.key in desk.open and not p.spec.button]
+        if among is not None:
+            desk.late = {panel.spec.key for panel in shown} - set(among)
+            shown = [panel for panel in shown if panel.spec.key in among]
         shown.sort(key=lambda panel: panel.spec.needs_model)
         return self.filling(shown, desk, visit, turn, first)
 
+    async def come_into_view(self, values: Values, event: gr.EventData) -> AsyncIterator[Values]:
+        """What came into view by scrolling shows the visit's position."""
+        desk = values[self.desk]
+        if event.told > desk.told:
+            desk.told, desk.in_view = event.told, set(event.sections)
+        late = [panel for panel in self.panels if panel.spec.key in desk.late & set(event.sections)]
+        async for shown in self.filling(late, desk, desk.visit, desk.turn):
+            yield shown
+
     async def filling(
-        self, panels: Iterable[Panel], desk: Desk, visit: Visit, turn: int, first: Values = NOTHING
+        self, panels: Sequence[Panel], desk: Desk, visit: Visit, turn: int, first: Values = NOTHING
     ) -> AsyncIterator[Values]:
         """`first` and what panels show of `visit`; what is ready soon in one message.
 
@@ -73,7 +101,10 @@ class SectionList:
         clock, fault = asyncio.get_running_loop().time, None
         due = clock() + SOON
         for panel in panels:
+            if desk.turn != turn:
+                break
             key = panel.spec.key
+            desk.late.discard(key)
             alone = panel.spec.needs_model
             fill = desk.fills[key] = desk.fills.get(key, 0) + 1
             if alone and self.lane.locked():
@@ -99,7 +130,7 @@ class SectionList:
             yield message
         # Gradio sends the last message once more when the event ends, then maybe after a newer
         # event's: it shall say nothing.
-        yield {next(iter(self.outputs)) if first else panel.output: gr.skip()}
+        yield {(panels or self.panels)[0].output: gr.skip()}
         if fault is not None:
             raise fault
 

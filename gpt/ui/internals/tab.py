@@ -56,9 +56,9 @@ class InternalsTab:
             self.chips = gr.HTML(EMPTY, elem_id="int-chips", js_on_load=CHIP_JS)
         self.position.preprocess = lambda value: value  # type: ignore[method-assign]
         with gr.Row(elem_id="int-story"):
-            gr.HTML(rail_html(SECTIONS), elem_id="int-rail", js_on_load=RAIL_JS)
+            rail = gr.HTML(rail_html(SECTIONS), elem_id="int-rail", js_on_load=RAIL_JS)
             with gr.Column(elem_id="int-sections"):
-                self.sections = SectionList(self.lab, SECTIONS, self.desk)
+                self.sections = SectionList(self.lab, SECTIONS, self.desk, rail)
         self._wire()
         gr.api(
             one_line_errors(internals_endpoint(self.lab, self.model.value)),
@@ -178,7 +178,7 @@ class InternalsTab:
             yield {self.message: say(str(error), "note")}
             return
         first = {**self._above(visit, visit.position), **self.sections.former(desk)}
-        async for shown in self.sections.filled(desk, visit, turn, first):
+        async for shown in self.sections.filled(desk, visit, turn, first, desk.in_view):
             yield shown
 
     def _above(self, visit: Visit, position: int) -> Values:
