@@ -12,10 +12,11 @@ event and for every plot of a new visit. Where those are not installed, Python s
 path for them each time: 0.11 ms of the 1 ms that an update of a streamed text takes (2-core AMD
 EPYC). A None in `sys.modules` ends the search.
 
-3. `SessionState.__init__` writes out the configuration of every component for every new visitor,
-for deep links, which this page does not have: 68 ms on the event loop and 672 kB held for each
-visitor (2-core AMD EPYC). Thirty who come together then waited 2 s for their first token. Without
-it: 0.1 ms and 28 kB.
+3. `SessionState` writes out the configuration of every component for every new visitor, and of
+every component that an event changes, twice, and keeps what it shows: for deep links, which this
+page does not have. 68 ms on the event loop and 672 kB for each visitor (2-core AMD EPYC), so that
+thirty who came together waited 2 s for their first token, and an eighth of the processor time of an
+opened page. Without it: 0.1 ms and 28 kB, and a session keeps no text or picture.
 
 4. `Slider.preprocess` and `Number.preprocess` answer a number that is out of range with a line that
 does not name the field, and an emptied slider with a traceback. Each number of this page is checked
@@ -60,6 +61,11 @@ def search_for_no_missing_package() -> None:
 @functools.wraps(_begin_session)
 def _without_configurations(self: SessionState, blocks: Any) -> None:
     _begin_session(self, SimpleNamespace(default_config=blocks.default_config, blocks=()))
+    self.blocks_config.config_for_block = _no_configuration  # what changes is not written out
+
+
+def _no_configuration(*_: Any) -> dict[str, Any]:
+    return {}
 
 
 def begin_sessions_lightly() -> None:
