@@ -47,6 +47,7 @@ from gpt.ui.parts.gradio_patches import (
     search_for_no_missing_package,
     take_numbers_as_typed,
 )
+from gpt.ui.parts.kept_answers import KeptAnswers
 from gpt.ui.tabs import Page
 from gpt.ui.tour import Tour
 
@@ -152,7 +153,7 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
         theme=THEME,
         css_paths=[ASSETS / "style.css"],
         head=HEAD,
-        app_kwargs={"middleware": [COMPRESSION]},
+        app_kwargs={"middleware": [Middleware(KeptAnswers), COMPRESSION]},
         ssr_mode=False,
         show_error=False,
         enable_monitoring=False,

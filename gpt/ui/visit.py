@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,17 @@ def steering_of(pairs: Any) -> tuple[tuple[int, int], ...]:
             "numbers from 0, each position once."
         )
     return steering
+
+
+def opening_of(component: Any) -> Callable[..., Any]:
+    """The event of showing the tab that `component` is in, by a click or by an update.
+
+    A component's own `load` comes for hidden tabs too, when the page is opened.
+    """
+    block = component.parent
+    while block is not None and not isinstance(block, gr.Tab):
+        block = block.parent
+    return component.load if block is None else block.select
 
 
 class Visitor:

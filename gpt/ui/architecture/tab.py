@@ -27,6 +27,7 @@ from gpt.ui.architecture.views import PINNED, figures, problem_html
 from gpt.ui.architecture.workload import NAMES, workload_of
 from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.sentences import say
+from gpt.ui.visit import opening_of
 
 LIVE: dict[str, Any] = {
     "api_visibility": "private",
@@ -110,7 +111,7 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     fields = page.controls.components
     refreshed = gr.on(changes, refresh, inputs, [*beside, *views], **LIVE)
     refreshed.then(_check, fields, page.check, **LIVE)
-    page.check.load(_check, fields, page.check, **LIVE)
+    opening_of(page.check)(_check, fields, page.check, **LIVE)
     accordions = page.sections.values()
     gr.on([each.expand for each in accordions], expand, inputs, [opened, *views], **EACH)
     gr.on([each.collapse for each in accordions], collapse, opened, opened, **EACH)

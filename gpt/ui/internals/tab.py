@@ -19,7 +19,7 @@ from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.sentences import say
-from gpt.ui.visit import Shared
+from gpt.ui.visit import Shared, opening_of
 
 INTRO = (
     "One pass of the model over your text, taken apart from the first token to the choice of the "
@@ -150,7 +150,7 @@ class InternalsTab:
 
         shown = {self.message, self.chips, self.position, self.prompt, self.model}
         shown |= self.sections.boxes
-        self.chips.load(
+        opening_of(self.chips)(
             opened,
             {self.desk, *self.sections.controls, self.prompt, self.model, shared.visitor},
             shown | self.sections.outputs,

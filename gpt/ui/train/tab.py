@@ -20,7 +20,7 @@ from gpt.ui.train.plans import plan
 from gpt.ui.train.run import Line, Training
 from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
 from gpt.ui.train.views import STREAMED, estimate_view, loss_view, promise_view, split_view
-from gpt.ui.visit import Shared, Visit
+from gpt.ui.visit import Shared, Visit, opening_of
 
 _AT_ONCE: dict[str, Any] = {
     "api_visibility": "private",
@@ -203,7 +203,7 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
 
     changes = [component.change for component in settings.values()]
     gr.on(
-        [*changes, layout.pasted.blur, layout.file.change, layout.estimate.load],
+        [*changes, layout.pasted.blur, layout.file.change, opening_of(layout.estimate)],
         one_line_errors(looked_at), layout.inputs | {shared.visitor},
         {layout.estimate, layout.split, layout.loss},
         api_visibility="private", show_progress="hidden", trigger_mode="always_last",
