@@ -38,6 +38,7 @@ from gradio.state_holder import SessionState
 
 _begin_session = SessionState.__init__
 _create = ProcessCompletedMessage.__init__
+_checks = {kind: kind.preprocess for kind in (gr.Slider, gr.Number)}
 SEARCHED = ("matplotlib", "bokeh")
 
 
@@ -75,5 +76,5 @@ def begin_sessions_lightly() -> None:
 
 def take_numbers_as_typed() -> None:
     """From now on handlers are given what stands in a number box, possible or not."""
-    for kind in (gr.Slider, gr.Number):
+    for kind in _checks:
         kind.preprocess = lambda _, payload: payload  # type: ignore[method-assign]
