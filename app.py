@@ -60,13 +60,24 @@ ABOUT = (
     "(https://www.manning.com/books/build-a-large-language-model-from-scratch), chapter 4. Every "
     "number on this page is computed by the code in `gpt/`."
 )
-# From the first paint on, since the style sheet comes later: the page's width, and room for a tab,
-# else what stands below would be drawn at the top and then move down.
+# From the first paint on, since the style sheet comes later: the page's width, and room for what is
+# drawn late (a tab, buttons, the chips of the first text), else what stands below would move down.
 ASSETS = Path(__file__).parent / "assets"
 HEAD = f"""<style>
 .gradio-container {{ width: 100%; max-width: 1180px !important; margin: 0 auto !important; }}
 .tabs {{ min-height: 95vh; }}
-@media (max-width: 640px) {{ .main.fillable.app {{ padding: 8px 12px !important; }} }}
+#page-note:first-child ~ .tabs {{ margin-top: 90px; }}
+#page-bar {{ min-height: 74px; }}
+#gen-buttons {{ min-height: 40px; }}
+#gen-examples {{ min-height: 26px; }}
+#gen-tokens:has(#gen-chips:empty) {{ min-height: 134px; }}
+@media (max-width: 640px) {{
+  .main.fillable.app {{ padding: 8px 12px !important; }}
+  #page-note:first-child ~ .tabs {{ margin-top: 141px; }}
+  #page-bar {{ min-height: 125px; align-items: flex-start !important; }}
+  #gen-examples {{ min-height: 90px; }}
+  #gen-toolbar {{ min-height: 64px; }}
+}}
 </style><script>{(ASSETS / "page.js").read_text()}</script>"""
 # The reader's own fonts: nothing to download, and a familiar page in every script.
 THEME = gr.themes.Default(

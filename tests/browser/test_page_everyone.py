@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from playwright.sync_api import Page, TimeoutError
-from watched import settle, visit
+from playwright.sync_api import Page, TimeoutError, expect
+from watched import TWO_FRAMES, WIDE, settle, visit
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytestmark = pytest.mark.browser
@@ -77,3 +77,19 @@ def test_no_tab_shuts_anybody_out(browser_tab, app_url: str) -> None:
             page.evaluate("document.body.classList.remove('dark')")
         assert "\n".join(f"{state}: {line}" for state in found for line in found[state]) == ""
     browser_tab.emulate_media(reduced_motion="no-preference")
+
+
+@pytest.mark.parametrize("viewport", [WIDE, {"width": 390, "height": 844}])
+def test_hardly_anything_moves_while_the_page_is_drawn(browser, app_url, viewport) -> None:
+    """Rows of buttons come late: the tabs moved down by 141 px on a phone, a shift of 0.68."""
+    context = browser.new_context(viewport=viewport)
+    page = context.new_page()
+    page.add_init_script("""window.moved = 0;
+      new PerformanceObserver((list) => list.getEntries().forEach((entry) => {
+        if (!entry.hadRecentInput) window.moved += entry.value;
+      })).observe({type: 'layout-shift', buffered: true});""")
+    page.goto(app_url)
+    expect(page.locator("#gen-chips .chip").first).to_be_visible()
+    page.evaluate(TWO_FRAMES)
+    assert page.evaluate("window.moved") < 0.1
+    context.close()
