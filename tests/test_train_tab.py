@@ -217,6 +217,22 @@ def test_pause_holds_the_run_and_stop_keeps_the_model():
     training.finished.drop()
 
 
+def test_a_run_that_is_stopped_before_its_first_step_says_so():
+    """It said "Paused."."""
+
+    async def go():
+        training = Training(Line(), TINY)
+        async with aclosing(training.updates()) as updates:
+            async for _ in updates:
+                training.stop()
+        return training
+
+    training = run_async(go())
+    assert training.history.steps == []
+    assert views.progress_view(training) == say("Stopped; the model is kept.", "hint")
+    training.finished.drop()
+
+
 def test_two_train_at_once_and_the_third_sees_its_place():
     async def go():
         line = Line()

@@ -11,13 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt.training.corpus import Corpus, make_corpus, split_documents, text_of
-from gpt.training.texts import (
-    CAPITAL_SENTENCES,
-    STORIES,
-    Additions,
-    Source,
-    make_text,
-)
+from gpt.training.texts import CAPITAL_SENTENCES, STORIES, Additions, Source, make_text
 
 OWN = "own"
 MOST_BYTES = 2 * 2**20  # of a visitor's text
@@ -71,23 +65,14 @@ MADE = {
         "Stories from a small grammar", STORIES, STORIES, 400_000, 16_000, "Once upon a time"
     ),
     "additions": Made(
-        "Additions of two numbers",
-        Additions(),
-        Additions(held_out=True),
-        160_000,
-        6_000,
-        "26+46=",
-        ALL_SUMS,
+        "Additions of two numbers", Additions(), Additions(held_out=True), 160_000, 6_000,
+        "26+46=", ALL_SUMS,
     ),
     "capitals": Made(
-        "Countries and capitals",
-        CAPITAL_SENTENCES,
-        CAPITAL_SENTENCES,
-        100_000,
-        8_000,
+        "Countries and capitals", CAPITAL_SENTENCES, CAPITAL_SENTENCES, 100_000, 8_000,
         "The capital of",
     ),
-}
+}  # fmt: skip
 CHOICES = [(made.label, name) for name, made in MADE.items()] + [("My own text", OWN)]
 
 

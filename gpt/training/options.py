@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from gpt.config import GPTConfig
-from gpt.sampling import MAX_SEED
+from gpt.sampling import MAX_SEED, MAX_TEMPERATURE
 
 # The bundled model's shape: the lowest held-out loss of those tried that fits in 32 MiB.
 STORYTELLER = GPTConfig(
@@ -66,6 +66,7 @@ class TrainOptions:
     checkpoint_every: int = field(default=250, metadata={"help": "steps between checkpoints"})
     prompt: str = field(default="Once upon a time", metadata={"help": "what samples continue"})
     sample_tokens: int = field(default=60, metadata={"help": "tokens of a sample at most"})
+    temperature: float = field(default=0.8, metadata={"help": "of samples"})
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -76,6 +77,7 @@ class TrainOptions:
             ("peak_rate", 0, 1e6),
             ("weight_decay", 0, 1e6),
             ("beta2", 0, math.nextafter(1, 0)),
+            ("temperature", 0, MAX_TEMPERATURE),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}: use {low:,} to {high:,}.")

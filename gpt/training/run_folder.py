@@ -16,7 +16,7 @@ from gpt.checkpoints.writing import write_file, write_text
 from gpt.training.options import TrainOptions
 
 # Options that do not change what a step does: a run may be continued with others.
-_FREE = {"text", "validation", "out", "device", "prompt", "sample_tokens"} | {
+_FREE = {"text", "validation", "out", "device", "prompt", "sample_tokens", "temperature"} | {
     f"{what}_every" for what in ("report", "validate", "checkpoint")
 }
 

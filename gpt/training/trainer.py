@@ -144,7 +144,9 @@ class Run:
     def sampled(self) -> Sampled:
         """What the model writes now."""
         tokenizer, prompt = self.corpus.tokenizer, self.options.prompt
-        options = SamplingOptions(self.options.sample_tokens, temperature=0.8, seed=1)
+        options = SamplingOptions(
+            self.options.sample_tokens, temperature=self.options.temperature, seed=1
+        )
         ids = tokenizer.encode(prompt) or [tokenizer.end_of_text_id]
         stream = tokenizer.stream()
         model = self.whole_model().to(self.device)

@@ -37,10 +37,11 @@ def curve(
     parts = [_y_ticks(low, high, y_of), _x_ticks(axis, until, x_of)]
     for i, (name, value) in enumerate(baselines.items()):
         y = y_of(value)
-        dy = "1.2em" if i == 1 else "0"  # the guess by frequency is close below the even one
+        # The guess by frequency is close below the even one: its label is below its line.
+        at, dy = (y + 4, "0.9em") if i == 1 else (y - 4, "0")
         parts.append(
             f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="base" x="{WIDTH - RIGHT}" y="{y - 4:.1f}" dy="{dy}" text-anchor="end">'
+            f'<text class="base" x="{WIDTH - RIGHT}" y="{at:.1f}" dy="{dy}" text-anchor="end">'
             f"{escape(name)}: {significant(value)}</text>"
         )
     for name, points in lines.items():

@@ -10,7 +10,7 @@ import gradio as gr
 from gpt.training.choices import OWN
 from gpt.ui.parts.chips import ROVING_JS
 from gpt.ui.parts.sentences import say
-from gpt.ui.train.settings import COMPONENTS, EXPERIMENTS, NUMBERS
+from gpt.ui.train.settings import COMPONENTS, EXPERIMENTS, NUMBERS, TEMPERATURE
 from gpt.ui.train.views import EMPTY, NO_STEP
 
 INTRODUCTION = (
@@ -86,8 +86,10 @@ class Layout:
         self.progress = gr.HTML(EMPTY, elem_id="train-progress", padding=False)
         self.loss = gr.HTML(elem_id="train-loss", padding=False)
         self.sample = gr.HTML(
+            say("What the model writes stands here: noise at first, then words.", "hint"),
             elem_id="train-sample", padding=False,
-            html_template="<h3>A sample, always from the same prompt and seed</h3>${value}",
+            html_template="<h3>A sample, always from the same prompt and seed, at temperature "
+            f"{TEMPERATURE}</h3>${{value}}",
         )  # fmt: skip
         with gr.Row(elem_id="train-afterwards"):
             off = {"interactive": False, "min_width": 100}

@@ -14,7 +14,7 @@ from gpt.training.choices import OWN, Text, chosen_text, corpus_of
 from gpt.training.corpus import Corpus
 from gpt.training.evaluation import unigram_nats
 from gpt.training.options import TrainOptions
-from gpt.ui.train.settings import DEFAULTS, PAIRS, checked
+from gpt.ui.train.settings import DEFAULTS, PAIRS, TEMPERATURE, checked
 
 MOST_PARAMETERS = 8_000_000
 MOST_STEP_FLOPS = 25e9  # others wait for a step: about half a second of two cores
@@ -90,6 +90,7 @@ def plan(values: Mapping[str, Any], device: str = "cpu") -> Plan:
         precision="float32", positions=given["positions"], device=device, seed=given["seed"],
         report_every=1, validate_every=NEVER,
         checkpoint_every=NEVER, prompt=text.prompt, sample_tokens=100,
+        temperature=TEMPERATURE,
     )  # fmt: skip
     found = Plan(given, text, corpus, cfg, options)
     _check(found)
@@ -136,3 +137,11 @@ def with_steps(found: Plan, each: float) -> Plan:
     pace.flops = found.flops / each
     steps = max(int(found.values["budget"] / each), 20)
     return replace(found, options=replace(found.options, steps=steps))
+
+
+def as_many_steps(found: Plan, former: Plan) -> Plan:
+    """The steps of the run before, if only what an experiment changes differs: one schedule."""
+    same = ("text", "vocabulary", "pairs", "size", "budget", "batch", "steps", "context")
+    if any(found.values[name] != former.values[name] for name in same):
+        return found
+    return replace(found, options=replace(found.options, steps=former.options.steps))

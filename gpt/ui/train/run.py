@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from gpt.accounting import count_parameters
@@ -21,10 +20,11 @@ from gpt.training.bundle import write_bundle
 from gpt.training.choices import MADE
 from gpt.training.corpus import window_starts
 from gpt.training.evaluation import answers
-from gpt.training.events import Ended, Evaluated, Sampled, Stepped
+from gpt.training.events import Ended, Event, Stepped
 from gpt.training.trainer import Run
 from gpt.ui.train.finished import KEPT_SECONDS, Finished, kept, new_folder
-from gpt.ui.train.plans import NEVER, Plan, plan, with_steps
+from gpt.ui.train.history import History, Peek
+from gpt.ui.train.plans import NEVER, Plan, as_many_steps, plan, with_steps
 from gpt.ui.train.settings import Experiment
 
 AT_ONCE, MOST_WAITING = 2, 20
@@ -50,31 +50,6 @@ class Line:
     def place(self, training: Training) -> int:
         """From 1, 0 for those who train."""
         return max(self.trainings.index(training) + 1 - AT_ONCE, 0)
-
-
-@dataclass(frozen=True)
-class Peek:
-    """One window of one step: ids (n,), the loss of each target, one weight before and after."""
-
-    step: int
-    ids: list[int]
-    nats: list[float]
-    before: float
-    after: float
-    learning_rate: float
-
-
-@dataclass
-class History:
-    """What was measured so far; held-out losses with the seconds of training before them."""
-
-    steps: list[Stepped] = field(default_factory=list)
-    evaluated: list[tuple[float, Evaluated]] = field(default_factory=list)
-    right: tuple[int, int] | None = None  # sums of those asked
-    answers: list[tuple[str, str]] = field(default_factory=list)
-    sample: Sampled | None = None
-    line: list[float] = field(default_factory=list)  # probabilities of the held-out line's tokens
-    peek: Peek | None = None
 
 
 class Training:
@@ -160,7 +135,7 @@ class Training:
         """Reads the text, and counts the steps of the budget."""
         found = await _in_hands(plan, self.values, self.device)
         if self.former is not None and self.former.plan is not None:
-            found = _as_many_steps(found, self.former.plan)
+            found = as_many_steps(found, self.former.plan)
         if found.options.steps == NEVER:
             found = with_steps(found, await self._seconds_of_a_step(found))
         self.plan = found
@@ -208,26 +183,25 @@ class Training:
         """One step of the run; whether it was the last."""
         assert self.run is not None
         single, self._single = self._single, max(self._single - 1, 0)
-        if single:
-            peek = await self._on_cores(self._peek)
-        event = await self._on_cores(lambda: next(self._events))
+        event = await self._on_cores(self._peek if single else lambda: next(self._events))
         if isinstance(event, Ended) and event.diverged:
             self._back_to_good(event.step)
             return True
         self.history.steps.append(event)
-        if single:
-            weight = float(self.run.model.state_dict()[PEEKED][0, 0])
-            self.history.peek = Peek(event.step, *peek, weight, event.learning_rate)
         return event.step == self.plan.options.steps
 
-    def _peek(self) -> tuple[list[int], list[float], float]:
-        """The next step's first window: its tokens, what each costs now, a weight."""
+    def _peek(self) -> Event:
+        """The next step, and its record: a window, what its targets cost before, one weight."""
         run, t = self.run, self.plan.cfg.context_length
         n = run.step * run.options.batch_size
         start = next(window_starts(len(run.ids), t, run.options.seed, skip=n))
         ids = run.corpus.ids[start : start + min(t, PEEK_TOKENS) + 1]
-        weight = float(run.model.state_dict()[PEEKED][0, 0])
-        return ids.tolist(), run.nats(ids).tolist(), weight
+        nats, weight = run.nats(ids).tolist(), run.model.state_dict()[PEEKED][0, 0]
+        before, event = float(weight), next(self._events)
+        if isinstance(event, Stepped):
+            peek = ids.tolist(), nats, before, float(weight), event.learning_rate
+            self.history.peek = Peek(event.step, *peek)
+        return event
 
     async def _look(self) -> None:
         """Held-out loss, the held-out line, and a copy of the weights if they are good."""
@@ -315,14 +289,6 @@ class Training:
             return False
         self._news.clear()
         return True
-
-
-def _as_many_steps(found: Plan, former: Plan) -> Plan:
-    """The steps of the run before, if only what an experiment changes differs: one schedule."""
-    same = ("text", "vocabulary", "pairs", "size", "budget", "batch", "steps", "context")
-    if any(found.values[name] != former.values[name] for name in same):
-        return found
-    return replace(found, options=replace(found.options, steps=former.options.steps))
 
 
 async def _in_hands(work: Callable[..., T], *args: Any) -> T:

@@ -14,6 +14,7 @@ from gpt.ui.internals.lab import whole
 
 CHARACTERS, PAIRS, GPT2 = "characters", "pairs", "gpt2"
 YOURS = "yours"
+TEMPERATURE = 0.5  # of the sample
 # Each named by the seconds to the first readable words, of stories in characters, on two cores:
 # tests/benchmarks/train_tab.py measures them.
 SIZES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -165,7 +165,8 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
                 if training.plan is not None:
                     data[shared.visitor].training = training.plan.repeated
                 views = zip(layout.streamed, STREAMED, strict=True)
-                yield {component: view(training) for component, view in views}
+                shown = ((component, view(training)) for component, view in views)
+                yield {component: html for component, html in shown if html}
 
     async def finish(request: gr.Request) -> list[Any]:
         """The buttons as they should be now, which may be the next run's already."""

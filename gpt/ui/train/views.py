@@ -107,14 +107,14 @@ def progress_view(training: Training) -> str:
     """What it does, how far it is, and the newest numbers."""
     plan, steps, one = training.plan, training.history.steps, training.experiment
     look_for = say(f"{one.label}. Look for this: {one.look_for}", "note") if one else ""
-    if plan is None or not steps:
-        return look_for + say(training.stage or training.note or "Paused.", "hint")
-    newest = steps[-1]
-    total = plan.options.steps
     state = training.stage or training.note
     if not state:
-        ended = "Finished." if newest.step == total else "Stopped; the model is kept."
+        finished = bool(plan and steps and steps[-1].step == plan.options.steps)
+        ended = "Finished." if finished else "Stopped; the model is kept."
         state = ended if training.over else "Paused." if training.paused else "Training …"
+    if plan is None or not steps:
+        return look_for + say(state, "hint")
+    newest, total = steps[-1], plan.options.steps
     done = newest.step / total
     told = [
         f"step {newest.step:,} of {total:,}",
@@ -272,5 +272,5 @@ def split_view(plan: Plan) -> str:
     return say(said) + _row(chips, "The first lines, split into tokens")
 
 
-# Of a run, for each component that is drawn while it goes on.
+# Of a run, for each component that is drawn while it goes on; "" leaves it as it is.
 STREAMED = progress_view, loss_view, sample_view, line_view, step_view, numbers_view
