@@ -314,7 +314,7 @@ def test_stop_leaves_chips_of_exactly_the_tokens_of_the_text(registry, tokenizer
     assert 0 < count < 500
     assert written.chips.count("<button") == count
     assert written.text == tokenizer.decode(step.token_id for step in written.steps)
-    assert f"stopped by you after {count:,} tokens" in written.statistics()
+    assert f"stopped by you after {count:,} token" in written.statistics()
 
 
 def test_who_reads_slowly_gets_the_last_token(registry, tokenizer):
@@ -551,6 +551,11 @@ def test_steps_are_the_tokens_of_one_long_run(registry, tokenizer):
     assert page.ids == whole[:15]
     page.do("more")
     assert page.ids == whole[:27]
+    page.do("next", 1)
+    page.story.chosen = 20
+    page.do("use", event=SimpleNamespace(token=7))
+    assert page.ids[:21] == [*whole[:20], 7]
+    assert len(page.ids) == 28  # it was 38, with a limit that nobody had set
     page.do("next", 1, temperature=0.5)  # other settings begin anew
     assert len(page.ids) == 1
 

@@ -9,7 +9,7 @@ from gpt.generate import Step
 from gpt.tokenizer import Tokenizer
 from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.chips import Chip, chip_html
-from gpt.ui.parts.numbers import percent, seconds, significant
+from gpt.ui.parts.numbers import counted, percent, seconds, significant
 
 N_OTHERS = 3  # of the candidates, in a chip's tooltip; the panel has ten
 ENDED = {
@@ -83,14 +83,14 @@ class Continuation:
         last, count = self.steps[-1], len(self.steps)
         told = last.stop if self._limit or last.stop != "max_new_tokens" else None
         parts = [
-            f"{count:,} of {self._limit:,} tokens" if self._limit else f"{count:,} tokens",
+            f"{count:,} of {self._limit:,} tokens" if self._limit else counted(count, "token"),
             f"{significant(self.tokens_per_second)} tokens/s" if self.tokens_per_second else "",
             f"first token after {seconds(self._first_seconds)}" if self._first_seconds else "",
             f"{last.context_tokens:,} tokens of context",
             f"seed {last.seed}",
             f"on {self._asked.where}",
             ENDED.get(told, "").format(limit=self._limit),
-            f"stopped by you after {count:,} tokens" if self.stopped else "",
+            f"stopped by you after {counted(count, 'token')}" if self.stopped else "",
         ]
         return " · ".join(part for part in parts if part)
 

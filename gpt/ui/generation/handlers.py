@@ -97,7 +97,7 @@ class Handlers:
         visitor: Visitor = data[self.shared.visitor]
         job = await asyncio.to_thread(self.jobs.of, data, story, visitor.visit)
         if job.done:
-            self._keep(Draft(job.asked, job.known, job.most or 0), story, job, visitor)
+            self._keep(job.draft(job.known, job.most or 0), story, job, visitor)
             yield
             return
         run = story.live = Writing(job.asked, self.runs.row, job.known, job.most)
@@ -112,7 +112,7 @@ class Handlers:
             story.live, steps = None, (*written.steps, *written.ahead)
             if steps or written.stopped:
                 told = written.told_html() if job.most is None else ""
-                draft = Draft(job.asked, steps, len(written.steps), told)
+                draft = job.draft(steps, len(written.steps), told)
                 self._keep(draft, story, job, visitor)
         yield
 

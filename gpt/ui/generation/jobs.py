@@ -30,6 +30,11 @@ class Job:
     most: int | None = None
     guess: bool = False
 
+    def draft(self, steps: tuple[Step, ...], shown: int, told: str = "") -> Draft:
+        """What is written of it; that steps were written ahead is no wish of the visitor's."""
+        limit = self.asked.options.max_new_tokens if self.most is None else max(shown, 1)
+        return Draft(self.asked.with_options(max_new_tokens=limit), steps, shown, told)
+
     @property
     def done(self) -> bool:
         """Whether all of it is known already."""

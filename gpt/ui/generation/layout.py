@@ -176,7 +176,9 @@ class Layout:
             self.by = gr.Dropdown(
                 choices, value="seed", label="Versions differ in", min_width=120, elem_id="gen-by"
             )
-            self.count = gr.Radio([2, 3, 4], value=3, label="How many", min_width=190)
+            self.count = gr.Radio(
+                [2, 3, 4], value=3, label="How many", min_width=190, elem_id="gen-count"
+            )
         self.versions = gr.Button("Write versions side by side", size="sm", elem_id="gen-versions")
         self.reset = gr.Button("Reset to defaults", size="sm", elem_id="gen-reset")
 

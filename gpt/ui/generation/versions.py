@@ -13,6 +13,7 @@ from gpt.sampling import MAX_SEED
 from gpt.serving.registry import Registry
 from gpt.ui.generation.run import Writing
 from gpt.ui.generation.wish import Wish
+from gpt.ui.parts.numbers import counted
 
 BY = {
     "seed": "Seed",
@@ -101,5 +102,6 @@ def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
             f'</button></h4><p class="text"><span class="same">{escape("".join(pieces[:same]))}'
             f'</span>{mark}{escape(rest)}</p>{chips}<p class="stats">{told}</p></section>'
         )
-    legend = f"Grey: what all begin with, {same:,} tokens. Marked: where they part."
+    shared = f"Grey: what all begin with, {counted(same, 'token')}. " if same else ""
+    legend = f"{shared}Marked: where they part."
     return f'<div id="gen-columns">{"".join(columns)}</div><p class="hint">{legend}</p>'

@@ -15,6 +15,7 @@ from gpt.sampling import SamplingOptions
 from gpt.serving.registry import Registry
 from gpt.tokenizer import Tokenizer
 from gpt.ui.generation.settings import AUTO, STANDARD, sampling_options
+from gpt.ui.parts.numbers import counted
 from gpt.ui.parts.prompt_ids import prompt_ids
 
 
@@ -42,7 +43,7 @@ class Wish:
         """What the visitor should know before the first token."""
         count = len(self.options.steering)
         steered = (
-            f"Steered: you chose {count} token{'s' * (count > 1)}; "
+            f"Steered: you chose {counted(count, 'token')}; "
             f"all others are drawn with seed {self.options.seed}.",
         )
         return (*self.fits, *(steered if count else ()))

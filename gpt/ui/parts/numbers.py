@@ -26,6 +26,11 @@ def four(value: float) -> str:
     return significant(value, 4)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: `1 token`, `1,230 tokens`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def percent(probability: float) -> str:
     """A probability in per cent: `41.2 %`, `0.03 %`, and below 0.01 % as `1 in 12,400`."""
     if probability <= 0:
