@@ -1,4 +1,4 @@
-"""The book's numbers and its model, shared by all tests."""
+"""What all tests share: the book's numbers, one page, the order of the files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from gpt import GPT_CONFIG_124M, GPTModel, Tokenizer
+from gpt import Tokenizer
 from gpt.checkpoints import save_model
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -38,13 +38,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def book() -> dict[str, Any]:
     """Numbers computed with the book's own modules, torch 2.13, seed 123."""
     return json.loads((Path(__file__).parent / "golden" / "book.json").read_text())
-
-
-@pytest.fixture(scope="session")
-def book_model() -> GPTModel:
-    """The book's 124M model at seed 123, in eval mode; shared, so never changed."""
-    torch.manual_seed(123)
-    return GPTModel(GPT_CONFIG_124M).eval()
 
 
 @pytest.fixture(scope="session")

@@ -18,32 +18,6 @@ def ids_of(steps):
     return [step.token_id for step in steps]
 
 
-def test_the_books_greedy_continuation_comes_out(book, book_model, tokenizer):
-    golden = book["greedy"]
-    ids = tokenizer.encode(golden["prompt"])
-    assert ids == golden["prompt_ids"]
-    simple = generate_text_simple(book_model, torch.tensor([ids]), 10, context_size=1024)
-    assert simple[0].tolist() == golden["ids_after_10"]
-    assert tokenizer.decode(simple[0, :10].tolist()) == golden["text_after_6"]
-    steps = list(generate(book_model, ids, SamplingOptions(max_new_tokens=10, temperature=0)))
-    assert ids + ids_of(steps) == golden["ids_after_10"]
-
-
-def test_the_last_position_is_the_books(book, book_model):
-    golden = book["last_position"]
-    ids = book["greedy"]["prompt_ids"]
-    step = next(generate(book_model, ids, SamplingOptions(max_new_tokens=1, temperature=0)))
-    assert [c.token_id for c in step.candidates[:5]] == golden["top5_ids"]
-    assert [c.probability for c in step.candidates[:5]] == pytest.approx(
-        golden["top5_probabilities"], rel=1e-4
-    )
-    with torch.no_grad():
-        logits = book_model(torch.tensor([ids]))[0, -1]
-    assert logits.topk(5).values.tolist() == pytest.approx(golden["top5_logits"], abs=1e-4)
-    entropy = torch.distributions.Categorical(logits=logits).entropy().item()
-    assert entropy == pytest.approx(golden["entropy_nats"], abs=1e-3)
-
-
 @pytest.mark.parametrize("prompt_length", [1, 5, 31, 32, 33, 70])
 def test_greedy_equals_the_books_loop_within_at_and_past_the_context(prompt_length):
     model = tiny_model()

@@ -50,22 +50,6 @@ def test_the_seed_that_was_told_gives_the_same_text_again(capsys):
     assert capsys.readouterr().out == first.out
 
 
-PRECISIONS = ("float16", "int8")
-AGAIN = "from gpt.__main__ import main; [main([*{}, '--precision', p]) for p in {}]"
-
-
-def test_a_seed_gives_the_same_text_after_a_restart(capsys):
-    """Each start chose its kernels by five noisy timings, so that seed 7 wrote another text."""
-    arguments = ["generate", "Once upon a time", "--seed", "7", "--max-new-tokens", "8"]
-    for precision in PRECISIONS:
-        main([*arguments, "--precision", precision])
-    first = capsys.readouterr().out
-    again = [sys.executable, "-c", AGAIN.format(arguments, PRECISIONS)]
-    second = subprocess.run(again, cwd=ROOT, capture_output=True, check=True).stdout
-    assert first.count("Once upon a time") == 2
-    assert second.decode() == first
-
-
 def test_a_long_prompt_is_told_to_be_cut_before_the_run(capsys):
     main(["generate", "word " * 40, "--model", RANDOM, "--max-new-tokens", "2"])
     assert "are left out" in capsys.readouterr().err
@@ -202,17 +186,6 @@ def test_without_a_command_the_commands_are_listed(capsys):
         main([])
     assert caught.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
-
-
-def test_the_code_of_other_commands_is_not_read():
-    """`compare`'s code was said to be read only when it is wanted, and was imported at the top."""
-    code = (
-        "import sys, gpt.__main__ as m\n"
-        "m._parser(['generate'])\n"
-        "print([n for n in sys.modules if 'precision_record' in n or 'trainer' in n])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "[]\n", done.stderr
 
 
 # params

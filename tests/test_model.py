@@ -8,7 +8,6 @@ import pytest
 import torch
 from random_configs import tiny
 from tiny_models import TINY, tiny_model
-from torch import nn
 
 from gpt import (
     GELU,
@@ -21,39 +20,6 @@ from gpt import (
 )
 from gpt.cache import KVCache
 from gpt.trace import Trace
-
-
-def ends(logits):
-    """The first 3 and the last 3 logits of each position, as the golden file keeps them."""
-    return torch.cat([logits[..., :3], logits[..., -3:]], dim=-1)
-
-
-def test_eval_mode_logits_are_the_books(book, book_model):
-    golden = book["eval_mode_logits"]
-    with torch.no_grad():
-        logits = book_model(torch.tensor(book["batch"]["ids"]))
-    assert list(logits.shape) == golden["shape"]
-    torch.testing.assert_close(
-        ends(logits), torch.tensor(golden["first3_last3"]), atol=1e-4, rtol=0
-    )
-    assert logits.argmax(-1).tolist() == golden["argmax"]
-    assert logits.mean().item() == pytest.approx(golden["mean"], abs=1e-5)
-    assert logits.std().item() == pytest.approx(golden["std"], abs=1e-5)
-
-
-def test_train_mode_logits_are_the_books_where_dropout_draws_the_same(book):
-    golden = book["train_mode_logits"]
-    torch.manual_seed(123)
-    probe = nn.Dropout(0.5)(torch.ones(6, 6))
-    if probe.tolist() != golden["dropout_probe"]:
-        pytest.skip("dropout draws other numbers on this machine than in the golden file")
-    torch.manual_seed(123)
-    model = GPTModel(GPT_CONFIG_124M)
-    with torch.no_grad():
-        logits = model(torch.tensor(book["batch"]["ids"]))
-    torch.testing.assert_close(
-        ends(logits), torch.tensor(golden["first3_last3"]), atol=1e-4, rtol=0
-    )
 
 
 def test_gelu_is_the_tanh_form(book):
