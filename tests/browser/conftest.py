@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from watched import PATIENCE, WIDE, visit, watched
 
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")  # the first starts soonest
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -34,7 +35,7 @@ def app_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser():  # type: ignore[no-untyped-def]
     """Headless Chromium; its absence skips with a reason, except in CI, where it fails."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
     if chromium is None:
         reason = "no chromium on this machine: install it to run the browser tests"
         if os.environ.get("CI"):

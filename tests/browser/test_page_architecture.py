@@ -79,17 +79,14 @@ def dismiss_toast(tab: Page, text: str) -> None:
     expect(toast).to_have_count(0)
 
 
-def test_the_first_screen_has_total_table_bar_check_and_picture(tab: Page) -> None:
+def test_the_picture_is_on_the_first_screen_and_explains_itself_by_mouse_keys_and_finger(
+    tab: Page,
+) -> None:
     expect(tab.locator("#arch-table tr.total")).to_contain_text("163,009,536")
     expect(tab.locator("#arch-plot rect")).to_have_count(6)
     expect(tab.locator("#arch-check")).to_contain_text("163,009,536 parameters — equal ✓")
     expect(tab.locator("#arch-map .area")).to_have_count(12)
     assert tab.locator("#arch-map").bounding_box()["height"] <= 560
-
-
-def test_a_part_of_the_picture_explains_itself_by_mouse_by_keyboard_and_on_a_phone(
-    tab: Page,
-) -> None:
     part = tab.locator("#arch-part")
     tab.locator('#arch-map [data-part="out_head"]').click()
     expect(part).to_contain_text("50,257 × 768 = 38,597,376 parameters")

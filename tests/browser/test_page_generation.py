@@ -110,16 +110,10 @@ def until(met, seconds=120):
         time.sleep(0.02)
 
 
-def test_the_first_screen_has_the_text_and_its_chips(slow_page):
-    """The text began at y = 775 of 800, the chips at 1,065: most saw nothing happen."""
-    generate(slow_page, 6)
-    run_ended(slow_page, 6)
-    slow_page.evaluate("scrollTo(0, 0)")
-    assert slow_page.locator("#gen-tokens").bounding_box()["y"] < 670
-    assert slow_page.locator("#gen-panel").bounding_box()["y"] < 760
-
-
-def test_stop_leaves_the_chips_of_the_text_and_the_next_run_is_clean(slow_page):
+def test_stop_and_a_mistake_leave_the_chips_on_the_first_screen_and_generate(slow_page):
+    """The text began at y = 775 of 800, the chips at 1,065: most saw nothing happen. After
+    Generate, Stop, top-k -5, Generate, the button Stop stayed, with nothing running.
+    """
     start_a_long_run(slow_page)
     stop(slow_page)
     told = int(slow_page.locator("#gen-stats").inner_text().split(" of ")[0])
@@ -127,24 +121,40 @@ def test_stop_leaves_the_chips_of_the_text_and_the_next_run_is_clean(slow_page):
     text = area(slow_page, "gen-output").input_value()
     shown = "".join(chips(slow_page).all_inner_texts())
     assert text.strip()[:3] in shown.replace("·", " ")
+    slow_page.evaluate("scrollTo(0, 0)")
+    assert slow_page.locator("#gen-tokens").bounding_box()["y"] < 670
+    assert slow_page.locator("#gen-panel").bounding_box()["y"] < 760
+    slow_page.fill("#gen-top-k input", "-5")
+    slow_page.click("#gen-run")
+    expect(slow_page.get_by_text("top_k is -5: use a whole number")).to_be_visible()
+    expect(slow_page.locator("#gen-run")).to_be_visible()
+    expect(slow_page.locator("#gen-stop")).to_be_hidden()
+    slow_page.fill("#gen-top-k input", "0")
     slow_page.fill("#gen-max-new-tokens input[type=number]", "5")
     slow_page.click("#gen-run")
     run_ended(slow_page, 5)
     expect(chips(slow_page)).to_have_count(5)
 
 
-def test_the_keyboard_alone_runs_stops_and_reads_the_chips(slow_page):
+def test_the_keyboard_alone_runs_stops_and_reads_the_chips_while_they_stream(slow_page):
     """Generate hid with the focus on it, and each chip was a Tab stop without its details."""
     slow_page.fill("#gen-max-new-tokens input[type=number]", "500")
     slow_page.locator("#gen-run").focus()
     slow_page.keyboard.press("Enter")
     expect(slow_page.locator("#gen-stop")).to_be_focused()
     expect(chips(slow_page).nth(2)).to_be_visible()
+    chips(slow_page).first.focus()
+    slow_page.keyboard.press("ArrowRight")
+    before = chips(slow_page).count()
+    until(lambda: chips(slow_page).count() > before + 2)
+    expect(chips(slow_page).nth(1)).to_be_focused()
+    panel = slow_page.locator("#gen-panel")
+    expect(panel).to_contain_text("New token 1")
+    slow_page.locator("#gen-stop").focus()
     slow_page.keyboard.press("Enter")
     expect(slow_page.locator("#gen-run")).to_be_focused()
     expect(slow_page.locator("#gen-chips .chip[tabindex='0']")).to_have_count(1)
     chips(slow_page).first.focus()
-    panel = slow_page.locator("#gen-panel")
     expect(panel).to_contain_text("New token 0")
     slow_page.keyboard.press("ArrowRight")
     slow_page.keyboard.press("ArrowRight")
@@ -153,18 +163,6 @@ def test_the_keyboard_alone_runs_stops_and_reads_the_chips(slow_page):
     expect(panel.locator("#gen-use [data-token]").first).to_be_visible()
     slow_page.keyboard.press("Tab")
     expect(slow_page.locator("#gen-chips .chip:focus")).to_have_count(0)
-
-
-def test_a_chip_keeps_the_focus_while_the_text_streams(slow_page):
-    start_a_long_run(slow_page)
-    expect(chips(slow_page).nth(1)).to_be_visible()  # one to move to
-    chips(slow_page).first.focus()
-    slow_page.keyboard.press("ArrowRight")
-    before = chips(slow_page).count()
-    until(lambda: chips(slow_page).count() > before + 2)
-    expect(chips(slow_page).nth(1)).to_be_focused()
-    expect(slow_page.locator("#gen-panel")).to_contain_text("New token 1")
-    stop(slow_page)
 
 
 def test_a_key_held_down_starts_one_run(slow_page, registry):
@@ -180,24 +178,6 @@ def test_a_key_held_down_starts_one_run(slow_page, registry):
     slow_page.click("#gen-run")
     run_ended(slow_page, 3)
     assert registry.borrowed == before + 2
-
-
-def test_a_mistake_after_a_stopped_run_leaves_generate_on_the_page(slow_page):
-    """Generate, Stop, top-k -5, Generate: Stop stayed, with nothing running."""
-    start_a_long_run(slow_page)
-    stop(slow_page)
-    slow_page.fill("#gen-top-k input", "-5")
-    slow_page.click("#gen-run")
-    expect(slow_page.get_by_text("top_k is -5: use a whole number")).to_be_visible()
-    expect(slow_page.locator("#gen-run")).to_be_visible()
-    slow_page.fill("#gen-top-k input", "0")
-    area(slow_page, "gen-prompt").fill("")
-    slow_page.click("#gen-run")
-    expect(
-        slow_page.get_by_text("the prompt is empty: write at least one character.")
-    ).to_be_visible()
-    expect(slow_page.locator("#gen-run")).to_be_visible()
-    expect(slow_page.locator("#gen-stop")).to_be_hidden()
 
 
 def test_two_visitors_write_at_once_and_who_stops_or_leaves_ends_only_the_own_run(

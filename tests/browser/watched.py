@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
@@ -10,6 +11,15 @@ WIDE = {"width": 1280, "height": 1000}
 HERE = ("http://127.0.0.1:", "http://localhost:", "data:", "blob:")
 EVENTS = ("/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/run/")
 TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# Nothing moves, and what a page does in each frame it does 20 times a second: gradio writes the
+# seconds of each event that runs into each part of the page that waits for it.
+CALM = """
+window.requestAnimationFrame = (next) => setTimeout(() => next(performance.now()), 50);
+window.cancelAnimationFrame = clearTimeout;
+const still = new CSSStyleSheet();
+still.replaceSync('* { animation: none !important; transition: none !important; }');
+document.adoptedStyleSheets.push(still);
+"""
 _problems = WeakKeyDictionary()  # of a tab: what it should not have done
 _running = WeakKeyDictionary()  # of a tab: requests of events that are on their way
 
@@ -17,6 +27,8 @@ _running = WeakKeyDictionary()  # of a tab: requests of events that are on their
 def watched(tab):  # type: ignore[no-untyped-def]
     """The tab, from now on with an eye on what it asks for and what it complains about."""
     tab.set_default_timeout(PATIENCE)
+    tab.emulate_media(reduced_motion="reduce")
+    tab.add_init_script(CALM)
     problems, running = _problems[tab], _running[tab] = [], set()
 
     def asked(request):  # type: ignore[no-untyped-def]
@@ -40,7 +52,8 @@ def watched(tab):  # type: ignore[no-untyped-def]
 
 def settle(tab) -> None:  # type: ignore[no-untyped-def]
     """Wait until no event is on its way: what is typed beside one may be overwritten."""
-    for _ in range(PATIENCE // 25):
+    deadline = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < deadline:
         tab.evaluate(TWO_FRAMES)
         if not _running[tab]:
             return

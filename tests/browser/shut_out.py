@@ -1,0 +1,84 @@
+"""What shuts somebody out of a tab, by mouse, by finger and by screen reader: axe-core and more."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, TimeoutError
+from watched import settle
+
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+CONTRAST = "color-contrast"
+# Contrast is most of axe's work, a tenth of a second for a hundred texts. Texts that are alike in
+# all their classes, of which a page has hundreds, are emptied but for the first ones.
+THIN = """() => {
+  const seen = {};
+  document.querySelectorAll('.main-svg > *').forEach((each) => each.remove());
+  for (const each of document.querySelectorAll('#shown *')) {
+    if (each.childElementCount) continue;
+    const key = [];
+    for (let at = each; at.id !== 'shown'; at = at.parentElement)
+      for (const name of ['class', 'aria-pressed', 'disabled'])
+        key.push(at.tagName, at.getAttribute(name));
+    const count = seen[key.join()] = (seen[key.join()] || 0) + 1;
+    if (count > (each.closest('[style]') ? 8 : 2)) each.textContent = '';
+  }
+}"""
+# The tab's panel gets a name for axe, which reads hidden panels too if it has to read the page.
+SHOWN = """() => {
+  for (const panel of document.querySelectorAll('[role=tabpanel]'))
+    panel.id = panel.checkVisibility() ? 'shown' : '';
+}"""
+OPEN = """() => {
+  const closed = [...document.querySelectorAll('.label-wrap:not(.open)')];
+  const seen = closed.filter((button) => button.checkVisibility());
+  seen.forEach((button) => button.click());
+  return seen.length;
+}"""
+# An input within a label is as large as the label; text links are as high as their line.
+SMALL = """() => [...document.querySelectorAll('button, input, select, textarea, a.csv')]
+  .filter((each) => each.checkVisibility() && !each.closest('[aria-hidden=true]'))
+  .map((each) => [each, each.getBoundingClientRect()])
+  .filter(([_, {width, height}]) => width > 2 && height > 2 && Math.min(width, height) < 23.5)
+  .map(([each]) => each.outerHTML.slice(0, 120))"""
+UNTOLD = """() => [
+  ...[...document.querySelectorAll('.label-wrap')].filter((button) =>
+    button.getAttribute('aria-expanded') !== String(button.classList.contains('open')) ||
+    button.previousElementSibling?.getAttribute('role') !== 'heading'),
+  ...document.querySelectorAll('.js-plotly-plot:not([role=img][aria-label])'),
+].map((each) => each.outerHTML.slice(0, 120))"""
+
+
+def axe_faults(page: Page, rules: list[str], within: Any, without: str = "") -> list[str]:
+    left_out = {without: {"enabled": False}} if without else {}
+    options = {"resultTypes": ["violations"], "runOnly": rules, "rules": left_out}
+    return [
+        f"{rule['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
+        for rule in axe.Axe().run(page, within, options).response["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+def faults_around_the_tabs(page: Page) -> list[str]:
+    return axe_faults(page, RULES, {"include": [["html"]], "exclude": [["[role=tabpanel]"]]})
+
+
+def faults_of_the_tab(page: Page) -> list[str]:
+    """Of the tab that is shown, all its sections opened, in light and in dark."""
+    settle(page)
+    while page.evaluate(OPEN):
+        settle(page)
+    with suppress(TimeoutError):  # page.js names things a moment later
+        page.wait_for_function(f"() => ({UNTOLD})().length == 0", timeout=10_000)
+    found = page.evaluate(SMALL) + page.evaluate(UNTOLD)
+    page.evaluate(SHOWN)
+    found += axe_faults(page, RULES, "#shown", CONTRAST)
+    page.evaluate(THIN)
+    found += axe_faults(page, [CONTRAST], "#shown")
+    page.evaluate("document.body.classList.add('dark')")
+    found += [f"dark: {line}" for line in axe_faults(page, [CONTRAST], "#shown")]
+    page.evaluate("document.body.classList.remove('dark')")
+    return found
