@@ -2,6 +2,7 @@
 
     python tests/benchmarks/mutants.py            all of them, about twenty minutes on two cores
     python tests/benchmarks/mutants.py bars heat  those whose name or file has one of these words
+    python -m tests.benchmarks.mutants --record   all, and their table to assets/benchmarks
 
 Each change is made to a copy of the project (never to the project itself), and the tests that
 should see it run there: "caught" if one fails. First these tests run without any change, since
@@ -17,9 +18,11 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+RECORD = ROOT / "assets" / "benchmarks" / "mutants.txt"
 SURVIVORS_ALLOWED = 2  # of thirty
 
 
@@ -140,8 +143,9 @@ def passes(project: Path, tests: str) -> bool:
 
 
 def main(words: list[str]) -> int:
+    record, words = "--record" in words, [word for word in words if word != "--record"]
     chosen = [m for m in MUTANTS if not words or any(word in m.name + m.file for word in words)]
-    survivors, stale = [], []
+    survivors, stale, lines = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)
         copy_of_the_project(project)
@@ -159,11 +163,16 @@ def main(words: list[str]) -> int:
             survived = passes(project, mutant.tests)
             file.write_text(text)
             survivors += [mutant] * survived
-            print(
-                f"{'SURVIVED' if survived else 'caught  '} {mutant.file}: {mutant.name}", flush=True
-            )
+            lines.append(f"{'SURVIVED' if survived else 'caught  '} {mutant.file}: {mutant.name}")
+            print(lines[-1], flush=True)
     tried = len(chosen) - len(stale)
-    print(f"{tried - len(survivors)} of {tried} caught")
+    lines.append(f"{tried - len(survivors)} of {tried} caught")
+    print(lines[-1])
+    if record:
+        from gpt.checkpoints.precision_record import processor
+
+        head = f"One-line changes to the page, {date.today()}, {processor()}"
+        RECORD.write_text("\n".join([head, *lines, ""]))
     if stale:
         return 2
     return int(len(survivors) > SURVIVORS_ALLOWED * tried / 30)
