@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tiny_models import tiny_model
 from gpt import Tokenizer
 from gpt.checkpoints import save_model
 
+TRACEBACK = "Traceback (most recent call last)"
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 torch.set_num_threads(1)  # if a plugin has imported it before
 
@@ -32,6 +34,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Browser tests come first: they take longest, and at the end one process would do nothing."""
     items.sort(key=lambda item: item.get_closest_marker("browser") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A traceback in the log of a page, or of anything else, fails the test that it came in.
+
+    What a test raises on purpose it reads itself, by capsys or capfd.
+    """
+    report = yield
+    log = "".join(text for _, text in report.sections)
+    if report.when == "teardown" and report.passed and TRACEBACK in log:
+        report.outcome = "failed"
+        report.longrepr = "a traceback in the log:\n" + log[log.index(TRACEBACK) :]
+    return report
 
 
 @pytest.fixture(scope="session")

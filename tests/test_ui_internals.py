@@ -349,6 +349,16 @@ def test_a_prompt_that_cannot_be_read_leaves_nothing_of_the_one_before(tab):
     assert page.shown["int-mattered"] == page.shown["int-choice"]
 
 
+def test_what_comes_into_view_after_a_prompt_that_cannot_be_read_stays_as_it_is(tab):
+    """It was filled for a visit that there was not: AttributeError in the log."""
+    page = Page(tab, "logits", "lens")
+    page.look()
+    page.desk.late = {"lens"}
+    page.look("")
+    run_async(page.event(tab.sections.come_into_view, told=9, sections=["lens"]))
+    assert "Look inside" in page.shown["int-lens"]
+
+
 @pytest.mark.parametrize("moved", ["look", "click"])
 def test_results_of_a_button_say_that_they_are_of_the_former_pass(tab, moved):
     """Compare went on saying "After position 7" about a prompt of 6 tokens."""

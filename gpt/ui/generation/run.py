@@ -71,7 +71,7 @@ class Writing:
         """
         event = contextvars.copy_context()  # who borrows a GPU is asked of it
         job: Future[Any] = _LOADERS.submit(event.run, self._context.__enter__)
-        job.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._wake))
+        job.add_done_callback(self._wake_from_its_thread)
         try:
             changed()
             while not job.done() and not self.stopped:
@@ -89,6 +89,10 @@ class Writing:
             writing.discard(self)
             job.cancel()
             job.add_done_callback(self._leave)
+
+    def _wake_from_its_thread(self, _: Future[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the server has ended while the model loaded
+            self._loop.call_soon_threadsafe(self._wake)
 
     async def _read(self, row: Any, changed: Callable[[], None], writing: set[Writing]) -> None:
         """Moves steps from the row to what is written."""

@@ -85,7 +85,8 @@ class SectionList:
         desk = values[self.desk]
         if event.told > desk.told:
             desk.told, desk.in_view = event.told, set(event.sections)
-        late = [panel for panel in self.panels if panel.spec.key in desk.late & set(event.sections)]
+        wanted = desk.late & set(event.sections) if desk.visit else set()
+        late = [panel for panel in self.panels if panel.spec.key in wanted]
         async for shown in self.filling(late, desk, desk.visit, desk.turn):
             yield shown
 
