@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,20 +54,6 @@ def check_memory(n_bytes: int, device: str | torch.device, what: str) -> None:
             f"{what} needs {n_bytes / _MIB:,.0f} MiB and the {torch.device(device).type} has "
             f"{free / _MIB:,.0f} MiB free: use a smaller model or precision float16."
         )
-
-
-@contextlib.contextmanager
-def out_of_memory_as_value_error(device: torch.device) -> Iterator[None]:
-    """Turns torch's out-of-memory errors into a ValueError of one line."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        raise ValueError(
-            f"the {device.type} has no memory for the weights after all: use a smaller model "
-            "or precision float16."
-        ) from error
 
 
 def _machine_bytes() -> Iterator[int]:

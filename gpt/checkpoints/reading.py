@@ -13,11 +13,7 @@ import torch
 
 from gpt.accounting.memory import weight_bytes
 from gpt.accounting.meta_model import model_without_values
-from gpt.checkpoints.free_memory import (
-    check_device,
-    check_memory,
-    out_of_memory_as_value_error,
-)
+from gpt.checkpoints.free_memory import check_device, check_memory
 from gpt.checkpoints.gpt2_names import (
     from_gpt2,
     is_configuration,
@@ -72,8 +68,15 @@ def load_checkpoint(
         make_room()
     check_memory(weight_bytes(found, precision), target, f"loading {weights}")
     stored.clear()  # so that a file which could not be memory-mapped is let go tensor by tensor
-    with out_of_memory_as_value_error(target):
+    try:
         return FastModel(model, precision, target, tensors, progress)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise ValueError(
+            f"the {target.type} has no memory for the weights after all: use a smaller model "
+            "or precision float16."
+        ) from error
 
 
 def read_config(path: str | Path) -> GPTConfig:

@@ -105,6 +105,7 @@ def python_of(visit: Visit) -> str:
     options = ", ".join(f"{name}={value!r}" for name, value in _options(visit).items())
     precision = visit.settings.get("precision", AUTO)
     automatic = precision == AUTO
+    text_of = ", text_of=tokenizer.stream().push" if visit.settings.get("stop") else ""
     lines = [
         "import gpt",
         *(["from gpt.checkpoints.precision_record import default_precision"] if automatic else []),
@@ -117,7 +118,7 @@ def python_of(visit: Visit) -> str:
         "tokenizer = gpt.tokenizer_of(source)",
         f"options = gpt.SamplingOptions({options})",
         "ids = tokenizer.encode(prompt)",
-        f"steps = generate(model, ids, options, {_ends(visit)})",
+        f"steps = generate(model, ids, options, stop_id=tokenizer.end_of_text_id{text_of})",
         "new = [step.token_id for step in steps]",
         "print(new)",
         "print(tokenizer.decode(new))",
@@ -136,11 +137,6 @@ def command_of(visit: Visit) -> str:
     if "precision" in visit.settings:
         words.append(f"--precision={visit.settings['precision']}")
     return shlex.join(words)
-
-
-def _ends(visit: Visit) -> str:
-    told = "stop_id=tokenizer.end_of_text_id"
-    return told + (", text_of=tokenizer.stream().push" if visit.settings.get("stop") else "")
 
 
 def _options(visit: Visit) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
-from gpt.ui.generation.tab import GenerationTab
+from gpt.ui.generation.tab import AT_ONCE, GenerationTab
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.tab import InternalsTab
@@ -61,9 +61,6 @@ PRESENTER_JS = """() => {
   document.getElementById('presenter').setAttribute('aria-pressed', on);
   dispatchEvent(new Event('resize'));
 }"""
-_AT_ONCE: dict[str, Any] = {
-    "api_visibility": "private", "queue": False, "show_progress": "hidden"
-}  # fmt: skip
 
 
 class PageBar:
@@ -123,7 +120,7 @@ class PageBar:
         sections = inside.sections.accordions
         outputs = {self.note, shared.tabs, *shared.pickers, *controls.values(), *sections.values()}
         outputs |= set(training.controls.values())
-        gr.on(None, opened, [shared.visitor, inside.desk], outputs, **_AT_ONCE)
+        gr.on(None, opened, [shared.visitor, inside.desk], outputs, **AT_ONCE)
 
 
 def copied_link(where: str, visitor: Visitor, desk: Desk) -> str:

@@ -19,7 +19,7 @@ from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING, model_note, prec
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.visit import Shared
 
-_AT_ONCE: dict[str, Any] = {  # nothing is computed
+AT_ONCE: dict[str, Any] = {  # nothing is computed
     "api_visibility": "private", "queue": False, "show_progress": "hidden"
 }  # fmt: skip
 
@@ -65,7 +65,7 @@ def build(
         # each has the outputs that change, and no others.
         first = [layout.run, layout.stop, *(layout.streamed if order[0] in FRESH else ())]
         first += layout.controls.values() if order[0] == "example" else ()
-        streamed = event(handlers.start(order), [handlers.story], first, **_AT_ONCE).then(
+        streamed = event(handlers.start(order), [handlers.story], first, **AT_ONCE).then(
             one_line_errors(handlers.write),
             layout.inputs | {handlers.story, shared.visitor},
             layout.streamed,
@@ -78,7 +78,7 @@ def build(
         )
         for ended in (streamed.success, streamed.failure):  # `.then` does not follow an error
             buttons = [layout.run, layout.stop, layout.model]
-            ended(handlers.finish, [handlers.story, layout.model], buttons, **_AT_ONCE)
+            ended(handlers.finish, [handlers.story, layout.model], buttons, **AT_ONCE)
 
     for event, order in layout.starts():
         writes_at(event, order)
@@ -86,12 +86,12 @@ def build(
     async def stop(request: gr.Request) -> None:
         runs.stop(request.session_hash or "")
 
-    layout.stop.click(stop, **_AT_ONCE)
+    layout.stop.click(stop, **AT_ONCE)
     gr.api(endpoint(runs, default_source), api_name="generate", **writing)
     _follow(layout)
     _change(layout, handlers, shared)
     if OPENING and default_source == OPENING.model:
-        gr.on(None, handlers.open, handlers.story, layout.streamed, **_AT_ONCE)
+        gr.on(None, handlers.open, handlers.story, layout.streamed, **AT_ONCE)
     return GenerationTab(layout.prompt, layout.controls, stop, writes_at)
 
 
@@ -99,28 +99,28 @@ def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
     """What changes the text, the panel or the tab at once."""
     known = [handlers.story, shared.visitor]
     # "always_last" would repeat the first of two chips: gradio's page keeps no later event's data.
-    layout.tokens.select(handlers.choose, known, layout.panel, trigger_mode="multiple", **_AT_ONCE)
-    layout.panel.click(handlers.why, known, shared.tabs, **_AT_ONCE)
+    layout.tokens.select(handlers.choose, known, layout.panel, trigger_mode="multiple", **AT_ONCE)
+    layout.panel.click(handlers.why, known, shared.tabs, **AT_ONCE)
     for name, event in (
         ("back", layout.back.click), ("undo", layout.undo.click), ("redo", layout.redo.click),
         ("take", layout.columns.select),
     ):  # fmt: skip
         outputs = [*layout.streamed, *layout.controls.values()]
-        event(handlers.change(name), [*known, layout.prompt], outputs, **_AT_ONCE)
+        event(handlers.change(name), [*known, layout.prompt], outputs, **AT_ONCE)
 
 
 def _follow(layout: Layout) -> None:
     """Notes that follow the controls, and the reset."""
-    multiple = {**_AT_ONCE, "trigger_mode": "multiple"}  # two "always_last" would never end
+    multiple = {**AT_ONCE, "trigger_mode": "multiple"}  # two "always_last" would never end
     layout.model.change(model_note, layout.model, layout.note, **multiple)
     gr.on(
         [layout.model.change, layout.precision.change, layout.device.change],
         precision_note,
         [layout.model, layout.precision, layout.device],
         layout.precision_note,
-        **_AT_ONCE,
+        **AT_ONCE,
     )
     settings = list(layout.settings.values())
     layout.reset.click(
-        lambda: [*DEFAULTS.values(), AUTO], None, [*settings, layout.precision], **_AT_ONCE
+        lambda: [*DEFAULTS.values(), AUTO], None, [*settings, layout.precision], **AT_ONCE
     )

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
+from itertools import takewhile
 
 from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import random_source
-from gpt.engine import PRECISIONS, check_precision
+from gpt.engine import DTYPES, PRECISIONS
 from gpt.sampling import MAX_SEED
 from gpt.serving.registry import Registry
 from gpt.ui.generation.run import Writing
 from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.numbers import counted
 
-BY = {
-    "seed": "Seed",
-    "temperature": "Temperature",
-    "precision": "Precision",
-    "training": "Training",
-}
+BY = {name: name.capitalize() for name in ("seed", "temperature", "precision", "training")}
 TEMPERATURES = {2: (0, 1.0), 3: (0, 0.7, 1.4), 4: (0, 0.5, 1.0, 1.5)}
 UNTRAINED_SEED = 123  # the book's
 TAKE_JS = """
@@ -50,32 +46,20 @@ def versions(registry: Registry, asked: Wish, by: str, count: int) -> dict[str, 
             for t in TEMPERATURES[count]
         }
     if by == "precision":
-        names = [name for name in PRECISIONS if _runs(name, asked.device)][:count]
+        names = PRECISIONS if asked.device == "cpu" else tuple(DTYPES)
         return {
             name: replace(asked, precision=name, settings={**asked.settings, "precision": name})
-            for name in names
+            for name in names[:count]
         }
     source = random_source(registry.config_of(asked.source), UNTRAINED_SEED)
     precision = default_precision(source, asked.device)
     return {"trained": asked, "untrained": replace(asked, source=source, precision=precision)}
 
 
-def _runs(precision: str, device: str) -> bool:
-    try:
-        check_precision(precision, device)
-    except ValueError:
-        return False
-    return True
-
-
 def shared_tokens(rows: Sequence[Sequence[int]]) -> int:
     """How many first tokens all rows have in common."""
-    count = 0
-    for column in zip(*rows, strict=False):
-        if len(set(column)) > 1:
-            break
-        count += 1
-    return count
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
+    return sum(1 for _ in alike)
 
 
 def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
