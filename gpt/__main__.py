@@ -181,13 +181,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
         ("max-new-tokens", int, 50, "N", f"stop after so many, if no other end comes; {_DEFAULT}"),
         ("temperature", float, 0.8, "T", f"0: the best token, 1: as the model says; {_DEFAULT}"),
         ("top-k", int, None, "K", "sample among the K most probable (default: all)"),
-        (
-            "top-p",
-            float,
-            1.0,
-            "P",
-            "sample among the fewest that hold P together (default: 1, all)",
-        ),
+        ("top-p", float, 1.0, "P", "sample among the fewest that hold P (default: 1, all)"),
         ("min-p", float, 0.0, "P", "leave out what is below P of the best's (default: 0, none)"),
         ("stop", str, "", "TEXT", "end with the token that completes this text"),
         ("steer", _steer, [], "POSITION:ID", "this token comes there, from 0; may be repeated"),
@@ -285,7 +279,7 @@ def _steer(text: str) -> tuple[int, int]:
 
 
 def _generate(args: argparse.Namespace) -> None:
-    names = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop")
+    names = {field.name for field in fields(SamplingOptions)} - {"steering"}
     given = {name: getattr(args, name) for name in names}
     options = SamplingOptions(**given, steering=tuple(args.steer)).with_seed()
     prompt = args.prompt if args.prompt is not None else _standard_input()

@@ -20,13 +20,12 @@ from gpt.accounting.timing import build_bytes
 from gpt.checkpoints.free_memory import check_device, check_memory
 from gpt.checkpoints.hub import HUB_MODELS, download, is_cached
 from gpt.checkpoints.reading import Progress, load_checkpoint, read_config
-from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, as_config
+from gpt.config import PRESETS, GPTConfig, as_config
 from gpt.engine import FastModel, check_precision
 from gpt.model import GPTModel
 from gpt.sampling import MAX_SEED
 
 STORYTELLER = Path(__file__).resolve().parent.parent.parent / "assets" / "storyteller"
-BOOK_CONFIG = GPTConfig(**GPT_CONFIG_124M)
 BOOK_SEED = 123
 RANDOM = "random:"
 TRAINED = "trained:"
@@ -141,7 +140,7 @@ def random_source(cfg: GPTConfig | Mapping[str, Any], seed: int = BOOK_SEED) -> 
 def _parse_random(source: str) -> tuple[GPTConfig, int]:
     """Configuration and seed of "book-124M" or a string that `random_source` made."""
     if source == "book-124M":
-        return BOOK_CONFIG, BOOK_SEED
+        return GPTConfig(), BOOK_SEED
     settings = source.removeprefix(RANDOM)[:500].split(",")
     pairs = (setting.partition("=") for setting in settings)
     try:
