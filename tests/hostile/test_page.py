@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import time
+
 import gradio as gr
+import httpx
 import numpy as np
 import pytest
 from own_loop import run_async
 
+import app
 from gpt import SamplingOptions
 from gpt.config import as_config
 from gpt.ui.parts.errors import BUG, one_line_errors
@@ -104,3 +110,69 @@ def test_closing_a_wrapped_async_generator_closes_the_one_inside():
         return list(closed)
 
     assert run_async(close()) == [True]
+
+
+@pytest.fixture(scope="module")
+def demo():
+    built = app.build_demo()
+    app.launch(built, prevent_thread_lock=True, quiet=True)
+    yield built
+    built.close()
+
+
+def typed_in(demo, function):
+    """The inputs of an event that a visitor types; none if the event itself carries data."""
+    given = inspect.signature(function.fn).parameters.values()
+    if any("Data" in str(parameter.annotation) for parameter in given):
+        return []
+    kinds = (gr.Number, gr.Slider, gr.Textbox)
+    return [block for block in function.inputs if isinstance(block, kinds) and block.elem_id]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(None, ""), (-1, "-1"), (1e308, "<b>&\0\u202e" * 9_000)],
+    ids=["emptied", "negative", "huge"],
+)
+def test_every_event_answers_what_is_typed_within_a_second_and_without_a_traceback(
+    demo, number, text
+):
+    """1e308 heads became the step of a slider, beyond 64 bits: the page's stream of events broke.
+
+    The log is searched for tracebacks in tests/conftest.py, as for every test.
+    """
+    unanswered, slow = [], []
+
+    async def answer(client, function, session):
+        data = [
+            (text if isinstance(block, gr.Textbox) else number)
+            if block in typed_in(demo, function)
+            else None if isinstance(block, gr.State) else getattr(block, "value", None)
+            for block in function.inputs
+        ]  # fmt: skip
+        sent = {"data": data, "fn_index": function._id, "session_hash": session}
+        joined = await client.post("/gradio_api/queue/join", json=sent)
+        if joined.status_code != 200:
+            return joined.text
+        query = {"session_hash": session}
+        async with client.stream("GET", "/gradio_api/queue/data", params=query) as stream:
+            async for line in stream.aiter_lines():
+                if "process_completed" in line:
+                    return ""
+        return "the stream ended"
+
+    async def all_events():
+        async with httpx.AsyncClient(base_url=demo.local_url, timeout=60) as client:
+            for function in [f for f in demo.fns.values() if f.fn and typed_in(demo, f)]:
+                started = time.process_time()
+                try:
+                    failed = await answer(client, function, f"hostile{function._id}")
+                except httpx.HTTPError as error:
+                    failed = str(error)
+                unanswered.extend([(function.name, failed)] if failed else [])
+                slow.extend([function.name] if time.process_time() - started > 1 else [])
+                await asyncio.sleep(0)
+
+    run_async(all_events())
+    assert unanswered == []
+    assert slow == []

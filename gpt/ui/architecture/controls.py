@@ -98,9 +98,12 @@ def field_updates(cfg: GPTConfig) -> list[Any]:
 
 
 def width_step(n_heads: Any) -> dict[str, int]:
-    """The step of the width's slider: from 0 on it meets multiples of `n_heads` only."""
+    """The step of the width's slider: from 0 on it meets multiples of `n_heads` only.
+
+    At most the slider's end: what was typed may be a number that no JSON of gradio's holds.
+    """
     whole = isinstance(n_heads, (int, float)) and n_heads >= 1
-    return {"step": int(n_heads) if whole else 1}
+    return {"step": int(min(n_heads, SLIDERS["emb_dim"])) if whole else 1}
 
 
 class Controls:
