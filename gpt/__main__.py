@@ -280,7 +280,7 @@ def _steer(text: str) -> tuple[int, int]:
 
 def _generate(args: argparse.Namespace) -> None:
     names = {field.name for field in fields(SamplingOptions)} - {"steering"}
-    given = {name: getattr(args, name) for name in names}
+    given = {name: value for name, value in vars(args).items() if name in names}
     options = SamplingOptions(**given, steering=tuple(args.steer)).with_seed()
     prompt = args.prompt if args.prompt is not None else _standard_input()
     tokenizer = tokenizer_of(args.model)
