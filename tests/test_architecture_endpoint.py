@@ -23,7 +23,7 @@ IDS = [f"arch-{name}" for name in ("preset", *FIELDS, "total", "table", "plot")]
 @pytest.fixture(scope="module")
 def demo() -> Iterator[gr.Blocks]:
     with gr.Blocks(analytics_enabled=False) as built:
-        offer = architecture.build(Registry())
+        offer = architecture.build(Registry()).offer
         picker = gr.Dropdown([("the book's", "book-124M")], value="book-124M", elem_id="picker")
         shared = Shared()
         shared.add_picker(picker)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+import torch
 from architecture_cases import NAMED, TINY, values_of
+from PIL import Image
 from random_configs import any_size
+from tiny_models import TinyRegistry, tiny_model
 
 from gpt import GPTConfig, count_parameters
 from gpt.accounting.code_lines import line_costs
+from gpt.tokenizer import Tokenizer
 from gpt.ui.architecture.model_map import boxes, code_line, map_html, part_html, parts
+from gpt.ui.architecture.tensor_strip import strip_html
 from gpt.ui.architecture.views import figures
+from gpt.ui.internals.lab import Lab
 from gpt.ui.internals.sections import SECTIONS
+from gpt.ui.parts.numbers import four
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -69,3 +80,46 @@ def test_the_line_of_a_part_makes_the_shape_that_the_part_tells() -> None:
         shape = " × ".join(f"{size:,}" for size in costs[file, number].shape)
         if key != "scores":  # its softmax; the products are a line above, of the same shape
             assert part.made == f"({shape})", key
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    model = tiny_model(replace(TINY, vocab_size=50257, context_length=160))
+    return Lab(TinyRegistry({"words": model}), Tokenizer())
+
+
+@pytest.mark.parametrize("key", parts(TINY, 1, 1))
+def test_the_strip_of_every_part_is_its_tensor_in_the_trace(key: str, lab: Lab) -> None:
+    at, visit = 3, lab.read("words", "Hello, I am a little", 3)
+    trace = lab.run(visit).trace
+    block, heads = "trf_blocks.0.", slice(None)
+    expected = {
+        "ids": torch.tensor(visit.ids[at : at + 1]), "tok_emb": trace["tok_emb"][0, at],
+        "pos_emb": trace["pos_emb"][at], "norm1": trace[block + "norm1"][0, at],
+        "att.W_query": trace[block + "att.queries"][0, heads, at],
+        "att.W_key": trace[block + "att.keys"][0, heads, at],
+        "att.W_value": trace[block + "att.values"][0, heads, at],
+        "scores": trace[block + "att.attention"][0, heads, at, : at + 1],
+        "mixture": trace[block + "att.heads"][0, heads, at],
+        "att.out_proj": trace[block + "att_out"][0, at], "norm2": trace[block + "norm2"][0, at],
+        "ff.layers.0": trace[block + "ff.hidden"][0, at],
+        "gelu": trace[block + "ff.activation"][0, at],
+        "ff.layers.2": trace[block + "ff_out"][0, at], "block": trace[block + "resid_out"][0, at],
+        "final_norm": trace["final_norm"][0, at], "out_head": trace["logits"][0, at],
+        "logits": trace["logits"][0, at],
+    }[key].flatten().double().numpy()  # fmt: skip
+    text = strip_html(lab, visit, key)
+    assert f"{len(expected):,} of (" in text
+    least, mean, most = (four(float(x)) for x in (expected.min(), expected.mean(), expected.max()))
+    assert f"least {least}, mean {mean}, most {most}." in text
+    data = re.search(r"png;base64,([^\"]+)", text)[1]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(float)[0]
+    order = np.abs(expected).argsort().argsort() + 1
+    right = np.abs(pixels[:, 3] / 255 - order / len(order)) < 0.003
+    assert right.mean() > 0.99  # of equal sizes either may be the larger
+    blue = pixels[:, 2] > pixels[:, 0]
+    assert (blue == (expected > 0))[pixels[:, 3] > 0].all()
+
+
+def test_without_a_text_the_strip_says_how_one_comes_there(lab: Lab) -> None:
+    assert "press “Show in Internals”" in strip_html(lab, None, "norm1")

@@ -98,6 +98,15 @@ def test_the_picture_is_on_the_first_screen_and_explains_itself_by_mouse_keys_an
     tab.set_viewport_size({"width": 390, "height": 844})
     tab.locator('#arch-map [data-part="ff.layers.0"]').click()
     expect(part).to_contain_text("widens each position")
+    strip = tab.locator("#arch-tensor")
+    expect(strip).to_contain_text("No text was read yet")
+    part.get_by_role("button", name="Show in Internals").click()
+    expect(tab.locator("#int-chips .chip")).not_to_have_count(0)
+    tab.get_by_role("tab", name="Architecture").click()
+    expect(strip).to_contain_text("block 0): ")
+    tab.locator('#arch-map [data-part="final_norm"]').click()
+    expect(strip).to_contain_text("storyteller, position 7")
+    expect(strip.locator("img")).to_be_visible()
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 

@@ -13,9 +13,11 @@ from gpt.ui.architecture.exercises import EXERCISES
 from gpt.ui.architecture.model_map import FIRST
 from gpt.ui.architecture.offer import Offer
 from gpt.ui.architecture.presets import GPT3_NOTE, Preset
+from gpt.ui.architecture.tensor_strip import NO_TEXT
 from gpt.ui.architecture.views import figures
 from gpt.ui.architecture.workload import NAMES, WorkloadControls
 from gpt.ui.parts.chips import KEEP_FOCUS_JS
+from gpt.ui.parts.sentences import say
 
 CHOOSE_JS = """
 element.addEventListener('click', (event) => {
@@ -101,7 +103,9 @@ class Layout:
         self.views["part"] = gr.HTML(
             elem_id="arch-part", elem_classes="live", padding=False, js_on_load=SHOW_JS
         )
+        self.tensor = gr.HTML(say(NO_TEXT, "hint"), elem_id="arch-tensor", padding=False)
         self.chosen = gr.State(FIRST)
+        self.part_chosen: Any = None  # the event
         self.problem = gr.HTML(elem_id="arch-problem")
         with gr.Row(elem_id="arch-suggestions", visible=False) as self.suggestion_row:
             self.suggestions = [

@@ -21,10 +21,11 @@ from gpt.ui.architecture.endpoint import architecture
 from gpt.ui.architecture.exchange import FORMATS, from_json
 from gpt.ui.architecture.exercises import EXERCISES
 from gpt.ui.architecture.layout import MOST_SUGGESTIONS, OPEN_AT_FIRST, Layout
-from gpt.ui.architecture.offer import Offer
 from gpt.ui.architecture.presets import Preset, name_of, presets
+from gpt.ui.architecture.tensor_strip import strip_html
 from gpt.ui.architecture.views import PINNED, figures, problem_html
 from gpt.ui.architecture.workload import NAMES, workload_of
+from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import opening_of
@@ -39,8 +40,8 @@ LIVE: dict[str, Any] = {
 EACH = {**LIVE, "trigger_mode": "multiple"}
 
 
-def build(registry: Any) -> Offer:
-    """Lay out the tab and wire it; the result's `offer_to(shared)` connects other tabs."""
+def build(registry: Any) -> Layout:
+    """Lay out the tab and wire it; `show_tensors` and `offer.offer_to` connect other tabs."""
     named = presets(registry)
     page = Layout(named)
     _follow_controls(page, named)
@@ -61,7 +62,7 @@ def build(registry: Any) -> Offer:
         [page.pinned, page.compare],
         **LIVE,
     )
-    return page.offer
+    return page
 
 
 def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
@@ -116,7 +117,16 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     gr.on([each.expand for each in accordions], expand, inputs, [opened, *views], **EACH)
     gr.on([each.collapse for each in accordions], collapse, opened, opened, **EACH)
     part = page.views["part"]
-    page.views["map"].select(choose, inputs, [page.chosen, part], **EACH)
+    page.part_chosen = page.views["map"].select(choose, inputs, [page.chosen, part], **EACH)
+
+
+def show_tensors(page: Layout, inside: InternalsTab) -> None:
+    """The chosen part's numbers in the pass of Internals, also when one comes back from there."""
+    for heard in (page.part_chosen.then, opening_of(page.tensor)):
+        heard(
+            lambda desk, part: strip_html(inside.lab, desk.visit, part),
+            [inside.desk, page.chosen], page.tensor, **EACH,
+        )  # fmt: skip
 
 
 def _views(

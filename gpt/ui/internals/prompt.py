@@ -10,17 +10,11 @@ from gpt.ui.parts.chips import KEEP_FOCUS_JS, Chip, chips_html, token_title
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import say
 
-# Each time the tab is opened it looks inside the text that is there, or was written meanwhile.
 CHIP_JS = """
 element.addEventListener('click', (event) => {
   const chip = event.target.closest('[data-position]');
   if (chip) trigger('select', {position: Number(chip.dataset.position)});
 });
-let seen = false;
-new ResizeObserver(() => {
-  if (!seen && element.offsetParent) trigger('load');
-  seen = Boolean(element.offsetParent);
-}).observe(element);
 """ + KEEP_FOCUS_JS.replace("KEY", "data-position")
 
 LEGEND = (

@@ -1,0 +1,69 @@
+"""What a part of the picture made at the position that Internals looks at, as one strip."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from gpt.internals.run import Run
+from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.parts.heat import picture
+from gpt.ui.parts.numbers import four
+from gpt.ui.parts.sentences import say
+
+# A part's result in the trace; what a block makes is taken from the first block.
+RECORDED = {
+    "tok_emb": "tok_emb", "pos_emb": "pos_emb", "final_norm": "final_norm", "out_head": "logits",
+    "logits": "logits",
+} | {
+    key: f"trf_blocks.0.{name}" for key, name in {
+        "norm1": "norm1", "att.W_query": "att.queries", "att.W_key": "att.keys",
+        "att.W_value": "att.values", "scores": "att.attention", "mixture": "att.heads",
+        "att.out_proj": "att_out", "norm2": "norm2", "ff.layers.0": "ff.hidden",
+        "gelu": "ff.activation", "ff.layers.2": "ff_out", "block": "resid_out",
+    }.items()
+}  # fmt: skip
+NO_TEXT = (
+    "No text was read yet: press “Show in Internals”, or write one in Generation and look inside "
+    "it there. Then this part's own numbers stand here."
+)
+
+
+def part_tensor(run: Run, key: str, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """All that a part made in the pass, and of it the numbers (n,) of one position."""
+    if key == "ids":
+        ids = run.batch()
+        return ids, ids[0, position : position + 1]
+    made = run.trace[RECORDED[key]]
+    here = made[..., position, :]
+    if key == "scores":  # behind its own position a token looks at nothing
+        here = here[..., : position + 1]
+    return made, here.flatten()
+
+
+def strip_html(lab: Lab, visit: Visit | None, key: str) -> str:
+    """The part's numbers at the visit's position: shape, least, mean and most, and the strip."""
+    if visit is None:
+        return say(NO_TEXT, "hint")
+    lab = lab.using(visit.source)
+    run = lab.run(visit)
+    made, here = part_tensor(run, key, visit.position)
+    values = here.double().cpu().numpy()
+    place = lab.place(visit) + (", block 0" if "trf_blocks" in RECORDED.get(key, "") else "")
+    shape = " × ".join(f"{size:,}" for size in made.shape)
+    said = f"In the pass of Internals ({visit.source}, {place}): {len(values):,} of "
+    said += f"({shape}) numbers; least {four(values.min())}, mean {four(values.mean())}, "
+    said += f"most {four(values.max())}."
+    return (
+        f'{say(said)}<div class="strips" style="--rows:1"><div class="names"></div>'
+        f'<img src="{picture(ranked(values)[None], signed=True)}" alt="the numbers as a strip">'
+        '</div><p class="legend"><span class="ramp signed"></span> red: negative, blue: positive; '
+        "the colour is the rank of a number's size among them.</p>"
+    )
+
+
+def ranked(values: np.ndarray) -> np.ndarray:
+    """Each number's sign times its rank by size, from 1/n for the least to 1 for the most."""
+    ranks = np.empty(len(values))
+    ranks[np.argsort(np.abs(values), kind="stable")] = np.arange(1, len(values) + 1) / len(values)
+    return np.sign(values) * ranks
