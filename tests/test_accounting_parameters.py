@@ -27,7 +27,7 @@ def rows_of_module(model: GPTModel) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(4))
 def test_every_row_equals_the_module_on_the_meta_device(seed: int) -> None:
     cfg = buildable(seed)
     model = model_without_values(cfg)

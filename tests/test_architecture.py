@@ -40,7 +40,7 @@ class NothingAllocated(TorchDispatchMode):
         raise AssertionError(f"{func} was called")
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(4))
 def test_every_figure_follows_from_any_configuration_without_a_tensor(seed: int) -> None:
     cfg = any_size(seed)
     formulas = [section for section in SECTIONS if section != "code"]  # which runs a pass of shapes

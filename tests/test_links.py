@@ -81,7 +81,7 @@ def test_a_copied_link_carries_the_head_that_was_chosen_and_the_sections_that_ar
     assert place == Place(VISIT, "internals", None, 3, ("tokens", "lens"))
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_link_leads_back_to_any_visit(seed: int) -> None:
     draw = random.Random(seed)
     letters = "aé€😀 &=?#%+\n\"'<\\"

@@ -63,7 +63,7 @@ def test_tied_weights_are_one_tensor_with_the_heads_draw():
     assert torch.equal(tied.out_head.weight, untied.out_head.weight)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_future_token_changes_no_earlier_logit(seed):
     cfg = tiny(seed)
     torch.manual_seed(seed)
@@ -90,7 +90,7 @@ def test_a_batch_gives_what_its_rows_give_alone(seed):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_any_chunking_through_the_cache_gives_the_logits_of_one_pass(seed):
     cfg = tiny(seed)
     torch.manual_seed(seed)

@@ -195,9 +195,9 @@ HOSTILE = {
     **{
         f"cut {suffix} at {kept}": (cut(suffix, kept), f"cut{suffix}.*(fetch it again|damaged)")
         for suffix in (".safetensors", ".pth")
-        for kept in (0.0001, 0.01, 0.5, 0.999)
+        for kept in (0.0001, 0.999)
     },
-    **{f"noise {seed}": (noise(seed), "noise.pth") for seed in range(5)},
+    **{f"noise {seed}": (noise(seed), "noise.pth") for seed in range(2)},
     "zeros, compressed": (compressed, "packed.pth cannot be read"),
     "a flipped bit": (flipped, "SHA-256"),
     "code in a pickle": (pickled(lambda folder: {"x": Payload(folder)}), "could run code"),
