@@ -35,7 +35,7 @@ from gpt.ui.train import run as run_module
 from gpt.ui.train import views
 from gpt.ui.train.plans import NEVER, pace, plan
 from gpt.ui.train.run import AT_ONCE, MOST_WAITING, Line, Training
-from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, SIZES
+from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, MARKS, SIZES
 from gpt.ui.train.tab import Trainings
 
 TINY = {
@@ -435,13 +435,15 @@ def test_every_size_and_every_experiment_can_be_trained():
 
 
 def test_a_bar_shows_what_the_budget_buys(monkeypatch):
-    """A pace of 10,000 tokens a second: noise for 1.2 s, syllables to 30 s, words for the rest."""
+    """A pace of 10,000 tokens a second: noise at first, syllables to 30 s, words for the rest."""
+    monkeypatch.setitem(MARKS, "small", (12_000, 300_000))
     found = plan({**DEFAULTS, "pasted": "", "file": None})
-    monkeypatch.setattr(pace, "flops", found.flops / (8 * 64 / 10_000))
+    a_step = found.options.batch_size * found.cfg.context_length
+    monkeypatch.setattr(pace, "flops", found.flops / (a_step / 10_000))
     html = views.estimate_view(found)
     assert re.findall(r"flex-grow:([\d.]+)", html) == ["1.200", "28.800", "30.000"]
     assert "600,000 tokens, 1.5 times through the text" in html
-    assert "after about 1.20 s, words from about 30.0 s on" in html
+    assert "after about 1 s, words from about 30 s on" in html
     monkeypatch.setattr(pace, "flops", pace.flops / 3)
     html = views.estimate_view(found)
     assert re.findall(r"flex-grow:([\d.]+)", html) == ["3.600", "56.400", "0.000"]

@@ -3,10 +3,12 @@
     python -m tests.benchmarks.train_tab --record
 
 In this process, as the page does it: runs of `gpt.ui.train.run` on the thread that has all cores,
-and rows of the storyteller's scheduler. For each size: seconds of training, of the wall and of the
-processor until the held-out loss is below the guess by frequency alone, and until four of five
-words of the sample are words of the text. Then tokens a second of ten and of thirty writers alone
-and beside a run of the default size. About six minutes, eight at most; nothing else should run.
+and rows of the storyteller's scheduler. For each size, beside the label that the page gives it:
+seconds of training, of the wall and of the processor, and the tokens (`MARKS` of
+gpt/ui/train/settings.py), until the held-out loss is below the guess by frequency alone, and until
+four of five words of the sample are words of the text. Then tokens a second of ten and of thirty
+writers alone and beside a run of the default size. About six minutes, eight at most; nothing else
+should run.
 With --record it writes train_tab.json and train_tab.txt in assets/benchmarks/.
 """
 
@@ -56,7 +58,7 @@ async def learning(size: str) -> dict[str, Any]:
                 "training_s": round(history.steps[-1].seconds, 1),
                 "wall_s": round(time.perf_counter() - wall, 1),
                 "cpu_s": round(time.process_time() - processor, 1),
-                "step": history.steps[-1].step,
+                "tokens": history.steps[-1].tokens,
             }
             frequency = training.plan.baselines["by frequency alone"]
             if history.evaluated[-1][1].nats_per_token < frequency:
@@ -67,6 +69,7 @@ async def learning(size: str) -> dict[str, Any]:
                 training.stop()
     steps = training.history.steps
     return {
+        "label": SIZES[size][0],
         "marks": marks,
         "tokens_per_second": round(steps[-1].tokens / steps[-1].seconds),
         "steps_of_the_budget": training.plan.options.steps,
@@ -125,13 +128,12 @@ async def writing(writers: int, seconds: float, beside: bool) -> dict[str, float
 def report(found: dict[str, Any]) -> str:
     """The measurements as text."""
     lines = [found["machine"], "Stories in characters; seconds of training (wall) until:"]
-    for size, of in found["sizes"].items():
-        told = [f"  {size:7}{of['tokens_per_second']:>8,} tokens/s"]
+    for of in found["sizes"].values():
+        told = [f"  {of['label']}: {of['tokens_per_second']:,} tokens/s"]
         for name in (BELOW, WORDS):
-            mark = of["marks"].get(name)
-            when = (
-                f"{mark['training_s']} s ({mark['wall_s']})" if mark else f"over {MOST_SECONDS} s"
-            )
+            mark, when = of["marks"].get(name), f"over {MOST_SECONDS} s"
+            if mark:
+                when = f"{mark['training_s']} s ({mark['wall_s']}), {mark['tokens']:,} tokens"
             told.append(f"{name}: {when}")
         lines.append("   ".join(told))
     lines.append("Storyteller int8, tokens/s of all writers together:")

@@ -15,11 +15,9 @@ from gpt.ui.parts.table import Column, code_column, table_html
 from gpt.ui.train.curve import curve, thinned
 from gpt.ui.train.plans import NEVER, Plan, compact, pace
 from gpt.ui.train.run import Training
+from gpt.ui.train.settings import MARKS
 
 SPLIT_TOKENS = 160
-# Read by the small model of stories in characters until its held-out loss was below the guess by
-# frequency alone, and until most of what it wrote were words.
-MARKS = (12_000, 300_000)
 RATE_STEPS = 20  # over which tokens a second are counted
 EMPTY = say(
     "Press Train: the loss falls below the baselines, and the sample turns from noise into words.",
@@ -237,7 +235,8 @@ def estimate_view(plan: Plan) -> str:
     state = memory.training_state(cfg, "adamw-float32").value
     a_step = options.batch_size * cfg.context_length
     steps = options.steps if options.steps < NEVER else plan.values["budget"] / each
-    total, *marks = (each * n for n in (steps, *(tokens / a_step for tokens in MARKS)))
+    read = MARKS.get(plan.values["size"], MARKS["small"])
+    total, *marks = (each * n for n in (steps, *(tokens / a_step for tokens in read)))
     ends = [0.0, *(min(mark, total) for mark in marks), total]
     widths = (f"flex-grow:{b - a:.3f}" for a, b in itertools.pairwise(ends))
     bar = "".join(f'<span style="{width}"></span>' for width in widths)
@@ -253,8 +252,12 @@ def estimate_view(plan: Plan) -> str:
         + f'<div class="train-budget" aria-hidden="true">{bar}</div>'
         + say(
             f"As stories in characters went: below the guess by frequency after about "
-            f"{seconds(marks[0])}, words "
-            + (f"from about {seconds(marks[1])} on." if marks[1] < total else "not in this time."),
+            f"{significant(marks[0], 1)} s, words "
+            + (
+                f"from about {significant(marks[1], 2)} s on."
+                if marks[1] < total
+                else "not in this time."
+            ),
             "hint",
         )
     )
