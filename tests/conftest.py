@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Two test processes share two cores, and a team of threads waits on them. `main()` leaves a number
+# Test processes share two cores, and a team of threads waits on them. `main()` leaves a number
 # that was given as it is: else its thread has all cores, and the engine's, begun before, has one.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a team that a test asks for sleeps while it waits
