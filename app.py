@@ -49,6 +49,7 @@ from gpt.ui.page_bar import PageBar
 from gpt.ui.parts.gradio_patches import (
     begin_sessions_lightly,
     end_cancelled_runs_in_silence,
+    look_for_events_less_often,
     search_for_no_missing_package,
     take_numbers_as_typed,
 )
@@ -164,6 +165,7 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
     end_cancelled_runs_in_silence()
     search_for_no_missing_package()
     begin_sessions_lightly()
+    look_for_events_less_often(demo)
     take_numbers_as_typed()
     return demo.launch(
         theme=THEME,
