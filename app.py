@@ -51,6 +51,7 @@ from gpt.ui.parts.gradio_patches import (
     end_cancelled_runs_in_silence,
     look_for_events_less_often,
     search_for_no_missing_package,
+    send_updates_whole,
     take_numbers_as_typed,
 )
 from gpt.ui.parts.kept_answers import KeptAnswers
@@ -165,6 +166,7 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
     end_cancelled_runs_in_silence()
     search_for_no_missing_package()
     begin_sessions_lightly()
+    send_updates_whole()
     look_for_events_less_often(demo)
     take_numbers_as_typed()
     return demo.launch(

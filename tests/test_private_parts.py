@@ -150,3 +150,18 @@ def test_the_queue_looks_for_events_a_hundred_times_a_second():
     page = app.build_demo()
     gradio_patches.look_for_events_less_often(page)
     assert page._queue.sleep_when_free == gradio_patches.LOOK_SECONDS
+
+
+def test_an_update_is_no_change_of_the_one_before_it(monkeypatch):
+    """A sweep's Cancel button stayed on a slow page: the last message took "visible" out of the
+    update that hid it before the page had read that.
+
+    When this fails: where does gradio compute what of a yield it sends?
+    """
+    hidden, nothing = gr.update(visible=False), gr.update()
+    monkeypatch.setattr(utils, "diff", gradio_patches._diff)
+    assert utils.diff(hidden, nothing) == [["delete", ["visible"], None]]
+    gradio_patches.send_updates_whole()
+    assert utils.diff(hidden, nothing) == [["replace", [], nothing]]
+    assert utils.diff(hidden, hidden) == []
+    assert utils.diff("Once", "Once upon") == [["append", [], " upon"]]
