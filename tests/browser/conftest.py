@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from watched import PATIENCE, WIDE, visit, watched
+from watched import PATIENCE, QUEUES, WIDE, visit, watched
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")  # the first starts soonest
 FLAGS = [
@@ -28,6 +28,7 @@ def app_url() -> Iterator[str]:
 
     demo = app.build_demo()
     _, url, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
+    QUEUES.append(demo._queue)
     yield url
     demo.close()
 

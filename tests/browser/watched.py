@@ -21,6 +21,7 @@ still.replaceSync('* { animation: none !important; transition: none !important; 
 document.adoptedStyleSheets.push(still);
 """
 _problems = WeakKeyDictionary()  # of a tab: what it should not have done
+QUEUES = []  # of the apps that the tests started
 _running = WeakKeyDictionary()  # of a tab: requests of events that are on their way
 
 
@@ -51,14 +52,30 @@ def watched(tab):  # type: ignore[no-untyped-def]
 
 
 def settle(tab) -> None:  # type: ignore[no-untyped-def]
-    """Wait until no event is on its way: what is typed beside one may be overwritten."""
+    """Wait until no event is on its way: what is typed beside one may be overwritten.
+
+    A stream is none if the server has nothing to say in it: when two events begin at once, gradio's
+    script may open two, of which one gets the last word and the other stays open.
+    """
     deadline = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < deadline:
         tab.evaluate(TWO_FRAMES)
-        if not _running[tab]:
+        if all(_awaited(request) == [] for request in _running[tab]):
             return
         tab.wait_for_timeout(25)
-    raise AssertionError(f"still on their way: {[each.url for each in _running[tab]]}")
+    still = [(request.url, _awaited(request)) for request in _running[tab]]
+    raise AssertionError(f"still on their way: {still}")
+
+
+def _awaited(request):  # type: ignore[no-untyped-def]
+    """The handlers that a stream still waits for; None if it is no stream of the tests' own app."""
+    _, found, session = request.url.partition("/queue/data?session_hash=")
+    for queue in QUEUES if found else ():
+        if session in queue.pending_event_ids_session:
+            waiting = list(queue.pending_event_ids_session[session])
+            events = map(queue.event_ids_to_events.get, waiting)
+            return [event.fn.name if event else "an ended event" for event in events]
+    return None
 
 
 @contextmanager
