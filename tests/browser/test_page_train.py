@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 from playwright.sync_api import expect
-from watched import WIDE, visit
+from watched import WIDE, settle, visit
 
 pytestmark = pytest.mark.browser
 PHONE = {"width": 390, "height": 800}
@@ -112,10 +112,12 @@ def test_what_cannot_be_trained_is_a_line_and_disturbs_nothing(browser_tab, app_
         expect(phone.locator("#train-estimate")).to_contain_text("mine.txt is no UTF-8 text")
         phone.click("#train-run")
         expect(said.last).to_contain_text("save it as UTF-8")
+        settle(phone)  # a press beside one that has not ended is none
 
         phone.get_by_label("Stories from a small grammar").check()
         phone.get_by_text("The model and its training, in numbers").click()
         phone.fill("#train-rate input", "10")
+        settle(phone)
         phone.click("#train-run")
         ended = until(phone, "not finite")
         assert re.search(r"it stopped, and the weights of step \d+ are kept. Use a lower", ended)
