@@ -34,7 +34,7 @@ from gpt.ui.parts.sentences import say
 from gpt.ui.train import run as run_module
 from gpt.ui.train import views
 from gpt.ui.train.plans import NEVER, pace, plan
-from gpt.ui.train.run import AT_ONCE, MOST_WAITING, Line, Training
+from gpt.ui.train.run import MOST_TRAINING, MOST_WAITING, Line, Training
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, MARKS, SIZES
 from gpt.ui.train.tab import Trainings
 
@@ -236,7 +236,7 @@ def test_a_run_that_is_stopped_before_its_first_step_says_so():
 def test_two_train_at_once_and_the_third_sees_its_place():
     async def go():
         line = Line()
-        first = [Training(line, TINY, paused=True) for _ in range(AT_ONCE)]
+        first = [Training(line, TINY, paused=True) for _ in range(MOST_TRAINING)]
         updates = [training.updates() for training in first]
         for each, training in zip(updates, first, strict=True):
             while training.history.peek is None:
@@ -306,7 +306,7 @@ def test_the_model_before_stays_at_hand_until_another_is_made(done):
 def test_a_page_that_was_turned_away_may_ask_again():
     """Where 20 waited, its run was never over: each Train after that did nothing, for ever."""
     trainings = Trainings("cpu")
-    trainings.line.trainings += [Training(Line(), TINY)] * (AT_ONCE + MOST_WAITING)
+    trainings.line.trainings += [Training(Line(), TINY)] * (MOST_TRAINING + MOST_WAITING)
     trainings.start("me", TINY, None, paused=False)
     with pytest.raises(ValueError, match="20 others wait to train: try again"):
         run_async(driven(trainings.going("me")))

@@ -58,7 +58,7 @@ def all_have_it(page: Page, files: list[str], visitors: int) -> float:
     """Seconds until so many connections that begin together have all files."""
 
     def one(_: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", page.process_port)
+        connection = http.client.HTTPConnection(page.address.split("/")[2])
         for name in files:
             connection.request("GET", f"/{name}", headers={"Accept-Encoding": "gzip, br"})
             connection.getresponse().read()
@@ -77,15 +77,15 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         pages = {}
         for i, (name, checkout) in enumerate(checkouts.items()):
-            page = stack.enter_context(contextlib.closing(Page(checkout, "storyteller", 7950 + i)))
-            page.process_port = 7950 + i
-            pages[name] = page
+            page = contextlib.closing(Page(checkout, "storyteller", 7950 + i))
+            pages[name] = stack.enter_context(page)
         driver = stack.enter_context(sync_playwright())
         browser = driver.chromium.launch(executable_path=args.chromium, args=["--no-sandbox"])
-        for page in pages.values():
+        idle_ms = {}
+        for name, page in pages.items():
             before = processor_ms(page)
             time.sleep(5)
-            page.idle_ms = (processor_ms(page) - before) / 5
+            idle_ms[name] = (processor_ms(page) - before) / 5
         spent: dict[str, list[float]] = {name: [] for name in pages}
         for _ in range(OPENINGS):
             for name, page in pages.items():
@@ -95,7 +95,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         return {
             name: {
                 "processor_ms": statistics.median(spent[name][BEFORE_COUNTED:]),
-                "idle_ms_a_second": page.idle_ms,
+                "idle_ms_a_second": idle_ms[name],
                 "all_have_it_s": statistics.median(
                     all_have_it(page, files, args.visitors) for _ in range(3)
                 ),

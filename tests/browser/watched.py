@@ -54,8 +54,8 @@ def watched(tab):  # type: ignore[no-untyped-def]
 def settle(tab) -> None:  # type: ignore[no-untyped-def]
     """Wait until no event is on its way: what is typed beside one may be overwritten.
 
-    A stream is none if the server has nothing to say in it: when two events begin at once, gradio's
-    script may open two, of which one gets the last word and the other stays open.
+    A stream in which the server has nothing left to say is none: on a busy machine one may stay
+    open, for a reason that was not found.
     """
     deadline = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < deadline:

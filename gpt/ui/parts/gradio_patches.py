@@ -24,8 +24,8 @@ where it is used, in a line that says field and number. A component's own `prepr
 in a session that was sent an update of it.
 
 5. `Queue.sleep_when_free`: gradio looks for a new event a thousand times a second, 44 ms of
-processor time a second on a page where nothing happens, taken from the engine's thread while that
-writes (2-core AMD EPYC). Here a hundred times: an event begins at most 10 ms later.
+processor time a second on a page where nothing happens (2-core AMD EPYC). Here a hundred times: an
+event begins at most 10 ms later.
 
 6. `utils.diff`: of two updates that a handler yields, gradio sends what changed in the second, and
 its script makes that change in the first, which the page may not have shown yet. A button that the

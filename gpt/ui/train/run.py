@@ -27,7 +27,7 @@ from gpt.ui.train.history import History, Peek
 from gpt.ui.train.plans import NEVER, Plan, as_many_steps, plan, with_steps
 from gpt.ui.train.settings import Experiment
 
-AT_ONCE, MOST_WAITING = 2, 20
+MOST_TRAINING, MOST_WAITING = 2, 20
 SHARE = 0.25  # of the time of all cores, while others write
 UPDATE_SECONDS, LOOK_SECONDS = 0.5, 0.25
 EVALUATE_SECONDS, SAMPLE_SECONDS = 1.5, 4.0
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class Line:
-    """Who trains, in the order of coming: the first AT_ONCE do, the others wait."""
+    """Who trains, in the order of coming: the first MOST_TRAINING do, the others wait."""
 
     def __init__(self) -> None:
         self.trainings: list[Training] = []
@@ -49,7 +49,7 @@ class Line:
 
     def place(self, training: Training) -> int:
         """From 1, 0 for those who train."""
-        return max(self.trainings.index(training) + 1 - AT_ONCE, 0)
+        return max(self.trainings.index(training) + 1 - MOST_TRAINING, 0)
 
 
 class Training:
@@ -99,7 +99,7 @@ class Training:
         """
         trainings, self.begun = self._line.trainings, True
         try:
-            if len(trainings) >= AT_ONCE + MOST_WAITING:
+            if len(trainings) >= MOST_TRAINING + MOST_WAITING:
                 raise ValueError(f"{MOST_WAITING} others wait to train: try again in some minutes.")
             trainings.append(self)
             async for _ in self._stages():

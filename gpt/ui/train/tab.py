@@ -11,6 +11,7 @@ from typing import Any
 import anyio.to_thread
 import gradio as gr
 
+from gpt.ui.generation.tab import AT_ONCE
 from gpt.ui.internals.sections.side_by_side import EARLIER
 from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import is_mistake, one_line_errors
@@ -22,11 +23,6 @@ from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
 from gpt.ui.train.views import STREAMED, estimate_view, loss_view, promise_view, split_view
 from gpt.ui.visit import Shared, Visit, opening_of
 
-_AT_ONCE: dict[str, Any] = {
-    "api_visibility": "private",
-    "queue": False,
-    "show_progress": "hidden",
-}
 # Goes to the section that compares two predictions, as soon as the tab is drawn.
 EARLY_JS = """() => {
   const timer = setInterval(() => {
@@ -94,13 +90,13 @@ def build(
     begin, drive, finish = _handlers(layout, trainings, shared)
     for button, experiment, paused in starts:
         streamed = button.click(
-            begin(experiment, paused), layout.inputs, set(layout.buttons), **_AT_ONCE
+            begin(experiment, paused), layout.inputs, set(layout.buttons), **AT_ONCE
         ).then(
             one_line_errors(drive), {shared.visitor}, set(layout.streamed),
             api_visibility="private", trigger_mode="multiple", show_progress="hidden", **training,
         )  # fmt: skip
         for ended in (streamed.success, streamed.failure):
-            ended(finish, None, [*layout.buttons, *layout.afterwards], **_AT_ONCE)
+            ended(finish, None, [*layout.buttons, *layout.afterwards], **AT_ONCE)
 
     async def pause(request: gr.Request) -> Any:
         going = trainings.going(request.session_hash or "")
@@ -125,9 +121,9 @@ def build(
         last.axis = "tokens" if axis == "tokens" else "seconds"
         return loss_view(last)
 
-    layout.pause.click(pause, None, layout.pause, **_AT_ONCE)
-    layout.stop.click(stop, **_AT_ONCE)
-    layout.axis.change(redraw, layout.axis, layout.loss, **_AT_ONCE)
+    layout.pause.click(pause, None, layout.pause, **AT_ONCE)
+    layout.stop.click(stop, **AT_ONCE)
+    layout.axis.change(redraw, layout.axis, layout.loss, **AT_ONCE)
     _follow(layout, trainings, shared)
     _afterwards(layout, trainings, shared, inside)
     return TrainTab(left, {**layout.settings, "pasted": layout.pasted})
@@ -211,7 +207,7 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
         concurrency_id="train-plan", concurrency_limit=2,
     )  # fmt: skip
     boxes = [layout.pasted, layout.file]
-    multiple = {**_AT_ONCE, "trigger_mode": "multiple"}  # two "always_last" would never end
+    multiple = {**AT_ONCE, "trigger_mode": "multiple"}  # two "always_last" would never end
     settings["text"].change(layout.for_text, settings["text"], boxes, **multiple)
     settings["vocabulary"].change(
         lambda chosen: gr.update(visible=chosen == PAIRS),
@@ -220,14 +216,14 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
     shape = list(SIZES["small"][1])
     settings["size"].input(
         lambda size: [SIZES[size][1][n] if size in SIZES else gr.skip() for n in shape],
-        settings["size"], [settings[name] for name in shape], **_AT_ONCE,
+        settings["size"], [settings[name] for name in shape], **AT_ONCE,
     )  # fmt: skip
     gr.on(
         [settings[name].input for name in shape if name != "rate"],
-        lambda: YOURS, None, settings["size"], **_AT_ONCE,
+        lambda: YOURS, None, settings["size"], **AT_ONCE,
     )  # fmt: skip
     layout.reset.click(
-        lambda: list(DEFAULTS.values()), None, [settings[name] for name in DEFAULTS], **_AT_ONCE
+        lambda: list(DEFAULTS.values()), None, [settings[name] for name in DEFAULTS], **AT_ONCE
     )
 
 
