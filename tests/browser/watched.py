@@ -91,7 +91,7 @@ def visit(tab, url, viewport=WIDE):  # type: ignore[no-untyped-def]
     _problems[tab].clear()
     _running[tab].clear()
     tab.goto(url)
-    tab.wait_for_selector("#gen-prompt")
+    tab.wait_for_selector("#gen-prompt", state="attached")  # a link may show another tab
     settle(tab)
     yield tab
     assert _problems[tab] == []
