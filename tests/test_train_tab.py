@@ -294,7 +294,7 @@ def test_the_model_before_stays_at_hand_until_another_is_made(done):
     trainings.start("me", {**TINY, "width": None}, None, paused=False)
     second = trainings.going("me")
     assert trainings.made("me") is done
-    with pytest.raises(ValueError, match="width is None"):
+    with pytest.raises(ValueError, match="width is empty"):
         run_async(driven(second))
     assert trainings.going("me") is None
     assert trainings.made("me") is done
@@ -485,7 +485,7 @@ TOO_LONG = "a line of text\n" * 150_000
         ({"text": "own", "file": b""}, "your text is empty"),
         ({"text": "own", "file": "gone"}, "no longer here .No such file"),
         ({"text": "../etc"}, "text is '../etc': use stories"),
-        ({"width": None}, "width is None: use a whole number"),
+        ({"width": None}, "width is empty: use a whole number"),
         ({"width": 17}, "emb_dim 17 is not divisible by 2 heads"),
         ({"rate": math.nan}, "rate is nan: use a number from 0 to 10"),
         ({"vocabulary": "pairs", "pairs": 5}, "a vocabulary of 5 tokens"),

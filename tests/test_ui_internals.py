@@ -157,11 +157,11 @@ def test_the_endpoint_is_the_only_public_one_typed_and_described(client):
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        ({"position": None}, "position is None: use a whole number"),
+        ({"position": None}, "position is empty: use a whole number"),
         ({"position": "2"}, "position is '2': use a whole number"),
         ({"position": 99}, "position 99 is outside the prompt of 6 tokens"),
-        ({"top_k": None}, "top_k is None: use a whole number, 1 to 50"),
-        ({"top_k": 1.5}, "top_k is 1.5: use a whole number, 1 to 50"),
+        ({"top_k": None}, "top_k is empty: use a whole number from 1 to 50"),
+        ({"top_k": 1.5}, "top_k is 1.5: use a whole number from 1 to 50"),
         ({"model": None}, "model is None: use the name of a model"),
         ({"prompt": None}, "the prompt is None: use a text"),
         ({"prompt": ""}, "the prompt is empty"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpt.ui.internals.lab import MAX_TOKENS, Lab, whole
+from gpt.ui.internals.lab import MAX_TOKENS, Lab
 from gpt.ui.internals.sections.logits_to_odds import MAX_BARS, read_logits
+from gpt.ui.parts.numbers import whole
 
 
 def internals_endpoint(lab: Lab, source: str) -> Callable[..., dict[str, Any]]:

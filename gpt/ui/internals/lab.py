@@ -262,17 +262,6 @@ class Lab:
         return f"position {visit.position} ({self.piece(visit.ids[visit.position])})"
 
 
-def whole(name: str, value: Any, low: int, high: int) -> int:
-    """`value` as a whole number from `low` to `high`.
-
-    Raises ValueError, naming it, if it is something else.
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value <= high or value != int(value):
-        raise ValueError(f"{name} is {repr(value)[:40]}: use a whole number, {low:,} to {high:,}.")
-    return int(value)
-
-
 def at_most(index: Any, count: int) -> int:
     """`index` as a whole number, or the last of `count` if there are not so many."""
     return min(max(int(index or 0), 0), count - 1)

@@ -11,13 +11,14 @@ import gradio as gr
 from gpt.internals.run import resolve_position
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.endpoint import internals_endpoint
-from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, whole
+from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.prompt import CHIP_JS, prompt_chips, prompt_message
 from gpt.ui.internals.rail import RAIL_JS, rail_html
 from gpt.ui.internals.section import Desk, Values
 from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.parts.errors import is_mistake, one_line_errors
+from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, opening_of
 

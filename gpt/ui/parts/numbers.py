@@ -1,11 +1,29 @@
-"""Numbers as a visitor reads them: three significant figures, separators, units that are named."""
+"""Numbers as a visitor reads them: three significant figures, separators, units that are named.
+
+And numbers as a visitor types them: a browser's own limits are not trusted.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 MB = 10**6
 MIB = 2**20
+
+
+def within(name: str, value: Any, low: float, high: float, kind: str = "number") -> float:
+    """`value`, a number from `low` to `high`. Raises ValueError, naming it, if it is none."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or (kind != "number" and value != int(value)):
+        told = "empty" if value is None else repr(value)[:40]
+        raise ValueError(f"{name} is {told}: use a {kind} from {low:,} to {high:,}.")
+    return value
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """`value`, which may be 5.0, as a whole number. Raises ValueError as `within` does."""
+    return int(within(name, value, low, high, "whole number"))
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -42,9 +42,6 @@ class Layout:
                 self._buttons()
                 self._results()
         self._below()
-        for component in self.settings.values():
-            # An emptied field would be a traceback: plan() says one line.
-            component.preprocess = lambda value: value  # type: ignore[method-assign]
         self.inputs = {*self.settings.values(), self.pasted, self.file}
         self.streamed = [self.progress, self.loss, self.sample, self.line, self.step, self.numbers]
         self.afterwards = [self.write, self.inside, self.early, self.download]

@@ -10,7 +10,7 @@ import gradio as gr
 
 from gpt.sampling import MAX_SEED
 from gpt.training.choices import CHOICES
-from gpt.ui.internals.lab import whole
+from gpt.ui.parts.numbers import whole, within
 
 CHARACTERS, PAIRS, GPT2 = "characters", "pairs", "gpt2"
 YOURS = "yours"
@@ -110,17 +110,13 @@ def checked(name: str, value: Any) -> Any:
 
     Raises ValueError, in one line, if it takes no such value.
     """
-    told = f"{name} is {repr(value)[:40]}"
     if name in _CHOSEN:
-        if value not in _CHOSEN[name]:
-            raise ValueError(f"{told}: use {', '.join(map(str, _CHOSEN[name]))}.")
+        if value not in (allowed := _CHOSEN[name]):
+            told = ", ".join(map(str, allowed))
+            raise ValueError(f"{name} is {repr(value)[:40]}: use {told}.")
         return value
     low, high = _LIMITS[name]
-    if isinstance(low, int):
-        return whole(name, value, low, high)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ValueError(f"{told}: use a number from {low:g} to {high:g}.")
-    return value
+    return (whole if isinstance(low, int) else within)(name, value, low, high)
 
 
 @dataclass(frozen=True)

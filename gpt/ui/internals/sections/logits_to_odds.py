@@ -12,10 +12,10 @@ from gpt.internals.surprise import foreseen
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, probabilities
 from gpt.ui.internals.folds import Code, numbers
-from gpt.ui.internals.lab import Lab, Visit, whole
+from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, html
 from gpt.ui.parts.bars import bars
-from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.numbers import percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html, text_column
 

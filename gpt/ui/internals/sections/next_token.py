@@ -11,10 +11,10 @@ from gpt.internals.distribution import Choice, choice_row, choose
 from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
 from gpt.ui.internals.folds import Code, numbers
-from gpt.ui.internals.lab import Lab, Visit, whole
+from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section
 from gpt.ui.parts.bars import bars
-from gpt.ui.parts.numbers import four, percent, significant
+from gpt.ui.parts.numbers import four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html, text_column
 

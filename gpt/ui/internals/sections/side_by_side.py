@@ -12,10 +12,10 @@ from gpt.internals.run import Run
 from gpt.internals.surprise import foreseen, loss
 from gpt.internals.two_predictions import Comparison, compare_predictions
 from gpt.ui.internals.folds import Code, numbers
-from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, whole
+from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.section import Section
 from gpt.ui.parts.bars import bars
-from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.numbers import percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html, text_column
 
