@@ -17,7 +17,7 @@ def within(name: str, value: Any, low: float, high: float, kind: str = "number")
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not low <= value <= high or (kind != "number" and value != int(value)):
         told = "empty" if value is None else repr(value)[:40]
-        raise ValueError(f"{name} is {told}: use a {kind} from {low:,} to {high:,}.")
+        raise ValueError(f"{name} is {told}: use a {kind} from {low:,.16g} to {high:,.16g}.")
     return value
 
 
