@@ -21,7 +21,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     """Serves `files` of one revision; breaks off after `cut` bytes of a body if that is set."""
 
     files: dict = {}  # noqa: RUF012
-    revision = HUB_MODELS["gpt2"].revision
+    revision = HUB_MODELS["gpt2"]
     cut = None
     asked: list = []  # noqa: RUF012
 
@@ -84,7 +84,7 @@ def test_gpt2_comes_from_the_hub_at_its_pinned_revision_and_is_cached(local_hub)
     model = load_model("gpt2", progress=lambda *step: progress.append(step))
     theirs = their_model()
     assert torch.equal(model.tok_emb.weight, theirs.transformer.wte.weight)
-    assert all(f"/resolve/{HUB_MODELS['gpt2'].revision}/" in path for path in local_hub.asked)
+    assert all(f"/resolve/{HUB_MODELS['gpt2']}/" in path for path in local_hub.asked)
     assert {path.rsplit("/", 1)[1] for path in local_hub.asked} == set(hub.FILES)
     assert progress[0] == (0.0, "downloading")
     downloading = [fraction for fraction, stage in progress if stage == "downloading"]
@@ -97,7 +97,7 @@ def test_gpt2_comes_from_the_hub_at_its_pinned_revision_and_is_cached(local_hub)
 
 
 def test_the_revisions_are_the_ones_that_public_code_quotes():
-    assert {name: model.revision for name, model in HUB_MODELS.items()} == {
+    assert HUB_MODELS == {
         "gpt2": "607a30d783dfa663caf39e06633721c8d4cfcd7e",
         "gpt2-medium": "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
         "gpt2-large": "32b71b12589c2f8d625668d2335a01cac3249519",

@@ -7,7 +7,7 @@ import pytest
 from gpt import GPTConfig
 from gpt.__main__ import main
 from gpt.checkpoints import load_checkpoint, tokenizer_of
-from gpt.checkpoints.export import write_tokenizer
+from gpt.checkpoints.writing import write_tokenizer
 from gpt.tokenizer import END_OF_TEXT
 from gpt.training.corpus import encode_documents, read_corpus, split_documents
 from gpt.training.evaluation import unigram_nats

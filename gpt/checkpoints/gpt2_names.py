@@ -12,41 +12,31 @@ import torch
 from gpt.accounting import count_parameters
 from gpt.config import GPTConfig
 
-
-@dataclass(frozen=True)
-class Name:
-    """One tensor of GPT-2's files: its name there, ours (three if fused), whether transposed."""
-
-    theirs: str
-    ours: tuple[str, ...]
-    transposed: bool = False
-
-
-# `{i}` is the block. GPT-2 keeps its linear layers as (in, out) and torch as (out, in), so those
-# are transposed; its c_attn is query, key and value side by side.
+# The name in GPT-2's files -> ours, where `{i}` is the block. GPT-2 keeps its linear layers, c_*,
+# as (in, out) and torch as (out, in), so those are transposed; its c_attn is query, key and value
+# side by side.
 # Source: transformers, models/gpt2/modeling_gpt2.py.
 _BLOCK = "trf_blocks.{i}."
 _QKV = tuple(_BLOCK + f"att.W_{part}." for part in ("query", "key", "value"))
-GPT2_NAMES: tuple[Name, ...] = (
-    Name("wte.weight", ("tok_emb.weight",)),
-    Name("wpe.weight", ("pos_emb.weight",)),
-    Name("h.{i}.attn.c_attn.weight", tuple(part + "weight" for part in _QKV), transposed=True),
-    Name("h.{i}.attn.c_attn.bias", tuple(part + "bias" for part in _QKV)),
-    Name("h.{i}.attn.c_proj.weight", (_BLOCK + "att.out_proj.weight",), transposed=True),
-    Name("h.{i}.attn.c_proj.bias", (_BLOCK + "att.out_proj.bias",)),
-    Name("h.{i}.mlp.c_fc.weight", (_BLOCK + "ff.layers.0.weight",), transposed=True),
-    Name("h.{i}.mlp.c_fc.bias", (_BLOCK + "ff.layers.0.bias",)),
-    Name("h.{i}.mlp.c_proj.weight", (_BLOCK + "ff.layers.2.weight",), transposed=True),
-    Name("h.{i}.mlp.c_proj.bias", (_BLOCK + "ff.layers.2.bias",)),
-    Name("h.{i}.ln_1.weight", (_BLOCK + "norm1.scale",)),
-    Name("h.{i}.ln_1.bias", (_BLOCK + "norm1.shift",)),
-    Name("h.{i}.ln_2.weight", (_BLOCK + "norm2.scale",)),
-    Name("h.{i}.ln_2.bias", (_BLOCK + "norm2.shift",)),
-    Name("ln_f.weight", ("final_norm.scale",)),
-    Name("ln_f.bias", ("final_norm.shift",)),
-    Name("lm_head.weight", ("out_head.weight",)),
-)
-_BY_THEIRS = {name.theirs: name for name in GPT2_NAMES}
+GPT2_NAMES: dict[str, tuple[str, ...]] = {
+    "wte.weight": ("tok_emb.weight",),
+    "wpe.weight": ("pos_emb.weight",),
+    "h.{i}.attn.c_attn.weight": tuple(part + "weight" for part in _QKV),
+    "h.{i}.attn.c_attn.bias": tuple(part + "bias" for part in _QKV),
+    "h.{i}.attn.c_proj.weight": (_BLOCK + "att.out_proj.weight",),
+    "h.{i}.attn.c_proj.bias": (_BLOCK + "att.out_proj.bias",),
+    "h.{i}.mlp.c_fc.weight": (_BLOCK + "ff.layers.0.weight",),
+    "h.{i}.mlp.c_fc.bias": (_BLOCK + "ff.layers.0.bias",),
+    "h.{i}.mlp.c_proj.weight": (_BLOCK + "ff.layers.2.weight",),
+    "h.{i}.mlp.c_proj.bias": (_BLOCK + "ff.layers.2.bias",),
+    "h.{i}.ln_1.weight": (_BLOCK + "norm1.scale",),
+    "h.{i}.ln_1.bias": (_BLOCK + "norm1.shift",),
+    "h.{i}.ln_2.weight": (_BLOCK + "norm2.scale",),
+    "h.{i}.ln_2.bias": (_BLOCK + "norm2.shift",),
+    "ln_f.weight": ("final_norm.scale",),
+    "ln_f.bias": ("final_norm.shift",),
+    "lm_head.weight": ("out_head.weight",),
+}
 _PREFIX = "transformer."
 _BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, which is computed here
 
@@ -68,24 +58,28 @@ def from_gpt2(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             continue
         block = re.match(r"h\.(\d+)\.", theirs)
         index = block[1] if block else ""
-        name = _BY_THEIRS.get(re.sub(r"^h\.\d+\.", "h.{i}.", theirs))
-        if name is None:
+        names = GPT2_NAMES.get(re.sub(r"^h\.\d+\.", "h.{i}.", theirs))
+        if names is None:
             ours[stored] = tensor
             continue
-        if name.transposed and tensor.dim() == 2:
+        if _is_transposed(theirs) and tensor.dim() == 2:
             tensor = tensor.t()  # (in, out) -> (out, in)
-        parts = tensor.tensor_split(len(name.ours)) if tensor.dim() else (tensor,) * 3
-        for target, part in zip(name.ours, parts, strict=False):
+        parts = tensor.tensor_split(len(names)) if tensor.dim() else (tensor,) * 3
+        for target, part in zip(names, parts, strict=False):
             ours[target.format(i=index)] = part
     return ours
+
+
+def _is_transposed(theirs: str) -> bool:
+    return ".c_" in theirs and theirs.endswith(".weight")
 
 
 def their_name(ours: str) -> str:
     """GPT-2's name of the tensor that holds the one we call `ours`."""
     index = re.search(r"\d+", ours)
     pattern = re.sub(r"^trf_blocks\.\d+\.", _BLOCK, ours)
-    name = next(name for name in GPT2_NAMES if pattern in name.ours)
-    return name.theirs.format(i=index[0] if index else "")
+    theirs = next(theirs for theirs, names in GPT2_NAMES.items() if pattern in names)
+    return theirs.format(i=index[0] if index else "")
 
 
 def to_gpt2(
@@ -95,16 +89,14 @@ def to_gpt2(
 
     A name of the table that `tensors` has no part of is left out.
     """
-    for name in GPT2_NAMES:
-        for index in range(n_layers) if "{i}" in name.theirs else (0,):
-            parts = [target.format(i=index) for target in name.ours]
-            if parts[0] not in tensors:
-                continue
-            tensor = torch.cat([tensors[part] for part in parts])
-            yield (
-                _PREFIX * (name.theirs != "lm_head.weight") + name.theirs.format(i=index),
-                tensor.t().contiguous() if name.transposed else tensor,
-            )
+    for theirs, names in GPT2_NAMES.items():
+        prefix = "" if theirs == "lm_head.weight" else _PREFIX
+        for index in range(n_layers) if "{i}" in theirs else (0,):
+            parts = [target.format(i=index) for target in names]
+            if parts[0] in tensors:
+                tensor = torch.cat([tensors[part] for part in parts])
+                tensor = tensor.t().contiguous() if _is_transposed(theirs) else tensor
+                yield prefix + theirs.format(i=index), tensor
 
 
 # Configurations. Each dialect's keys for our fields; where a field has two, the later one wins.

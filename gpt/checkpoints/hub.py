@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,12 @@ FILES = ("config.json", "model.safetensors")
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
-@dataclass(frozen=True)
-class HubModel:
-    """A repository at one commit, so that the weights cannot change under us."""
-
-    repository: str
-    revision: str
-
-
-HUB_MODELS: dict[str, HubModel] = {
-    "gpt2": HubModel("openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e"),
-    "gpt2-medium": HubModel(
-        "openai-community/gpt2-medium", "6dcaa7a952f72f9298047fd5137cd6e4f05f41da"
-    ),
-    "gpt2-large": HubModel(
-        "openai-community/gpt2-large", "32b71b12589c2f8d625668d2335a01cac3249519"
-    ),
-    "gpt2-xl": HubModel("openai-community/gpt2-xl", "15ea56dee5df4983c59b2538573817e1667135e2"),
+# The repositories openai-community/NAME, each at one commit: the weights cannot change under us.
+HUB_MODELS = {
+    "gpt2": "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+    "gpt2-medium": "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
+    "gpt2-large": "32b71b12589c2f8d625668d2335a01cac3249519",
+    "gpt2-xl": "15ea56dee5df4983c59b2538573817e1667135e2",
 }
 
 
@@ -37,11 +25,12 @@ def is_cached(name: str) -> bool:
     """Whether every file of that Hub model is on this disk already."""
     from huggingface_hub import try_to_load_from_cache
 
-    model = HUB_MODELS[name]
-    found = (
-        try_to_load_from_cache(model.repository, file, revision=model.revision) for file in FILES
-    )
-    return all(isinstance(path, str) for path in found)
+    where = {"repo_id": _repository(name), "revision": HUB_MODELS[name]}
+    return all(isinstance(try_to_load_from_cache(filename=f, **where), str) for f in FILES)
+
+
+def _repository(name: str) -> str:
+    return f"openai-community/{name}"
 
 
 def download(name: str, progress: Callable[[float, str], None] | None = None) -> Path:
@@ -52,18 +41,16 @@ def download(name: str, progress: Callable[[float, str], None] | None = None) ->
     """
     from huggingface_hub import hf_hub_download
 
-    model = HUB_MODELS[name]
+    where = {"repo_id": _repository(name), "revision": HUB_MODELS[name]}
     if progress is not None and not is_cached(name):
         progress(0.0, "downloading")  # the first answer can take a while
     paths = []
     for file in FILES:
         meter = _meter(progress) if progress is not None and file == FILES[-1] else None
         try:
-            paths.append(
-                hf_hub_download(model.repository, file, revision=model.revision, tqdm_class=meter)
-            )
+            paths.append(hf_hub_download(filename=file, tqdm_class=meter, **where))
         except Exception as error:
-            if (text := _explained(error, model)) is None:
+            if (text := _explained(error, name)) is None:
                 raise  # a bug, and no fault of the network
             raise ValueError(text) from error
     return Path(paths[-1]).parent
@@ -89,15 +76,15 @@ def _meter(progress: Callable[[float, str], None]) -> type[Any]:
     return Meter
 
 
-def _explained(error: Exception, model: HubModel) -> str | None:
+def _explained(error: Exception, name: str) -> str | None:
     """What went wrong and the way around, in one line; None if it cannot be told."""
     from huggingface_hub import constants, errors
 
-    repository = model.repository
+    repository = _repository(name)
     by_hand = f"download {' and '.join(FILES)} into a folder by hand and load that folder"
     gone = (errors.RepositoryNotFoundError, errors.EntryNotFoundError)
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{repository} has no revision {model.revision} any more: {by_hand}."
+        return f"{repository} has no revision {HUB_MODELS[name]} any more: {by_hand}."
     if isinstance(error, gone) and not isinstance(error, errors.LocalEntryNotFoundError):
         return f"{repository} or a file of it is not on the Hub any more: {by_hand}."
     number = getattr(error, "errno", None)

@@ -26,7 +26,6 @@ from gpt.config import GPTConfig
 from gpt.engine import PRECISIONS, FastModel
 from gpt.engine.layers import kernel_of
 from gpt.generate import generate
-from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, perplexity_text
 
 RECORD = STORYTELLER.parent / "precision.json"
@@ -88,23 +87,6 @@ def quality_of(reference: FastModel, other: FastModel, ids: torch.Tensor) -> Qua
     return Quality(max(0.0, divergence / n), agreed / n, loss / n, n)
 
 
-def decoding_rates(
-    models: Mapping[str, GPTModel], prompt: Sequence[int], tokens: int, repeats: int
-) -> dict[str, list[float]]:
-    """Tokens a second of each model after the first token, `repeats` times, interleaved."""
-    options = SamplingOptions(max_new_tokens=tokens, temperature=0)
-    rates: dict[str, list[float]] = {name: [] for name in models}
-    for turn in range(repeats + 1):  # the first warms up
-        for name, model in models.items():
-            steps = generate(model, prompt, options)
-            next(steps)
-            started = time.perf_counter()
-            made = sum(1 for _ in steps)
-            if turn:
-                rates[name].append(made / (time.perf_counter() - started))
-    return rates
-
-
 def measure(
     source: str,
     ids: torch.Tensor,
@@ -113,12 +95,21 @@ def measure(
 ) -> dict[str, Measured]:
     """Quality on `ids` (n,) and speed here of `source` in each precision, on the CPU.
 
+    The speed is that of all tokens but the first.
     Raises ValueError if the model cannot be loaded, or the text is too short.
     """
     models = {name: load_model(source, precision=name, cfg=cfg) for name in precisions}
     reference = models.get("float32") or load_model(source, cfg=cfg)
-    tokens = min(SPEED_TOKENS, reference.cfg.context_length)
-    rates = decoding_rates(models, ids[:1].tolist(), tokens, SPEED_REPEATS)
+    options = SamplingOptions(min(SPEED_TOKENS, reference.cfg.context_length), temperature=0)
+    rates: dict[str, list[float]] = {name: [] for name in models}
+    for turn in range(SPEED_REPEATS + 1):  # interleaved; the first warms up
+        for name, model in models.items():
+            steps = generate(model, ids[:1].tolist(), options)
+            next(steps)
+            started = time.perf_counter()
+            made = sum(1 for _ in steps)
+            if turn:
+                rates[name].append(made / (time.perf_counter() - started))
     return {
         name: Measured(
             **asdict(quality_of(reference, model, ids)),

@@ -54,7 +54,14 @@ def load_model(
     if name == "book-124M" or name.startswith(RANDOM):
         found, seed = _parse_random(name)
         _refuse_other(cfg, found, name)
-        return _draw(found, seed, device, precision, progress, make_room)
+        target = check_device(device)
+        check_precision(precision, target)
+        if make_room is not None:
+            make_room()
+        check_memory(math.ceil(build_bytes(found)), "cpu", "drawing the weights")
+        if progress is not None:
+            progress(0.0, "building")
+        return FastModel(model_without_values(found), precision, target, _drawn(found, seed))
     if name in HUB_MODELS:
         _refuse_other(cfg, config_of(name), name)
         if not is_cached(name):  # nothing is downloaded that cannot be loaded
@@ -167,26 +174,11 @@ def _refuse_other(cfg: GPTConfig | Mapping[str, Any] | None, found: GPTConfig, s
         raise ValueError(f"cfg differs from the configuration of {source[:40]}: leave cfg out.")
 
 
-def _draw(
-    cfg: GPTConfig,
-    seed: int,
-    device: str,
-    precision: str,
-    progress: Progress | None,
-    make_room: Callable[[], None] | None,
-) -> GPTModel:
-    """The weights that `torch.manual_seed(seed)` before the constructor gives, on the CPU."""
-    target = check_device(device)
-    check_precision(precision, target)
-    if make_room is not None:
-        make_room()
-    check_memory(math.ceil(build_bytes(cfg)), "cpu", "drawing the weights")
-    if progress is not None:
-        progress(0.0, "building")
+def _drawn(cfg: GPTConfig, seed: int) -> dict[str, torch.Tensor]:
+    """The weights that `torch.manual_seed(seed)` before the constructor gives, by name."""
     with own_generator():
         torch.random.default_generator.manual_seed(seed)
-        tensors = dict(GPTModel(cfg).named_parameters())
-    return FastModel(model_without_values(cfg), precision, target, tensors)
+        return dict(GPTModel(cfg).named_parameters())
 
 
 @contextlib.contextmanager

@@ -22,8 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gpt.accounting import count_parameters
 from gpt.checkpoints import check_device, check_memory, save_model, tokenizer_of
-from gpt.checkpoints.export import write_tokenizer
 from gpt.checkpoints.sources import own_generator
+from gpt.checkpoints.writing import write_tokenizer
 from gpt.config import GPTConfig
 from gpt.generate import generate
 from gpt.model import GPTModel
