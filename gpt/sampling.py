@@ -41,25 +41,27 @@ class SamplingOptions:
     steering: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        _check_whole("max_new_tokens", self.max_new_tokens, 1)
-        _check_real("temperature", self.temperature)
-        if not 0 <= self.temperature <= MAX_TEMPERATURE:
-            raise ValueError(
-                f"temperature is {_shown(self.temperature)}: "
-                f"use 0 (greedy) or more, at most {MAX_TEMPERATURE:,.0f}."
-            )
-        if self.top_k is not None:
-            _check_whole("top_k", self.top_k, 1, off="None to keep every token")
-        _check_real("top_p", self.top_p)
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {_shown(self.top_p)}: use more than 0 and at most 1 (off).")
-        _check_real("min_p", self.min_p)
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p is {_shown(self.min_p)}: use 0 (off) to 1.")
-        if self.seed is not None:
-            _check_whole("seed", self.seed, 0, off="None to draw one")
-            if self.seed > MAX_SEED:
-                raise ValueError(f"seed is {_shown(self.seed)}: use at most {MAX_SEED:,}.")
+        for name, low, or_off in (
+            ("max_new_tokens", 1, ""),
+            ("top_k", 1, ", or None to keep every token"),
+            ("seed", 0, ", or None to draw one"),
+        ):
+            value = getattr(self, name)
+            if not _is_whole(value, low) and not (or_off and value is None):
+                raise ValueError(
+                    f"{name} is {_shown(value)}: use a whole number of at least {low}{or_off}."
+                )
+        if self.seed is not None and self.seed > MAX_SEED:
+            raise ValueError(f"seed is {_shown(self.seed)}: use at most {MAX_SEED:,}.")
+        for name, low, high, allowed in (
+            ("temperature", 0, MAX_TEMPERATURE, f"0 (greedy) to {MAX_TEMPERATURE:,.0f}"),
+            ("top_p", math.ulp(0.0), 1, "more than 0 and at most 1 (off)"),
+            ("min_p", 0, 1, "0 (off) to 1"),
+        ):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not low <= value <= high:
+                raise ValueError(f"{name} is {_shown(value)}: use {allowed}.")
         if not isinstance(self.stop, str) or len(self.stop) > MAX_STOP:
             raise ValueError(
                 f"stop is {_shown(self.stop)}: use a text of at most {MAX_STOP} characters."
@@ -282,26 +284,17 @@ def _nucleus(values: np.ndarray, weigh: Any, top_p: float) -> np.ndarray:
 
 
 def _check_steering(steering: Any) -> None:
-    pairs = steering if isinstance(steering, tuple) else ((),)
-    for pair in pairs:
-        numbers = pair if isinstance(pair, tuple) and len(pair) == 2 else (None,)
-        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
-            raise ValueError(
-                f"steering is {_shown(steering)}: use pairs (position, token id) of whole numbers."
-            )
-    if len({at for at, _ in pairs}) < len(pairs):
-        raise ValueError("steering names a position twice: use each once.")
+    pairs = steering if isinstance(steering, tuple) else (None,)
+    whole = (isinstance(p, tuple) and len(p) == 2 and all(map(_is_whole, p)) for p in pairs)
+    if not all(whole) or len(dict(pairs)) < len(pairs):
+        raise ValueError(
+            f"steering is {_shown(steering)}: use pairs (position, token id) of whole numbers from "
+            "0, each position once."
+        )
 
 
-def _check_whole(name: str, value: object, low: int, off: str = "") -> None:
-    hint = f", or {off}" if off else ""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"{name} is {_shown(value)}: use a whole number of at least {low}{hint}.")
-
-
-def _check_real(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{name} is {_shown(value)}: use a number.")
+def _is_whole(value: object, low: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
 
 
 def _shown(value: object) -> str:

@@ -18,7 +18,7 @@ WIDE = replace(TINY, vocab_size=50257, context_length=200, emb_dim=6)
 
 @pytest.mark.parametrize("given", [[[1, 2], [1, 3]], [[1, "2"]], [[1, -2]], [[1, True]], [5]])
 def test_what_is_no_steering_is_one_line(given):
-    with pytest.raises(ValueError, match=r"^steering is .*: use pairs of a position and a token"):
+    with pytest.raises(ValueError, match=r"^steering is .*: use pairs \(position, token id\)"):
         steering_of(given)
 
 

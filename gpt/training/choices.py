@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -91,39 +91,33 @@ def own_text(pasted: Any, file: Any) -> Text:
 
     Raises ValueError if there is none, if it is too long, or no UTF-8 text.
     """
-    text = _read(file) if file else text_of(_bytes(pasted), "the pasted text")
+    name, data = "your text", b""
+    if file:
+        path = Path(str(file))
+        name = path.name[:60]
+        try:
+            size = path.stat().st_size
+            data = path.read_bytes() if size <= MOST_BYTES else b""
+        except OSError as error:
+            raise ValueError(
+                f"{name} is no longer here ({error.strerror}): upload it again."
+            ) from error
+    elif isinstance(pasted or "", str):
+        data = (pasted or "").encode("utf-8", "replace")
+        size = len(data)
+    else:
+        raise ValueError(f"the text is {repr(pasted)[:40]}: use text.")
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"{name} has {size / 10**6:,.1f} MB: use at most {MOST_BYTES / 2**20:.0f} MiB."
+        )
+    text = text_of(data, name)
     if not split_documents(text) or not text.strip():
         raise ValueError("your text is empty: paste some text, or upload a plain text file.")
     cut = text.find("\n", len(text) * 9 // 10) + 1
     cut = cut if 0 < cut < len(text) else len(text) * 9 // 10
     prompt = text.strip().split("\n")[0][:24]
     return Text(OWN, text[:cut], text[cut:], prompt)
-
-
-def _bytes(pasted: Any) -> bytes:
-    if not isinstance(pasted or "", str):
-        raise ValueError(f"the text is {repr(pasted)[:40]}: use text.")
-    data = (pasted or "").encode("utf-8", "replace")
-    if len(data) > MOST_BYTES:
-        raise ValueError(_too_long("your text", len(data)))
-    return data
-
-
-def _read(file: Any) -> str:
-    path = Path(str(file))
-    name = path.name[:60]
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(_too_long(name, path.stat().st_size))
-        return text_of(path.read_bytes(), name)
-    except OSError as error:
-        raise ValueError(
-            f"{name} is no longer here ({error.strerror}): upload it again."
-        ) from error
-
-
-def _too_long(name: str, n_bytes: int) -> str:
-    return f"{name} has {n_bytes / 10**6:,.1f} MB: use at most {MOST_BYTES / 2**20:.0f} MiB."
 
 
 def chosen_text(values: Mapping[str, Any]) -> Text:
@@ -133,10 +127,7 @@ def chosen_text(values: Mapping[str, Any]) -> Text:
     """
     name = values["text"]
     found = own_text(values["pasted"], values["file"]) if name == OWN else made_text(name)
-    most = values["characters"]
-    if not most or most >= len(found.text):
-        return found
-    return Text(found.name, found.text[:most], found.held_out, found.prompt, found.floor_nats)
+    return replace(found, text=found.text[: values["characters"] or None])
 
 
 def corpus_of(text: Text, vocabulary: str) -> Corpus:

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from gpt.model import GPTModel
 from gpt.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean negative log-likelihood of held-out text."""
-
-    nats_per_token: float
-    n_targets: int
+from gpt.training.events import Evaluated
 
 
 @torch.inference_mode()
-def evaluate(model: GPTModel, ids: torch.Tensor) -> Evaluation:
+def evaluate(model: GPTModel, ids: torch.Tensor) -> Evaluated:
     """Loss on `ids` (n,) cut into windows of context_length targets, each target counted once.
 
     Windows do not overlap and the last may be short; the model's own precision, eval mode.
@@ -30,7 +22,7 @@ def evaluate(model: GPTModel, ids: torch.Tensor) -> Evaluation:
     """
     assert not model.training
     total = sum(float(nats.double().sum()) for nats, _ in window_nats(model, ids))
-    return Evaluation(total / (len(ids) - 1), len(ids) - 1)
+    return Evaluated(total / (len(ids) - 1), len(ids) - 1)
 
 
 def window_nats(

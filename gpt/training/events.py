@@ -20,11 +20,11 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Held-out loss after a step, in nats a token over `n_targets` targets."""
+    """Held-out loss, the mean in nats a token over `n_targets` targets, after a step of a run."""
 
-    step: int
     nats_per_token: float
     n_targets: int
+    step: int = 0
 
 
 @dataclass(frozen=True)

@@ -142,11 +142,8 @@ class Additions:
 
     def document(self, rng: random.Random) -> tuple[str, float]:
         """One addition and -ln of its probability."""
-        return _sum(*self.pairs[int(rng.random() * len(self.pairs))]), self.nats_per_document
-
-
-def _sum(a: int, b: int) -> str:
-    return f"{a}+{b}={a + b}"
+        a, b = self.pairs[int(rng.random() * len(self.pairs))]
+        return f"{a}+{b}={a + b}", self.nats_per_document
 
 
 _CAPITALS = """

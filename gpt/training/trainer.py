@@ -124,7 +124,7 @@ class Run:
         assert self.corpus.held_out is not None
         whole = self.step == self.options.steps
         ids = self.corpus.held_out if whole else self.corpus.held_out[: most + 1]
-        return Evaluated(self.step, float(self.nats(ids).double().mean()), len(ids) - 1)
+        return Evaluated(float(self.nats(ids).double().mean()), len(ids) - 1, self.step)
 
     @torch.no_grad()
     def nats(self, ids: torch.Tensor) -> torch.Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
+
+from gpt.sampling import SamplingOptions
 
 MOST_MODELS = 8  # of a visitor's own, in the pickers
 
@@ -30,18 +33,10 @@ class Visit:
 
 
 def steering_of(pairs: Any) -> tuple[tuple[int, int], ...]:
-    """`pairs` as tuples, by position. Raises ValueError unless they are whole numbers from 0."""
-    try:
-        steering = tuple(sorted((at, token) for at, token in pairs))
-    except (TypeError, ValueError):
-        steering = ((-1, -1),)
-    whole = [isinstance(n, int) and not isinstance(n, bool) and n >= 0 for p in steering for n in p]
-    if not all(whole) or len(dict(steering)) < len(steering):
-        raise ValueError(
-            f"steering is {repr(pairs)[:40]}: use pairs of a position and a token id, both whole "
-            "numbers from 0, each position once."
-        )
-    return steering
+    """`pairs` as tuples, by position. Raises ValueError as SamplingOptions does."""
+    with contextlib.suppress(TypeError, ValueError):  # what is no pair is refused as it is
+        pairs = tuple(sorted((at, token) for at, token in pairs))
+    return SamplingOptions(steering=pairs).steering
 
 
 def opening_of(component: Any) -> Callable[..., Any]:
