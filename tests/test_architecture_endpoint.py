@@ -11,6 +11,7 @@ from gradio_client.exceptions import AppError
 
 from gpt.serving.registry import Registry
 from gpt.ui import architecture
+from gpt.ui.architecture.offer import offer_to
 from gpt.ui.visit import Shared
 
 FIELDS = (
@@ -23,11 +24,11 @@ IDS = [f"arch-{name}" for name in ("preset", *FIELDS, "total", "table", "plot")]
 @pytest.fixture(scope="module")
 def demo() -> Iterator[gr.Blocks]:
     with gr.Blocks(analytics_enabled=False) as built:
-        offer = architecture.build(Registry()).offer
+        page = architecture.build(Registry())
         picker = gr.Dropdown([("the book's", "book-124M")], value="book-124M", elem_id="picker")
         shared = Shared()
         shared.add_picker(picker)
-        offer.offer_to(shared)
+        offer_to(page, shared)
     built.queue(api_open=False)
     built.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, show_error=False)
     yield built
@@ -88,9 +89,9 @@ def test_numbers_beyond_64_bits_reach_a_client_rounded_and_in_full(client: Clien
     ("changes", "message"),
     [
         ({"emb_dim": 770}, "emb_dim 770 is not divisible by 12 heads: use 768 or 780."),
-        ({"n_layers": -1}, "n_layers is -1: use a whole number of at least 1."),
-        ({"n_layers": "many"}, "n_layers is 'many': use a whole number of at least 1."),
-        ({"vocab_size": 10**30}, "use at most 1,000,000,000."),
+        ({"n_layers": -1}, "n_layers is -1: use a whole number from 1"),
+        ({"n_layers": "many"}, "n_layers is 'many': use a whole number from 1"),
+        ({"vocab_size": 10**30}, "use a whole number from 1 to 1,000,000,000."),
     ],
 )
 def test_an_impossible_configuration_is_refused_in_one_line(

@@ -64,8 +64,10 @@ def test_the_section_shows_the_source_with_the_numbers_and_refuses_what_torch_ca
 ):
     html = code_html(TINY, 2, 5)
     for lines in sources().values():
-        assert all(f"<td>{number}</td>" in html for number in range(1, len(lines) + 1))
-    assert "<td>2 × 5 × 97</td><td>2,328</td><td>46,560</td>" in html
+        numbers = range(1, len(lines) + 1)
+        assert all(f'<td class="number"><bdi>{number}</bdi></td>' in html for number in numbers)
+    cells = [f'<td class="number"><bdi>{n}</bdi></td>' for n in ("2 × 5 × 97", "2,328", "46,560")]
+    assert "".join(cells) in html
     huge = GPTConfig(10**9, 10**9, 10**9, 1, 1)
     assert "more bytes than torch can count" in code_html(huge, 1, 10**9)
     assert values_of(TINY)["part"] == "block"

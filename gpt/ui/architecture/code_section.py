@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from gpt.accounting import count_parameters
 from gpt.accounting.code_lines import line_costs, sources
 from gpt.accounting.operations import forward
 from gpt.config import GPTConfig
 from gpt.ui.architecture.operations_section import readable_count
 from gpt.ui.parts.sentences import say
+from gpt.ui.parts.table import Column, code_column, table_html
+
+COLUMNS = (
+    Column("line"), code_column("code"), Column("shape"), Column("parameters"),
+    Column("operations"),
+)  # fmt: skip
 
 
 def code_html(cfg: GPTConfig, batch: int, tokens: int) -> str:
@@ -27,24 +31,13 @@ def code_html(cfg: GPTConfig, batch: int, tokens: int) -> str:
     )
     tables = []
     for file, lines in sources().items():
-        rows = []
+        rows, kinds = [], {}
         for number, text in enumerate(lines, 1):
-            cost, cells = costs.get((file, number)), "<td></td><td></td><td></td>"
-            if cost is not None:
+            shape, *numbers = None, None, None
+            if cost := costs.get((file, number)):
                 shape = " × ".join(f"{size:,}" for size in cost.shape)
-                numbers = (f"{n:,}" if n else "" for n in (cost.parameters, cost.flops))
-                cells = "".join(f"<td>{cell}</td>" for cell in (shape, *numbers))
-            kind = ' class="makes"' if cost else ""
-            rows.append(
-                f"<tr{kind}><td>{number}</td><td><code>{escape(text)}</code></td>{cells}</tr>"
-            )
-        head = "".join(
-            f'<th scope="col">{name}</th>'
-            for name in ("line", "code", "shape", "parameters", "operations")
-        )
-        tables.append(
-            f'<div class="numbers source" tabindex="0" role="region" aria-label="{file}"><table>'
-            f"<caption>{file}</caption><thead><tr>{head}</tr></thead>"
-            f"<tbody>{''.join(rows)}</tbody></table></div>"
-        )
-    return say(told) + "".join(tables)
+                numbers = [cost.parameters or None, cost.flops or None]
+                kinds[number - 1] = "makes"
+            rows.append((number, text, shape, *numbers))
+        tables.append(table_html(COLUMNS, rows, file, kinds=kinds))
+    return f'{say(told)}<div class="source">{"".join(tables)}</div>'

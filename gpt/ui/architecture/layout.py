@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
+from gpt.sampling import MAX_SEED
 from gpt.ui.architecture import measured
-from gpt.ui.architecture.controls import FIELDS, Controls
+from gpt.ui.architecture.controls import BOXES, FIELDS, SLIDERS, control
 from gpt.ui.architecture.exchange import FORMATS
 from gpt.ui.architecture.exercises import EXERCISES
 from gpt.ui.architecture.model_map import FIRST
-from gpt.ui.architecture.offer import Offer
-from gpt.ui.architecture.presets import GPT3_NOTE, Preset
+from gpt.ui.architecture.presets import CUSTOM, GPT3_NOTE, Preset
 from gpt.ui.architecture.tensor_strip import NO_TEXT
 from gpt.ui.architecture.views import figures
-from gpt.ui.architecture.workload import NAMES, WorkloadControls
-from gpt.ui.parts.chips import KEEP_FOCUS_JS
+from gpt.ui.architecture.workload import NAMES, training_controls, workload_controls
+from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.sentences import say
 
-CHOOSE_JS = """
-element.addEventListener('click', (event) => {
-  const part = event.target.closest('[data-part]');
-  if (!part || part.getAttribute('aria-pressed') === 'true') return;
-  element.querySelectorAll('[data-part]').forEach((each) =>
-    each.setAttribute('aria-pressed', String(each === part)));
-  trigger('select', {part: part.dataset.part});
-});
-""" + KEEP_FOCUS_JS.replace("KEY", "data-part")
 # From a part to where Internals shows it at work.
 SHOW_JS = """
 element.addEventListener('click', (event) => {
@@ -47,18 +39,24 @@ element.addEventListener('click', (event) => {
 });
 """
 WORKLOAD = "## Workload\nMemory, operations, times and the shapes of the parts are for:"
-MOST_SUGGESTIONS = 4
 OPEN_AT_FIRST = ("", "numbers")  # keys of views.SECTIONS
 
 
 class Layout:
-    """All components; `views` follow the controls, by name; `sections` are accordions by key."""
+    """All components: `inputs` by name are what the `views` follow; `sections` have a key each."""
 
     def __init__(self, named: tuple[Preset, ...]) -> None:
+        self.first = named[0].cfg
         self.views: dict[str, gr.HTML | gr.Code] = {}
-        self.sections: dict[str, gr.Accordion] = {}
+        self.sections: dict[gr.Accordion, str] = {}
+        self.opened = gr.State(OPEN_AT_FIRST)
+        self.chosen, self.pinned = gr.State(FIRST), gr.State(None)
+        self.inputs: dict[str, Any] = {"part": self.chosen, "pinned": self.pinned}
         with gr.Row(elem_classes="arch-head"):
-            self.controls = Controls(named, named[0].cfg)
+            self.preset = gr.Dropdown(
+                [*((preset.label, preset.key) for preset in named), ("your own sizes", CUSTOM)],
+                value=named[0].key, label="Preset", elem_id="arch-preset",
+            )  # fmt: skip
             self.views["total"] = gr.HTML(elem_id="arch-total", elem_classes="live")
         self._picture()
         with gr.Accordion("The book's exercises 4.1 and 4.2", open=False, elem_id="arch-exercises"):
@@ -69,9 +67,11 @@ class Layout:
                 ]
             self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
         with gr.Accordion("More settings", open=False, elem_id="arch-more"):
-            self.controls.rest()
+            self._controls(*BOXES, "drop_rate")
+            self._controls("qkv_bias", "tie_weights")
+            self.reset = gr.Button("Reset to the book's 124M", size="sm", elem_id="arch-reset")
         self.check = gr.HTML(
-            '<p class="hint">Check: not run yet.</p>', elem_id="arch-check", min_height=44
+            say("Check: not run yet.", "hint"), elem_id="arch-check", min_height=44
         )
         with self._section("numbers", "Every part in numbers", "arch-numbers"):
             for name in ("tied", "plot", "table"):
@@ -79,46 +79,55 @@ class Layout:
         with self._section("code", "The model as code", "arch-code"):
             self.views["code"] = gr.HTML()
         gr.Markdown(WORKLOAD)
-        self.load = WorkloadControls()
+        self.inputs |= workload_controls()
         self._costs()
         self._compare(named)
         self._work()
-        for name, text in figures(self.starting_values(named), named, OPEN_AT_FIRST).items():
+        at_first = {name: box.value for name, box in self.inputs.items()}
+        for name, text in figures(at_first, named, OPEN_AT_FIRST).items():
             self.views[name].value = text
 
-    def starting_values(self, named: tuple[Preset, ...]) -> dict[str, object]:
-        """What the controls say at first, by name."""
-        values: dict[str, object] = {name: named[0].cfg[name] for name in FIELDS}
-        values |= {name: getattr(self.load, name).value for name in NAMES}
-        return {
-            **values, "compare": self.compare.value, "format": self.format.value, "part": FIRST
-        }  # fmt: skip
+    @property
+    def fields(self) -> list[Any]:
+        """The components of FIELDS, in that order."""
+        return [self.inputs[name] for name in FIELDS]
+
+    @property
+    def workload(self) -> list[Any]:
+        """The components of NAMES, in that order."""
+        return [self.inputs[name] for name in NAMES]
+
+    def given(self, values: Mapping[Any, Any]) -> dict[str, Any]:
+        """What a handler got, by the name of the input."""
+        return {name: values[box] for name, box in self.inputs.items()}
+
+    def _controls(self, *names: str) -> None:
+        with gr.Row():
+            self.inputs |= {name: control(name, self.first) for name in names}
 
     def _section(self, key: str, title: str, elem_id: str) -> gr.Accordion:
-        self.sections[key] = gr.Accordion(title, open=key in OPEN_AT_FIRST, elem_id=elem_id)
-        return self.sections[key]
+        accordion = gr.Accordion(title, open=key in OPEN_AT_FIRST, elem_id=elem_id)
+        self.sections[accordion] = key
+        return accordion
 
     def _picture(self) -> None:
-        self.views["map"] = gr.HTML(elem_id="arch-map", js_on_load=CHOOSE_JS, padding=False)
+        choose = CHOOSE_JS.replace("KEY", "data-part")
+        self.views["map"] = gr.HTML(elem_id="arch-map", js_on_load=choose, padding=False)
         self.views["part"] = gr.HTML(
             elem_id="arch-part", elem_classes="live", padding=False, js_on_load=SHOW_JS
         )
         self.tensor = gr.HTML(say(NO_TEXT, "hint"), elem_id="arch-tensor", padding=False)
-        self.chosen = gr.State(FIRST)
-        self.part_chosen: Any = None  # the event
-        self.problem = gr.HTML(elem_id="arch-problem")
-        with gr.Row(elem_id="arch-suggestions", visible=False) as self.suggestion_row:
-            self.suggestions = [
-                gr.Button(size="sm", visible=False, min_width=120) for _ in range(MOST_SUGGESTIONS)
-            ]
-        self.controls.sliders()
+        self.problem = gr.HTML(
+            elem_id="arch-problem", js_on_load=CHOOSE_JS.replace("KEY", "data-field")
+        )
+        self._controls(*SLIDERS)
 
     def _costs(self) -> None:
         with self._section("memory", "Memory: does it fit?", "arch-memory-section"):
             self.views["memory"] = gr.HTML(elem_id="arch-memory")
         with self._section("operations", "Operations and times", "arch-compute-section"):
             self.views["compute"] = gr.HTML(elem_id="arch-compute")
-            self.load.training()
+            self.inputs |= training_controls()
             self.views["times"] = gr.HTML(elem_id="arch-times")
         with gr.Accordion("Measured here", open=False, elem_id="arch-measured-section"):
             gr.Markdown(measured.ABOUT)
@@ -134,24 +143,26 @@ class Layout:
     def _compare(self, named: tuple[Preset, ...]) -> None:
         with self._section("compare", "Compare two", "arch-compare-section"):
             with gr.Row():
-                self.compare = gr.Dropdown(
-                    [(preset.label, preset.key) for preset in named],
-                    value=named[1].key,
-                    label="Compare with",
-                    elem_id="arch-compare-with",
-                    scale=3,
-                )
+                self.compare = self.inputs["compare"] = gr.Dropdown(
+                    [(preset.label, preset.key) for preset in named], value=named[1].key,
+                    label="Compare with", elem_id="arch-compare-with", scale=3,
+                )  # fmt: skip
                 self.pin = gr.Button("Pin this configuration", size="sm", elem_id="arch-pin")
-            self.pinned = gr.State(None)
             self.views["compare"] = gr.HTML(elem_id="arch-compare")
             gr.Markdown(GPT3_NOTE, elem_classes="hint")
 
     def _work(self) -> None:
         with self._section("work", "Try, export, import", "arch-work"):
-            self.offer = Offer(self.controls.components)
+            with gr.Row():
+                self.seed = gr.Number(
+                    123, precision=0, minimum=0, maximum=MAX_SEED, label="Seed",
+                    info="Same seed, same weights. 123 is the book's.", elem_id="arch-seed",
+                )  # fmt: skip
+                self.use = gr.Button("Use this model", variant="primary", elem_id="arch-use")
+            self.offered = gr.Markdown(elem_id="arch-use-message")
             with gr.Row():
                 with gr.Column(min_width=300):
-                    self.format = gr.Radio(
+                    self.format = self.inputs["format"] = gr.Radio(
                         list(FORMATS), value="JSON", label="Export as", elem_id="arch-format"
                     )
                     self.views["export"] = gr.Code(
@@ -173,13 +184,3 @@ class Layout:
                 "Read a file", file_types=[".json"], type="binary", size="sm", elem_id="arch-upload"
             )
         self.imported = gr.Markdown(elem_id="arch-imported")
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """The components that the views follow, by name."""
-        named = dict(zip(FIELDS, self.controls.components, strict=True))
-        named |= dict(zip(NAMES, self.load.components, strict=True))
-        return named | {
-            "compare": self.compare, "pinned": self.pinned, "format": self.format,
-            "part": self.chosen,
-        }  # fmt: skip

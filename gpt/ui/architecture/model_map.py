@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from html import escape
+from typing import NamedTuple
 
 from gpt.accounting import count_parameters, letters_of
 from gpt.accounting.code_lines import sources
@@ -29,26 +30,38 @@ STREAM = (
     "ids", "+", "norm1", "scores", "mixture", "+", "norm2", "gelu", "+", "final_norm", "logits",
 )  # fmt: skip
 _HUES = dict(zip(GROUPS, PARTS, strict=False))
-_LABELS = {
-    "scores": "softmax(Q Kᵀ / √e)", "mixture": "attention × V", "gelu": "GELU", "ids": "token ids",
-}  # fmt: skip
-# The line of the GPT that computes a part, by a piece of it; looked up in the running source.
-_CODE = {
-    "ids": "ids: torch.Tensor,", "tok_emb": "self.tok_emb(ids)", "pos_emb": "self.pos_emb(",
-    "norm1": "self.norm1(x)", "att.W_query": "self.W_query(x)", "att.W_key": "self.W_key(x)",
-    "att.W_value": "self.W_value(x)", "scores": "torch.softmax(", "mixture": "@ values)",
-    "att.out_proj": "self.out_proj(heads", "norm2": "self.norm2(", "ff.layers.0": "expand(x)",
-    "gelu": "gelu(hidden)", "ff.layers.2": "contract(activation)", "block": "x = block(",
-    "final_norm": "self.final_norm(x)", "out_head": "self.out_head(final_norm)",
-    "logits": "self.out_head(final_norm)",
-}  # fmt: skip
-# The section of Internals that shows a part at work; the others are in "vectors".
-_SECTIONS = {
-    "ids": "tokens", "tok_emb": "embeddings", "pos_emb": "embeddings", "block": "stream",
-    "att.W_query": "attention", "att.W_key": "attention", "att.W_value": "attention",
-    "scores": "attention", "mixture": "attention", "att.out_proj": "ledger",
-    "final_norm": "lens", "out_head": "logits", "logits": "logits",
-}  # fmt: skip
+
+
+class Spot(NamedTuple):
+    """Where a part is found: in the code, in the trace of a pass, in Internals."""
+
+    code: str  # a piece of the line of the GPT that computes it, looked up in the running source
+    recorded: str  # its result in the trace; what a block makes is taken from the first one
+    section: str = "vectors"  # of Internals, which shows it at work
+    label: str = ""  # if it is not the key
+
+
+_BLOCK = "trf_blocks.0."
+SPOTS = {
+    "ids": Spot("ids: torch.Tensor,", "", "tokens", "token ids"),
+    "tok_emb": Spot("self.tok_emb(ids)", "tok_emb", "embeddings"),
+    "pos_emb": Spot("self.pos_emb(", "pos_emb", "embeddings"),
+    "norm1": Spot("self.norm1(x)", _BLOCK + "norm1"),
+    "att.W_query": Spot("self.W_query(x)", _BLOCK + "att.queries", "attention", "W_query"),
+    "att.W_key": Spot("self.W_key(x)", _BLOCK + "att.keys", "attention", "W_key"),
+    "att.W_value": Spot("self.W_value(x)", _BLOCK + "att.values", "attention", "W_value"),
+    "scores": Spot("torch.softmax(", _BLOCK + "att.attention", "attention", "softmax(Q Kᵀ / √e)"),
+    "mixture": Spot("@ values)", _BLOCK + "att.heads", "attention", "attention × V"),
+    "att.out_proj": Spot("self.out_proj(heads", _BLOCK + "att_out", "ledger", "out_proj"),
+    "norm2": Spot("self.norm2(", _BLOCK + "norm2"),
+    "ff.layers.0": Spot("expand(x)", _BLOCK + "ff.hidden"),
+    "gelu": Spot("gelu(hidden)", _BLOCK + "ff.activation", label="GELU"),
+    "ff.layers.2": Spot("contract(activation)", _BLOCK + "ff_out"),
+    "block": Spot("x = block(", _BLOCK + "resid_out", "stream"),
+    "final_norm": Spot("self.final_norm(x)", "final_norm", "lens"),
+    "out_head": Spot("self.out_head(final_norm)", "logits", "logits"),
+    "logits": Spot("self.out_head(final_norm)", "logits", "logits"),
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class Part:
 
     @property
     def label(self) -> str:
-        return _LABELS.get(self.key, self.key.removeprefix("att."))
+        return SPOTS[self.key].label or self.key
 
 
 def parts(cfg: GPTConfig, batch: int, tokens: int) -> dict[str, Part]:
@@ -174,14 +187,9 @@ def part_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
         f'<p class="say"><b>{escape(part.label)}</b>: {escape(part.title)}. '
         f"{escape(' '.join(facts))}</p>{formula(part.formula, part.numbers)}"
         f'<p class="code-line"><span>{file}:{number}</span> <code>{escape(text)}</code></p>'
-        f'<button type="button" class="link" data-section="{section_of(chosen)}">Show in Internals'
-        "</button>"
+        f'<button type="button" class="link" data-section="{SPOTS[chosen].section}">'
+        "Show in Internals</button>"
     )
-
-
-def section_of(key: str) -> str:
-    """The section of Internals that shows a part at work."""
-    return _SECTIONS.get(key, "vectors")
 
 
 @cache
@@ -191,7 +199,7 @@ def code_line(key: str) -> tuple[str, int, str]:
         (file, number, text.strip())
         for file, lines in sources().items()
         for number, text in enumerate(lines, 1)
-        if _CODE[key] in text
+        if SPOTS[key].code in text
     )
 
 

@@ -10,7 +10,6 @@ import gradio as gr
 from gpt.ui.architecture import measured, parameters
 from gpt.ui.architecture.controls import (
     FIELDS,
-    Suggestion,
     configuration,
     field_updates,
     slider_update,
@@ -20,7 +19,7 @@ from gpt.ui.architecture.controls import (
 from gpt.ui.architecture.endpoint import architecture
 from gpt.ui.architecture.exchange import FORMATS, from_json
 from gpt.ui.architecture.exercises import EXERCISES
-from gpt.ui.architecture.layout import MOST_SUGGESTIONS, OPEN_AT_FIRST, Layout
+from gpt.ui.architecture.layout import Layout
 from gpt.ui.architecture.presets import Preset, name_of, presets
 from gpt.ui.architecture.tensor_strip import strip_html
 from gpt.ui.architecture.views import PINNED, figures, problem_html
@@ -30,6 +29,7 @@ from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import opening_of
 
+Values = dict[Any, Any]  # by component
 LIVE: dict[str, Any] = {
     "api_visibility": "private",
     "show_progress": "hidden",
@@ -58,7 +58,7 @@ def build(registry: Any) -> Layout:
             dict(zip(FIELDS, values, strict=True)),
             gr.update(choices=[*choices, ("the pinned one", PINNED)], value=PINNED),
         ),
-        page.controls.components,
+        page.fields,
         [page.pinned, page.compare],
         **LIVE,
     )
@@ -71,53 +71,55 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     Gradio repeats an "always_last" event for all of its functions: two that wait for the last
     value would repeat one another without end, so each change has one, and the check follows.
     """
-    opened = gr.State(OPEN_AT_FIRST)
-    inputs = [*page.inputs.values(), opened]
-    views = list(page.views.values())
 
-    def refresh(*values: Any) -> dict[Any, Any]:
-        given = dict(zip(page.inputs, values, strict=False))
-        buttons = suggestions(given["emb_dim"], given["n_heads"])
-        updates = dict(zip(page.suggestions, _suggestion_updates(buttons), strict=True))
-        updates[page.suggestion_row] = gr.update(visible=bool(buttons))
-        updates[page.controls.fields["emb_dim"]] = gr.update(**width_step(given["n_heads"]))
+    def views(given: dict[str, Any], sections: Collection[str]) -> Values:
+        return {page.views[name]: text for name, text in figures(given, named, sections).items()}
+
+    def refresh(values: Values) -> Values:
+        given = page.given(values)
+        updates: Values = {page.inputs["emb_dim"]: gr.update(**width_step(given["n_heads"]))}
         try:
-            shown = _views(page, given, named, values[-1])
+            updates |= views(given, values[page.opened])
         except ValueError as error:
-            return {**updates, page.problem: problem_html(error, buttons)}
+            possible = suggestions(given["emb_dim"], given["n_heads"])
+            return {**updates, page.problem: problem_html(error, possible)}
         preset = name_of(configuration(given), named)
-        return {**updates, page.problem: "", page.controls.preset: preset, **shown}
+        return {**updates, page.problem: "", page.preset: preset}
 
-    def expand(event: gr.EventData, *values: Any) -> dict[Any, Any]:
-        key = _key(page, event)
+    def expand(values: Values, event: gr.EventData) -> Values:
+        key = page.sections[event.target]
+        shown: Values = {page.opened: (*values[page.opened], key)}
         try:
-            shown = _views(page, dict(zip(page.inputs, values, strict=False)), named, [key])
+            return shown | views(page.given(values), [key])
         except ValueError:  # said beside the controls
-            shown = {}
-        return {opened: (*values[-1], key), **shown}
+            return shown
 
-    def collapse(event: gr.EventData, sections: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(key for key in sections if key != _key(page, event))
+    def collapse(sections: tuple[str, ...], event: gr.EventData) -> tuple[str, ...]:
+        return tuple(key for key in sections if key != page.sections[event.target])
 
-    def choose(event: gr.EventData, *values: Any) -> list[Any]:
-        given = {**dict(zip(page.inputs, values, strict=False)), "part": event.part}
+    def choose(values: Values, event: gr.EventData) -> Values:
+        given = {**page.given(values), "part": event.part}
         try:
-            return [event.part, figures(given, named, [""])["part"]]
+            shown = figures(given, named, [""])
         except (ValueError, KeyError):  # said beside the controls; no such part
-            return [gr.skip(), gr.skip()]
+            return {page.chosen: gr.skip()}
+        return {page.chosen: event.part, **{page.views[n]: shown[n] for n in ("map", "part")}}
 
-    beside = [page.problem, page.suggestion_row, *page.suggestions, page.controls.preset]
-    beside.append(page.controls.fields["emb_dim"])
+    inputs = {*page.inputs.values(), page.opened}
+    shown = [*page.views.values()]
     changes = [each.change for name, each in page.inputs.items() if name != "part"]
-    fields = page.controls.components
-    refreshed = gr.on(changes, refresh, inputs, [*beside, *views], **LIVE)
-    refreshed.then(_check, fields, page.check, **LIVE)
-    opening_of(page.check)(_check, fields, page.check, **LIVE)
-    accordions = page.sections.values()
-    gr.on([each.expand for each in accordions], expand, inputs, [opened, *views], **EACH)
-    gr.on([each.collapse for each in accordions], collapse, opened, opened, **EACH)
-    part = page.views["part"]
-    page.part_chosen = page.views["map"].select(choose, inputs, [page.chosen, part], **EACH)
+    refreshed = gr.on(
+        changes,
+        refresh,
+        inputs,
+        [page.problem, page.preset, page.inputs["emb_dim"], *shown],
+        **LIVE,
+    )
+    refreshed.then(_check, page.fields, page.check, **LIVE)
+    opening_of(page.check)(_check, page.fields, page.check, **LIVE)
+    gr.on([each.expand for each in page.sections], expand, inputs, [page.opened, *shown], **EACH)
+    gr.on([each.collapse for each in page.sections], collapse, page.opened, page.opened, **EACH)
+    page.part_chosen = page.views["map"].select(choose, inputs, [page.chosen, *shown], **EACH)
 
 
 def show_tensors(page: Layout, inside: InternalsTab) -> None:
@@ -129,17 +131,6 @@ def show_tensors(page: Layout, inside: InternalsTab) -> None:
         )  # fmt: skip
 
 
-def _views(
-    page: Layout, given: dict[str, Any], named: tuple[Preset, ...], sections: Collection[str]
-) -> dict[Any, str]:
-    found = figures(given, named, sections)
-    return {page.views[name]: text for name, text in found.items()}
-
-
-def _key(page: Layout, event: gr.EventData) -> str:
-    return next(key for key, each in page.sections.items() if each is event.target)
-
-
 def _check(*values: Any) -> Any:
     try:
         return parameters.check_html(configuration(dict(zip(FIELDS, values, strict=True))))
@@ -147,29 +138,20 @@ def _check(*values: Any) -> Any:
         return gr.skip()  # said beside the controls
 
 
-def _suggestion_updates(found: tuple[Suggestion, ...]) -> list[Any]:
-    shown = [gr.update(value=each.text, visible=True) for each in found]
-    return shown + [gr.update(visible=False)] * (MOST_SUGGESTIONS - len(found))
-
-
 def _set_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     """Presets, reset, suggestions, exercises and imports all move the same controls."""
-    fields, controls = page.controls.components, page.controls
+    fields = page.fields
     by_key = {preset.key: preset.cfg for preset in named}
 
     def choose(key: str) -> list[Any]:
         return field_updates(by_key[key]) if key in by_key else [gr.skip()] * len(FIELDS)
 
-    controls.preset.input(choose, controls.preset, fields, **LIVE)
-    controls.reset.click(lambda: field_updates(named[0].cfg), None, fields, **LIVE)
-    pair = [controls.fields["emb_dim"], controls.fields["n_heads"]]
-    for index, button in enumerate(page.suggestions):
-        button.click(
-            lambda width, heads, index=index: take(suggestions(width, heads), index),
-            pair,
-            pair,
-            **LIVE,
-        )
+    def take(event: gr.EventData) -> Values:
+        return {page.inputs[event.field]: slider_update(event.field, int(event.value))}
+
+    page.preset.input(choose, page.preset, fields, **LIVE)
+    page.reset.click(lambda: field_updates(named[0].cfg), None, fields, **LIVE)
+    page.problem.select(take, None, [page.inputs["emb_dim"], page.inputs["n_heads"]], **EACH)
     for exercise, button in zip(EXERCISES, page.exercises, strict=True):
         button.click(
             lambda exercise=exercise: [
@@ -190,15 +172,6 @@ def _read(text: str | bytes) -> list[Any]:
     """The controls set to an imported configuration, and what was read."""
     cfg, said = from_json(text)
     return [*field_updates(cfg), said]
-
-
-def take(found: tuple[Suggestion, ...], index: int) -> list[Any]:
-    """Updates of width and heads that take suggestion `index`, its slider long enough for it."""
-    if index >= len(found):
-        return [gr.skip(), gr.skip()]
-    chosen = found[index]
-    update = slider_update(chosen.field, chosen.value)
-    return [update if chosen.field == name else gr.skip() for name in ("emb_dim", "n_heads")]
 
 
 def measuring(*values: Any) -> Iterator[tuple[str, bool]]:
@@ -244,7 +217,7 @@ def _measure(page: Layout) -> None:
     waiting = measured.progress_html(0, "waiting for the machine")
     running = page.measure.click(lambda: [waiting, *busy], None, outputs, **quiet).then(
         run,
-        [*page.controls.components, *page.load.components],
+        [*page.fields, *page.workload],
         outputs,
         api_visibility="private",
         concurrency_id="model",

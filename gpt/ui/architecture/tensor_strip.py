@@ -6,23 +6,12 @@ import numpy as np
 import torch
 
 from gpt.internals.run import Run
+from gpt.ui.architecture.model_map import SPOTS
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.parts.heat import picture
 from gpt.ui.parts.numbers import four
 from gpt.ui.parts.sentences import say
 
-# A part's result in the trace; what a block makes is taken from the first block.
-RECORDED = {
-    "tok_emb": "tok_emb", "pos_emb": "pos_emb", "final_norm": "final_norm", "out_head": "logits",
-    "logits": "logits",
-} | {
-    key: f"trf_blocks.0.{name}" for key, name in {
-        "norm1": "norm1", "att.W_query": "att.queries", "att.W_key": "att.keys",
-        "att.W_value": "att.values", "scores": "att.attention", "mixture": "att.heads",
-        "att.out_proj": "att_out", "norm2": "norm2", "ff.layers.0": "ff.hidden",
-        "gelu": "ff.activation", "ff.layers.2": "ff_out", "block": "resid_out",
-    }.items()
-}  # fmt: skip
 NO_TEXT = (
     "No text was read yet: press “Show in Internals”, or write one in Generation and look inside "
     "it there. Then this part's own numbers stand here."
@@ -34,7 +23,7 @@ def part_tensor(run: Run, key: str, position: int) -> tuple[torch.Tensor, torch.
     if key == "ids":
         ids = run.batch()
         return ids, ids[0, position : position + 1]
-    made = run.trace[RECORDED[key]]
+    made = run.trace[SPOTS[key].recorded]
     here = made[..., position, :]
     if key == "scores":  # behind its own position a token looks at nothing
         here = here[..., : position + 1]
@@ -49,7 +38,7 @@ def strip_html(lab: Lab, visit: Visit | None, key: str) -> str:
     run = lab.run(visit)
     made, here = part_tensor(run, key, visit.position)
     values = here.double().cpu().numpy()
-    place = lab.place(visit) + (", block 0" if "trf_blocks" in RECORDED.get(key, "") else "")
+    place = lab.place(visit) + (", block 0" if "trf_blocks" in SPOTS[key].recorded else "")
     shape = " × ".join(f"{size:,}" for size in made.shape)
     said = f"In the pass of Internals ({visit.source}, {place}): {len(values):,} of "
     said += f"({shape}) numbers; least {four(values.min())}, mean {four(values.mean())}, "

@@ -83,7 +83,14 @@ def problem_html(error: ValueError, found: Sequence[Suggestion] | None = None) -
 
     `found` are the suggestions beside the controls, None away from them.
     """
-    more = " Or take one of these:" if found else ""
+    more = ""
+    if found:
+        buttons = "".join(
+            f'<button type="button" data-field="{field}" data-value="{value}">{field} = {value:,}'
+            "</button>"
+            for field, value in found
+        )
+        more = f' Or take one of these: <span id="arch-suggestions">{buttons}</span>'
     if found is not None:
         more += "<br><small>The figures still show the last possible configuration.</small>"
     return f'<div class="arch-problem" role="alert"><b>{escape(str(error))}</b>{more}</div>'

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from gpt.accounting.machines import DEVICES, Device, device
 from gpt.accounting.memory import PRECISIONS
 from gpt.config import GPTConfig
+from gpt.ui.parts.numbers import whole
 
 LARGEST_BATCH = 65_536
 # What a number format is called on the page.
@@ -18,8 +18,7 @@ LABELS = {name: name for name in PRECISIONS} | {"4-bit": "4-bit (not implemented
 NAMES = ("batch", "tokens", "precision", "device", "train_tokens", "utilisation")
 
 
-@dataclass(frozen=True)
-class Workload:
+class Workload(NamedTuple):
     """A validated workload; `tokens` is at most the context of the model."""
 
     batch: int
@@ -36,8 +35,8 @@ def workload_of(values: Mapping[str, Any], cfg: GPTConfig) -> Workload:
 
     Raises ValueError, in one line, if one is missing or out of range.
     """
-    batch = _whole("batch", values["batch"], LARGEST_BATCH)
-    tokens = _whole("tokens", values["tokens"], 10**9)
+    batch = whole("batch", values["batch"], 1, LARGEST_BATCH)
+    tokens = whole("tokens", values["tokens"], 1, 10**9)
     precision = values["precision"]
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}: use {', '.join(PRECISIONS)}.")
@@ -56,52 +55,43 @@ def workload_of(values: Mapping[str, Any], cfg: GPTConfig) -> Workload:
     )
 
 
-class WorkloadControls:
-    """The components of a workload. `training` lays out the two that only training needs."""
-
-    def __init__(self) -> None:
-        with gr.Row():
-            self.batch = gr.Number(
+def workload_controls() -> dict[str, Any]:
+    """The components of a workload by NAMES, but for the two that only training needs."""
+    with gr.Row():
+        return {
+            "batch": gr.Number(
                 1, label="Batch",
                 info="Sequences at once: 1 to 65,536.", elem_id="arch-batch", min_width=140,
-            )  # fmt: skip
-            self.tokens = gr.Number(
+            ),
+            "tokens": gr.Number(
                 1024, label="Tokens",
                 info="Per sequence, up to the context.", elem_id="arch-tokens", min_width=140,
-            )  # fmt: skip
-            self.precision = gr.Dropdown(
+            ),
+            "precision": gr.Dropdown(
                 [(label, name) for name, label in LABELS.items()], value="float16",
                 label="Number format",
                 info="How weights are stored.", elem_id="arch-precision", min_width=140,
-            )  # fmt: skip
-            self.device = gr.Dropdown(
+            ),
+            "device": gr.Dropdown(
                 [(each.label, each.key) for each in DEVICES], value="laptop", label="Machine",
                 info="For times; all four are compared.", elem_id="arch-device", min_width=200,
-            )  # fmt: skip
+            ),
+        }  # fmt: skip
 
-    def training(self) -> None:
-        with gr.Row():
-            self.train_tokens = gr.Number(
+
+def training_controls() -> dict[str, Any]:
+    """The other two components."""
+    with gr.Row():
+        return {
+            "train_tokens": gr.Number(
                 2.5e9, label="Training tokens D", min_width=160,
                 info="2.5 billion is about 20 a parameter for 124M.", elem_id="arch-train-tokens",
-            )  # fmt: skip
-            self.utilisation = gr.Slider(
+            ),
+            "utilisation": gr.Slider(
                 0.01, 1, 0.4, step=0.01, label="Utilisation", min_width=160,
                 info="The share of the peak that training reaches.", elem_id="arch-utilisation",
-            )  # fmt: skip
-
-    @property
-    def components(self) -> list[Any]:
-        """The components of NAMES, in that order."""
-        return [getattr(self, name) for name in NAMES]
-
-
-def _whole(name: str, value: Any, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
-        raise ValueError(f"{name} is {value!r}: use a whole number from 1 to {most:,}.")
-    if not 1 <= value <= most:
-        raise ValueError(f"{name} is {value:,.0f}: use a whole number from 1 to {most:,}.")
-    return int(value)
+            ),
+        }  # fmt: skip
 
 
 def _above_zero(name: str, value: Any, most: float) -> float:

@@ -6,16 +6,9 @@ import math
 
 from gpt.internals.surprise import foreseen, loss
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.parts.chips import KEEP_FOCUS_JS, Chip, chips_html, token_title
+from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import say
-
-CHIP_JS = """
-element.addEventListener('click', (event) => {
-  const chip = event.target.closest('[data-position]');
-  if (chip) trigger('select', {position: Number(chip.dataset.position)});
-});
-""" + KEEP_FOCUS_JS.replace("KEY", "data-position")
 
 LEGEND = (
     '<p class="legend"><span class="ramp"></span> probability of each token, 0 to 100 %, given the '

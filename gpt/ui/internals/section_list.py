@@ -189,7 +189,7 @@ class SectionList:
                 desk.shown.add(section.key)
 
         async def pick(values: Values, event: gr.EventData) -> AsyncIterator[Values]:
-            picked = {name: getattr(event, name) for name in section.picks}
+            picked = {name: int(getattr(event, name)) for name in section.picks}
             values[self.desk].picked[section.key] = picked
             async for shown in show(values):
                 yield shown

@@ -12,11 +12,12 @@ from gpt.internals.run import resolve_position
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.endpoint import internals_endpoint
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
-from gpt.ui.internals.prompt import CHIP_JS, prompt_chips, prompt_message
+from gpt.ui.internals.prompt import prompt_chips, prompt_message
 from gpt.ui.internals.rail import RAIL_JS, rail_html
 from gpt.ui.internals.section import Desk, Values
 from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList
 from gpt.ui.internals.sections import SECTIONS
+from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
@@ -54,7 +55,9 @@ class InternalsTab:
         self.run = gr.Button("Look inside", variant="primary", elem_id="int-run")
         self.message = gr.HTML(elem_id="int-message")
         with gr.Group(elem_id="int-strip"):
-            self.chips = gr.HTML(EMPTY, elem_id="int-chips", js_on_load=CHIP_JS)
+            self.chips = gr.HTML(
+                EMPTY, elem_id="int-chips", js_on_load=CHOOSE_JS.replace("KEY", "data-position")
+            )
         self.position.preprocess = lambda value: value  # type: ignore[method-assign]
         with gr.Row(elem_id="int-story"):
             rail = gr.HTML(rail_html(SECTIONS), elem_id="int-rail", js_on_load=RAIL_JS)

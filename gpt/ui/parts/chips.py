@@ -17,9 +17,14 @@ class Chip:
     special: bool = False
 
 
-# A view that is drawn again would drop the keyboard's focus: it goes back to the same KEY.
-KEEP_FOCUS_JS = """
+# A click on what has the attribute KEY is told with all of its data-* values. A view that is drawn
+# again would drop the keyboard's focus: it goes back to the same KEY.
+CHOOSE_JS = """
 let focused = null;
+element.addEventListener('click', (event) => {
+  const chosen = event.target.closest('[KEY]');
+  if (chosen) trigger('select', {...chosen.dataset});
+});
 element.addEventListener('focusin', (event) => {
   const button = event.target.closest('[KEY]');
   focused = button && button.getAttribute('KEY');

@@ -16,7 +16,7 @@ from gpt.ui.internals.arcs import ARCS_JS, arcs_html
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Section
-from gpt.ui.parts.chips import KEEP_FOCUS_JS
+from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.heat import heat_table, picture
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -26,12 +26,6 @@ STAGES = ("softmax", "scaled and masked", "scores")
 THUMB = 32  # px, the most of a small picture's side: more tokens than that share a pixel
 MAP_TOKENS = 32  # more than this are in the CSV and not in a table of cells
 NAMED = 3  # heads of each kind that are named
-GRID_JS = """
-element.addEventListener('click', (event) => {
-  const head = event.target.closest('[data-head]');
-  if (head) trigger('select', {layer: Number(head.dataset.layer), head: Number(head.dataset.head)});
-});
-""" + KEEP_FOCUS_JS.replace("KEY", "data-at")
 
 
 def attention_views(lab: Lab, visit: Visit, layer: Any, head: Any, stage: str, skip: bool) -> str:
@@ -207,6 +201,6 @@ SECTION = Section(
         ),
     },
     output="int-att",
-    js=GRID_JS + ARCS_JS,
+    js=CHOOSE_JS.replace("KEY", "data-at") + ARCS_JS,
     opened=True,
 )  # fmt: skip
