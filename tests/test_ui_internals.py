@@ -18,7 +18,7 @@ from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals import build, section_list
-from gpt.ui.internals.lab import MAX_TOKENS, Lab, RunStore
+from gpt.ui.internals.lab import MAX_TOKENS, Lab
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
 
@@ -195,7 +195,7 @@ def test_a_mistake_is_one_clear_line_and_costs_no_model(lab, source, prompt, pos
 
 
 def test_a_run_that_was_dropped_is_computed_again(lab, registry):
-    lab.store = RunStore(max_bytes=1)
+    lab.runs.most = 1
     visit = lab.read("words", PROMPT)
     first = lab.run(visit).logits
     lab.read("words", "other")
@@ -206,15 +206,15 @@ def test_a_run_that_was_dropped_is_computed_again(lab, registry):
 
 def test_the_store_stays_within_its_bytes(lab):
     one = lab.run(lab.read("words", PROMPT)).n_bytes
-    lab.store = RunStore(max_bytes=3 * one)
+    lab.runs.most = 3 * one
     visits = [lab.read("words", f"{PROMPT}{tail}") for tail in ["", "one", "two", "six", "ten"]]
-    held = [visit for visit in visits if lab.store.get(visit.key)]
+    held = [visit for visit in visits if lab.runs.get(visit.key)]
     assert held == visits[-len(held) :]
     assert 1 <= len(held) < len(visits)
 
 
 def test_visitors_at_once_read_their_own_prompt(lab):
-    lab.store = RunStore(max_bytes=1)  # every look is a new pass
+    lab.runs.most = 1  # every look is a new pass
     prompts = [f"{word} said" for word in ("cat", "dog", "fox", "owl", "bee", "ant", "cow", "hen")]
     expected = {p: lab.run(lab.read("words", p)).logits.clone() for p in prompts}
     got: dict[str, list[bool]] = {p: [] for p in prompts}

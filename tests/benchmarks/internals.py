@@ -39,7 +39,7 @@ from gpt.config import PRESETS  # noqa: E402
 from gpt.serving.registry import Registry  # noqa: E402
 from gpt.tokenizer import Tokenizer  # noqa: E402
 from gpt.ui.internals import build  # noqa: E402
-from gpt.ui.internals.lab import Lab, RunStore, Visit  # noqa: E402
+from gpt.ui.internals.lab import Lab, Visit  # noqa: E402
 from gpt.ui.internals.prompt import prompt_chips, prompt_message  # noqa: E402
 from gpt.ui.internals.section import Desk  # noqa: E402
 from gpt.ui.internals.sections import SECTIONS  # noqa: E402
@@ -156,7 +156,7 @@ def measure(tokens: int, repeats: int) -> tuple[dict[str, tuple[float, float]], 
         pass
 
     def fresh(_: int) -> Visit:
-        return first_view(Lab(registry, tokenizer, RunStore()), source, prompt)
+        return first_view(Lab(registry, tokenizer), source, prompt)
 
     lab = Lab(registry, tokenizer)
     visit = lab.read(source, prompt)

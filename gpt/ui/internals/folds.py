@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ast
 import inspect
-import io
 import keyword
+import re
 import textwrap
-import tokenize
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[3]
-_CLASSES = {tokenize.COMMENT: "remark", tokenize.STRING: "text", tokenize.NUMBER: "figure"}
+_KINDS = re.compile(
+    r"""(?P<remark>\#.*)|(?P<text>[rbf]?("[^"\n]*"|'[^'\n]*'))|(?P<figure>\b\d[\w.]*)"""
+    rf"|\b(?P<word>{'|'.join(keyword.kwlist)})\b"
+)
 
 
 def folded(title: str, inner: str) -> str:
@@ -54,7 +56,8 @@ def code_html(parts: Sequence[Code]) -> str:
     blocks = []
     for part in parts:
         file, start, lines = part.lines()
-        shown = "".join(_highlighted(textwrap.dedent("".join(lines)).rstrip()))
+        text = escape(textwrap.dedent("".join(lines)).rstrip(), quote=False)
+        shown = _KINDS.sub(lambda found: f'<span class="{found.lastgroup}">{found[0]}</span>', text)
         blocks.append(
             f'<p class="legend">{escape(part.function.__qualname__)}, {escape(file)}:{start}</p>'
             f'<pre class="code" tabindex="0"><code>{shown}</code></pre>'
@@ -68,29 +71,3 @@ def _after_docstring(source: Sequence[str]) -> int:
     assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     documented = ast.get_docstring(node) is not None
     return (node.body[0].end_lineno or 0) if documented else node.body[0].lineno - 1
-
-
-def _highlighted(text: str) -> Iterator[str]:
-    """`text` escaped, with its keywords, strings, numbers and remarks in spans."""
-    lines, row, column = text.splitlines(keepends=True), 1, 0
-    try:
-        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
-    except tokenize.TokenError:  # a piece of a function may end within brackets
-        tokens = []
-    for token in tokens:
-        kind = _CLASSES.get(token.type)
-        if token.type == tokenize.NAME and keyword.iskeyword(token.string):
-            kind = "word"
-        if kind is None:
-            continue
-        yield escape(_between(lines, (row, column), token.start))
-        yield f'<span class="{kind}">{escape(token.string)}</span>'
-        row, column = token.end
-    yield escape(_between(lines, (row, column), (len(lines), len(lines[-1]))))
-
-
-def _between(lines: Sequence[str], start: tuple[int, int], end: tuple[int, int]) -> str:
-    if start[0] == end[0]:
-        return lines[start[0] - 1][start[1] : end[1]]
-    middle = "".join(lines[start[0] : end[0] - 1])
-    return lines[start[0] - 1][start[1] :] + middle + lines[end[0] - 1][: end[1]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -44,45 +44,47 @@ class Visit:
         return replace(self, position=min(max(position, 0), len(self.ids) - 1))
 
 
-class RunStore:
-    """Runs by (source, ids), the least recently used dropped first; shared by all visitors.
+class Kept:
+    """Results by key, the least recently used dropped first; shared by all visitors.
 
-    A run is read by many and changed by nobody. The newest is kept whatever its size.
+    A result is read by many and changed by nobody. The newest is kept whatever its size.
     """
 
-    def __init__(self, max_bytes: int = KEPT_BYTES) -> None:
-        self.max_bytes = max_bytes
-        self._runs: OrderedDict[Key, Run] = OrderedDict()
+    def __init__(self, most: float, size: Callable[[Any], float] = lambda _: 1) -> None:
+        self.most, self.size = most, size
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()
-        self._computing: dict[Key, threading.Lock] = {}
+        self._making: dict[Any, threading.Lock] = {}
 
-    def get(self, key: Key) -> Run | None:
+    def get(self, key: Any) -> Any:
+        """What was put under `key`, or None."""
         with self._lock:
-            if key in self._runs:
-                self._runs.move_to_end(key)
-            return self._runs.get(key)
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
 
-    def put(self, key: Key, run: Run) -> None:
+    def put(self, key: Any, result: Any) -> None:
         with self._lock:
-            self._runs[key] = run
-            self._runs.move_to_end(key)
-            while len(self._runs) > 1 and self._n_bytes() > self.max_bytes:
-                self._runs.popitem(last=False)
+            self._kept[key] = result
+            self._kept.move_to_end(key)
+            while len(self._kept) > 1 and sum(map(self.size, self._kept.values())) > self.most:
+                self._kept.popitem(last=False)
 
-    @contextmanager
-    def computing(self, key: Key) -> Iterator[None]:
-        """One computation of a key at a time: sections that miss together wait for the first."""
+    def made(self, key: Any, make: Callable[[], Any]) -> Any:
+        """`make()`, of which there is one at a time for a key: others wait for the first."""
+        if (result := self.get(key)) is not None:
+            return result
         with self._lock:
-            lock = self._computing.setdefault(key, threading.Lock())
+            lock = self._making.setdefault(key, threading.Lock())
         try:
             with lock:
-                yield
+                if (result := self.get(key)) is None:
+                    result = make()
+                    self.put(key, result)
+                return result
         finally:
             with self._lock:
-                self._computing.pop(key, None)
-
-    def _n_bytes(self) -> int:
-        return sum(run.n_bytes for run in self._runs.values())
+                self._making.pop(key, None)
 
 
 class Lab:
@@ -91,15 +93,12 @@ class Lab:
     Each model's own tokenizer, unless one is given for all.
     """
 
-    def __init__(
-        self, registry: Any, tokenizer: Tokenizer | None = None, store: RunStore | None = None
-    ) -> None:
+    def __init__(self, registry: Any, tokenizer: Tokenizer | None = None) -> None:
         self.registry = registry
         self.given = tokenizer
         self.tokenizer = tokenizer or Tokenizer()
-        self.store = store or RunStore()
-        self._memos: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-        self._memos_lock = threading.Lock()
+        self.runs = Kept(KEPT_BYTES, attrgetter("n_bytes"))
+        self.memos = Kept(KEPT_MEMOS)
 
     def using(self, source: str) -> Lab:
         """The same lab, whose tokenizer is that of `source`. Raises ValueError if it has none."""
@@ -151,17 +150,13 @@ class Lab:
         return ids
 
     def run(self, visit: Visit, progress: Progress | None = None) -> Run:
-        """The run of this visit, from the store or computed again."""
-        run = self.store.get(visit.key)
-        if run is not None:
-            return run
-        with self.store.computing(visit.key):
-            run = self.store.get(visit.key)
-            if run is None:
-                with self.borrow(visit, progress) as model:
-                    run = on_all_cores(read_prompt, model, visit.ids)
-                self.store.put(visit.key, run)
-        return run
+        """The run of this visit, kept or computed again."""
+
+        def computed() -> Run:
+            with self.borrow(visit, progress) as model:
+                return on_all_cores(read_prompt, model, visit.ids)
+
+        return self.runs.made(visit.key, computed)
 
     def logits(self, visit: Visit) -> torch.Tensor:
         """Logits (vocab,) of the prediction made at the visit's position."""
@@ -169,12 +164,7 @@ class Lab:
 
     def memo(self, visit: Visit, name: str, make: Callable[[], Any], *settings: Any) -> Any:
         """`make()` of this pass and these settings, remembered; for small results only."""
-        key = (*visit.key, name, *settings)
-        result = self.recall(key)
-        if result is None:
-            result = make()
-            self.remember(key, result)
-        return result
+        return self.memos.made((*visit.key, name, *settings), make)
 
     def computed(self, visit: Visit, read: Callable[..., Any], *settings: Any) -> Any:
         """`read(model, run, *settings)` of this pass, remembered; for small results only."""
@@ -184,20 +174,6 @@ class Lab:
                 return on_all_cores(read, model, self.run(visit), *settings)
 
         return self.memo(visit, read.__name__, made, *settings)
-
-    def recall(self, key: tuple[Any, ...]) -> Any:
-        """What was remembered under `key`, or None."""
-        with self._memos_lock:
-            if key in self._memos:
-                self._memos.move_to_end(key)
-            return self._memos.get(key)
-
-    def remember(self, key: tuple[Any, ...], result: Any) -> None:
-        """Keep a small result; the least recently used of `KEPT_MEMOS` goes."""
-        with self._memos_lock:
-            self._memos[key] = result
-            while len(self._memos) > KEPT_MEMOS:
-                self._memos.popitem(last=False)
 
     def named_ids(self, visit: Visit, query: str) -> list[int]:
         """The ids that a box names: the tokens of its text as typed, or a number.
@@ -217,13 +193,13 @@ class Lab:
                 raise ValueError(f"token id {token_id:,} does not exist: use 0 to {vocab - 1:,}.")
         return ids
 
-    def token_id(self, visit: Visit, query: str | None, default: int) -> int:
-        """The id that a box names; `default` if the box is empty.
+    def token_id(self, visit: Visit, query: str | None) -> int:
+        """The id that a box names; that of the best token if the box is empty.
 
         Raises ValueError as `named_ids` does, or if the text is several tokens.
         """
         if not query:
-            return default
+            return int(self.logits(visit).argmax())
         ids = self.named_ids(visit, query)
         if len(ids) != 1:
             pieces = " ".join(self.pieces(ids[:6]))
@@ -244,6 +220,10 @@ class Lab:
         """`piece`, cut where it would not fit on an axis."""
         text = self.piece(token_id)
         return text if len(text) <= limit else text[: limit - 1] + "…"
+
+    def places(self, ids: Sequence[int]) -> list[str]:
+        """Each token after its position: `7 ·little`."""
+        return [f"{at} {self.piece(i)}" for at, i in enumerate(ids)]
 
     def is_special(self, token_id: int) -> bool:
         return token_id == self.tokenizer.end_of_text_id

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -73,8 +74,8 @@ class Section:
 
     `view(lab, visit, **controls)` gives the HTML of `output`; with `more`, whose components stand
     below it, a row each inner tuple, it gives a tuple, the HTML and a value for each of them.
-    With `cancel`, the id of a Cancel button, it is a generator of texts that say how far it is, and
-    returns the result. It is called when the section is opened, when one of its controls changes,
+    A generator yields texts that say how far it is, with a Cancel button, and returns the result.
+    It is called when the section is opened, when one of its controls changes,
     and when the visit does while it is open; with a `button` only when that is pressed. A
     ValueError that it raises is one line there.
     """
@@ -94,10 +95,8 @@ class Section:
     picks: Mapping[str, Any] = field(default_factory=dict)  # what a click on the output sets
     beside: bool = False  # the controls stand at the left of what they change
     defaults: Mapping[str, Any] = field(default_factory=dict)  # what a reset button sets
-    cancel: str = ""
     button: str = ""
     button_id: str = ""
-    made: str = ""  # by the button; said to be of the former pass as soon as there is another
     hint: str = ""  # what the output says before the first press
 
 
@@ -154,11 +153,9 @@ class Panel:
             label, elem_id = "Reset to defaults", f"int-{spec.key}-reset"
         if label:
             self.button = gr.Button(label, elem_id=elem_id, min_width=140)
-        if spec.cancel:
-            self.cancel = gr.Button("Cancel", elem_id=spec.cancel, min_width=100, visible=False)
-        for control in self.controls.values():
-            # Gradio's line about a number that is out of range does not name it; the views' do.
-            control.preprocess = lambda value: value  # type: ignore[method-assign]
+        if inspect.isgeneratorfunction(spec.view):
+            cancel_id = f"int-{spec.key}-cancel"
+            self.cancel = gr.Button("Cancel", elem_id=cancel_id, min_width=100, visible=False)
 
     def _lay_output(self) -> None:
         said = say(self.spec.hint, "note") if self.spec.hint else ""
@@ -175,27 +172,26 @@ class Panel:
     def fill(self, lab: Lab, desk: Desk, visit: Visit) -> Iterator[Values]:
         """What the view gives, or the one line that says what is wrong with a control."""
         try:
-            yield from self._views(lab.using(visit.source), desk, visit)
+            named = {name: desk.values[control] for name, control in self.controls.items()}
+            named |= desk.picked.get(self.spec.key, self.spec.picks)
+            result = self.spec.view(lab.using(visit.source), visit, **named)
+            if self.cancel is not None:
+                result = yield from self._steps(result, desk)
+            yield self.showing(result)
         except Exception as error:
             yield self.showing(say(str(error) if is_mistake(error) else BUG, "note"))
             if not is_mistake(error):
                 raise
 
-    def _views(self, lab: Lab, desk: Desk, visit: Visit) -> Iterator[Values]:
-        named = {name: desk.values[control] for name, control in self.controls.items()}
-        named |= desk.picked.get(self.spec.key, self.spec.picks)
-        result = self.spec.view(lab, visit, **named)
-        if self.cancel is not None:
-            desk.cancelled.discard(self.spec.key)
-            steps, result = result, None
-            while result is None:
-                try:
-                    yield {**self.showing(next(steps)), self.cancel: gr.update(visible=True)}
-                except StopIteration as end:
-                    result = end.value
-                if self.spec.key in desk.cancelled:
-                    result = say("Cancelled.", "note")
-        yield self.showing(result)
+    def _steps(self, steps: Iterator[str], desk: Desk) -> Generator[Values, None, str]:
+        """Shows how far it is; the result, or that it was cancelled."""
+        desk.cancelled.discard(self.spec.key)
+        while self.spec.key not in desk.cancelled:
+            try:
+                yield {**self.showing(next(steps)), self.cancel: gr.update(visible=True)}
+            except StopIteration as end:
+                return end.value
+        return say("Cancelled.", "note")
 
     def showing(self, result: Any) -> Values:
         """What a view gave, or one text, in the outputs, and nothing to cancel."""

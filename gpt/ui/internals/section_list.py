@@ -239,8 +239,8 @@ async def _sent(
 
 
 def _former(panel: Panel) -> str:
-    made, button = panel.spec.made, panel.spec.button
-    return say(f"{made} was of the former pass: press “{button}” again.", "note")
+    again = f"press “{panel.spec.button}” again."
+    return say(f"The result was of the former pass: {again}", "note")
 
 
 def _changes(control: Component) -> Callable[..., Any]:

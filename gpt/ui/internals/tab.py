@@ -58,7 +58,6 @@ class InternalsTab:
             self.chips = gr.HTML(
                 EMPTY, elem_id="int-chips", js_on_load=CHOOSE_JS.replace("KEY", "data-position")
             )
-        self.position.preprocess = lambda value: value  # type: ignore[method-assign]
         with gr.Row(elem_id="int-story"):
             rail = gr.HTML(rail_html(SECTIONS), elem_id="int-rail", js_on_load=RAIL_JS)
             with gr.Column(elem_id="int-sections"):

@@ -23,13 +23,13 @@ def heat_table(
     columns: Sequence[str],
     shades: Sequence[Sequence[float]],
     texts: Sequence[Sequence[str]],
-    titles: Sequence[Sequence[str]],
     selected: int | None = None,
+    titles: Sequence[Sequence[str]] | None = None,
 ) -> str:
     """HTML of rows x columns cells shaded from 0 (the panel) to 1 (full hue), all text escaped.
 
-    Negative shades, down to -1, are red.
-
+    Negative shades, down to -1, are red. A cell's tooltip is of `titles`, else names its row
+    and column.
     `selected` is the column that stands out. The first row and column stay while it scrolls.
     """
     titled = len(rows) * len(columns) <= TITLED_CELLS
@@ -38,10 +38,11 @@ def heat_table(
         for at, name in enumerate(columns)
     )
     body = []
-    for name, row_shades, row_texts, row_titles in zip(rows, shades, texts, titles, strict=True):
+    for y, (name, row_shades, row_texts) in enumerate(zip(rows, shades, texts, strict=True)):
         cells = []
         for at, (shade, text) in enumerate(zip(row_shades, row_texts, strict=True)):
-            title = f' title="{escape(row_titles[at])}"' if titled else ""
+            told = titles[y][at] if titles else f"{name}, {columns[at]}: {text}"
+            title = f' title="{escape(told)}"' if titled else ""
             cells.append(
                 f'<td style="--s:{min(abs(shade), 1):.2f}"{_mark(at, selected, shade < 0)}{title}>'
                 f"{escape(text)}</td>"

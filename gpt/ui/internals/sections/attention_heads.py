@@ -79,12 +79,12 @@ def thumbs(attention: torch.Tensor, first: int = 0) -> list[np.ndarray]:
 
 def kinds_html(lab: Lab, visit: Visit) -> str:
     """The heads that do each of the four things most, as buttons; HTML."""
-    key = (visit.source, "what heads do")
-    scores = lab.recall(key)
-    if scores is None:
+
+    def measured() -> dict[str, torch.Tensor]:
         with lab.borrow(visit) as model:
-            scores = head_scores(model)
-        lab.remember(key, scores)
+            return head_scores(model)
+
+    scores = lab.memos.made((visit.source, "what heads do"), measured)
     rows = []
     for kind, meaning in KINDS.items():
         buttons = "".join(
@@ -133,7 +133,7 @@ def _matrix(values: np.ndarray, labels: list[str], of: str, stage: str) -> str:
     seen = np.where(np.isinf(values), 0, values)
     shades = np.sqrt(seen) if stage == "softmax" else seen / (np.abs(seen).max() or 1)
     texts = [["" if math.isinf(x) else significant(x, 2) for x in row] for row in values.tolist()]
-    return heat_table(f"{stage} of {of}", labels, labels, shades.tolist(), texts, texts)
+    return heat_table(f"{stage} of {of}", labels, labels, shades.tolist(), texts)
 
 
 def _cells(row: np.ndarray) -> list[str | float]:
@@ -160,7 +160,7 @@ def _sentence(lab: Lab, visit: Visit, stages: HeadStages, layer: int, head: int,
 
 def _table(lab: Lab, visit: Visit, stages: HeadStages, of: str, skip: bool) -> str:
     sums = stages.attention.double().sum(-1).tolist()
-    names = [f"{at} {lab.piece(i)}" for at, i in enumerate(visit.ids)]
+    names = lab.places(visit.ids)
     columns = (
         text_column("position"),
         text_column("looks most at" + (" (the first token aside)" if skip else "")),

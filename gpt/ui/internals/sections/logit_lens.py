@@ -29,31 +29,37 @@ BEST, RANK, CHANCE, ENTROPY, DIVERGENCE = MEASURES = (
 
 def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
     """The heat table, its sentence, and the chosen position's column as a table; HTML."""
-    run = lab.run(visit)
-    token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
+    run, at = lab.run(visit), visit.position
+    token_id = lab.token_id(visit, query)
     asked = token_id if measure in (RANK, CHANCE) else None
     lens = lab.memo(visit, "lens", lambda: _read(lab, visit, asked), asked)
-    shades, legend, show = _measure(lens, measure, run.cfg.vocab_size)
+    values, shades, legend, show = _measure(lens, measure, run.cfg.vocab_size)
     pieces = [lab.pieces(row) for row in lens.best_ids.tolist()]
-    columns = [f"{at} {lab.piece(i)}" for at, i in enumerate(run.ids)]
-    values = _values(lens, measure).tolist()
+    columns = lab.places(run.ids)
     titles = [
-        [f"{stage}, {column}: {pieces[row][at]}, {show(values[row][at])}"
-         for at, column in enumerate(columns)]
-        for row, stage in enumerate(lens.stages)
+        [f"{stage}, {column}: {piece}, {show(value)}"
+         for column, piece, value in zip(columns, *cells, strict=True)]
+        for stage, *cells in zip(lens.stages, pieces, values.tolist(), strict=True)
     ]  # fmt: skip
-    chosen = f" ({lab.piece(token_id)}, id {token_id:,})" if asked is not None else ""
+    chosen = f"{lab.piece(token_id)}, id {token_id:,}" if asked is not None else ""
     heat = heat_table(
-        f"Best token after each stage; colour: {measure}{chosen}",
-        lens.stages, columns, shades.tolist(), pieces, titles, visit.position,
+        f"Best token after each stage; colour: {measure}{chosen and f' ({chosen})'}",
+        lens.stages, columns, shades.tolist(), pieces, at, titles,
     )  # fmt: skip
-    words = say(_sentence(lab, lens, visit.position)) + formula(
+    final = lens.best_ids[-1, at].item()
+    others = [i for i, best in enumerate(lens.best_ids[:, at].tolist()) if best != final]
+    settled = max(others, default=-1) + 1
+    words = say(
+        f"At position {at} the final guess {lab.piece(final)} is the best one from "
+        f"{lens.stages[settled]} on; after the embedding alone it would be {pieces[0][at]}. "
+        "The last row is the model's own output."
+    ) + formula(
         "stage logits = output head (final norm (residual stream))",
         f"(d = {run.cfg.emb_dim:,}) → {run.cfg.vocab_size:,} logits, "
         f"at {len(lens.stages)} stages and {len(run.ids)} positions",
     )
     legend = f'<p class="legend"><span class="ramp"></span> {legend}</p>'
-    return words + legend + heat + numbers(_table(lab, lens, visit, asked))
+    return words + legend + heat + numbers(_table(lab, lens, visit, chosen))
 
 
 def _read(lab: Lab, visit: Visit, token_id: int | None) -> Lens:
@@ -62,62 +68,31 @@ def _read(lab: Lab, visit: Visit, token_id: int | None) -> Lens:
     return lens
 
 
-def _values(lens: Lens, measure: str) -> torch.Tensor:
-    found = {
-        RANK: lens.token_rank,
-        CHANCE: lens.token_probability,
-        ENTROPY: lens.entropy,
-        DIVERGENCE: lens.divergence,
-    }.get(measure)
-    return lens.best_probability if found is None else found
-
-
 def _measure(
     lens: Lens, measure: str, vocab: int
-) -> tuple[torch.Tensor, str, Callable[[float], str]]:
-    """Shades from 0 to 1, what they mean, and how one value is written."""
-    values = _values(lens, measure).double()
+) -> tuple[torch.Tensor, torch.Tensor, str, Callable[[float], str]]:
+    """Values, their shades from 0 to 1, what these mean, and how one value is written."""
+    found = {
+        RANK: lens.token_rank, CHANCE: lens.token_probability, ENTROPY: lens.entropy,
+        DIVERGENCE: lens.divergence,
+    }.get(measure)  # fmt: skip
+    values = (lens.best_probability if found is None else found).double()
+    nats = max(math.log(vocab), 1e-9)
     if measure == RANK:
-        shades = 1 - values.log() / max(math.log(vocab), 1e-9)
-        return shades, f"no colour: rank {vocab:,}, full colour: rank 1 (log)", _rank
-    if measure == ENTROPY:
-        most = max(math.log(vocab), 1e-9)
-        return values / most, f"0 to {significant(most)} nats (evenly spread)", _nats
-    if measure == DIVERGENCE:
-        most = max(values.max().item(), 1e-9)
-        return values / most, f"0 to {significant(most)} nats", _nats
+        told = f"no colour: rank {vocab:,}, full colour: rank 1 (log)"
+        return values, 1 - values.log() / nats, told, lambda value: f"rank {int(value):,}"
+    if measure in (ENTROPY, DIVERGENCE):
+        most = nats if measure == ENTROPY else max(values.max().item(), 1e-9)
+        told = f"0 to {significant(most)} nats" + " (evenly spread)" * (measure == ENTROPY)
+        return values, values / most, told, lambda value: f"{significant(value)} nats"
     most = values.max().item()
     if most >= 0.01:
-        return values, "probability 0 to 1", percent
-    return (
-        values / most,
-        f"0 to {percent(most)}: no token reaches 1 %, so the colours are stretched",
-        percent,
-    )
+        return values, values, "probability 0 to 1", percent
+    told = f"0 to {percent(most)}: no token reaches 1 %, so the colours are stretched"
+    return values, values / most, told, percent
 
 
-def _rank(value: float) -> str:
-    return f"rank {int(value):,}"
-
-
-def _nats(value: float) -> str:
-    return f"{significant(value)} nats"
-
-
-def _sentence(lab: Lab, lens: Lens, position: int) -> str:
-    column = lens.best_ids[:, position].tolist()
-    final = column[-1]
-    settled = len(column) - 1
-    while settled > 0 and column[settled - 1] == final:
-        settled -= 1
-    return (
-        f"At position {position} the final guess {lab.piece(final)} is the best one from "
-        f"{lens.stages[settled]} on; after the embedding alone it would be {lab.piece(column[0])}. "
-        "The last row is the model's own output."
-    )
-
-
-def _table(lab: Lab, lens: Lens, visit: Visit, chosen: int | None) -> str:
+def _table(lab: Lab, lens: Lens, visit: Visit, chosen: str) -> str:
     """Every stage at the chosen position as a table, and at every position as CSV."""
     columns = [
         text_column("stage"), Column("position"), text_column("token"), text_column("best token"),
@@ -125,9 +100,11 @@ def _table(lab: Lab, lens: Lens, visit: Visit, chosen: int | None) -> str:
         Column("KL to final (nats)"),
     ]  # fmt: skip
     found = [lens.best_ids, lens.best_probability, lens.entropy, lens.divergence]
-    if lens.token_rank is not None and lens.token_probability is not None:
+    caption = f"The column of {lab.place(visit)}"
+    if chosen:
         columns += [Column("rank of the chosen"), Column("its probability", percent)]
         found += [lens.token_rank, lens.token_probability]
+        caption += f"; chosen: {chosen}"
     rows = [
         (stage, at, lab.piece(token), lab.piece(int(lens.best_ids[i, at])),
          *[values[i, at].item() for values in found])
@@ -135,9 +112,6 @@ def _table(lab: Lab, lens: Lens, visit: Visit, chosen: int | None) -> str:
         for at, token in enumerate(visit.ids)
     ]  # fmt: skip
     here = [row for row in rows if row[1] == visit.position]
-    caption = f"The column of {lab.place(visit)}"
-    if chosen is not None:
-        caption += f"; chosen: {lab.piece(chosen)} (id {chosen:,})"
     names = [column.name for column in columns]
     return csv_link("logit-lens", names, rows) + table_html(columns, here, caption)
 

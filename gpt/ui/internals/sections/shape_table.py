@@ -115,5 +115,4 @@ FILE = Section(
     output="int-npz-words",
     button="Prepare the trace as .npz",
     button_id="int-npz",
-    made="The file",
 )

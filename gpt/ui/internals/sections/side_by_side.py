@@ -142,6 +142,5 @@ SECTION = Section(
     output="int-cmp",
     button="Compare",
     button_id="int-cmp-run",
-    made="The comparison",
     hint="Press Compare: it runs one more pass.",
 )  # fmt: skip

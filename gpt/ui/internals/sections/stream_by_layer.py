@@ -26,15 +26,13 @@ def stream_html(lab: Lab, visit: Visit, measure: str) -> str:
     """The stream's heat table, and attention against feed-forward at the chosen position; HTML."""
     run, at = lab.run(visit), visit.position
     stream = lab.memo(visit, "stream", lambda: read_stream(run))
-    columns = [f"{i} {lab.piece(token)}" for i, token in enumerate(run.ids)]
+    columns = lab.places(run.ids)
     values = stream.cosines if measure == COSINE else stream.norms
     stages = stream.stages[1:] if measure == COSINE else stream.stages
     high = 1.0 if measure == COSINE else values.max().item() or 1.0
-    heat = heat_table(
-        f"Residual stream: {measure}", stages, columns, (values / high).clamp(min=0).tolist(),
-        [[significant(v) for v in row] for row in values.tolist()],
-        [[f"{s}, {c}" for c in columns] for s in stages], at,
-    )  # fmt: skip
+    shades = (values / high).clamp(min=0).tolist()
+    texts = [[significant(v) for v in row] for row in values.tolist()]
+    heat = heat_table(f"Residual stream: {measure}", stages, columns, shades, texts, at)
     legend = f'<p class="legend"><span class="ramp"></span> {measure}, 0 to {significant(high)}</p>'
     att, ff = stream.attention_norms[:, at].tolist(), stream.feed_forward_norms[:, at].tolist()
     names = [f"layer {i}" for i in range(len(att))]

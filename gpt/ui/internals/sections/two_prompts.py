@@ -36,7 +36,7 @@ def patch_steps(
     cfg = lab.registry.config_of(visit.source)
     which = at_most(head, cfg.n_heads) if part == HEAD else None
     key = (visit.source, "patching", *map(tuple, ids), which)
-    found = lab.recall(key)
+    found = lab.memos.get(key)
     if found is None:
         with lab.borrow(visit) as model:
             contrast = on_all_cores(read_contrast, model, *ids)
@@ -45,7 +45,7 @@ def patch_steps(
                 recovered[layer] += row
                 yield say(f"Layer {layer} of {cfg.n_layers} …")
         found = (contrast.answers, contrast.leads, recovered)
-        lab.remember(key, found)
+        lab.memos.put(key, found)
     shared = zip(*ids, strict=True)
     end = max(at for at, (a, b) in enumerate(shared) if a != b)
     return _shown(lab, which, [row[:end] for row in ids], *found)
@@ -71,10 +71,8 @@ def _shown(
         for at, (b, a) in enumerate(zip(*ids, strict=True))
     ]
     texts = [[f"{100 * x:.1f} %" for x in row] for row in recovered]
-    heat = heat_table(
-        "How much of the first prompt's answer comes back", names, columns, recovered, texts,
-        [[f"{n}, {c}" for c in columns] for n in names],
-    )  # fmt: skip
+    caption = "How much of the first prompt's answer comes back"
+    heat = heat_table(caption, names, columns, recovered, texts)
     inside = range(head is None, len(recovered) - (head is None)) or range(1)
     best, row, at = max((x, row, at) for row in inside for at, x in enumerate(recovered[row]))
     where = (
@@ -125,5 +123,4 @@ SECTION = Section(
         "head": head_box("int-patch-head"),
     },
     output="int-patch",
-    cancel="int-patch-cancel",
 )  # fmt: skip

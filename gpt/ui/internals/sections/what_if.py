@@ -43,7 +43,7 @@ def ablation_html(lab: Lab, visit: Visit, kind: str, layer: Any, head: Any, mode
 def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Generator[str, None, str]:
     """Progress a layer at a time, then a heat map of what each head gives, and its table."""
     run, at = lab.run(visit), visit.position
-    token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
+    token_id = lab.token_id(visit, query)
     given: list[list[float]] = [[] for _ in range(run.cfg.n_layers)]  # logit with − without
     with lab.borrow(visit) as model:
         sweep = sweep_heads(model, run, at, token_id, MODES.get(mode, mode))
@@ -56,7 +56,7 @@ def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Generator[str,
         "Given to the logit by each head",
         [f"layer {i}" for i in range(len(given))],
         [f"head {i}" for i in range(run.cfg.n_heads)],
-        [[x / high for x in row] for row in given], texts, texts,
+        [[x / high for x in row] for row in given], texts,
     )  # fmt: skip
     ranked = sorted(
         ((layer, head, value) for layer, row in enumerate(given) for head, value in enumerate(row)),
@@ -121,7 +121,5 @@ SWEEP = Section(
     output="int-sweep-words",
     button="Sweep all heads",
     button_id="int-sweep",
-    made="The sweep",
     hint="Press Sweep: it runs a pass a head.",
-    cancel="int-sweep-cancel",
 )  # fmt: skip

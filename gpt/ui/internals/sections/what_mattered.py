@@ -24,9 +24,9 @@ COLUMNS = (
 def mattered_steps(lab: Lab, visit: Visit, query: str) -> Generator[str, None, str]:
     """Progress in words, then the sentence, the two measures as bars, and the table; HTML."""
     run, at = lab.run(visit), visit.position
-    token_id = lab.token_id(visit, query, int(lab.logits(visit).argmax()))
+    token_id = lab.token_id(visit, query)
     key = (*visit.key, "mattered", at, token_id)
-    found = lab.recall(key)
+    found = lab.memos.get(key)
     if found is None:
         yield say("Gradient: one pass and one step back …")
         known: dict[int | None, Occluded] = {}
@@ -37,7 +37,7 @@ def mattered_steps(lab: Lab, visit: Visit, query: str) -> Generator[str, None, s
                 if len(known) % 4 == 1:
                     yield say(f"Occlusion: {len(known)} of {at + 2} …")
         found = (gradient, known)
-        lab.remember(key, found)
+        lab.memos.put(key, found)
     return _shown(lab, visit, token_id, *found)
 
 
@@ -91,5 +91,4 @@ SECTION = Section(
     needs_model=True,
     controls={"query": token_box("int-mattered-token")},
     output="int-mattered",
-    cancel="int-mattered-cancel",
 )
