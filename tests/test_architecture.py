@@ -121,7 +121,7 @@ def test_gpt3_sizes_have_the_parameters_that_the_paper_rounds() -> None:
         ({"tokens": None}, "tokens is empty: use a whole number from 1 to 1,000,000,000."),
         ({"precision": "int3"}, "precision is 'int3': use float32"),
         ({"device": "abacus"}, "no device is called 'abacus': use laptop"),
-        ({"utilisation": 0}, "utilisation is 0: use a number above 0, at most 1."),
+        ({"utilisation": 0}, "utilisation is 0: use a number from 0.01 to 1."),
         ({"format": "XML"}, "format is 'XML': use JSON"),
     ],
 )

@@ -10,7 +10,7 @@ import gradio as gr
 from gpt.accounting.machines import DEVICES, Device, device
 from gpt.accounting.memory import PRECISIONS
 from gpt.config import GPTConfig
-from gpt.ui.parts.numbers import whole
+from gpt.ui.parts.numbers import whole, within
 
 LARGEST_BATCH = 65_536
 # What a number format is called on the page.
@@ -49,8 +49,8 @@ def workload_of(values: Mapping[str, Any], cfg: GPTConfig) -> Workload:
         min(tokens, cfg.context_length),
         precision,
         device(values["device"]),
-        _above_zero("training tokens", values["train_tokens"], 1e15),
-        _above_zero("utilisation", values["utilisation"], 1),
+        within("training tokens", values["train_tokens"], 1, 1e15),
+        within("utilisation", values["utilisation"], 0.01, 1),
         cut,
     )
 
@@ -92,10 +92,3 @@ def training_controls() -> dict[str, Any]:
                 info="The share of the peak that training reaches.", elem_id="arch-utilisation",
             ),
         }  # fmt: skip
-
-
-def _above_zero(name: str, value: Any, most: float) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value <= most:
-        raise ValueError(f"{name} is {value!r}: use a number above 0, at most {most:,.0f}.")
-    return float(value)
