@@ -25,27 +25,24 @@ RETRY_SECONDS = 0.5
 _GONE = "the cluster does not answer: try again in a minute."
 
 
-class ClusterRow:
-    """The steps of one run on a cluster, as the scheduler's Run; read within one event loop."""
+class ArrivingRow:
+    """The steps of one run as they arrive from elsewhere, read within one event loop.
 
-    def __init__(
-        self,
-        handle: Any,
-        key: Key,
-        ids: Sequence[int],
-        options: SamplingOptions,
-        stop_id: int | None = None,
-    ) -> None:
-        """`handle` is from `connect`. `options` have a seed."""
-        self.place = 0
-        self.started: float | None = None  # by time.perf_counter(), without waiting and loading
-        self._request = (key, ids, options, stop_id)
-        self._handle = handle.options(stream=True, multiplexed_model_id="|".join(key))
+    As the scheduler's Run. A kind of it has `_read`, which puts every step, and raises what ends
+    the run.
+    """
+
+    place = 0
+    started: float | None = None  # by time.perf_counter(), without waiting and loading
+
+    def __init__(self) -> None:
         self._arrived: deque[Step] = deque()
-        self._known: list[int] = []  # tokens of all steps that ever arrived
         self._reader: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
-        self._heard = 0.0  # when the last message came
+
+    def put(self, *steps: Step) -> None:
+        self._arrived += steps
+        self._news.set()
 
     async def ready(self, timeout_seconds: float | None = None) -> bool:
         """True once there is a step, the end or an error; False if the time is over before."""
@@ -62,7 +59,7 @@ class ClusterRow:
         """The steps that are there and were not taken yet, without waiting."""
         return [self._arrived.popleft() for _ in range(len(self._arrived))]
 
-    def __aiter__(self) -> ClusterRow:
+    def __aiter__(self) -> ArrivingRow:
         return self
 
     async def __anext__(self) -> Step:
@@ -74,9 +71,28 @@ class ClusterRow:
         raise StopAsyncIteration
 
     def close(self) -> None:
-        """Cancels the request: the replica's row is free before its next step."""
+        """Ends the reading; nothing more comes."""
         if self._reader is not None:
             self._reader.cancel()
+
+
+class ClusterRow(ArrivingRow):
+    """The steps of one run on a cluster; a closed one frees the replica's row."""
+
+    def __init__(
+        self,
+        handle: Any,
+        key: Key,
+        ids: Sequence[int],
+        options: SamplingOptions,
+        stop_id: int | None = None,
+    ) -> None:
+        """`handle` is from `connect`. `options` have a seed."""
+        super().__init__()
+        self._request = (key, ids, options, stop_id)
+        self._handle = handle.options(stream=True, multiplexed_model_id="|".join(key))
+        self._known: list[int] = []  # tokens of all steps that ever arrived
+        self._heard = 0.0  # when the last message came
 
     async def _read(self) -> None:
         """Reads to the end of the run, at one replica after the other if they die."""
@@ -111,8 +127,7 @@ class ClusterRow:
                     self.started = self._heard
                 if steps:
                     self._known += [step.token_id for step in steps]
-                    self._arrived += steps
-                    self._news.set()
+                    self.put(*steps)
         finally:
             response.cancel()
 

@@ -11,7 +11,6 @@ import contextvars
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +20,7 @@ from gpt.checkpoints import HUB_MODELS, download, tokenizer_of
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.generate import Step, generate
 from gpt.sampling import SamplingOptions
+from gpt.serving.cluster import ArrivingRow
 from gpt.ui.generation.run import Stage
 from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.errors import one_line_errors
@@ -47,7 +47,7 @@ def steps_on_gpu(
 @contextlib.contextmanager
 def borrowed_row(
     on_gpu: Callable[..., Iterator[Step]], asked: Wish, on_stage: Stage
-) -> Iterator[StepsOfThread]:
+) -> Iterator[BorrowedRow]:
     """A row of the steps of `on_gpu`, which is `steps_on_gpu` within `spaces.GPU`.
 
     A model of the Hub is downloaded before: a visitor's seconds on a GPU are few.
@@ -56,56 +56,28 @@ def borrowed_row(
         download(asked.source, on_stage)
     stop_id = asked.tokenizer.end_of_text_id
     steps = on_gpu(asked.source, asked.precision, asked.ids, asked.options, stop_id)
-    with contextlib.closing(StepsOfThread(steps)) as row:
-        yield row
+    yield BorrowedRow(steps)
 
 
-class StepsOfThread:
-    """The steps of a plain iterator, read by a thread of its own; as the scheduler's Run."""
-
-    place = 0
+class BorrowedRow(ArrivingRow):
+    """The steps of a plain iterator, read by a thread of its own."""
 
     def __init__(self, steps: Iterator[Step]) -> None:
-        self.started = time.perf_counter()
+        super().__init__()
         self._steps = steps
-        self._arrived: deque[Step] = deque()
-        self._closed = False
-        self._news = threading.Condition()
-        # spaces asks the event's context who the visitor is.
-        self._job = _READERS.submit(contextvars.copy_context().run, self._read)
-        self._job.add_done_callback(self._tell)
 
-    def _read(self) -> None:
-        with contextlib.closing(self._steps):  # type: ignore[type-var]  # a generator
-            for step in self._steps:
-                if self._closed:
-                    return
-                self._arrived.append(step)
-                self._tell()
+    async def _read(self) -> None:
+        loop, left = asyncio.get_running_loop(), threading.Event()
 
-    def _tell(self, *_: Any) -> None:
-        with self._news:
-            self._news.notify_all()
+        def read() -> None:
+            with contextlib.closing(self._steps):  # type: ignore[type-var]  # a generator
+                for step in self._steps:
+                    if left.is_set():
+                        return
+                    loop.call_soon_threadsafe(self.put, step)
 
-    def take(self) -> list[Step]:
-        return [self._arrived.popleft() for _ in range(len(self._arrived))]
-
-    async def ready(self, timeout_seconds: float) -> bool:
-        def look() -> bool:
-            with self._news:
-                return self._news.wait_for(
-                    lambda: self._arrived or self._job.done(), timeout_seconds
-                )
-
-        return bool(await asyncio.to_thread(look))
-
-    async def __anext__(self) -> Step:
-        while not await self.ready(1.0):
-            pass
-        if self._arrived:
-            return self._arrived.popleft()
-        self._job.result()  # raises what ended it
-        raise StopAsyncIteration
-
-    def close(self) -> None:
-        self._closed = True
+        self.started = time.perf_counter()
+        try:  # spaces asks the event's context who the visitor is
+            await loop.run_in_executor(_READERS, contextvars.copy_context().run, read)
+        finally:
+            left.set()
