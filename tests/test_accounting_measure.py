@@ -106,7 +106,7 @@ def test_needed_bytes_are_the_sum_of_weights_cache_and_activations() -> None:
     parts = [
         memory.weights(TINY).value,
         memory.kv_cache(TINY, 1, 8 + 32).value,
-        memory.forward_activations(TINY, 1, 8, "float32").value,
+        memory.forward_activations(TINY, 1, 8).value,
     ]
     assert needed_bytes(TINY, 8) == sum(parts)
 

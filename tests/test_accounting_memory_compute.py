@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from gpt.accounting import activations, memory
 from gpt.accounting import machines as devices
+from gpt.accounting import memory
 from gpt.accounting import operations as compute
 from gpt.accounting.meta_model import model_without_values
 from gpt.cache import KVCache
@@ -135,7 +135,7 @@ def test_inference_activations_are_the_tensors_that_a_forward_pass_holds_at_its_
     ids = torch.zeros(batch, tokens, dtype=torch.long)
     with torch.no_grad(), LiveBytes() as live:
         model(ids, last_only=last_only)
-    computed = memory.forward_activations(cfg, batch, tokens, "float32", last_only)
+    computed = memory.forward_activations(cfg, batch, tokens, last_only)
     assert computed.value == live.peak
 
 
@@ -143,9 +143,9 @@ def test_training_activations_in_bfloat16_follow_korthikanti_per_layer() -> None
     cfg = GPTConfig(97, 64, 24, 4, 3)
     around = 5 * 2 * 32 * 24 + 4 * 2 * 32 * 97
     layer = 2 * 32 * 24 * (34 + 5 * 4 * 32 / 24)  # s b h (34 + 5 a s / h), their letters
-    assert activations.kept_in_bfloat16(cfg, 2, 32).value == pytest.approx(3 * layer + around)
+    assert memory.kept_in_bfloat16(cfg, 2, 32).value == pytest.approx(3 * layer + around)
     kept = 3 * 2 * 2 * 32 * 24
-    recomputed = activations.kept_in_bfloat16(cfg, 2, 32, recompute=True).value
+    recomputed = memory.kept_in_bfloat16(cfg, 2, 32, recompute=True).value
     assert recomputed == pytest.approx(kept + layer + around)
 
 
@@ -190,13 +190,13 @@ def test_what_the_packages_own_training_keeps_is_what_the_formula_says(seed: int
                   drop_rate=(0.0, 0.1)[seed % 2])  # fmt: skip
     batch, tokens = 1 + seed % 3, 20 + 50 * seed
     kept = kept_by_training(cfg, batch, tokens, autocast=True)
-    computed = activations.kept_by_autocast(cfg, batch, tokens).value
+    computed = memory.kept_by_autocast(cfg, batch, tokens).value
     assert kept - computed == 4 * -(-batch * tokens // 256)  # the loss's weight, a chunk
 
 
 def test_the_estimate_for_bfloat16_throughout_is_near_what_that_keeps() -> None:
     cfg = GPTConfig(500, 64, 64, 4, 3)
-    estimate = activations.kept_in_bfloat16(cfg, 4, 64).value
+    estimate = memory.kept_in_bfloat16(cfg, 4, 64).value
     assert 0.88 < estimate / kept_by_training(cfg, 4, 64, autocast=False) < 0.95
 
 

@@ -69,7 +69,7 @@ def test_memory_says_where_it_fits() -> None:
     run = [
         memory.weights(cfg, "float16").value,
         memory.kv_cache(cfg, 1, 1024, "float16").value,
-        memory.forward_activations(cfg, 1, 1024, "float16").value,
+        memory.forward_activations(cfg, 1, 1024).value,
     ]
     to_run, to_train = bold(found)
     assert to_run == (

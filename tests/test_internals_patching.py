@@ -10,7 +10,7 @@ from tiny_models import TINY, tiny_model
 
 from gpt import export_model
 from gpt.internals import patching
-from gpt.internals.patching import patch_sweep, patched_lead, read_contrast
+from gpt.internals.patching import leads_with, patch_sweep, read_contrast
 
 FIRST, SECOND = [5, 17, 3, 96, 40, 8], [5, 29, 3, 96, 41, 8]  # the answers are 40 and 41
 TOKENS = 4  # both are read up to their answers
@@ -34,10 +34,10 @@ def test_prompts_end_before_their_answers(contrast):
 
 
 def test_nothing_patched_recovers_nothing_and_everything_patched_all_of_it(model, contrast):
-    assert contrast.recovered(patched_lead(model, contrast, [])) == pytest.approx(0, abs=1e-4)
+    assert contrast.recovered(leads_with(model, contrast, [[]])[0]) == pytest.approx(0, abs=1e-4)
     for layer in range(TINY.n_layers + 1):
         everywhere = [(layer, at) for at in range(TOKENS)]
-        lead = patched_lead(model, contrast, everywhere)
+        lead = leads_with(model, contrast, [everywhere])[0]
         assert contrast.recovered(lead) == pytest.approx(1, abs=1e-4)
 
 

@@ -42,6 +42,8 @@ _TRAINING: dict[str, tuple[str, str, str]] = {
     "sgd-float32": ("SGD, float32", "(4 + 4)*P", "weights and gradients, no momentum"),
 }
 TRAINING_STATES = tuple(_TRAINING)
+_BFLOAT16_LAYER = "34*b*t*d + 5*b*h*t*t"
+_BFLOAT16_AROUND = "5*b*t*d + 4*b*t*vocab"
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "flo
 
 
 def forward_activations(
-    cfg: GPTConfig, batch: int, new_tokens: int, precision: str, last_only: bool = True
+    cfg: GPTConfig, batch: int, new_tokens: int, last_only: bool = True
 ) -> Amount:
     """Most bytes of tensors alive at once in a forward pass without gradients, an estimate.
 
@@ -115,7 +117,6 @@ def forward_activations(
     """
     letters = letters_of(cfg)
     letters |= {"b": batch, "t": new_tokens, "n": 1 if last_only else new_tokens}
-    _check(precision, PRECISIONS, "precision")
     at_once = {
         "15*b*t*d": "in a feed-forward",
         "b*t*d + 2*b*n*d + b*n*vocab": f"at the head, n = {letters['n']:,} scored",
@@ -135,6 +136,48 @@ def training_state(cfg: GPTConfig, optimiser: str = "adamw-mixed") -> Amount:
     _check(optimiser, TRAINING_STATES, "optimiser")
     name, source, note = _TRAINING[optimiser]
     return amount(name, source, _weight_letters(cfg), note)
+
+
+def kept_in_bfloat16(
+    cfg: GPTConfig, batch: int, new_tokens: int, recompute: bool = False
+) -> Amount:
+    """Bytes kept where everything is bfloat16 and attention has dropout, an estimate.
+
+    This package's model, run so, keeps a tenth more. `recompute`: only the input of each block
+    is kept, and one block's activations at a time.
+    Source: Korthikanti et al. 2022, equation 1, section 4.3 and section 5.
+    """
+    letters = {**letters_of(cfg), "b": batch, "t": new_tokens}
+    if recompute:
+        source = f"layers*2*b*t*d + {_BFLOAT16_LAYER} + {_BFLOAT16_AROUND}"
+        note = "each block's input, one block at a time, logits in float32"
+        return amount("all in bfloat16, recomputed", source, letters, note, estimate=True)
+    source = f"layers*({_BFLOAT16_LAYER}) + {_BFLOAT16_AROUND}"
+    note = "attention matrices and dropout masks kept, logits in float32"
+    return amount("all in bfloat16", source, letters, note, estimate=True)
+
+
+def kept_by_autocast(cfg: GPTConfig, batch: int, new_tokens: int) -> Amount:
+    """Bytes kept by `python -m gpt train` in its default precision, torch's bfloat16 autocast.
+
+    Weights and the residual stream are float32. A layer keeps, in bytes for each of the b t d
+    numbers: 8 the stream before its two norms, 8 their results cast for four linear layers, 8
+    queries, keys, values and heads, 16 the feed-forward's hidden layer, 4 the dropout masks. The
+    attention matrix is not kept: this training has no dropout there. Around the layers: the
+    stream, its norm, a mask; the log probabilities; the matrices M cast to bfloat16.
+    Exact to 4 bytes in 256 positions for the tensors that autograd saves on a CPU in torch 2.13;
+    `batch` is the micro-batch, and `vocab` the tokens that occur in the text, at most.
+    """
+    letters = letters_of(cfg)
+    letters |= {"b": batch, "t": new_tokens}
+    letters["M"] = cfg.n_layers * 12 * cfg.emb_dim**2 + cfg.vocab_size * cfg.emb_dim
+    layer, around = (44, 10) if cfg.drop_rate else (40, 6)
+    source = (
+        f"layers*({layer}*b*t*d + 4*b*h*t + 16*b*t) + {around}*b*t*d + 24*b*t + 8*t"
+        " + 4*b*t*vocab + 2*M"
+    )
+    note = "float32 stream, bfloat16 products and copies of the matrices; no attention matrix"
+    return amount("bfloat16 autocast (python -m gpt train)", source, letters, note)
 
 
 def _weight_letters(cfg: GPTConfig) -> dict[str, Number]:

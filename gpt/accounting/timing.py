@@ -78,7 +78,7 @@ def needed_bytes(cfg: GPTConfig, prompt_tokens: int, steps: int = DECODE_STEPS) 
     return (
         memory.weights(cfg, "float32").value
         + memory.kv_cache(cfg, 1, prompt_tokens + steps, "float32").value
-        + memory.forward_activations(cfg, 1, prompt_tokens, "float32").value
+        + memory.forward_activations(cfg, 1, prompt_tokens).value
     )
 
 

@@ -58,18 +58,6 @@ def read_contrast(model: GPTModel, first: list[int], second: list[int]) -> Contr
     return Contrast(*runs, answers, (there, here))
 
 
-@torch.no_grad()
-def patched_lead(
-    model: GPTModel, contrast: Contrast, places: Collection[Place], head: int | None = None
-) -> float:
-    """The first answer's lead in the second prompt with these places as in the first.
-
-    A place is the residual stream before a block (layer n_layers: after the last one), or, with
-    `head`, what that head of the layer wrote.
-    """
-    return leads_with(model, contrast, [places], head)[0]
-
-
 def patch_sweep(
     model: GPTModel, contrast: Contrast, head: int | None = None
 ) -> Iterator[tuple[int, list[float]]]:
@@ -87,10 +75,15 @@ def patch_sweep(
             yield layer, [contrast.recovered(x) for x in leads_with(model, contrast, places, head)]
 
 
+@torch.no_grad()
 def leads_with(
-    model: GPTModel, contrast: Contrast, rows: list[Collection[Place]], head: int | None
+    model: GPTModel, contrast: Contrast, rows: list[Collection[Place]], head: int | None = None
 ) -> list[float]:
-    """The lead in one pass with a row of the batch for each collection of places."""
+    """The first answer's lead in the second prompt with these places as in the first.
+
+    One pass, with a row of the batch for each collection of places. A place is the residual stream
+    before a block (layer n_layers: after the last one), or, with `head`, what that head wrote.
+    """
     edits: dict[str, Edit] = {}
     for layer in sorted({layer for places in rows for layer, _ in places}):
         at = [(row, at) for row, places in enumerate(rows) for la, at in places if la == layer]

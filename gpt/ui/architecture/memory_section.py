@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpt.accounting import activations, memory
+from gpt.accounting import memory
 from gpt.accounting.machines import DEVICES
 from gpt.config import GPTConfig
 from gpt.ui.architecture.stacked_bars import Share, meter_html, stacked_bar_html
@@ -47,14 +47,14 @@ def _to_run(cfg: GPTConfig, load: Workload) -> list[memory.Amount]:
     return [
         memory.weights(cfg, load.precision),
         memory.kv_cache(cfg, load.batch, load.tokens, load.precision),
-        memory.forward_activations(cfg, load.batch, load.tokens, load.precision),
+        memory.forward_activations(cfg, load.batch, load.tokens),
     ]
 
 
 def _to_train(cfg: GPTConfig, load: Workload) -> list[memory.Amount]:
     return [
         memory.training_state(cfg),
-        activations.kept_in_bfloat16(cfg, load.batch, load.tokens),
+        memory.kept_in_bfloat16(cfg, load.batch, load.tokens),
     ]
 
 
@@ -85,9 +85,9 @@ def _table(cfg: GPTConfig, load: Workload, caption: str) -> str:
         "While running": _to_run(cfg, load)[1:],
         "State of training": [memory.training_state(cfg, each) for each in memory.TRAINING_STATES],
         "Activations of training": [
-            activations.kept_in_bfloat16(cfg, load.batch, load.tokens),
-            activations.kept_in_bfloat16(cfg, load.batch, load.tokens, recompute=True),
-            activations.kept_by_autocast(cfg, load.batch, load.tokens),
+            memory.kept_in_bfloat16(cfg, load.batch, load.tokens),
+            memory.kept_in_bfloat16(cfg, load.batch, load.tokens, recompute=True),
+            memory.kept_by_autocast(cfg, load.batch, load.tokens),
         ],
     }
     rows: list[tuple[object, ...]] = []
