@@ -10,7 +10,7 @@ import gradio as gr
 from gpt.training.choices import OWN
 from gpt.ui.parts.chips import ROVING_JS
 from gpt.ui.parts.sentences import say
-from gpt.ui.train.settings import COMPONENTS, EXPERIMENTS, NUMBERS, TEMPERATURE
+from gpt.ui.train.settings import EXPERIMENTS, SETTINGS, TEMPERATURE
 from gpt.ui.train.views import EMPTY, NO_STEP
 
 INTRODUCTION = (
@@ -50,14 +50,13 @@ class Layout:
     def _choices(self) -> None:
         self.settings: dict[str, Any] = {}
         for name in ("text", "vocabulary", "pairs", "size", "budget"):
-            self.settings[name] = COMPONENTS[name]()
+            self.settings[name] = SETTINGS[name].component(name)
             if name == "text":
                 self._own()
         self.estimate = gr.HTML(elem_id="train-estimate", padding=False)
         with gr.Accordion("The model and its training, in numbers", open=False), gr.Row():
-            for name, number in NUMBERS.items():
-                self.settings[name] = number.component(name)
-            self.settings["positions"] = COMPONENTS["positions"]()
+            for name in [name for name in SETTINGS if name not in self.settings]:
+                self.settings[name] = SETTINGS[name].component(name)
         self.reset = gr.Button("Reset to defaults", size="sm", elem_id="train-reset")
 
     def _own(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,78 +31,70 @@ MARKS = {"small": (3_000, 390_000), "medium": (3_000, 240_000), "large": (3_500,
 
 
 @dataclass(frozen=True)
-class Number:
-    """A number box; a whole number unless `low` is a fraction."""
+class Setting:
+    """A setting's default, what it is chosen with, and the `limits` of a number.
 
-    default: float
+    Without `limits` it is one of the component's choices.
+    """
+
+    default: Any
+    kind: type[gr.components.Component]
     label: str
-    info: str
-    low: float
-    high: float
+    info: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the component
+    limits: tuple[float, float] | None = None  # a whole number where the lower one is
 
-    @property
-    def is_whole(self) -> bool:
-        return isinstance(self.low, int)
-
-    def component(self, name: str) -> gr.Number:
-        return gr.Number(
-            self.default, minimum=self.low, maximum=self.high, label=self.label, info=self.info,
-            precision=0 if self.is_whole else None, elem_id=f"train-{name}", min_width=150,
+    def component(self, name: str) -> gr.components.Component:
+        return self.kind(
+            value=self.default, label=self.label, info=self.info, elem_id=f"train-{name}",
+            **self.options,
         )  # fmt: skip
 
 
-NUMBERS = {
-    "layers": Number(2, "Blocks", "Transformer blocks in a row.", 1, 8),
-    "width": Number(128, "Width", "Numbers a token; heads divide it.", 8, 512),
-    "heads": Number(4, "Heads", "Of attention, a block.", 1, 16),
-    "context": Number(32, "Context", "Tokens that it sees at once.", 16, 512),
-    "dropout": Number(0, "Dropout", "Share of numbers set to 0.", 0.0, 0.9),
-    "rate": Number(0.0025, "Learning rate", "Its peak.", 0.0, 10),
-    "warmup": Number(20, "Warm-up", "Steps up to the peak.", 0, 10_000),
-    "batch": Number(8, "Batch", "Windows of text a step.", 1, 64),
-    "seed": Number(123, "Seed", "Same seed, same run.", 0, MAX_SEED),
-    "steps": Number(0, "Steps", "0: as many as the budget buys.", 0, 100_000),
-    "characters": Number(0, "Characters of text", "0: all of it.", 0, 2_000_000),
-}
+def _number(default: float, label: str, info: str, low: float, high: float) -> Setting:
+    precision = 0 if isinstance(low, int) else None
+    box = {"minimum": low, "maximum": high, "precision": precision, "min_width": 150}
+    return Setting(default, gr.Number, label, info, box, (low, high))
 
 
-COMPONENTS: dict[str, Callable[[], Any]] = {
-    "text": lambda: gr.Radio(CHOICES, value="stories", label="Text", elem_id="train-text"),
-    "vocabulary": lambda: gr.Radio(
-        [("Characters", CHARACTERS), ("Byte pairs of this text", PAIRS), ("GPT-2's", GPT2)],
-        value=CHARACTERS, label="Vocabulary", info="What one token is.",
-        elem_id="train-vocabulary",
+SETTINGS = {
+    "text": Setting("stories", gr.Radio, "Text", options={"choices": CHOICES}),
+    "vocabulary": Setting(
+        CHARACTERS, gr.Radio, "Vocabulary", "What one token is.",
+        {"choices": [
+            ("Characters", CHARACTERS), ("Byte pairs of this text", PAIRS), ("GPT-2's", GPT2)
+        ]},
     ),
-    "pairs": lambda: gr.Slider(
-        64, 4096, 512, step=1, label="Byte pair tokens", elem_id="train-pairs", visible=False
+    "pairs": Setting(
+        512, gr.Slider, "Byte pair tokens",
+        options={"minimum": 64, "maximum": 4096, "step": 1, "visible": False}, limits=(2, 50_257),
     ),
-    "size": lambda: gr.Radio(
-        [(label, name) for name, (label, _) in SIZES.items()] + [("Yours", YOURS)],
-        value="small", label="Model", elem_id="train-size",
-        info="By the time to first readable words, two quiet cores, stories in characters.",
+    "size": Setting(
+        "small", gr.Radio, "Model",
+        "By the time to first readable words, two quiet cores, stories in characters.",
+        {"choices": [*((label, name) for name, (label, _) in SIZES.items()), ("Yours", YOURS)]},
     ),
-    "budget": lambda: gr.Slider(
-        60, 300, 60, step=10, label="Budget in seconds", elem_id="train-budget",
-        info="Of computing; with other visitors it takes longer.",
+    "budget": Setting(
+        60, gr.Slider, "Budget in seconds", "Of computing; with other visitors it takes longer.",
+        {"minimum": 60, "maximum": 300, "step": 10}, (5, 300),
     ),
-    "positions": lambda: gr.Checkbox(
-        True, label="Learn positions", info="Without, each step shuffles them.",
-        elem_id="train-positions", min_width=150,
+    "layers": _number(2, "Blocks", "Transformer blocks in a row.", 1, 8),
+    "width": _number(128, "Width", "Numbers a token; heads divide it.", 8, 512),
+    "heads": _number(4, "Heads", "Of attention, a block.", 1, 16),
+    "context": _number(32, "Context", "Tokens that it sees at once.", 16, 512),
+    "dropout": _number(0, "Dropout", "Share of numbers set to 0.", 0.0, 0.9),
+    "rate": _number(0.0025, "Learning rate", "Its peak.", 0.0, 10),
+    "warmup": _number(20, "Warm-up", "Steps up to the peak.", 0, 10_000),
+    "batch": _number(8, "Batch", "Windows of text a step.", 1, 64),
+    "seed": _number(123, "Seed", "Same seed, same run.", 0, MAX_SEED),
+    "steps": _number(0, "Steps", "0: as many as the budget buys.", 0, 100_000),
+    "characters": _number(0, "Characters of text", "0: all of it.", 0, 2_000_000),
+    "positions": Setting(
+        True, gr.Checkbox, "Learn positions", "Without, each step shuffles them.",
+        {"min_width": 150},
     ),
 }  # fmt: skip
-DEFAULTS: dict[str, Any] = {
-    "text": "stories", "vocabulary": CHARACTERS, "pairs": 512, "size": "small", "budget": 60,
-    "positions": True, **{name: number.default for name, number in NUMBERS.items()},
-}  # fmt: skip
-_CHOSEN = {
-    "text": [name for _, name in CHOICES],
-    "vocabulary": [CHARACTERS, PAIRS, GPT2],
-    "size": [*SIZES, YOURS],
-    "positions": [True, False],
-}
-_LIMITS = {"pairs": (2, 50_257), "budget": (5, 300)} | {
-    name: (number.low, number.high) for name, number in NUMBERS.items()
-}
+DEFAULTS = {name: setting.default for name, setting in SETTINGS.items()}
 
 
 def checked(name: str, value: Any) -> Any:
@@ -110,13 +102,14 @@ def checked(name: str, value: Any) -> Any:
 
     Raises ValueError, in one line, if it takes no such value.
     """
-    if name in _CHOSEN:
-        if value not in (allowed := _CHOSEN[name]):
-            told = ", ".join(map(str, allowed))
-            raise ValueError(f"{name} is {repr(value)[:40]}: use {told}.")
-        return value
-    low, high = _LIMITS[name]
-    return (whole if isinstance(low, int) else within)(name, value, low, high)
+    limits, options = SETTINGS[name].limits, SETTINGS[name].options
+    if limits:
+        return (whole if isinstance(limits[0], int) else within)(name, value, *limits)
+    allowed = [each for _, each in options.get("choices", [("on", True), ("off", False)])]
+    if value not in allowed:
+        told = ", ".join(map(str, allowed))
+        raise ValueError(f"{name} is {repr(value)[:40]}: use {told}.")
+    return value
 
 
 @dataclass(frozen=True)
