@@ -45,3 +45,213 @@
     setTimeout(() => { asked = false; tell(); }, 100);
   }).observe(document, {childList: true, subtree: true, attributes: true, attributeFilter: ['class']});
 })();
+
+// The scripts of components, which gradio gives their element, `trigger(event, data)` and
+// `watch('value', then)`.
+const gptPage = {
+  openTab(name) {
+    [...document.querySelectorAll('[role=tab]')].find(
+      (each) => each.textContent.trim().toLowerCase() === name)?.click();
+  },
+  // A click on what has the attribute `key` is told with all of its data-* values. A view that is drawn
+  // again would drop the keyboard's focus: it goes back to the same one.
+  choose(element, trigger, watch, key) {
+    let focused = null;
+    element.addEventListener('click', (event) => {
+      const chosen = event.target.closest(`[${key}]`);
+      if (chosen) trigger('select', {...chosen.dataset});
+    });
+    element.addEventListener('focusin', (event) => {
+      const button = event.target.closest(`[${key}]`);
+      focused = button && button.getAttribute(key);
+    });
+    element.addEventListener('focusout', (event) => { if (event.relatedTarget) focused = null; });
+    watch('value', () => {
+      if (focused === null || document.activeElement !== document.body) return;
+      element.querySelector(`[${key}="${focused}"]`)?.focus({preventScroll: true});
+    });
+  },
+  // A row of chips is one Tab stop; arrow keys, Home and End move in it, the space bar asks for the
+  // next token. The chip that has the focus, or was clicked or tapped, is marked, and its position
+  // goes with `select`, once for an arrow key that is held: answers to many come in any order.
+  // `watch` runs after gradio has put the server's attributes back, at each update of the row; until a
+  // chip is chosen, a row with a scroll bar of its own shows the newest.
+  roving(element, trigger, watch) {
+    let at = null, before = 0, asking;
+    const chips = () => [...element.querySelectorAll('.chip')];
+    const mark = () => chips().forEach((chip, i) => {
+      chip.tabIndex = i === (at ?? 0) ? 0 : -1;
+      chip.classList.toggle('selected', i === at);
+    });
+    const from = (event) => chips().indexOf(event.target.closest('.chip'));
+    ['click', 'focusin'].forEach((name) => element.addEventListener(name, (event) => {
+      const i = from(event);
+      if (i < 0 || (i === at && name === 'focusin')) return;
+      const known = i === at && chips()[i].title === element.dataset.told;
+      at = i;
+      mark();
+      element.dataset.told = chips()[i].title;
+      if (known) return;
+      clearTimeout(asking);
+      asking = setTimeout(() => trigger('select', {position: i}), 80);
+    }));
+    element.addEventListener('keydown', (event) => {
+      const here = from(event), last = chips().length - 1;
+      const to = {ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: last}[event.key];
+      if (here < 0 || (to === undefined && event.key !== ' ')) return;
+      event.preventDefault();
+      if (event.key === ' ') document.getElementById('gen-next')?.click();
+      else chips()[Math.min(Math.max(to, 0), last)].focus();
+    });
+    watch('value', () => {
+      if (at !== null && !chips()[at]) at = null;
+      mark();
+      const box = element.closest('.block');
+      if (at === null && box && before) box.scrollTop = box.scrollHeight;
+      before = chips().length;
+    });
+  },
+  // The chip that has the focus, or was clicked, is told in the line below its row.
+  tell(element, panel) {
+    ['click', 'focusin'].forEach((name) => element.addEventListener(name, (event) => {
+      const chip = event.target.closest('.chip');
+      if (chip) document.querySelector(`#${panel} p`).textContent = chip.title;
+    }));
+  },
+  // Generate and Stop take each other's place: the one that appears takes the focus of the one that
+  // goes, else the keyboard would start again at the top of the page.
+  keepFocus(element) {
+    const find = (id) => document.getElementById(id);
+    new MutationObserver(() => {
+      const [run, stop] = [find('gen-run'), find('gen-stop')], at = document.activeElement;
+      if (!run || !stop || (at !== run && at !== stop)) return;
+      const shown = [run, stop].find((button) => button.checkVisibility());
+      if (shown && shown !== at) shown.focus();
+    }).observe(element.closest('#gen-buttons'), {attributes: true, childList: true, subtree: true});
+  },
+  // The panel of a chosen token: another one in its place, a guess, and why.
+  panel(element, trigger) {
+    element.addEventListener('click', (event) => {
+      const use = event.target.closest('[data-token]'), pick = event.target.closest('[data-guess]');
+      if (use) trigger('select', {token: Number(use.dataset.token)});
+      if (pick) trigger('input', {token: Number(pick.dataset.guess), text: ''});
+      if (event.target.closest('#gen-why')) trigger('click', {});
+    });
+    element.addEventListener('submit', (event) => {
+      event.preventDefault();
+      trigger('input', {text: event.target.elements.guess.value, token: -1});
+    });
+  },
+  // A version beside others becomes the text, at the chip that was clicked.
+  take(element, trigger) {
+    element.addEventListener('click', (event) => {
+      const column = event.target.closest('[data-column]'), chip = event.target.closest('.chip');
+      if (!event.target.closest('button') || !column) return;
+      const position = chip ? Number(chip.dataset.position) : null;
+      trigger('select', {column: Number(column.dataset.column), position});
+    });
+  },
+  // The script of the note: a text in it is copied, an address goes to the address bar too, and the
+  // text of a link that was opened is written again.
+  note(element, trigger, watch) {
+    const find = (selector) => document.querySelector(selector);
+    const until = (ready, then) => {
+      const timer = setInterval(() => { if (ready()) { clearInterval(timer); then(); } }, 100);
+    };
+    const written = () => !find('#gen-stop')?.checkVisibility() && find('#gen-chips .chip');
+    const replay = ({prompt, chip, tab}) => {
+      until(() => find('#gen-prompt textarea')?.value === prompt, () => {
+        trigger('input');
+        until(() => find('#gen-stop')?.checkVisibility(), () => until(written, () => {
+          find(`#gen-chips [data-position="${chip}"]`)?.click();
+          gptPage.openTab(tab);
+        }));
+      });
+    };
+    watch('value', () => {
+      const box = element.querySelector('textarea'), said = element.querySelector('.copied');
+      if (box) navigator.clipboard?.writeText(box.value).then(
+        () => { said.textContent = `${said.dataset.what} is copied.`; }, () => box.select());
+      if (box?.dataset.link) history.replaceState(null, '', box.value);
+      const asked = element.querySelector('[data-replay]');
+      if (asked) replay(JSON.parse(asked.dataset.replay));
+    });
+    element.addEventListener('click', (event) => {
+      event.target.closest('.close')?.closest('.note').remove();
+    });
+  },
+  // One card is shown; its tab, its section and its place are too. Escape leaves the tour.
+  tour(element, trigger) {
+    const cards = [...element.querySelectorAll('.tour-card')];
+    const find = (selector) => document.querySelector(selector);
+    let at = -1;
+    const set = (selector, value) => {
+      const input = find(selector);
+      if (!input) return;
+      input.value = value;
+      ['input', 'change', 'blur'].forEach(
+        (name) => input.dispatchEvent(new Event(name, {bubbles: true})));
+    };
+    const point = (place, tries = 50) => {
+      const found = find(place);
+      const folded = found?.closest('.gr-accordion')?.querySelector('.label-wrap:not(.open)');
+      if (folded?.checkVisibility()) folded.click();
+      else if (found?.checkVisibility()) {
+        found.classList.add('tour-here');
+        found.scrollIntoView({block: 'start', behavior: 'instant'});
+        return;
+      }
+      const again = () => cards[at]?.dataset.goes.includes(place) && point(place, tries - 1);
+      if (tries) setTimeout(again, 100);
+    };
+    const go = (to) => {
+      document.querySelectorAll('.tour-here').forEach((each) => each.classList.remove('tour-here'));
+      at = to < cards.length ? to : -1;
+      cards.forEach((card, i) => {
+        card.hidden = i !== at;
+        const next = card.querySelector('.next');
+        if (i === at) next.id = 'tour-next'; else next.removeAttribute('id');
+        next.hidden = i === cards.length - 1;
+        card.querySelector('.back').hidden = i === 0;
+      });
+      if (at < 0) return find('#tour-start')?.focus();
+      const {tab, at: place, sets} = JSON.parse(cards[at].dataset.goes);
+      gptPage.openTab(tab);
+      Object.entries(sets || {}).forEach(([selector, value]) => set(selector, value));
+      if (place) point(place);
+      cards[at].querySelector('h2').focus({preventScroll: true});
+    };
+    document.addEventListener('click', (event) => { if (event.target.closest('#tour-start')) go(0); });
+    document.addEventListener('keydown', (event) => { if (event.key === 'Escape' && at >= 0) go(-1); });
+    element.addEventListener('click', (event) => {
+      if (event.target.matches('.next')) go(at + 1);
+      if (event.target.matches('.back')) go(at - 1);
+      if (event.target.matches('.leave')) go(-1);
+    });
+    element.addEventListener('submit', (event) => {
+      event.preventDefault();
+      trigger('submit', {given: [...element.querySelectorAll('input')].map((input) => input.value)});
+    });
+  },
+  presenter() {
+    const on = document.body.classList.toggle('presenter');
+    document.getElementById('presenter').setAttribute('aria-pressed', on);
+    dispatchEvent(new Event('resize'));
+  },
+  // Where the visitor is, in the first argument's place.
+  where(_, ...rest) {
+    return [JSON.stringify({
+      page: location.origin + location.pathname,
+      tab: document.querySelector('[role=tab][aria-selected=true]')?.textContent.trim().toLowerCase(),
+    }), ...rest];
+  },
+  // Goes to the section that compares two predictions, as soon as the tab is drawn.
+  showComparison() {
+    const timer = setInterval(() => {
+      const section = document.querySelector('#int-section-compare');
+      if (!section?.checkVisibility()) return;
+      clearInterval(timer);
+      section.scrollIntoView();
+    }, 100);
+  },
+};

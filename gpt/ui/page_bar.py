@@ -21,46 +21,6 @@ from gpt.ui.train.tab import TrainTab
 from gpt.ui.visit import Visit, Visitor
 
 NOTHING_YET = "press Generate first: there is no text yet that a program could write again."
-# Where the visitor is, in the first argument's place.
-WHERE_JS = """(_, ...rest) => [JSON.stringify({
-  page: location.origin + location.pathname,
-  tab: document.querySelector('[role=tab][aria-selected=true]')?.textContent.trim().toLowerCase(),
-}), ...rest]"""
-# The script of the note: a text in it is copied, an address goes to the address bar too, and the
-# text of a link that was opened is written again.
-NOTE_JS = """
-const find = (selector) => document.querySelector(selector);
-const until = (ready, then) => {
-  const timer = setInterval(() => { if (ready()) { clearInterval(timer); then(); } }, 100);
-};
-const written = () => !find('#gen-stop')?.checkVisibility() && find('#gen-chips .chip');
-const replay = ({prompt, chip, tab}) => {
-  until(() => find('#gen-prompt textarea')?.value === prompt, () => {
-    trigger('input');
-    until(() => find('#gen-stop')?.checkVisibility(), () => until(written, () => {
-      find(`#gen-chips [data-position="${chip}"]`)?.click();
-      [...document.querySelectorAll('[role=tab]')].find(
-        (each) => each.textContent.trim().toLowerCase() === tab)?.click();
-    }));
-  });
-};
-watch('value', () => {
-  const box = element.querySelector('textarea'), said = element.querySelector('.copied');
-  if (box) navigator.clipboard?.writeText(box.value).then(
-    () => { said.textContent = `${said.dataset.what} is copied.`; }, () => box.select());
-  if (box?.dataset.link) history.replaceState(null, '', box.value);
-  const asked = element.querySelector('[data-replay]');
-  if (asked) replay(JSON.parse(asked.dataset.replay));
-});
-element.addEventListener('click', (event) => {
-  event.target.closest('.close')?.closest('.note').remove();
-});
-"""
-PRESENTER_JS = """() => {
-  const on = document.body.classList.toggle('presenter');
-  document.getElementById('presenter').setAttribute('aria-pressed', on);
-  dispatchEvent(new Event('resize'));
-}"""
 
 
 class PageBar:
@@ -73,7 +33,11 @@ class PageBar:
             self.link = self._button("Copy link", "copy-link")
             self.code = self._button("Copy as Python", "copy-python")
             self.presenter = self._button("Presenter", "presenter")
-        self.note = gr.HTML(elem_id="page-note", elem_classes="live", js_on_load=NOTE_JS)
+        self.note = gr.HTML(
+            elem_id="page-note",
+            elem_classes="live",
+            js_on_load="gptPage.note(element, trigger, watch);",
+        )
         self.where = gr.Textbox(visible=False)
 
     @staticmethod
@@ -91,10 +55,10 @@ class PageBar:
         known = [self.where, shared.visitor, inside.desk]
         for button, copy in ((self.link, copied_link), (self.code, copied_code)):
             button.click(
-                one_line_errors(copy), known, self.note, js=WHERE_JS,
+                one_line_errors(copy), known, self.note, js="gptPage.where",
                 concurrency_limit=None, api_visibility="private", show_progress="hidden",
             )  # fmt: skip
-        self.presenter.click(None, None, None, js=PRESENTER_JS)
+        self.presenter.click(None, None, None, js="gptPage.presenter")
 
         def opened(visitor: Visitor, desk: Desk, request: gr.Request) -> dict[Any, Any]:
             place, wrong = place_of(dict(request.query_params), config_of)

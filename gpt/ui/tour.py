@@ -184,60 +184,6 @@ def _card(title: str, body: str, where: str, goes: Mapping[str, Any]) -> str:
     )
 
 
-# One card is shown; its tab, its section and its place are too. Escape leaves the tour.
-TOUR_JS = """
-const cards = [...element.querySelectorAll('.tour-card')];
-const find = (selector) => document.querySelector(selector);
-let at = -1;
-const set = (selector, value) => {
-  const input = find(selector);
-  if (!input) return;
-  input.value = value;
-  ['input', 'change', 'blur'].forEach(
-    (name) => input.dispatchEvent(new Event(name, {bubbles: true})));
-};
-const point = (place, tries = 50) => {
-  const found = find(place);
-  const folded = found?.closest('.gr-accordion')?.querySelector('.label-wrap:not(.open)');
-  if (folded?.checkVisibility()) folded.click();
-  else if (found?.checkVisibility()) {
-    found.classList.add('tour-here');
-    found.scrollIntoView({block: 'start', behavior: 'instant'});
-    return;
-  }
-  const again = () => cards[at]?.dataset.goes.includes(place) && point(place, tries - 1);
-  if (tries) setTimeout(again, 100);
-};
-const go = (to) => {
-  document.querySelectorAll('.tour-here').forEach((each) => each.classList.remove('tour-here'));
-  at = to < cards.length ? to : -1;
-  cards.forEach((card, i) => {
-    card.hidden = i !== at;
-    const next = card.querySelector('.next');
-    if (i === at) next.id = 'tour-next'; else next.removeAttribute('id');
-    next.hidden = i === cards.length - 1;
-    card.querySelector('.back').hidden = i === 0;
-  });
-  if (at < 0) return find('#tour-start')?.focus();
-  const {tab, at: place, sets} = JSON.parse(cards[at].dataset.goes);
-  [...document.querySelectorAll('[role=tab]')].find(
-    (each) => each.textContent.trim().toLowerCase() === tab)?.click();
-  Object.entries(sets || {}).forEach(([selector, value]) => set(selector, value));
-  if (place) point(place);
-  cards[at].querySelector('h2').focus({preventScroll: true});
-};
-document.addEventListener('click', (event) => { if (event.target.closest('#tour-start')) go(0); });
-document.addEventListener('keydown', (event) => { if (event.key === 'Escape' && at >= 0) go(-1); });
-element.addEventListener('click', (event) => {
-  if (event.target.matches('.next')) go(at + 1);
-  if (event.target.matches('.back')) go(at - 1);
-  if (event.target.matches('.leave')) go(-1);
-});
-element.addEventListener('submit', (event) => {
-  event.preventDefault();
-  trigger('submit', {given: [...element.querySelectorAll('input')].map((input) => input.value)});
-});
-"""
 SAID_JS = """
 watch('value', () => {
   document.querySelector('.tour-card .said').innerHTML = element.innerHTML;
@@ -249,7 +195,9 @@ class Tour:
     """The cards of a page, and the answers to what they ask."""
 
     def __init__(self) -> None:
-        tour = gr.HTML(tour_html(), elem_id="tour", js_on_load=TOUR_JS, padding=False)
+        tour = gr.HTML(
+            tour_html(), elem_id="tour", js_on_load="gptPage.tour(element, trigger);", padding=False
+        )
         said = gr.HTML(elem_id="tour-said", js_on_load=SAID_JS)
         tour.submit(
             _said, None, said, queue=False, api_visibility="private", show_progress="hidden"

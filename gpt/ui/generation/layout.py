@@ -10,7 +10,7 @@ import gradio as gr
 from gpt.engine import PRECISIONS
 from gpt.engine.machine import available_devices
 from gpt.serving.registry import Registry
-from gpt.ui.generation.panel import PANEL_JS, hint_html
+from gpt.ui.generation.panel import hint_html
 from gpt.ui.generation.settings import (
     AUTO,
     DRAW_A_SEED,
@@ -20,21 +20,9 @@ from gpt.ui.generation.settings import (
     model_note,
     precision_note,
 )
-from gpt.ui.generation.versions import BY, TAKE_JS
+from gpt.ui.generation.versions import BY
 from gpt.ui.parts.chips import ROVING_JS
 from gpt.ui.visit import Visit
-
-# Generate and Stop take each other's place: the one that appears takes the focus of the one that
-# goes, else the keyboard would start again at the top of the page.
-FOCUS_JS = """
-const find = (id) => document.getElementById(id);
-new MutationObserver(() => {
-  const [run, stop] = [find('gen-run'), find('gen-stop')], at = document.activeElement;
-  if (!run || !stop || (at !== run && at !== stop)) return;
-  const shown = [run, stop].find((button) => button.checkVisibility());
-  if (shown && shown !== at) shown.focus();
-}).observe(element.closest('#gen-buttons'), {attributes: true, childList: true, subtree: true});
-"""
 
 
 class Layout:
@@ -47,7 +35,7 @@ class Layout:
                 self._results(default_source)
             with gr.Column(scale=2, min_width=280):
                 self._settings(default_source, default_device)
-        self.columns = gr.HTML("", padding=False, js_on_load=TAKE_JS)
+        self.columns = gr.HTML("", padding=False, js_on_load="gptPage.take(element, trigger);")
         self.controls = {  # what a visit fills
             "prompt": self.prompt, "model": self.model, "precision": self.precision,
             **self.settings,
@@ -73,7 +61,7 @@ class Layout:
         with gr.Row(elem_id="gen-buttons"):
             self.run = gr.Button("Generate", variant="primary", elem_id="gen-run")
             self.stop = gr.Button("Stop", variant="stop", visible="hidden", elem_id="gen-stop")
-            gr.HTML(visible="hidden", js_on_load=FOCUS_JS)
+            gr.HTML(visible="hidden", js_on_load="gptPage.keepFocus(element);")
         with gr.Row(elem_id="gen-examples"):
             self.examples = [
                 (gr.Button(label, size="sm", min_width=60, scale=0), visit)
@@ -105,7 +93,7 @@ class Layout:
             padding=False,
             html_template='<div class="chip-panel" role="region" aria-label="The chosen token" '
             'aria-live="polite">${value}</div>',
-            js_on_load=PANEL_JS,
+            js_on_load="gptPage.panel(element, trigger);",
         )
         self.stats = gr.HTML(elem_id="gen-stats", padding=False)
         self.note = gr.Markdown(

@@ -11,18 +11,6 @@ from gpt.ui.generation.continuation import display
 from gpt.ui.parts.numbers import percent, significant
 
 HINT = "Bluer: the model was surer. Choose a token to see what else could have come."
-PANEL_JS = """
-element.addEventListener('click', (event) => {
-  const use = event.target.closest('[data-token]'), pick = event.target.closest('[data-guess]');
-  if (use) trigger('select', {token: Number(use.dataset.token)});
-  if (pick) trigger('input', {token: Number(pick.dataset.guess), text: ''});
-  if (event.target.closest('#gen-why')) trigger('click', {});
-});
-element.addEventListener('submit', (event) => {
-  event.preventDefault();
-  trigger('input', {text: event.target.elements.guess.value, token: -1});
-});
-"""
 
 
 def hint_html(text: str = HINT) -> str:

@@ -19,14 +19,6 @@ from gpt.ui.parts.numbers import counted
 BY = {name: name.capitalize() for name in ("seed", "temperature", "precision", "training")}
 TEMPERATURES = {2: (0, 1.0), 3: (0, 0.7, 1.4), 4: (0, 0.5, 1.0, 1.5)}
 UNTRAINED_SEED = 123  # the book's
-TAKE_JS = """
-element.addEventListener('click', (event) => {
-  const column = event.target.closest('[data-column]'), chip = event.target.closest('.chip');
-  if (!event.target.closest('button') || !column) return;
-  const position = chip ? Number(chip.dataset.position) : null;
-  trigger('select', {column: Number(column.dataset.column), position});
-});
-"""
 
 
 def versions(registry: Registry, asked: Wish, by: str, count: int) -> dict[str, Wish]:

@@ -20,14 +20,6 @@ INTRODUCTION = (
 )
 LINE_HINT = "Bluer: the model gave the true token more probability. Choose one for its numbers."
 SPLIT_HINT = "Choose a token for its number and its bytes."
-TELL_JS = """
-['click', 'focusin'].forEach((name) => element.addEventListener(name, (event) => {
-  const chip = event.target.closest('.chip');
-  if (chip) document.querySelector('#PANEL p').textContent = chip.title;
-}));
-"""
-# The link trains it again: nothing is uploaded.
-SHARE_JS = "() => document.querySelector('#copy-link').click()"
 
 
 class Layout:
@@ -93,7 +85,9 @@ class Layout:
             self.inside = gr.Button("Look inside", elem_id="train-inside", **off)
             self.early = gr.Button("Early and late", elem_id="train-early", **off)
             self.download = gr.DownloadButton("Take it along", elem_id="train-download", **off)
-            gr.Button("Share", elem_id="train-share", min_width=100).click(js=SHARE_JS)
+            share = gr.Button("Share", elem_id="train-share", min_width=100)
+            # The link trains it again: nothing is uploaded.
+            share.click(js="() => document.querySelector('#copy-link').click()")
 
     def _below(self) -> None:
         with gr.Accordion("What the text is split into", open=True):
@@ -124,7 +118,7 @@ class Layout:
     def _chip_row(elem_id: str, value: str, hint: str) -> gr.HTML:
         """A row of chips, and the line below it that tells of the one chosen."""
         panel = f"{elem_id}-panel"
-        js = ROVING_JS + TELL_JS.replace("PANEL", panel)
+        js = f"{ROVING_JS}gptPage.tell(element, {panel!r});"
         row = gr.HTML(value, elem_id=elem_id, padding=False, js_on_load=js)
         told = f'<p class="chip-panel" aria-live="polite">{hint}</p>'
         gr.HTML(told, elem_id=panel, padding=False)

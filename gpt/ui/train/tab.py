@@ -23,15 +23,6 @@ from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
 from gpt.ui.train.views import STREAMED, estimate_view, loss_view, promise_view, split_view
 from gpt.ui.visit import Shared, Visit, opening_of
 
-# Goes to the section that compares two predictions, as soon as the tab is drawn.
-EARLY_JS = """() => {
-  const timer = setInterval(() => {
-    const section = document.querySelector('#int-section-compare');
-    if (!section?.checkVisibility()) return;
-    clearInterval(timer);
-    section.scrollIntoView();
-  }, 100);
-}"""
 LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
 MOST_TRAININGS = 64  # whose curves are kept; of pages that were not closed the oldest goes
 
@@ -259,4 +250,4 @@ def _afterwards(layout: Layout, trainings: Trainings, shared: Shared, inside: In
             to(tab, more), {shared.visitor}, [shared.tabs, *shared.pickers, layout.prompt, *more],
             api_visibility="private", show_progress="hidden", concurrency_limit=None,
         )  # fmt: skip
-    used.success(js=EARLY_JS)
+    used.success(js="gptPage.showComparison")
