@@ -35,7 +35,7 @@ def rows_of(html: str) -> list[list[str]]:
 
 def test_ranked_bars_stand_in_the_order_given_with_their_number_and_a_grey_tail() -> None:
     values = [0.5, 0.25, 0.125, 0.125]
-    html = bars(LABELS, {"": values}, "share", texts={"": list("wxyz")}, tail=True, struck=[1])
+    html = bars(LABELS, {"": values}, "share", texts=list("wxyz"), tail=True, struck=[1])
     kinds, labels, drawn, numbers = zip(*rows_of(html), strict=True)
     assert list(kinds) == [[], ["struck"], [], ["tail"]]
     assert [label for (label,) in labels] == [escape(label) for label in LABELS]

@@ -14,7 +14,7 @@ from gpt.config import GPTConfig
 from gpt.serving.all_cores import on_all_cores
 from gpt.ui.architecture.operations_section import flop_text
 from gpt.ui.architecture.workload import Workload
-from gpt.ui.parts.numbers import mib_and_mb, seconds, significant
+from gpt.ui.parts.numbers import counted, mib_and_mb, seconds, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, shown, table_html, text_column
 
@@ -119,8 +119,8 @@ def result_html(cfg: GPTConfig, found: Measured, load: Workload) -> str:
 def described(cfg: GPTConfig) -> str:
     """A configuration in a few words, for a result that outlives the controls."""
     return (
-        f"{cfg.n_layers:,} {'layer' if cfg.n_layers == 1 else 'layers'} of width {cfg.emb_dim:,} "
-        f"with {cfg.n_heads:,} heads, vocabulary {cfg.vocab_size:,}, context "
+        f"{counted(cfg.n_layers, 'layer')} of width {cfg.emb_dim:,} with "
+        f"{counted(cfg.n_heads, 'head')}, vocabulary {cfg.vocab_size:,}, context "
         f"{cfg.context_length:,}"
     )
 

@@ -8,7 +8,7 @@ import torch
 from gpt.internals.run import Run
 from gpt.ui.architecture.model_map import SPOTS
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.parts.heat import picture
+from gpt.ui.internals.vector_figures import strips
 from gpt.ui.parts.numbers import four
 from gpt.ui.parts.sentences import say
 
@@ -43,12 +43,8 @@ def strip_html(lab: Lab, visit: Visit | None, key: str) -> str:
     said = f"In the pass of Internals ({visit.source}, {place}): {len(values):,} of "
     said += f"({shape}) numbers; least {four(values.min())}, mean {four(values.mean())}, "
     said += f"most {four(values.max())}."
-    return (
-        f'{say(said)}<div class="strips" style="--rows:1"><div class="names"></div>'
-        f'<img src="{picture(ranked(values)[None], signed=True)}" alt="the numbers as a strip">'
-        '</div><p class="legend"><span class="ramp signed"></span> red: negative, blue: positive; '
-        "the colour is the rank of a number's size among them.</p>"
-    )
+    legend = "red: negative, blue: positive; the colour is the rank of a number's size among them."
+    return say(said) + strips(ranked(values)[None], [""], "the numbers as a strip", legend)
 
 
 def ranked(values: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import accumulate, pairwise
 
 import torch
 
@@ -11,7 +12,7 @@ from gpt.internals.distribution import tally, uniform_interval
 from gpt.sampling import SamplingOptions, draw, uniforms
 from gpt.ui.internals.lab import Lab
 from gpt.ui.parts.bars import bars
-from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.numbers import counted, percent, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, table_html, text_column
 
@@ -36,7 +37,7 @@ def segments_of(lab: Lab, distribution: torch.Tensor) -> list[Segment]:
         below = total[stop - 1].item() if stop else 0.0
         kept = int((distribution[upto:stop] > 0).sum())
         if kept:
-            segments.append((f"{kept:,} {'token' if kept == 1 else 'tokens'}", below - end, False))
+            segments.append((counted(kept, "token"), below - end, False))
         if i is not None:
             segments.append((lab.piece(i), distribution[i].item(), True))
             end, upto = total[i].item(), i + 1
@@ -92,24 +93,18 @@ def tally_views(
         assert options.seed is not None
         numbers = uniforms(torch.Generator().manual_seed(options.seed), n)
         drawn = draw(distribution[None], numbers[None])[0]
-    counted = tally(drawn, distribution, TALLY_ROWS)
-    drawn_bars = bars(
-        [lab.short(row.token_id, 14) for row in counted],
-        {
-            f"in {n:,} draws": [row.count / n for row in counted],
-            "in theory": [row.expected / n for row in counted],
-        },
-        "share of the draws",
-        texts={
-            f"in {n:,} draws": [percent(row.count / n) for row in counted],
-            "in theory": [percent(row.expected / n) for row in counted],
-        },
-    )
-    rows = [(lab.piece(row.token_id), row.count, row.expected) for row in counted]
-    rest = n - sum(row.expected for row in counted)
-    others = n - sum(row.count for row in counted)
+    found = tally(drawn, distribution, TALLY_ROWS)
+    shares = {
+        f"in {n:,} draws": [row.count / n for row in found],
+        "in theory": [row.expected / n for row in found],
+    }
+    labels = [lab.short(row.token_id, 14) for row in found]
+    drawn_bars = bars(labels, shares, "share of the draws", show=percent)
+    rows = [(lab.piece(row.token_id), row.count, row.expected) for row in found]
+    rest = n - sum(row.expected for row in found)
+    others = n - sum(row.count for row in found)
     rows.append(("all others", others, rest if rest > 0.001 else 0))
-    gap = max(abs(row.count - row.expected) for row in counted) / n
+    gap = max(abs(row.count - row.expected) for row in found) / n
     words = say(
         f"{n:,} draws: the largest gap to the theory is {significant(100 * gap)} percentage "
         f"points. It shrinks as 1 ÷ √draws: a token of 50 % comes within about "
@@ -120,8 +115,6 @@ def tally_views(
 
 def _segments_table(segments: Sequence[Segment]) -> str:
     """The cumulative bar from left to right."""
-    rows, start = [], 0.0
-    for label, width, _ in segments:
-        rows.append((start, start + width, label))
-        start += width
+    ends = list(accumulate((width for _, width, _ in segments), initial=0.0))
+    rows = [(*pair, label) for pair, (label, _, _) in zip(pairwise(ends), segments, strict=True)]
     return table_html(SEGMENT_COLUMNS, rows, "The bar from left to right", csv_name="cumulative")

@@ -7,7 +7,7 @@ import math
 from gpt.internals.surprise import foreseen, loss
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.parts.chips import Chip, chips_html, token_title
-from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.numbers import counted, percent, significant
 from gpt.ui.parts.sentences import say
 
 LEGEND = (
@@ -38,8 +38,7 @@ def prompt_message(lab: Lab, visit: Visit) -> str:
     """How many tokens, loss and perplexity of the prompt; what the chips' shade means; HTML."""
     run = lab.run(visit)
     mean = loss(foreseen(run.logits, run.ids))
-    count = len(run.ids)
-    text = f"{count} {'token' if count == 1 else 'tokens'}, float32, eval mode. "
+    text = f"{counted(len(run.ids), 'token')}, float32, eval mode. "
     if mean is None:
         return say(text + "A single token has no loss: nothing came before it.") + LEGEND
     said = say(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import torch
 
 from gpt.ui.parts.colours import HUE, PARTS
 from gpt.ui.parts.heat import picture
@@ -16,35 +16,33 @@ from gpt.ui.parts.plots import plain
 from gpt.ui.parts.table import Column, csv_link, table_html
 
 
-def strips(values: np.ndarray, rows: Sequence[str], caption: str) -> str:
+def strips(values: np.ndarray, rows: Sequence[str], caption: str, legend: str = "") -> str:
     """Rows of numbers as signed strips on one scale, a colour a number; HTML."""
     names = "".join(f'<bdi title="{escape(row)}">{escape(row)}</bdi>' for row in rows)
     high = significant(float(np.nanmax(np.abs(values), initial=0.0)))
+    legend = legend or f"−{high} to {high}; {values.shape[1]:,} numbers from left to right."
     return (
         f'<div class="strips" style="--rows:{len(rows)}"><div class="names">{names}</div>'
         f'<img src="{picture(values, signed=True)}" alt="{escape(caption)}"></div>'
-        f'<p class="legend"><span class="ramp signed"></span> −{high} to {high}; '
-        f"{values.shape[1]:,} numbers from left to right.</p>"
+        f'<p class="legend"><span class="ramp signed"></span> {legend}</p>'
     )
 
 
 def activation_curve(
-    curves: dict[str, tuple[Sequence[float], Sequence[float]]],
-    points: tuple[Sequence[float], Sequence[float]],
-    points_name: str,
+    grid: torch.Tensor, curve: torch.Tensor, before: torch.Tensor, after: torch.Tensor
 ) -> go.Figure:
-    """Named curves over one axis and this run's points on them."""
+    """GELU and ReLU over the numbers of `grid`, and the neurons of one token on them."""
     figure = go.Figure()
-    dashes: list[Any] = ["solid", "dash"]
-    for (name, (x, y)), dash, colour in zip(curves.items(), dashes, (HUE, PARTS[1]), strict=False):
-        figure.add_scatter(
-            x=list(x), y=list(y), mode="lines", name=name, line={"dash": dash, "color": colour}
-        )
+    for name, y, line in (
+        ("GELU", curve, {"dash": "solid", "color": HUE}),
+        ("ReLU", grid.clamp(min=0), {"dash": "dash", "color": PARTS[1]}),
+    ):
+        figure.add_scatter(x=grid.tolist(), y=y.tolist(), mode="lines", name=name, line=line)
     figure.add_scatter(
-        x=list(points[0]),
-        y=list(points[1]),
+        x=before.tolist(),
+        y=after.tolist(),
         mode="markers",
-        name=points_name,
+        name="this token's neurons",
         marker={"color": PARTS[5], "size": 5, "opacity": 0.45},
         hovertemplate="in %{x:.3g}, out %{y:.3g}<extra></extra>",
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from html import escape
 
 from gpt.ui.parts.numbers import significant
@@ -14,7 +15,8 @@ def bars(
     series: Mapping[str, Sequence[float]],
     unit: str,
     *,
-    texts: Mapping[str, Sequence[str]] | None = None,
+    show: Callable[[float], str] | None = None,
+    texts: Sequence[str] | None = None,
     signed: bool = False,
     tail: bool = False,
     struck: Collection[int] = (),
@@ -22,10 +24,12 @@ def bars(
 ) -> str:
     """HTML: bars in the given order with their numbers beside them; every text is escaped.
 
-    The axis ends at the longest bar. `texts` are the numbers as shown, by series; else three
-    figures. `signed` colours by sign (blue for, red against); with `tail` the last row is grey;
-    rows in `struck` have their label struck out. `log`: probabilities, each factor of 10 as long.
+    The axis ends at the longest bar. `show` writes a number, else it has three figures; `texts`
+    are the numbers of a single series as shown. `signed` colours by sign (blue for, red against);
+    with `tail` the last row is grey; rows in `struck` have their label struck out. `log`:
+    probabilities, each factor of 10 as long.
     """
+    show = show or partial(_number, signed=signed)
     drawn = {n: [_log(v) if log else v for v in values] for n, values in series.items()}
     every = [0.0, *(value for values in drawn.values() for value in values)]
     low, high = min(every), max(every)
@@ -38,7 +42,7 @@ def bars(
             kind = ("for" if value >= 0 else "against") if signed else "bar"
             at, width = (min(value, 0.0) - low) / span, abs(value) / span
             marks.append(f'<i class="{kind}" style="--at:{at:.2%};--w:{width:.3%}"></i>')
-            number = texts[name][row] if texts else _number(series[name][row], signed)
+            number = texts[row] if texts else show(series[name][row])
             numbers.append(f"<span>{escape(number)}</span>")
         kinds = " tail" * (tail and row == len(labels) - 1) + " struck" * (row in struck)
         rows.append(

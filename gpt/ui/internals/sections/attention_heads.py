@@ -35,11 +35,10 @@ def attention_views(lab: Lab, visit: Visit, layer: Any, head: Any, stage: str, s
     """
     cfg = lab.run(visit).cfg
     layer, head = at_most(layer, cfg.n_layers), at_most(head, cfg.n_heads)
-    heads = grid_html(lab, visit, layer, head, skip) + kinds_html(lab, visit)
-    one = head_html(lab, visit, layer, head, stage, skip)
     return (
-        f'<div class="pair"><div id="int-att-grid">{heads}</div>'
-        f'<div id="int-att-words">{one}</div></div>'
+        f'<div class="pair"><div id="int-att-grid">{grid_html(lab, visit, layer, head, skip)}'
+        f'{kinds_html(lab, visit)}</div><div id="int-att-words">'
+        f"{head_html(lab, visit, layer, head, stage, skip)}</div></div>"
     )
 
 
@@ -114,7 +113,10 @@ def head_html(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: b
     link = csv_link(
         f"attention-layer-{layer}-head-{head}-{stage.replace(' ', '-')}",
         ["looking", *labels],
-        [[label, *_cells(row)] for label, row in zip(labels, values, strict=True)],
+        [
+            [label, *("masked" if math.isinf(x) else x for x in row)]
+            for label, row in zip(labels, values.tolist(), strict=True)
+        ],
     )
     of = f"layer {layer}, head {head}"
     arcs = arcs_html(
@@ -134,10 +136,6 @@ def _matrix(values: np.ndarray, labels: list[str], of: str, stage: str) -> str:
     shades = np.sqrt(seen) if stage == "softmax" else seen / (np.abs(seen).max() or 1)
     texts = [["" if math.isinf(x) else significant(x, 2) for x in row] for row in values.tolist()]
     return heat_table(f"{stage} of {of}", labels, labels, shades.tolist(), texts)
-
-
-def _cells(row: np.ndarray) -> list[str | float]:
-    return ["masked" if math.isinf(x) else float(x) for x in row]
 
 
 def _sentence(lab: Lab, visit: Visit, stages: HeadStages, layer: int, head: int, skip: bool) -> str:
@@ -175,7 +173,7 @@ def _table(lab: Lab, visit: Visit, stages: HeadStages, of: str, skip: bool) -> s
         columns,
         rows,
         f"Rows of {of}",
-        csv_name="attention-rows-" + of.replace(", ", "-").replace(" ", "-"),
+        csv_name=f"attention-rows-{of.replace(', ', '-').replace(' ', '-')}",
         kinds={visit.position: "marked"},
     )
 

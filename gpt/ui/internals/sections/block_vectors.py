@@ -25,8 +25,6 @@ from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, csv_link, table_html, text_column
 
 NORMS = {"before attention (norm1)": "norm1", "before the feed-forward (norm2)": "norm2"}
-
-
 NORM_COLUMNS = (text_column("row"), *[Column(n, "{:.6f}".format) for n in ("mean", "variance")])
 
 
@@ -38,9 +36,7 @@ def vector_views(
     layer = at_most(layer, run.cfg.n_layers)
     name = name if name in VECTORS else VECTORS[0]
     vector = token_vector(run, layer, name, at).cpu().numpy()
-    heads = [f"head {i}" for i in range(len(vector))]
-    if len(vector) == 1:
-        vector, heads = _folded(vector[0])
+    flat = vector.reshape(1, -1)
     hidden = run.layer(layer, "ff.hidden")[at].cpu()
     activation = run.layer(layer, "ff.activation")[at].cpu()
     span = max(4.0, min(hidden.abs().max().item(), 12.0))
@@ -49,24 +45,25 @@ def vector_views(
         row = read_norm(model, run, layer, NORMS.get(norm, "norm1"), at)
         with torch.no_grad():
             curve = model.trf_blocks[layer].ff.layers[1](grid.to(run.logits.device)).cpu()
-    before, after = row.before.cpu(), row.after.cpu()
-    curves = {"GELU": (grid.tolist(), curve.tolist()),
-              "ReLU": (grid.tolist(), grid.clamp(min=0).tolist())}  # fmt: skip
-    neurons = hidden.tolist(), activation.tolist()
+    words = say(
+        f"{name} of layer {layer}: {flat.size:,} numbers, mean {significant(float(flat.mean()))}, "
+        f"standard deviation {significant(float(flat.std()))}, from "
+        f"{significant(float(flat.min()))} to {significant(float(flat.max()))}."
+    )
+    heads = [f"head {i}" for i in range(len(vector))]
+    if len(vector) == 1:
+        vector, heads = _folded(vector[0])
+    norm_words, norm_table = _norm(row)
     return (
-        _vector_words(name, layer, vector) + strips(vector, heads, f"{name} of layer {layer}"),
-        histogram_pair(before.numpy(), after.numpy(), ("before", "after")),
-        activation_curve(curves, neurons, "this token's neurons"),
-        _norm_formula(row, before, after)
+        words + strips(vector, heads, f"{name} of layer {layer}"),
+        histogram_pair(row.before.cpu().numpy(), row.after.cpu().numpy(), ("before", "after")),
+        activation_curve(grid, curve, hidden, activation),
+        norm_words
         + _gelu_words(hidden, activation)
         + numbers(
-            _vector_table(name, layer, vector),
-            _norm_table(row, before, after),
-            csv_link(
-                "activation",
-                ["neuron", "before", "after"],
-                [[n, *pair] for n, pair in enumerate(zip(*neurons, strict=True))],
-            ),
+            largest_numbers(f"{name}-layer-{layer}", [name], flat),
+            norm_table,
+            _pairs_link("activation", "neuron", hidden, activation),
         ),
     )
 
@@ -80,29 +77,15 @@ def _folded(row: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return padded.reshape(n_rows, width), [f"from {i * width}" for i in range(n_rows)]
 
 
-def _vector_words(name: str, layer: int, vector: np.ndarray) -> str:
-    flat = vector[~np.isnan(vector)]
-    return say(
-        f"{name} of layer {layer}: {len(flat):,} numbers, mean {significant(float(flat.mean()))}, "
-        f"standard deviation {significant(float(flat.std()))}, from "
-        f"{significant(float(flat.min()))} to {significant(float(flat.max()))}."
-    )
-
-
-def _vector_table(name: str, layer: int, vector: np.ndarray) -> str:
-    return largest_numbers(f"{name}-layer-{layer}", [name], vector[~np.isnan(vector)][None])
-
-
-def _norm_formula(row: Normed, before: torch.Tensor, after: torch.Tensor) -> str:
-    return formula(
+def _norm(row: Normed) -> tuple[str, str]:
+    """The norm's formula with the numbers of dimension 0, and its table."""
+    before, after = row.before.cpu(), row.after.cpu()
+    words = formula(
         "after = scale · (before − mean) ÷ √(variance + eps) + shift",
         f"number 0: {four(after[0].item())} = {four(row.scale[0].item())} · "
         f"({four(before[0].item())} − {four(row.mean)}) ÷ √({four(row.variance)} + "
         f"{four(row.eps)}) + {four(row.shift[0].item())}",
     )
-
-
-def _norm_table(row: Normed, before: torch.Tensor, after: torch.Tensor) -> str:
     deviation = (row.variance + row.eps) ** 0.5
     rows = [
         ("before", row.mean, row.variance),
@@ -110,10 +93,13 @@ def _norm_table(row: Normed, before: torch.Tensor, after: torch.Tensor) -> str:
          row.variance / deviation**2),
         ("after", after.mean().item(), after.var(correction=0).item()),
     ]  # fmt: skip
-    return table_html(NORM_COLUMNS, rows, "LayerNorm") + csv_link(
-        "layernorm", ["dimension", "before", "after"],
-        [[i, *pair] for i, pair in enumerate(zip(before.tolist(), after.tolist(), strict=True))],
-    )  # fmt: skip
+    link = _pairs_link("layernorm", "dimension", before, after)
+    return words, table_html(NORM_COLUMNS, rows, "LayerNorm") + link
+
+
+def _pairs_link(name: str, index: str, before: torch.Tensor, after: torch.Tensor) -> str:
+    pairs = zip(before.tolist(), after.tolist(), strict=True)
+    return csv_link(name, [index, "before", "after"], [(i, *pair) for i, pair in enumerate(pairs)])
 
 
 def _gelu_words(hidden: torch.Tensor, activation: torch.Tensor) -> str:
@@ -141,11 +127,10 @@ SECTION = Section(
     controls={
         "layer": layer_box("int-vec-layer"),
         "name": lambda: gr.Dropdown(
-            list(VECTORS), value=VECTORS[0], label="Vector", elem_id="int-vec-name", min_width=200,
+            list(VECTORS), label="Vector", elem_id="int-vec-name", min_width=200
         ),
         "norm": lambda: gr.Dropdown(
-            list(NORMS), value=next(iter(NORMS)), label="LayerNorm", elem_id="int-vec-norm",
-            min_width=200,
+            list(NORMS), label="LayerNorm", elem_id="int-vec-norm", min_width=200
         ),
     },
     output="int-vectors",

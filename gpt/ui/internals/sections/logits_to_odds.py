@@ -62,10 +62,9 @@ def logits_views(lab: Lab, visit: Visit, count: Any) -> tuple[str, str, str, str
     read = read_logits(lab, visit, count)
     values = [row["logit"] for row in read["top"]]
     labels = [lab.short(row["id"], 12) for row in read["top"]]
-    logits = bars(labels, {"": values}, "logit", texts={"": [significant(v) for v in values]})
     return (
         _words(read) + _came(lab, visit),
-        logits,
+        bars(labels, {"": values}, "logit"),
         softmax_bars(read, labels),
         numbers(_table(read)),
     )
@@ -88,7 +87,7 @@ def softmax_bars(read: dict[str, Any], labels: list[str]) -> str:
         rest = unit * tail["probability"] / (tail["tokens"] if faint else 1)
         shown.append(rest if rest <= shown[0] else 0.0)
     axis = f"times the uniform probability, 1 in {unit:,}" if faint else "probability"
-    return bars(labels, {"": shown}, axis, texts={"": texts}, tail=bool(tail["tokens"]))
+    return bars(labels, {"": shown}, axis, texts=texts, tail=bool(tail["tokens"]))
 
 
 def _came(lab: Lab, visit: Visit) -> str:

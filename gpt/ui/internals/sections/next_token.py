@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import gradio as gr
+import torch
 
 from gpt.internals.distribution import Choice, choice_row, choose
 from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
@@ -14,7 +15,7 @@ from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section
 from gpt.ui.parts.bars import bars
-from gpt.ui.parts.numbers import four, percent, significant, whole
+from gpt.ui.parts.numbers import counted, four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html, text_column
 
@@ -59,48 +60,42 @@ def choice_views(
     logits = lab.logits(visit)
     distribution = probabilities(logits, options)
     choice = choose(logits, distribution, options.temperature, ROWS)
+    best = choice.rows[:BARS]
+    odds = bars(
+        [lab.short(row.token_id, 14) for row in best],
+        {"softmax": [row.softmax for row in best],
+         "chance with these settings": [row.probability for row in best]},
+        f"the {len(best)} best", show=chance, struck={n for n, r in enumerate(best) if not r.kept},
+    )  # fmt: skip
     try:
-        found = find_token(lab, visit, query, options)
+        found = find_token(lab, visit, query, distribution, options.temperature)
     except ValueError as error:  # of one box: the settings beside it hold
         found = say(str(error), "note")
     drawn, segments = draw_views(lab, distribution, options)
-    counted, tallied = tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS))
+    many, tallied = tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS))
     return (
         _sentence(choice, options, len(logits))
-        + _bars(lab, choice)
+        + odds
         + drawn
-        + counted
+        + many
         + numbers(_table(lab, choice, visit.position), segments, tallied)
         + f'<div id="int-found">{found}</div>'
     )
 
 
-def _bars(lab: Lab, choice: Choice) -> str:
-    """The best tokens' odds before and after the settings; rejected ones are struck out."""
-    rows = choice.rows[:BARS]
-    series = {
-        "softmax": [row.softmax for row in rows],
-        "chance with these settings": [row.probability for row in rows],
-    }
-    texts = {name: [chance(p) for p in values] for name, values in series.items()}
-    struck = {n for n, row in enumerate(rows) if not row.kept}
-    labels = [lab.short(row.token_id, 14) for row in rows]
-    return bars(labels, series, f"the {len(rows)} best", texts=texts, struck=struck)
-
-
-def find_token(lab: Lab, visit: Visit, query: str, options: SamplingOptions) -> str:
+def find_token(
+    lab: Lab, visit: Visit, query: str, distribution: torch.Tensor, temperature: float
+) -> str:
     """Rank, logit and probability of a token named by text or id; HTML.
 
-    Text is taken as typed, with its spaces; digits alone are an id. Raises ValueError if an id
-    is outside the vocabulary.
+    Raises ValueError as `Lab.named_ids` does.
     """
     if not query:
         return ""
     logits = lab.logits(visit)
     ids = lab.named_ids(visit, query)[:8]
     softmax = logits.double().softmax(-1)
-    distribution = probabilities(logits, options)
-    found = [choice_row(logits, softmax, distribution, options.temperature, i) for i in ids]
+    found = [choice_row(logits, softmax, distribution, temperature, i) for i in ids]
     rows = [
         (lab.piece(r.token_id), r.token_id, f"{r.rank:,} of {len(logits):,}", r.logit, r.softmax,
          r.probability)
@@ -116,8 +111,8 @@ def _sentence(choice: Choice, options: SamplingOptions, vocab: int) -> str:
     text = (
         f"{kept:,} of {vocab:,} tokens can be drawn. Entropy {significant(after.entropy_nats)} "
         f"nats = {significant(after.entropy_bits)} bits, as uncertain as "
-        f"{significant(after.perplexity)} equally likely tokens (e^H); {after.tokens_for_90:,} "
-        f"{'token holds' if after.tokens_for_90 == 1 else 'tokens hold'} 90 %."
+        f"{significant(after.perplexity)} equally likely tokens (e^H); 90 % lie in "
+        f"{counted(after.tokens_for_90, 'token')}."
     )
     if options.temperature == 0:
         text += " Temperature 0 is greedy: the best token always, by definition."
@@ -154,7 +149,8 @@ def _table(lab: Lab, choice: Choice, position: int) -> str:
     )
 
 
-def _slider(low: float, high: float, name: str, step: float, label: str, info: str, elem_id: str):  # type: ignore[no-untyped-def]
+def _slider(name: str, elem_id: str, info: str, low: float, high: float, step: float):  # type: ignore[no-untyped-def]
+    label = name.replace("_", "-").capitalize()
     return lambda: gr.Slider(
         low, high, DEFAULTS[name], step=step, label=label, info=info, elem_id=elem_id, min_width=220
     )
@@ -169,25 +165,14 @@ SECTION = Section(
     view=choice_views,
     code=(Code(probabilities, "if options.temperature"), Code(draw)),
     controls={
-        "temperature": _slider(
-            0, 2, "temperature", 0.05, "Temperature", "0: greedy.",
-            "int-temperature",
-        ),
-        "top_k": _slider(
-            0, 200, "top_k", 1, "Top-k", "0: off.", "int-filter-top-k"
-        ),
-        "top_p": _slider(
-            0.01, 1, "top_p", 0.01, "Top-p",
-            "1: off.", "int-top-p",
-        ),
+        "temperature": _slider("temperature", "int-temperature", "0: greedy.", 0, 2, 0.05),
+        "top_k": _slider("top_k", "int-filter-top-k", "0: off.", 0, 200, 1),
+        "top_p": _slider("top_p", "int-top-p", "1: off.", 0.01, 1, 0.01),
         "seed": lambda: gr.Number(
             DEFAULTS["seed"], label="Seed", precision=0, elem_id="int-seed", min_width=220,
             info="Same seed, same draw.",
         ),
-        "draws": _slider(
-            10, MAX_DRAWS, "draws", 10, "Draws", "To compare.",
-            "int-draw-count",
-        ),
+        "draws": _slider("draws", "int-draw-count", "To compare.", 10, MAX_DRAWS, 10),
         "query": lambda: gr.Textbox(
             label="Find a token", elem_id="int-find", min_width=220,
             info="Its text, with its space, or its id.",

@@ -68,13 +68,8 @@ def pair_html(lab: Lab, result: Comparison, names: tuple[str, str], what: str, f
     labels = [lab.short(pair.token_id, 14) for pair in pairs]
     both = ([pair.first for pair in pairs], [pair.second for pair in pairs])
     faint = min(map(max, both)) < FAINT  # bars of one of them would be invisible
-    drawn = bars(
-        labels,
-        dict(zip(names, both, strict=True)),
-        "probability, log scale" if faint else "probability",
-        texts={n: [percent(p) for p in each] for n, each in zip(names, both, strict=True)},
-        log=faint,
-    )
+    unit = "probability, log scale" if faint else "probability"
+    drawn = bars(labels, dict(zip(names, both, strict=True)), unit, show=percent, log=faint)
     best = [min(pairs, key=lambda p: p.first_rank), min(pairs, key=lambda p: p.second_rank)]
     change = (
         f"Top token unchanged: {lab.piece(best[0].token_id)}, {percent(best[0].first)} → "

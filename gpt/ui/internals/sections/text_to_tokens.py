@@ -14,7 +14,7 @@ from gpt.ui.internals.lab import MAX_TOKEN_CHARACTERS, Lab, Visit
 from gpt.ui.internals.prompt import perplexity
 from gpt.ui.internals.section import Section
 from gpt.ui.parts.chips import Chip, chips_html
-from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.numbers import counted, percent, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html, text_column
 
@@ -47,10 +47,10 @@ def _merges(lab: Lab, cut: list[tuple[bytes, list[Merge]]]) -> str:
     whole = display_form(b"".join(word for word, _ in cut))
     text = (
         f"{whole} is {sum(len(word) for word, _ in cut)} bytes. "
-        f"{sum(len(steps) for _, steps in cut)} merges leave {len(pieces)} "
-        f"{'token' if len(pieces) == 1 else 'tokens'}. Of all neighbours the pair with the lowest "
-        f"rank is merged first, rank 1 of {len(lab.tokenizer.ranks) - 256:,} being the pair that "
-        "was the most frequent when the vocabulary was made."
+        f"{counted(sum(len(steps) for _, steps in cut), 'merge')} leave "
+        f"{counted(len(pieces), 'token')}. Of all neighbours the pair with the lowest rank is "
+        f"merged first, rank 1 of {len(lab.tokenizer.ranks) - 256:,} being the pair that was the "
+        "most frequent when the vocabulary was made."
     )
     rows = [
         (at, step.rank, f"{display_form(step.left)} + {display_form(step.right)}",
