@@ -17,7 +17,7 @@ from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.tokenizer import Tokenizer
-from gpt.ui.internals import build, section_list
+from gpt.ui.internals import InternalsTab, section_list
 from gpt.ui.internals.lab import MAX_TOKENS, Lab
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
@@ -47,7 +47,7 @@ def lab(registry, tokenizer):
 @pytest.fixture(scope="module")
 def tab(registry):
     with gr.Blocks() as demo:
-        tab = build(registry, Tokenizer())
+        tab = InternalsTab(registry, Tokenizer())
     demo.queue(api_open=False, max_size=16)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     tab.demo, tab.url = demo, url
@@ -394,7 +394,7 @@ def test_a_head_that_was_clicked_is_the_models_last_where_it_has_not_so_many(tab
 
 def test_layers_on_offer_are_those_of_the_model(tab):
     page = Page(tab, "vectors")
-    boxes = {box.elem_id: box for box, _ in tab.sections._of_model()}
+    boxes = {box.elem_id: box for box in tab.sections.of_model}
     page.look(model="deep")
     page.change("vectors", layer=2)
     assert "of layer 2: " in page.shown["int-vectors"]

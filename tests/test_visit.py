@@ -53,7 +53,7 @@ def test_a_new_tab_is_a_module_and_its_name(monkeypatch):
 @pytest.fixture(scope="module")
 def lab():
     with gr.Blocks():
-        tab = internals.build(TinyRegistry({"wide": tiny_model(WIDE)}), source="wide")
+        tab = internals.InternalsTab(TinyRegistry({"wide": tiny_model(WIDE)}), source="wide")
     return tab.lab
 
 

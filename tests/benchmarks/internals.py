@@ -38,7 +38,7 @@ from gpt.checkpoints.sources import random_source  # noqa: E402
 from gpt.config import PRESETS  # noqa: E402
 from gpt.serving.registry import Registry  # noqa: E402
 from gpt.tokenizer import Tokenizer  # noqa: E402
-from gpt.ui.internals import build  # noqa: E402
+from gpt.ui.internals import InternalsTab  # noqa: E402
 from gpt.ui.internals.lab import Lab, Visit  # noqa: E402
 from gpt.ui.internals.prompt import prompt_chips, prompt_message  # noqa: E402
 from gpt.ui.internals.section import Desk  # noqa: E402
@@ -81,7 +81,7 @@ def first_view(lab: Lab, source: str, prompt: str) -> Visit:
 def clicks(repeats: int) -> tuple[float, float]:
     """Median and longest of clicks on the tokens of the tab's own prompt, every section open."""
     with gr.Blocks():
-        tab = build(Registry())
+        tab = InternalsTab(Registry())
     desk = Desk(open={section.key for section in SECTIONS})
     values = {control: control.value for control in [*tab.sections.controls, tab.prompt, tab.model]}
 

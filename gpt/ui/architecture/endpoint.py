@@ -6,7 +6,6 @@ from typing import Any
 
 from gpt.accounting import count_parameters
 from gpt.accounting.memory import weights
-from gpt.config import GPTConfig
 from gpt.ui.architecture.controls import configuration
 from gpt.ui.parts.errors import one_line_errors
 
@@ -27,11 +26,7 @@ def architecture(
     Every parameter defaults to the book's 124M configuration. A whole number above 2**53, which
     JSON readers round or refuse, is rounded to a float, and stands in full under "exact".
     """
-    return answer(configuration(locals()))
-
-
-def answer(cfg: GPTConfig) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """What the endpoint returns for `cfg`."""
+    cfg = configuration(locals())
     count = count_parameters(cfg)
     headers = ["part", "shape", "formula", "with these numbers", "parameters", "what for"]
     data = [

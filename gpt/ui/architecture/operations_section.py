@@ -59,13 +59,6 @@ def operations_html(cfg: GPTConfig, load: Workload) -> str:
 
 def times_html(cfg: GPTConfig, load: Workload) -> str:
     """Expected times on the four machines, the chosen one first in a sentence."""
-    prefill = operations.prefill(cfg, load.batch, load.tokens, load.precision, load.device)
-    step = operations.decode_step(cfg, load.batch, load.tokens, load.precision, load.device)
-    sentence = (
-        f"{load.device.label}: the prompt takes at least {seconds(prefill.seconds)} (bound by "
-        f"{prefill.bound}), then at most {significant(load.batch / step.seconds)} tokens a second "
-        f"(bound by {step.bound}: {significant(step.traffic_bytes / 1e6)} MB read a step)."
-    )
     columns = (
         text_column("machine"), Column("prompt", seconds), text_column("limited by"),
         Column("tokens/s"), text_column("limit of tokens"), Column("training", duration),
@@ -77,6 +70,12 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
         days = operations.training_days(cfg, load.train_tokens, load.utilisation, each)
         rate = load.batch / step.seconds
         rows.append((each.label, prefill.seconds, prefill.bound, rate, step.bound, days))
+        if each == load.device:
+            sentence = (
+                f"{each.label}: the prompt takes at least {seconds(prefill.seconds)} (bound by "
+                f"{prefill.bound}), then at most {significant(rate)} tokens a second (bound by "
+                f"{step.bound}: {significant(step.traffic_bytes / 1e6)} MB read a step)."
+            )
     caption = (
         f"At best, in {load.precision}; training on {readable_count(load.train_tokens)} tokens at "
         f"{percent(load.utilisation)} of the 16-bit peak"

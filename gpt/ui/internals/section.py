@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -46,6 +46,17 @@ def plot(elem_id: str, label: str) -> Make:
 def token_box(elem_id: str, label: str = "Token") -> Make:
     info = "A token or its id; leave empty for the top one."
     return partial(gr.Textbox, label=label, elem_id=elem_id, info=info, min_width=240)
+
+
+def radio(elem_id: str, label: str, choices: Iterable[str], **given: Any) -> Make:
+    """One of `choices`; the first at first."""
+    first, *_ = choices = list(choices)
+    return partial(gr.Radio, choices, value=first, label=label, elem_id=elem_id, **given)
+
+
+def dropdown(elem_id: str, label: str, choices: Iterable[str], **given: Any) -> Make:
+    """One of `choices`; the first at first."""
+    return partial(gr.Dropdown, list(choices), label=label, elem_id=elem_id, **given)
 
 
 @dataclass(frozen=True)

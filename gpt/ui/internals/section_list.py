@@ -39,6 +39,7 @@ class SectionList:
         self.lane = asyncio.Semaphore(1)  # one computation with a model at a time, in order
         self.panels: list[Panel] = []
         self.accordions: dict[str, gr.Accordion] = {}
+        self.of_model: dict[Component, str] = {}  # what `choices` updates: a field of GPTConfig
         for section in sections:
             elem_id = f"int-section-{section.key}"
             with gr.Accordion(section.title, open=section.opened, elem_id=elem_id) as accordion:
@@ -47,6 +48,11 @@ class SectionList:
                 self._wire(section, panel, accordion)
                 gr.HTML(code_html(section.code), elem_id=f"int-code-{section.key}")
             self.panels.append(panel)
+            self.of_model |= {
+                panel.controls[name]: make.count
+                for name, make in section.controls.items()
+                if isinstance(make, OfModel)
+            }
         rail.select(
             self.come_into_view, {desk}, self.outputs, show_progress="hidden",
             trigger_mode="multiple", **EVENT,
@@ -145,7 +151,7 @@ class SectionList:
         """The layers and heads of the visit's model, the chosen one kept where there is such."""
         cfg = self.lab.registry.config_of(visit.source)
         updates: Values = {}
-        for box, field in self._of_model():
+        for box, field in self.of_model.items():
             count = getattr(cfg, field)
             desk.values[box] = at_most(desk.values[box], count)
             updates[box] = gr.update(choices=list(range(count)), value=desk.values[box])
@@ -154,19 +160,6 @@ class SectionList:
     def blank(self) -> Values:
         """Nothing in any section, as before the first pass."""
         return {o: said for panel in self.panels for o, said in panel.showing(EMPTY).items()}
-
-    @property
-    def boxes(self) -> set[Component]:
-        """What `choices` updates."""
-        return {box for box, _ in self._of_model()}
-
-    def _of_model(self) -> list[tuple[Component, str]]:
-        return [
-            (panel.controls[name], make.count)
-            for panel in self.panels
-            for name, make in panel.spec.controls.items()
-            if isinstance(make, OfModel)
-        ]
 
     def _wire(self, section: Section, panel: Panel, accordion: gr.Accordion) -> None:
         """One event computes the section: it was opened, one of its controls changed, or, where

@@ -35,9 +35,15 @@ ENDED = (
 
 
 class InternalsTab:
-    """The tab's components; `follow` connects it to the text of Generation."""
+    """The tab laid out and wired; `follow` connects it to the text of Generation.
 
-    def __init__(self, registry: Any, tokenizer: Tokenizer | None, source: str | None) -> None:
+    `source` is the model chosen at first, the registry's first if None; `tokenizer` is used for
+    all models if given, else each has its own.
+    """
+
+    def __init__(
+        self, registry: Any, tokenizer: Tokenizer | None = None, source: str | None = None
+    ) -> None:
         self.lab = Lab(registry, tokenizer)
         self.desk = gr.State(Desk(open={section.key for section in SECTIONS if section.opened}))
         gr.Markdown(INTRO, elem_id="int-intro")
@@ -80,7 +86,7 @@ class InternalsTab:
             [self.run.click, self.prompt.submit],
             self.look,
             {self.desk, *self.sections.controls, self.prompt, self.model},
-            shown | self.sections.boxes,
+            shown | {*self.sections.of_model},
             trigger_mode="multiple",
             show_progress_on=self.message,
             **EVENT,
@@ -152,7 +158,7 @@ class InternalsTab:
                 yield shown
 
         shown = {self.message, self.chips, self.position, self.prompt, self.model}
-        shown |= self.sections.boxes
+        shown |= {*self.sections.of_model}
         opening_of(self.chips)(
             opened,
             {self.desk, *self.sections.controls, self.prompt, self.model, shared.visitor},
@@ -214,14 +220,3 @@ def _picker(registry: Any, source: str | None) -> gr.Dropdown:
         choices, value=source, label="Model", elem_id="int-model",
         info="Loaded when you look inside.",
     )  # fmt: skip
-
-
-def build(
-    registry: Any, tokenizer: Tokenizer | None = None, source: str | None = None
-) -> InternalsTab:
-    """Lay out the tab and wire it.
-
-    `source` is the model chosen at first, the registry's first if None; `tokenizer` is used for
-    all models if given, else each has its own.
-    """
-    return InternalsTab(registry, tokenizer, source)

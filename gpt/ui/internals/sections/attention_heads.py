@@ -15,7 +15,7 @@ from gpt.internals.heads import HeadStages, attention_rows, head_stages, layer_a
 from gpt.ui.internals.arcs import ARCS_JS, arcs_html
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Section
+from gpt.ui.internals.section import Section, radio
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.heat import heat_table, picture
 from gpt.ui.parts.numbers import percent, significant
@@ -189,9 +189,9 @@ SECTION = Section(
     code=(Code(MultiHeadAttention._attend_step_by_step),),
     picks={"layer": 0, "head": 0},
     controls={
-        "stage": lambda: gr.Radio(
-            list(STAGES), value=STAGES[0], label="Numbers of", elem_id="int-att-stage",
-            info="From scores over scaling and mask to shares.", min_width=220,
+        "stage": radio(
+            "int-att-stage", "Numbers of", STAGES, min_width=220,
+            info="From scores over scaling and mask to shares.",
         ),
         "skip": lambda: gr.Checkbox(
             False, label="Hide the first token", elem_id="int-att-skip", min_width=220,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gradio as gr
 import numpy as np
 import plotly.graph_objects as go
 import torch
@@ -13,7 +12,7 @@ from gpt.internals.residual import VECTORS, Normed, read_norm, token_vector
 from gpt.model import GELU, FeedForward, LayerNorm
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Section, html, layer_box, plot
+from gpt.ui.internals.section import Section, dropdown, html, layer_box, plot
 from gpt.ui.internals.vector_figures import (
     activation_curve,
     histogram_pair,
@@ -126,12 +125,8 @@ SECTION = Section(
     needs_model=True,
     controls={
         "layer": layer_box("int-vec-layer"),
-        "name": lambda: gr.Dropdown(
-            list(VECTORS), label="Vector", elem_id="int-vec-name", min_width=200
-        ),
-        "norm": lambda: gr.Dropdown(
-            list(NORMS), label="LayerNorm", elem_id="int-vec-norm", min_width=200
-        ),
+        "name": dropdown("int-vec-name", "Vector", VECTORS, min_width=200),
+        "norm": dropdown("int-vec-norm", "LayerNorm", NORMS, min_width=200),
     },
     output="int-vectors",
     more=(

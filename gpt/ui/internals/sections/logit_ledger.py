@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gradio as gr
-
 from gpt.internals.distribution import ranking
 from gpt.internals.ledger import Ledger, read_ledger
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, token_box
+from gpt.ui.internals.section import Section, radio, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
@@ -85,9 +83,9 @@ SECTION = Section(
     needs_model=True,
     controls={
         "query": token_box("int-ledger-token"),
-        "mode": lambda: gr.Radio(
-            list(MODES), value=ALONE, label="Take apart", elem_id="int-ledger-mode",
-            info="The lead leaves out what both tokens share.", min_width=240,
+        "mode": radio(
+            "int-ledger-mode", "Take apart", MODES, min_width=240,
+            info="The lead leaves out what both tokens share.",
         ),
     },
     output="int-ledger",

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import gradio as gr
 import torch
 
 from gpt.internals.lens import Lens, lens_in_steps, readings, stage_logits
 from gpt.serving.all_cores import each_on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, token_box
+from gpt.ui.internals.section import Section, dropdown, token_box
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -127,9 +126,9 @@ SECTION = Section(
     code=(Code(stage_logits), Code(readings, "log_p = ", "}")),
     needs_model=True,
     controls={
-        "measure": lambda: gr.Dropdown(
-            list(MEASURES), value=BEST, label="Colour", elem_id="int-lens-measure",
-            info="What the colour of a cell stands for.", min_width=240,
+        "measure": dropdown(
+            "int-lens-measure", "Colour", MEASURES, min_width=240,
+            info="What the colour of a cell stands for.",
         ),
         "query": token_box("int-lens-token", "Chosen token"),
     },

@@ -13,7 +13,7 @@ from gpt.internals.surprise import foreseen, loss
 from gpt.internals.two_predictions import Comparison, compare_predictions
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
-from gpt.ui.internals.section import Section
+from gpt.ui.internals.section import Section, radio
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
@@ -123,9 +123,7 @@ SECTION = Section(
     ),
     needs_model=True,
     controls={
-        "way": lambda: gr.Radio(
-            list(WAYS), value=PROMPT, label="Compare with", elem_id="int-cmp-way", min_width=320
-        ),
+        "way": radio("int-cmp-way", "Compare with", WAYS, min_width=320),
         "prompt": lambda: gr.Textbox(
             OTHER, label="Other prompt", elem_id="int-cmp-prompt", scale=3, min_width=260
         ),

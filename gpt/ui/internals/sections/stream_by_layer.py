@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gradio as gr
-
 from gpt.internals.residual import read_stream
 from gpt.internals.run import Run
 from gpt.model import TransformerBlock
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section
+from gpt.ui.internals.section import Section, radio
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
@@ -72,10 +70,6 @@ SECTION = Section(
     "been written, the cosine how much a stage has turned it (1: not at all).",
     view=stream_html,
     code=(Code(TransformerBlock.forward, '"resid_in"'),),
-    controls={
-        "measure": lambda: gr.Radio(
-            list(MEASURES), value=NORM, label="Show", elem_id="int-stream-measure"
-        )
-    },
+    controls={"measure": radio("int-stream-measure", "Show", MEASURES)},
     output="int-stream",
 )

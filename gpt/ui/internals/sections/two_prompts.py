@@ -17,7 +17,7 @@ from gpt.internals.patching import (
 from gpt.serving.all_cores import each_on_all_cores, on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Section, head_box
+from gpt.ui.internals.section import Section, head_box, radio
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
@@ -116,10 +116,7 @@ SECTION = Section(
         "second": lambda: gr.Textbox(
             SECOND, label="Second prompt", elem_id="int-patch-second", min_width=240
         ),
-        "part": lambda: gr.Radio(
-            list(PARTS), value=STREAM, label="Take from the first", elem_id="int-patch-part",
-            min_width=260,
-        ),
+        "part": radio("int-patch-part", "Take from the first", PARTS, min_width=260),
         "head": head_box("int-patch-head"),
     },
     output="int-patch",

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-import gradio as gr
-
 from gpt.internals.ablation import Part, ablate, edits_for, sweep_batch, sweep_heads
 from gpt.internals.two_predictions import compare_predictions
 from gpt.serving.all_cores import each_on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Section, head_box, layer_box, token_box
+from gpt.ui.internals.section import Section, head_box, layer_box, radio, token_box
 from gpt.ui.internals.sections.side_by_side import pair_html
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
@@ -89,16 +87,10 @@ SECTION = Section(
     code=(Code(edits_for, "if part.kind"), Code(ablate)),
     needs_model=True,
     controls={
-        "kind": lambda: gr.Radio(
-            list(KINDS), value="one head", label="Silence", elem_id="int-abl-kind", min_width=300,
-            scale=3,
-        ),
+        "kind": radio("int-abl-kind", "Silence", KINDS, min_width=300, scale=3),
         "layer": layer_box("int-abl-layer"),
         "head": head_box("int-abl-head"),
-        "mode": lambda: gr.Radio(
-            list(MODES), value="zeros", label="Replace by", elem_id="int-abl-mode", min_width=240,
-            scale=2,
-        ),
+        "mode": radio("int-abl-mode", "Replace by", MODES, min_width=240, scale=2),
     },
     output="int-abl",
 )  # fmt: skip
@@ -114,9 +106,7 @@ SWEEP = Section(
     needs_model=True,
     controls={
         "query": token_box("int-sweep-token"),
-        "mode": lambda: gr.Radio(
-            list(MODES), value="zeros", label="Replace by", elem_id="int-sweep-mode", min_width=240
-        ),
+        "mode": radio("int-sweep-mode", "Replace by", MODES, min_width=240),
     },
     output="int-sweep-words",
     button="Sweep all heads",
