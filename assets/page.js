@@ -1,5 +1,6 @@
 // What gradio's page does not tell a screen reader: sections are headings and say whether they are
 // open, a plot is a picture named by the sentence above it, elements of class "live" are announced.
+// And the way to a section of Internals, for whatever has its key as data-section, in any tab.
 (() => {
   const name = (element, text) => {
     if (element.getAttribute('aria-label') !== text) element.setAttribute('aria-label', text);
@@ -38,6 +39,23 @@
   document.addEventListener('blur', (event) => {
     if (event.target.matches?.('input[type=number]')) event.stopImmediatePropagation();
   }, true);
+  const open = (key, tries = 50) => {
+    const section = document.getElementById('int-section-' + key);
+    if (!section?.checkVisibility()) return tries && setTimeout(open, 100, key, tries - 1);
+    const bar = section.querySelector(':scope > button');
+    if (!bar.classList.contains('open')) bar.click();
+    const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+    section.scrollIntoView({block: 'start', behavior: still ? 'auto' : 'smooth'});
+    bar.focus({preventScroll: true});
+  };
+  document.addEventListener('click', (event) => {
+    const wanted = event.target.closest?.('[data-section]');
+    if (!wanted) return;
+    if (!document.getElementById('int-rail')?.checkVisibility()) {
+      [...document.querySelectorAll('[role=tab]')].find((tab) => tab.textContent.trim() === 'Internals').click();
+    }
+    open(wanted.dataset.section);
+  });
   let asked = false;
   new MutationObserver(() => {
     if (asked) return;

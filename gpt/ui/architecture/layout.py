@@ -20,24 +20,6 @@ from gpt.ui.architecture.workload import NAMES, training_controls, workload_cont
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.sentences import say
 
-# From a part to where Internals shows it at work.
-SHOW_JS = """
-element.addEventListener('click', (event) => {
-  const asked = event.target.closest('[data-section]');
-  if (!asked) return;
-  [...document.querySelectorAll('[role=tab]')].find(
-    (tab) => tab.textContent.trim() === 'Internals').click();
-  const timer = setInterval(() => {
-    const section = document.querySelector('#int-section-' + asked.dataset.section);
-    if (!section?.checkVisibility()) return;
-    clearInterval(timer);
-    const bar = section.querySelector('button.label-wrap');
-    if (!bar.classList.contains('open')) bar.click();
-    section.scrollIntoView({block: 'start'});
-    bar.focus({preventScroll: true});
-  }, 100);
-});
-"""
 WORKLOAD = "## Workload\nMemory, operations, times and the shapes of the parts are for:"
 OPEN_AT_FIRST = ("", "numbers")  # keys of views.SECTIONS
 
@@ -113,9 +95,7 @@ class Layout:
     def _picture(self) -> None:
         choose = CHOOSE_JS.replace("KEY", "data-part")
         self.views["map"] = gr.HTML(elem_id="arch-map", js_on_load=choose, padding=False)
-        self.views["part"] = gr.HTML(
-            elem_id="arch-part", elem_classes="live", padding=False, js_on_load=SHOW_JS
-        )
+        self.views["part"] = gr.HTML(elem_id="arch-part", elem_classes="live", padding=False)
         self.tensor = gr.HTML(say(NO_TEXT, "hint"), elem_id="arch-tensor", padding=False)
         self.problem = gr.HTML(
             elem_id="arch-problem", js_on_load=CHOOSE_JS.replace("KEY", "data-field")

@@ -10,15 +10,6 @@ from gpt.ui.internals.section import Section
 RAIL_JS = """
 const sectionOf = (stop) => document.querySelector('#int-section-' + stop.dataset.section);
 const stops = () => [...element.querySelectorAll('[data-section]')];
-element.addEventListener('click', (event) => {
-  const stop = event.target.closest('[data-section]');
-  if (!stop) return;
-  const bar = sectionOf(stop).querySelector(':scope > button');
-  if (!bar.classList.contains('open')) bar.click();
-  const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
-  sectionOf(stop).scrollIntoView({block: 'start', behavior: still ? 'auto' : 'smooth'});
-  bar.focus({preventScroll: true});
-});
 const mark = () => {
   const seen = stops().filter((stop) => sectionOf(stop)?.getBoundingClientRect().top < 200);
   stops().forEach((stop) => {

@@ -45,6 +45,9 @@ class InternalsTab:
         self, registry: Any, tokenizer: Tokenizer | None = None, source: str | None = None
     ) -> None:
         self.lab = Lab(registry, tokenizer)
+        known = {each.name: each.label for each in registry.sources()}
+        source = source or next(iter(known))
+        known.setdefault(source, source)
         self.desk = gr.State(Desk(open={section.key for section in SECTIONS if section.opened}))
         gr.Markdown(INTRO, elem_id="int-intro")
         with gr.Row():
@@ -53,7 +56,10 @@ class InternalsTab:
                 info=f"At most {MAX_TOKENS} tokens. Shift + Enter works too.",
             )  # fmt: skip
             with gr.Column(scale=2, min_width=260):
-                self.model = _picker(registry, source)
+                self.model = gr.Dropdown(
+                    [(label, name) for name, label in known.items()], value=source,
+                    label="Model", elem_id="int-model", info="Loaded when you look inside.",
+                )  # fmt: skip
                 self.position = gr.Number(
                     -1, label="Position", precision=0, elem_id="int-position",
                     info="Whose prediction to look at: 0 is the first token, -1 the last.",
@@ -208,15 +214,3 @@ class InternalsTab:
         typed, count = values[self.position], len(desk.visit.ids)
         typed = -1 if typed is None else whole("position", typed, -MAX_TOKENS, MAX_TOKENS)
         return desk.visit.at(resolve_position(typed, count))
-
-
-def _picker(registry: Any, source: str | None) -> gr.Dropdown:
-    """The models that the registry has, and `source` chosen even if it is not one of them."""
-    choices = [(known.label, known.name) for known in registry.sources()]
-    source = choices[0][1] if source is None else source
-    if source not in [name for _, name in choices]:
-        choices.insert(0, (source, source))
-    return gr.Dropdown(
-        choices, value=source, label="Model", elem_id="int-model",
-        info="Loaded when you look inside.",
-    )  # fmt: skip
