@@ -31,7 +31,7 @@ class Layout:
         self.first = named[0].cfg
         self.views: dict[str, gr.HTML | gr.Code] = {}
         self.sections: dict[gr.Accordion, str] = {}
-        self.opened = gr.State(OPEN_AT_FIRST)
+        self.opened = gr.State({*OPEN_AT_FIRST})  # shared by handlers, changed in place
         self.chosen, self.pinned = gr.State(FIRST), gr.State(None)
         self.inputs: dict[str, Any] = {"part": self.chosen, "pinned": self.pinned}
         with gr.Row(elem_classes="arch-head"):
@@ -129,7 +129,7 @@ class Layout:
                 )  # fmt: skip
                 self.pin = gr.Button("Pin this configuration", size="sm", elem_id="arch-pin")
             self.views["compare"] = gr.HTML(elem_id="arch-compare")
-            gr.Markdown(GPT3_NOTE, elem_classes="hint")
+            gr.HTML(say(GPT3_NOTE, "hint"))
 
     def _work(self) -> None:
         with self._section("work", "Try, export, import", "arch-work"):

@@ -151,8 +151,8 @@ def map_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
         place = f"--x:{left:.5f};--y:{top:.5f};--w:{width:.5f};--h:{height:.5f}"
         areas.append(f'<i class="area" style="{place};--hue:{_HUES[part.group]}"></i>')
         if key not in STREAM:
-            narrow = " narrow" if width < 0.07 else ""
-            areas.append(_button(part, chosen, f"{place}", narrow))
+            kind = " narrow" * (width < 0.07) + " low" * (height < 0.1)
+            areas.append(_button(part, chosen, place, kind))
         if part.group in ("attention", "feed-forward", "norms"):
             block += [left, left + width]
     frame = f"--x:{min(block):.5f};--w:{max(block) - min(block):.5f}"

@@ -88,14 +88,14 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
 
     def expand(values: Values, event: gr.EventData) -> Values:
         key = page.sections[event.target]
-        shown: Values = {page.opened: (*values[page.opened], key)}
+        values[page.opened].add(key)
         try:
-            return shown | views(page.given(values), [key])
+            return views(page.given(values), [key])
         except ValueError:  # said beside the controls
-            return shown
+            return {page.problem: gr.skip()}
 
-    def collapse(sections: tuple[str, ...], event: gr.EventData) -> tuple[str, ...]:
-        return tuple(key for key in sections if key != page.sections[event.target])
+    def collapse(opened: set[str], event: gr.EventData) -> None:
+        opened.discard(page.sections[event.target])
 
     def choose(values: Values, event: gr.EventData) -> Values:
         given = {**page.given(values), "part": event.part}
@@ -117,8 +117,8 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     )
     refreshed.then(_check, page.fields, page.check, **LIVE)
     opening_of(page.check)(_check, page.fields, page.check, **LIVE)
-    gr.on([each.expand for each in page.sections], expand, inputs, [page.opened, *shown], **EACH)
-    gr.on([each.collapse for each in page.sections], collapse, page.opened, page.opened, **EACH)
+    gr.on([each.expand for each in page.sections], expand, inputs, [page.problem, *shown], **EACH)
+    gr.on([each.collapse for each in page.sections], collapse, page.opened, None, **EACH)
     page.part_chosen = page.views["map"].select(choose, inputs, [page.chosen, *shown], **EACH)
 
 

@@ -35,7 +35,11 @@ const start = () => element.querySelector('.arcs')?.dataset.at;
 ['mouseleave', 'focusout'].forEach((name) => element.addEventListener(name, () => {
   show(kept ?? start());
 }));
-watch('value', () => { kept = null; });
+const bring = () => {  // on a phone the row scrolls: the word looked from shall be seen
+  const box = element.querySelector('.arcs'), word = element.querySelector('.word.on');
+  if (box && word) box.scrollLeft = word.getAttribute('x') - box.clientWidth / 2;
+};
+watch('value', () => { kept = null; bring(); });
 """
 
 

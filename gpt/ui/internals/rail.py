@@ -9,6 +9,7 @@ from gpt.ui.internals.section import Section
 
 RAIL_JS = """
 const sectionOf = (stop) => document.querySelector('#int-section-' + stop.dataset.section);
+const followers = () => [...document.querySelectorAll('#int-sections > .follows')];
 const stops = () => [...element.querySelectorAll('[data-section]')];
 const mark = () => {
   const seen = stops().filter((stop) => sectionOf(stop)?.getBoundingClientRect().top < 200);
@@ -21,19 +22,41 @@ let waiting = false;
 // What comes into view is told, for what is not in view is not computed at a click.
 const inView = new Set();
 let telling, told = 0;
+const tell = (keys) => trigger('select', {sections: [...keys], told: ++told});
+const keyOf = (section) => section.id.replace('int-section-', '');
 const seeing = new IntersectionObserver((changes) => changes.forEach((change) => {
-  const key = change.target.id.replace('int-section-', '');
+  const key = keyOf(change.target);
   if (!change.isIntersecting) return inView.delete(key);
   inView.add(key);
+  change.target.classList.remove('late');
   clearTimeout(telling);
-  telling = setTimeout(() => trigger('select', {sections: [...inView], told: ++told}), 60);
+  telling = setTimeout(tell, 60, inView);
 }), {rootMargin: '150px'});
 const look = () => {
   const sections = document.querySelectorAll('#int-sections > [id^=int-section-]');
   if (!sections.length) return setTimeout(look, 50);
   sections.forEach((section) => seeing.observe(section));
+  const chips = document.querySelector('#int-chips');
+  let words = chips.textContent;
+  new MutationObserver(() => {
+    if (words !== chips.textContent) followers().forEach((each) => each.classList.remove('late'));
+    words = chips.textContent;
+  }).observe(chips, {childList: true, subtree: true});
+  const moved = () => followers().forEach(
+    (each) => each.classList.toggle('late', !inView.has(keyOf(each))));
+  chips.addEventListener('click', moved);
+  document.querySelector('#int-position').addEventListener('input', moved);
 };
 look();
+// So a printed page would show another token's numbers there: it asks to be printed once more.
+addEventListener('beforeprint', () => {
+  const late = followers().filter((each) => each.matches('.late'));
+  if (late.length) tell([...inView, ...late.map(keyOf)]);
+});
+addEventListener('afterprint', () => {
+  followers().forEach((each) => each.classList.remove('late'));
+  tell(inView);
+});
 addEventListener('scroll', () => {
   if (!waiting) requestAnimationFrame(() => { waiting = false; mark(); });
   waiting = true;

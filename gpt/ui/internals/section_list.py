@@ -41,8 +41,10 @@ class SectionList:
         self.accordions: dict[str, gr.Accordion] = {}
         self.of_model: dict[Component, str] = {}  # what `choices` updates: a field of GPTConfig
         for section in sections:
-            elem_id = f"int-section-{section.key}"
-            with gr.Accordion(section.title, open=section.opened, elem_id=elem_id) as accordion:
+            with gr.Accordion(
+                section.title, open=section.opened, elem_id=f"int-section-{section.key}",
+                elem_classes=None if section.button else "follows",
+            ) as accordion:  # fmt: skip
                 self.accordions[section.key] = accordion
                 panel = Panel(section)
                 self._wire(section, panel, accordion)

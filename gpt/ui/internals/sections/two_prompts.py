@@ -70,7 +70,7 @@ def _shown(
         f"{at} {lab.piece(a)}" + (f" → {lab.piece(b)}" if a != b else "")
         for at, (b, a) in enumerate(zip(*ids, strict=True))
     ]
-    texts = [[f"{100 * x:.1f} %" for x in row] for row in recovered]
+    texts = [[_percent(x) for x in row] for row in recovered]
     caption = "How much of the first prompt's answer comes back"
     heat = heat_table(caption, names, columns, recovered, texts)
     inside = range(head is None, len(recovered) - (head is None)) or range(1)
@@ -82,10 +82,10 @@ def _shown(
         f"The first prompt calls for {first}, the second for {second}. By logit, {first} leads by "
         f"{significant(there)} after the first and {significant(here)} after the second. A cell: "
         f"the second pass with that one place as in the first. Between the layers, {where} at "
-        f"{columns[at]} brings back most of the difference: {100 * best:.1f} %."
+        f"{columns[at]} brings back most of the difference: {_percent(best)}."
     ) + formula(
         "recovered = (lead patched − lead after the second) ÷ (lead after the first − the second)",
-        f"{100 * best:.1f} % = "
+        f"{_percent(best)} = "
         f"({significant(here + best * (there - here))} − ({significant(here)})) ÷ "
         f"({significant(there)} − ({significant(here)}))",
     )
@@ -97,6 +97,10 @@ def _shown(
     legend = '<p class="legend"><span class="ramp signed"></span> −100 % to 100 % recovered</p>'
     table = table_html(COLUMNS, rows, "Recovered by place", csv_name="patching")
     return words + legend + heat + numbers(table)
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:.1f} %".replace("-", "−")  # no −0.0
 
 
 SECTION = Section(
