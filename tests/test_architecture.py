@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 import torch
-from architecture_cases import NAMED, TINY, values_of
+from architecture_cases import NAMED, TINY, NoRegistry, values_of
 from random_configs import any_size
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -29,7 +31,7 @@ from gpt.ui.architecture.controls import (
 from gpt.ui.architecture.operations_section import readable_count
 from gpt.ui.architecture.parameters import check_html
 from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, presets
-from gpt.ui.architecture.tab import measuring
+from gpt.ui.architecture.tab import build, measuring
 from gpt.ui.architecture.views import PINNED, SECTIONS, figures
 from gpt.ui.architecture.workload import NAMES, workload_of
 
@@ -66,6 +68,32 @@ def test_only_open_sections_are_computed() -> None:
 def test_the_check_builds_the_real_module_and_says_equal() -> None:
     assert f"{count_parameters(TINY).total:,} parameters — equal ✓" in check_html(TINY)
     assert "left out" in check_html(GPTConfig(n_layers=500))
+
+
+def test_the_check_is_left_out_where_torch_cannot_count_the_bytes() -> None:
+    """A width of 999,999,996 was an error of the server: the check of another model stood there."""
+    assert "more bytes than torch can count" in check_html(GPTConfig(emb_dim=999_999_996))
+
+
+def test_sections_that_were_opened_at_once_all_follow_the_controls() -> None:
+    """Of three sections opened in a row one alone followed: each event had read which were open
+    before the others had written it.
+    """
+    with gr.Blocks() as demo:
+        page = build(NoRegistry())
+    expand, refresh = (
+        next(fn.fn for fn in demo.fns.values() if fn.fn.__name__ == name)
+        for name in ("expand", "refresh")
+    )
+    values = {box: box.value for box in (*page.inputs.values(), page.opened)}
+    before = dict(values)  # what each event is given
+    for accordion, key in page.sections.items():
+        if key in ("memory", "operations"):
+            expand(before, SimpleNamespace(target=accordion))
+    shown = refresh({**values, page.inputs["n_layers"]: 7})
+    for name in ("table", "memory", "compute", "times"):
+        assert page.views[name] in shown
+    assert page.views["code"] not in shown
 
 
 def test_presets_name_themselves_and_one_changed_field_is_custom() -> None:

@@ -474,7 +474,7 @@ def test_no_view_of_the_longest_prompt_is_too_heavy():
         ("choice", {"top_k": -1}, "top_k is -1: use a whole number from 1 to"),
         ("choice", {"seed": 1.5}, "seed is 1.5: use a whole number"),
         ("choice", {"draws": 10**9}, "draws is 1000000000: use a whole number from 1 to 10,000"),
-        ("logits", {"count": 51}, "top_k is 51: use a whole number from 1 to 50"),
+        ("logits", {"count": 51}, "tokens shown is 51: use a whole number from 1 to 50"),
         ("ledger", {"query": "several words"}, "type one token or an id"),
         ("lens", {"query": "50257"}, "use 0 to 50,256"),
         ("mattered", {"query": "a" * 5_000_000}, "has 5,000,000 characters: type one token"),

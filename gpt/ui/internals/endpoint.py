@@ -31,7 +31,7 @@ def internals_endpoint(lab: Lab, source: str) -> Callable[..., dict[str, Any]]:
         at = whole("position", position, -MAX_TOKENS, MAX_TOKENS)
         if not isinstance(model, str):
             raise ValueError(f"model is {repr(model)[:40]}: use the name of a model.")
-        whole("top_k", top_k, 1, MAX_BARS)
+        top_k = whole("top_k", top_k, 1, MAX_BARS)
         visit = lab.read(model, prompt, at)
         return read_logits(lab.using(model), visit, top_k)
 

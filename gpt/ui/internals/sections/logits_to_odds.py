@@ -23,12 +23,8 @@ MAX_BARS = 50
 FAINT = 0.01  # below it all per cents would read alike
 
 
-def read_logits(lab: Lab, visit: Visit, top_k: Any) -> dict[str, Any]:
-    """The position's best tokens, tail and entropy as plain values.
-
-    Raises ValueError if `top_k` is no whole number from 1 to MAX_BARS.
-    """
-    top_k = whole("top_k", top_k, 1, MAX_BARS)
+def read_logits(lab: Lab, visit: Visit, top_k: int) -> dict[str, Any]:
+    """The position's `top_k` best tokens, tail and entropy as plain values."""
     run, logits = lab.run(visit), lab.logits(visit)
     best = choose(logits, probabilities(logits, SamplingOptions()), 1.0, top_k)
     return {
@@ -59,7 +55,7 @@ def read_logits(lab: Lab, visit: Visit, top_k: Any) -> dict[str, Any]:
 
 def logits_views(lab: Lab, visit: Visit, count: Any) -> tuple[str, str, str, str]:
     """What was predicted and what came in words, both bar charts, and their table; HTML."""
-    read = read_logits(lab, visit, count)
+    read = read_logits(lab, visit, whole("tokens shown", count, 1, MAX_BARS))
     values = [row["logit"] for row in read["top"]]
     labels = [lab.short(row["id"], 12) for row in read["top"]]
     return (
