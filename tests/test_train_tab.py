@@ -273,6 +273,32 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_weights():
     training.finished.drop()
 
 
+def test_a_run_that_diverges_in_its_trial_steps_ends_and_the_next_can_train():
+    """A StopIteration cannot be raised into a future: the run never ended, and nobody trained."""
+    line = Line()
+
+    async def go(**values):
+        given = {**DEFAULTS, "pasted": "", "file": None, "warmup": 0, "rate": 10, **values}
+        return await asyncio.wait_for(driven(Training(line, given)), 60)
+
+    spoilt, second = run_async(go()), run_async(go(rate=0.001, steps=2))
+    assert re.match(r"The loss is not finite at step \d+: it stopped, and the", spoilt.note)
+    assert line.trainings == []
+    assert len(second.history.steps) == 2
+    for training in (spoilt, second):
+        training.finished.drop()
+
+
+def test_a_job_of_a_run_that_ends_an_iterator_is_an_error_like_any_other():
+    """asyncio waited for ever, with the lane locked."""
+
+    async def go():
+        await asyncio.wait_for(Training(Line(), TINY)._on_cores(lambda: next(iter(()))), 10)
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        run_async(go())
+
+
 def test_the_same_seed_twice_is_the_same_run_and_other_settings_are_compared_step_by_step():
     first = trained(steps=6)
     twin = Training(Line(), {**TINY, "steps": 6}, former=first)

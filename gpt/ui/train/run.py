@@ -20,11 +20,11 @@ from gpt.training.bundle import write_bundle
 from gpt.training.choices import MADE
 from gpt.training.corpus import window_starts
 from gpt.training.evaluation import answers
-from gpt.training.events import Ended, Event, Stepped
+from gpt.training.events import Event, Stepped
 from gpt.training.trainer import Run
 from gpt.ui.train.finished import KEPT_SECONDS, Finished, kept, new_folder
 from gpt.ui.train.history import History, Peek
-from gpt.ui.train.plans import NEVER, Plan, as_many_steps, plan, with_steps
+from gpt.ui.train.plans import NEVER, Plan, as_many_steps, pace, plan, with_steps
 from gpt.ui.train.settings import Experiment
 
 MOST_TRAINING, MOST_WAITING = 2, 20
@@ -146,10 +146,11 @@ class Training:
         self.stage = ""
 
     async def _seconds_of_a_step(self, found: Plan) -> float:
-        """By a few steps of a run for trial, after one that is slower."""
+        """By a few steps of a run for trial, after one that is slower; a guess if it diverges."""
         events = (await _in_hands(Run, found.cfg, found.options, found.corpus)).events()
-        done = [await self._on_cores(lambda: next(events)) for _ in range(1 + TRIED_STEPS)]
-        return (done[-1].seconds - done[0].seconds) / TRIED_STEPS
+        tried = [await self._on_cores(lambda: next(events, None)) for _ in range(1 + TRIED_STEPS)]
+        done = [event.seconds for event in tried if isinstance(event, Stepped)]
+        return (done[-1] - done[0]) / (len(done) - 1) if len(done) > 1 else pace.seconds(found)
 
     async def _train(self, began: float) -> AsyncIterator[None]:
         """Steps until the last one, Stop, or the end of the time that a run may take."""
@@ -183,21 +184,21 @@ class Training:
         """One step of the run; whether it was the last."""
         assert self.run is not None
         single, self._single = self._single, max(self._single - 1, 0)
-        event = await self._on_cores(self._peek if single else lambda: next(self._events))
-        if isinstance(event, Ended) and event.diverged:
-            self._back_to_good(event.step)
+        event = await self._on_cores(self._peek if single else lambda: next(self._events, None))
+        if not isinstance(event, Stepped):
+            self._back_to_good(self.run.step)
             return True
         self.history.steps.append(event)
         return event.step == self.plan.options.steps
 
-    def _peek(self) -> Event:
+    def _peek(self) -> Event | None:
         """The next step, and its record: a window, what its targets cost before, one weight."""
         run, t = self.run, self.plan.cfg.context_length
         n = run.step * run.options.batch_size
         start = next(window_starts(len(run.ids), t, run.options.seed, skip=n))
         ids = run.corpus.ids[start : start + min(t, PEEK_TOKENS) + 1]
         nats, weight = run.nats(ids).tolist(), run.model.state_dict()[PEEKED][0, 0]
-        before, event = float(weight), next(self._events)
+        before, event = float(weight), next(self._events, None)
         if isinstance(event, Stepped):
             peek = ids.tolist(), nats, before, float(weight), event.learning_rate
             self.history.peek = Peek(event.step, *peek)
@@ -292,4 +293,10 @@ class Training:
 
 
 async def _in_hands(work: Callable[..., T], *args: Any) -> T:
-    return await asyncio.get_running_loop().run_in_executor(_HANDS, work, *args)
+    def held() -> T:
+        try:
+            return work(*args)
+        except StopIteration as error:  # no future can have it: one would wait for ever
+            raise RuntimeError("a job of a run raised StopIteration") from error
+
+    return await asyncio.get_running_loop().run_in_executor(_HANDS, held)
