@@ -47,6 +47,12 @@
     const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
     section.scrollIntoView({block: 'start', behavior: still ? 'auto' : 'smooth'});
     bar.focus({preventScroll: true});
+    // What is filled above it moves it away: it is brought back until the visitor does something.
+    const stay = new ResizeObserver(() => section.scrollIntoView({block: 'start', behavior: 'instant'}));
+    setTimeout(() => stay.observe(section.parentElement), still ? 0 : 500);
+    const end = () => stay.disconnect();
+    ['wheel', 'pointerdown', 'keydown'].forEach((name) => addEventListener(name, end, {once: true}));
+    setTimeout(end, 15000);
   };
   document.addEventListener('click', (event) => {
     const wanted = event.target.closest?.('[data-section]');

@@ -207,6 +207,14 @@ def test_all_sections_fit_a_screen_move_with_one_click_and_shut_nobody_out(tab):
         wait_text(tab, f"#{elem_id}", pattern)
     assert tab.locator("#int-position input").input_value() == "2"
     assert tab.locator("#int-chips .selected").get_attribute("data-position") == "2"
+    # Printed then, a section out of view would show the token before: it says so, and is computed.
+    tab.locator('#int-chips [data-position="3"]').click()
+    expect(tab.locator("#int-section-lens")).to_have_class(re.compile("late"))
+    expect(tab.locator("#int-lens")).not_to_contain_text("At position 3")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(tab.locator("#int-lens")).to_contain_text("At position 3")
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    expect(tab.locator(".late")).to_have_count(0)
     tab.set_viewport_size({"width": 390, "height": 800})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     tab.set_viewport_size({"width": 1280, "height": 1000})

@@ -34,6 +34,19 @@ ENDED = (
 )
 
 
+# A phone's row of tokens scrolls: the chosen one shall be seen.
+STRIP_JS = (
+    CHOOSE_JS.replace("KEY", "data-position")
+    + """
+watch('value', () => {
+  const box = document.querySelector('#int-chips'), chosen = element.querySelector('.selected');
+  const left = (each) => each.getBoundingClientRect().left;
+  if (chosen) box.scrollLeft += left(chosen) - left(box) - box.clientWidth / 2;
+});
+"""
+)
+
+
 class InternalsTab:
     """The tab laid out and wired; `follow` connects it to the text of Generation.
 
@@ -67,9 +80,7 @@ class InternalsTab:
         self.run = gr.Button("Look inside", variant="primary", elem_id="int-run")
         self.message = gr.HTML(elem_id="int-message")
         with gr.Group(elem_id="int-strip"):
-            self.chips = gr.HTML(
-                EMPTY, elem_id="int-chips", js_on_load=CHOOSE_JS.replace("KEY", "data-position")
-            )
+            self.chips = gr.HTML(EMPTY, elem_id="int-chips", js_on_load=STRIP_JS)
         with gr.Row(elem_id="int-story"):
             rail = gr.HTML(rail_html(SECTIONS), elem_id="int-rail", js_on_load=RAIL_JS)
             with gr.Column(elem_id="int-sections"):
