@@ -58,7 +58,7 @@
     const wanted = event.target.closest?.('[data-section]');
     if (!wanted) return;
     if (!document.getElementById('int-rail')?.checkVisibility()) {
-      [...document.querySelectorAll('[role=tab]')].find((tab) => tab.textContent.trim() === 'Internals').click();
+      gptPage.openTab('internals');
     }
     open(wanted.dataset.section);
   });
@@ -277,5 +277,106 @@ const gptPage = {
       clearInterval(timer);
       section.scrollIntoView();
     }, 100);
+  },
+  // The rail marks the section that one reads and tells which ones are in view.
+  rail(element, trigger) {
+    const sectionOf = (stop) => document.querySelector('#int-section-' + stop.dataset.section);
+    const followers = () => [...document.querySelectorAll('#int-sections > .follows')];
+    const stops = () => [...element.querySelectorAll('[data-section]')];
+    const mark = () => {
+      const seen = stops().filter((stop) => sectionOf(stop)?.getBoundingClientRect().top < 200);
+      stops().forEach((stop) => {
+        if (stop === (seen.at(-1) ?? stops()[0])) stop.setAttribute('aria-current', 'step');
+        else stop.removeAttribute('aria-current');
+      });
+    };
+    let waiting = false;
+    // What comes into view is told, for what is not in view is not computed at a click.
+    const inView = new Set();
+    let telling, told = 0;
+    const tell = (keys) => trigger('select', {sections: [...keys], told: ++told});
+    const keyOf = (section) => section.id.replace('int-section-', '');
+    const seeing = new IntersectionObserver((changes) => changes.forEach((change) => {
+      const key = keyOf(change.target);
+      if (!change.isIntersecting) return inView.delete(key);
+      inView.add(key);
+      change.target.classList.remove('late');
+      clearTimeout(telling);
+      telling = setTimeout(tell, 60, inView);
+    }), {rootMargin: '150px'});
+    const look = () => {
+      const sections = document.querySelectorAll('#int-sections > [id^=int-section-]');
+      if (!sections.length) return setTimeout(look, 50);
+      sections.forEach((section) => seeing.observe(section));
+      const chips = document.querySelector('#int-chips');
+      let words = chips.textContent;
+      new MutationObserver(() => {
+        if (words !== chips.textContent) followers().forEach((each) => each.classList.remove('late'));
+        words = chips.textContent;
+      }).observe(chips, {childList: true, subtree: true});
+      const moved = () => followers().forEach(
+        (each) => each.classList.toggle('late', !inView.has(keyOf(each))));
+      chips.addEventListener('click', moved);
+      document.querySelector('#int-position').addEventListener('input', moved);
+    };
+    look();
+    // So a printed page would show another token's numbers there: it asks to be printed once more.
+    addEventListener('beforeprint', () => {
+      const late = followers().filter((each) => each.matches('.late'));
+      if (late.length) tell([...inView, ...late.map(keyOf)]);
+    });
+    addEventListener('afterprint', () => {
+      followers().forEach((each) => each.classList.remove('late'));
+      tell(inView);
+    });
+    addEventListener('scroll', () => {
+      if (!waiting) requestAnimationFrame(() => { waiting = false; mark(); });
+      waiting = true;
+    }, {passive: true});
+  },
+  // A phone's row of tokens scrolls: the chosen one shall be seen.
+  strip(element, watch) {
+    watch('value', () => {
+      const box = document.querySelector('#int-chips'), chosen = element.querySelector('.selected');
+      const left = (each) => each.getBoundingClientRect().left;
+      if (chosen) box.scrollLeft += left(chosen) - left(box) - box.clientWidth / 2;
+    });
+  },
+  // The word that the pointer or the focus is on shows its arcs; one that was clicked keeps them.
+  arcs(element, watch) {
+    let kept = null;
+    const show = (at) => element.querySelectorAll('[data-from]').forEach((part) => {
+      part.classList.toggle('on', part.dataset.from === String(at));
+    });
+    const at = (event) => event.target.closest?.('.word')?.dataset.from;
+    const start = () => element.querySelector('.arcs')?.dataset.at;
+    ['mouseover', 'focusin'].forEach((name) => element.addEventListener(name, (event) => {
+      if (at(event) !== undefined) show(at(event));
+    }));
+    ['click', 'keydown'].forEach((name) => element.addEventListener(name, (event) => {
+      if (at(event) !== undefined && [undefined, 'Enter', ' '].includes(event.key)) {
+        kept = at(event);
+        show(kept);
+        if (event.key) event.preventDefault();
+      }
+    }));
+    ['mouseleave', 'focusout'].forEach((name) => element.addEventListener(name, () => {
+      show(kept ?? start());
+    }));
+    const bring = () => {  // on a phone the row scrolls: the word looked from shall be seen
+      const box = element.querySelector('.arcs'), word = element.querySelector('.word.on');
+      if (box && word) box.scrollLeft = word.getAttribute('x') - box.clientWidth / 2;
+    };
+    watch('value', () => { kept = null; bring(); });
+  },
+  // What a visitor unfolded stays unfolded when the view is drawn again.
+  keepUnfolded(element, watch) {
+    const unfolded = new Set(), titled = (fold) => fold.querySelector('summary').textContent;
+    element.addEventListener('toggle', ({target}) => {
+      target.open ? unfolded.add(titled(target)) : unfolded.delete(titled(target));
+    }, true);
+    watch('value', () => element.querySelectorAll('details').forEach((fold) => {
+      fold.open = unfolded.has(titled(fold));
+    }));
   },
 };

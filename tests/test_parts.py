@@ -11,9 +11,9 @@ import pytest
 from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import percent
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, code_column, csv_text, table_html, text_column
+from gpt.ui.parts.table import Column, code_column, csv_text, table_html
 
-COLUMNS = (Column("rank"), text_column("token"), Column("chance", percent), code_column("formula"))
+COLUMNS = (Column("rank"), "token", Column("chance", percent), code_column("formula"))
 ROWS = [(1, "·the", 0.5, "a*b"), (1298, "<b>", 0.25, ""), (None, "others", None, "")]
 
 

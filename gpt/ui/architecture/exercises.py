@@ -11,7 +11,7 @@ from gpt.accounting.memory import weights
 from gpt.config import PRESETS, GPTConfig
 from gpt.ui.parts.numbers import MIB, significant
 from gpt.ui.parts.sentences import say
-from gpt.ui.parts.table import Column, code_column, table_html, text_column
+from gpt.ui.parts.table import Column, code_column, table_html
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def feed_forward_or_attention(cfg: GPTConfig) -> str:
         f"{significant(rows[0][3] / rows[1][3])} times the parameters of attention."
     )
     columns = (
-        text_column("module"), code_column("formula"), code_column("with these numbers"),
+        "module", code_column("formula"), code_column("with these numbers"),
         Column("parameters"),
     )  # fmt: skip
     caption = f"One TransformerBlock, d = {cfg.emb_dim:,}"
@@ -60,7 +60,7 @@ def larger_models(cfg: GPTConfig) -> str:
         f"button set, with emb_dim {cfg.emb_dim:,}."
     )
     columns = (
-        text_column("model"), Column("emb_dim"), Column("n_layers"), Column("n_heads"),
+        "model", Column("emb_dim"), Column("n_layers"), Column("n_heads"),
         Column("parameters"), Column("float32 MiB", "{:,.2f}".format),
     )  # fmt: skip
     return say(sentence, "note") + table_html(columns, rows, "In the book's form", kinds=kinds)

@@ -16,7 +16,7 @@ from gpt.ui.architecture.operations_section import flop_text
 from gpt.ui.architecture.workload import Workload
 from gpt.ui.parts.numbers import counted, mib_and_mb, seconds, significant
 from gpt.ui.parts.sentences import say
-from gpt.ui.parts.table import Column, shown, table_html, text_column
+from gpt.ui.parts.table import Column, shown, table_html
 
 PROMPT_TOKENS = 256
 PAUSE_SECONDS = 0.2  # between two updates of the page
@@ -106,7 +106,7 @@ def result_html(cfg: GPTConfig, found: Measured, load: Workload) -> str:
         _row("a decode step", step.seconds, found.decode_median_seconds, seconds),
     ]
     columns = (
-        text_column("what"), Column("computed"), Column("measured here"),
+        "what", Column("computed"), Column("measured here"),
         Column("measured / computed"),
     )  # fmt: skip
     caption = (

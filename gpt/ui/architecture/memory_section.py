@@ -9,7 +9,7 @@ from gpt.ui.architecture.stacked_bars import Share, meter_html, stacked_bar_html
 from gpt.ui.architecture.workload import LABELS, Workload
 from gpt.ui.parts.numbers import mib_and_mb, percent, significant
 from gpt.ui.parts.sentences import say
-from gpt.ui.parts.table import Column, code_column, table_html, text_column
+from gpt.ui.parts.table import Column, code_column, table_html
 
 UNITS = (
     "MiB is 2²⁰ bytes and GiB 2³⁰; MB is 10⁶ and GB 10⁹. The book's “621.83 MB” for the 124M model "
@@ -21,8 +21,8 @@ LETTERS = (
     "seen, t the tokens of a pass, n the positions scored; d emb_dim, h n_heads."
 )
 COLUMNS = (
-    text_column("what"), Column("size", mib_and_mb), code_column("formula in bytes"),
-    code_column("with these numbers"), text_column("note"),
+    "what", Column("size", mib_and_mb), code_column("formula in bytes"),
+    code_column("with these numbers"), "note",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from gpt.ui.architecture.stacked_bars import Share, stacked_bar_html
 from gpt.ui.architecture.workload import Workload
 from gpt.ui.parts.numbers import percent, seconds, significant
 from gpt.ui.parts.sentences import say
-from gpt.ui.parts.table import Column, code_column, table_html, text_column
+from gpt.ui.parts.table import Column, code_column, table_html
 
 COUNTED = (
     "One FLOP is one multiplication or one addition. Counted are the matrix products, exactly as "
@@ -60,8 +60,8 @@ def operations_html(cfg: GPTConfig, load: Workload) -> str:
 def times_html(cfg: GPTConfig, load: Workload) -> str:
     """Expected times on the four machines, the chosen one first in a sentence."""
     columns = (
-        text_column("machine"), Column("prompt", seconds), text_column("limited by"),
-        Column("tokens/s"), text_column("limit of tokens"), Column("training", duration),
+        "machine", Column("prompt", seconds), "limited by",
+        Column("tokens/s"), "limit of tokens", Column("training", duration),
     )  # fmt: skip
     rows = []
     for each in DEVICES:
@@ -114,7 +114,7 @@ def _parts_table(forward: operations.Operations, backward: float) -> str:
         ("Forward and backward", total + backward, None, "", "3 × forward"),
     ]
     columns = (
-        text_column("part"), Column("operations", flop_text), Column("share of forward", percent),
+        "part", Column("operations", flop_text), Column("share of forward", percent),
         code_column("formula"), code_column("with these numbers"),
     )  # fmt: skip
     caption = "Matrix products of one forward pass, and of training"
@@ -135,7 +135,7 @@ def _tokens_table(cfg: GPTConfig, load: Workload) -> str:
         ),
     ]
     columns = (
-        text_column("the next token"), text_column("what is computed"),
+        "the next token", "what is computed",
         Column("operations", flop_text), Column("compared", lambda x: f"{significant(x)} ×"),
     )  # fmt: skip
     return table_html(columns, rows, f"One more token after {seen - 1:,}, batch 1")
@@ -147,7 +147,7 @@ def _rules_table(cfg: GPTConfig, load: Workload) -> str:
         for rule in operations.rules_of_thumb(cfg, load.batch, load.tokens)
     ]
     columns = (
-        text_column("rule of thumb"), Column("rule", flop_text), Column("counted", flop_text),
+        "rule of thumb", Column("rule", flop_text), Column("counted", flop_text),
         Column("off by", _off),
     )  # fmt: skip
     caption = (

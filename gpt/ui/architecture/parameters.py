@@ -13,7 +13,7 @@ from gpt.ui.architecture.operations_section import readable_count
 from gpt.ui.architecture.stacked_bars import Share, stacked_bar_html
 from gpt.ui.parts.numbers import mib_and_mb, percent, seconds
 from gpt.ui.parts.sentences import say
-from gpt.ui.parts.table import Column, code_column, table_html, text_column
+from gpt.ui.parts.table import Column, code_column, table_html
 
 META_LAYERS = 128  # the check builds a module object a part: more layers take too long
 WHY_163_MILLION = (
@@ -27,7 +27,7 @@ LETTERS = (
 )
 COLUMNS = (
     code_column("part"), Column("parameters"), Column("share", percent), code_column("shape"),
-    code_column("formula"), code_column("with these numbers"), text_column("what for"),
+    code_column("formula"), code_column("with these numbers"), "what for",
 )  # fmt: skip
 _GROUP_TITLES = {
     "embeddings": "Embeddings",

@@ -8,7 +8,7 @@ from gpt.ui.architecture.operations_section import flop_text
 from gpt.ui.architecture.workload import Workload
 from gpt.ui.parts.numbers import mib_and_mb, significant
 from gpt.ui.parts.sentences import say
-from gpt.ui.parts.table import Column, shown, table_html, text_column
+from gpt.ui.parts.table import Column, shown, table_html
 
 NOTHING = "Choose what to compare with, or pin this configuration and then change it."
 
@@ -24,7 +24,7 @@ def side_by_side_html(here: GPTConfig, other: GPTConfig | None, name: str, load:
     rows += [_row(what, a, b, show) for (what, a, show), (_, b, _) in costs]
     message = f"{different} of 8 settings differ." if different else "The settings are the same."
     columns = (
-        text_column("setting or cost"), Column("this one"), Column(name), text_column("differs"),
+        "setting or cost", Column("this one"), Column(name), "differs",
         Column("this / that"),
     )  # fmt: skip
     kinds = {index: "differs" for index, row in enumerate(rows) if row[3]}

@@ -14,34 +14,6 @@ LETTER, GAP, HEIGHT = 8, 10, 120  # px: a letter of the row, between two words, 
 LEAST = 0.01  # a share below it has no arc
 MOST = 16  # arcs of one word
 
-# The word that the pointer or the focus is on shows its arcs; one that was clicked keeps them.
-ARCS_JS = """
-let kept = null;
-const show = (at) => element.querySelectorAll('[data-from]').forEach((part) => {
-  part.classList.toggle('on', part.dataset.from === String(at));
-});
-const at = (event) => event.target.closest?.('.word')?.dataset.from;
-const start = () => element.querySelector('.arcs')?.dataset.at;
-['mouseover', 'focusin'].forEach((name) => element.addEventListener(name, (event) => {
-  if (at(event) !== undefined) show(at(event));
-}));
-['click', 'keydown'].forEach((name) => element.addEventListener(name, (event) => {
-  if (at(event) !== undefined && [undefined, 'Enter', ' '].includes(event.key)) {
-    kept = at(event);
-    show(kept);
-    if (event.key) event.preventDefault();
-  }
-}));
-['mouseleave', 'focusout'].forEach((name) => element.addEventListener(name, () => {
-  show(kept ?? start());
-}));
-const bring = () => {  // on a phone the row scrolls: the word looked from shall be seen
-  const box = element.querySelector('.arcs'), word = element.querySelector('.word.on');
-  if (box && word) box.scrollLeft = word.getAttribute('x') - box.clientWidth / 2;
-};
-watch('value', () => { kept = null; bring(); });
-"""
-
 
 def arcs_html(
     words: Sequence[str], attention: torch.Tensor, position: int, skip: int, of: str

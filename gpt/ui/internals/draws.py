@@ -14,7 +14,7 @@ from gpt.ui.internals.lab import Lab
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import counted, percent, significant
 from gpt.ui.parts.sentences import say
-from gpt.ui.parts.table import Column, table_html, text_column
+from gpt.ui.parts.table import Column, table_html
 
 TALLY_ROWS = 4
 MAX_DRAWS = 10_000
@@ -22,8 +22,8 @@ OWN_SEGMENT = 0.01  # a token with less has no segment of its own on the cumulat
 
 Segment = tuple[str, float, bool]  # label, width, whether it is one token's own
 SIX = "{:.6f}".format
-SEGMENT_COLUMNS = (Column("from", SIX), Column("to", SIX), text_column("tokens"))
-TALLY_COLUMNS = (text_column("token"), Column("drawn"), Column("expected"))
+SEGMENT_COLUMNS = (Column("from", SIX), Column("to", SIX), "tokens")
+TALLY_COLUMNS = ("token", Column("drawn"), Column("expected"))
 
 
 def segments_of(lab: Lab, distribution: torch.Tensor) -> list[Segment]:

@@ -23,20 +23,10 @@ View = Callable[..., Any]  # (lab, visit, **controls)
 Values = dict[Component, Any]  # what a handler gets, and what it yields
 
 
-# What a visitor unfolded stays unfolded when the view is drawn again.
-KEEP_UNFOLDED_JS = """
-const unfolded = new Set(), titled = (fold) => fold.querySelector('summary').textContent;
-element.addEventListener('toggle', ({target}) => {
-  target.open ? unfolded.add(titled(target)) : unfolded.delete(titled(target));
-}, true);
-watch('value', () => element.querySelectorAll('details').forEach((fold) => {
-  fold.open = unfolded.has(titled(fold));
-}));
-"""
-
-
 def html(elem_id: str, value: str = "", js: str = "") -> Make:
-    return partial(gr.HTML, value, elem_id=elem_id, js_on_load=KEEP_UNFOLDED_JS + js)
+    return partial(
+        gr.HTML, value, elem_id=elem_id, js_on_load="gptPage.keepUnfolded(element, watch);\n" + js
+    )
 
 
 def plot(elem_id: str, label: str) -> Make:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from html import escape
 from typing import Any
 
 import anyio.to_thread
@@ -24,6 +25,18 @@ SOON, LATER = 0.25, 1.0
 # No event waits for another visitor's in gradio's queue: `SectionList.lane` is where they wait.
 EVENT: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None}
 QUIET: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+
+
+def rail_html(sections: Sequence[Section]) -> str:
+    """The names in the order of the pass: a button goes to the first section under one; HTML."""
+    first: dict[str, Section] = {}
+    for section in sections:
+        first.setdefault(section.rail, section)
+    stops = "".join(
+        f'<button type="button" data-section="{section.key}">{escape(name)}</button>'
+        for name, section in first.items()
+    )
+    return f'<nav class="rail" aria-label="Sections in the order of the pass">{stops}</nav>'
 
 
 class SectionList:

@@ -13,9 +13,8 @@ from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.endpoint import internals_endpoint
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.prompt import prompt_chips, prompt_message
-from gpt.ui.internals.rail import RAIL_JS, rail_html
 from gpt.ui.internals.section import Desk, Values
-from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList
+from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList, rail_html
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.errors import is_mistake, one_line_errors
@@ -34,17 +33,7 @@ ENDED = (
 )
 
 
-# A phone's row of tokens scrolls: the chosen one shall be seen.
-STRIP_JS = (
-    CHOOSE_JS.replace("KEY", "data-position")
-    + """
-watch('value', () => {
-  const box = document.querySelector('#int-chips'), chosen = element.querySelector('.selected');
-  const left = (each) => each.getBoundingClientRect().left;
-  if (chosen) box.scrollLeft += left(chosen) - left(box) - box.clientWidth / 2;
-});
-"""
-)
+STRIP_JS = CHOOSE_JS.replace("KEY", "data-position") + "gptPage.strip(element, watch);"
 
 
 class InternalsTab:
@@ -82,7 +71,11 @@ class InternalsTab:
         with gr.Group(elem_id="int-strip"):
             self.chips = gr.HTML(EMPTY, elem_id="int-chips", js_on_load=STRIP_JS)
         with gr.Row(elem_id="int-story"):
-            rail = gr.HTML(rail_html(SECTIONS), elem_id="int-rail", js_on_load=RAIL_JS)
+            rail = gr.HTML(
+                rail_html(SECTIONS),
+                elem_id="int-rail",
+                js_on_load="gptPage.rail(element, trigger);",
+            )
             with gr.Column(elem_id="int-sections"):
                 self.sections = SectionList(self.lab, SECTIONS, self.desk, rail)
         self._wire()

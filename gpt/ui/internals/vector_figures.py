@@ -13,7 +13,7 @@ from gpt.ui.parts.colours import HUE, PARTS
 from gpt.ui.parts.heat import picture
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.plots import plain
-from gpt.ui.parts.table import Column, csv_link, table_html
+from gpt.ui.parts.table import Column, table_html
 
 
 def strips(values: np.ndarray, rows: Sequence[str], caption: str, legend: str = "") -> str:
@@ -80,6 +80,4 @@ def largest_numbers(name: str, rows: Sequence[str], values: np.ndarray) -> str:
     largest = np.argsort(-np.abs(values).max(axis=0), kind="stable")[:8]
     shown = [every[i] for i in largest]
     caption = f"The 8 largest dimensions of {name}"
-    return table_html(columns, shown, caption) + csv_link(
-        name, [column.name for column in columns], every
-    )
+    return table_html(columns, shown, caption, csv_name=name, csv_rows=every)

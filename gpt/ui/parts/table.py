@@ -41,27 +41,26 @@ class Column:
         return shown(value) if value is None or isinstance(value, str) else self.show(value)
 
 
-def text_column(name: str) -> Column:
-    return Column(name, kind="text")
-
-
 def code_column(name: str) -> Column:
     return Column(name, kind="code")
 
 
 def table_html(
-    columns: Sequence[Column],
+    columns: Sequence[Column | str],
     rows: Sequence[Row],
     caption: str,
     *,
     csv_name: str = "",
+    csv_rows: Sequence[Row] | None = None,
     kinds: Mapping[int, str] | None = None,
 ) -> str:
     """A table that scrolls inside its own box; every text is escaped.
 
-    `kinds` sets rows apart by index: struck, marked, group, total or differs (classes of
-    assets/style.css). With `csv_name`, a link carries the raw rows inside the page itself.
+    A column that is a name holds texts. `kinds` sets rows apart by index: struck, marked, group,
+    total or differs (classes of assets/style.css). With `csv_name`, a link carries the raw rows
+    inside the page itself, or `csv_rows` if these are more.
     """
+    columns = [Column(c, kind="text") if isinstance(c, str) else c for c in columns]
     head = "".join(
         f'<th scope="col" class="{column.kind}">{escape(column.name)}</th>' for column in columns
     )
@@ -73,7 +72,8 @@ def table_html(
         )
         kind = f' class="{kinds[index]}"' if kinds and index in kinds else ""
         body.append(f"<tr{kind}>{cells}</tr>")
-    link = csv_link(csv_name, [column.name for column in columns], rows) if csv_name else ""
+    names = [column.name for column in columns]
+    link = csv_link(csv_name, names, csv_rows or rows) if csv_name else ""
     return (
         f'<div class="numbers" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"

@@ -12,7 +12,7 @@ import torch
 from gpt.attention import MultiHeadAttention
 from gpt.internals.head_kinds import KINDS, best_heads, even_share, head_scores
 from gpt.internals.heads import HeadStages, attention_rows, head_stages, layer_attention
-from gpt.ui.internals.arcs import ARCS_JS, arcs_html
+from gpt.ui.internals.arcs import arcs_html
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Section, radio
@@ -20,7 +20,7 @@ from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.heat import heat_table, picture
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, csv_link, table_html, text_column
+from gpt.ui.parts.table import Column, csv_link, table_html
 
 STAGES = ("softmax", "scaled and masked", "scores")
 THUMB = 32  # px, the most of a small picture's side: more tokens than that share a pixel
@@ -160,8 +160,8 @@ def _table(lab: Lab, visit: Visit, stages: HeadStages, of: str, skip: bool) -> s
     sums = stages.attention.double().sum(-1).tolist()
     names = lab.places(visit.ids)
     columns = (
-        text_column("position"),
-        text_column("looks most at" + (" (the first token aside)" if skip else "")),
+        "position",
+        "looks most at" + " (the first token aside)" * skip,
         Column("share", percent), Column("on the first token", percent), Column("entropy (nats)"),
         Column("sum of the row", "{:.6f}".format),
     )  # fmt: skip
@@ -199,6 +199,6 @@ SECTION = Section(
         ),
     },
     output="int-att",
-    js=CHOOSE_JS.replace("KEY", "data-at") + ARCS_JS,
+    js=CHOOSE_JS.replace("KEY", "data-at") + "gptPage.arcs(element, watch);",
     opened=True,
 )  # fmt: skip

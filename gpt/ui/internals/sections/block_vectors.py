@@ -21,10 +21,10 @@ from gpt.ui.internals.vector_figures import (
 )
 from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, csv_link, table_html, text_column
+from gpt.ui.parts.table import Column, csv_link, table_html
 
 NORMS = {"before attention (norm1)": "norm1", "before the feed-forward (norm2)": "norm2"}
-NORM_COLUMNS = (text_column("row"), *[Column(n, "{:.6f}".format) for n in ("mean", "variance")])
+NORM_COLUMNS = ("row", *[Column(n, "{:.6f}".format) for n in ("mean", "variance")])
 
 
 def vector_views(

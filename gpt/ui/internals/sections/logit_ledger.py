@@ -10,12 +10,12 @@ from gpt.ui.internals.section import Section, radio, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, table_html, text_column
+from gpt.ui.parts.table import Column, table_html
 
 ALONE, LEAD = MODES = ("its logit", "its lead over the runner-up")
 BARS = 12
 COLUMNS = (
-    text_column("part"), text_column("kind"), Column("added", lambda v: significant(v, 4)),
+    "part", "kind", Column("added", lambda v: significant(v, 4)),
     Column("running total", lambda v: significant(v, 5)),
 )  # fmt: skip
 

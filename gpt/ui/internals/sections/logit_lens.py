@@ -15,7 +15,7 @@ from gpt.ui.internals.section import Section, dropdown, token_box
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, csv_link, table_html, text_column
+from gpt.ui.parts.table import Column, table_html
 
 BEST, RANK, CHANCE, ENTROPY, DIVERGENCE = MEASURES = (
     "probability of the best token",
@@ -94,7 +94,7 @@ def _measure(
 def _table(lab: Lab, lens: Lens, visit: Visit, chosen: str) -> str:
     """Every stage at the chosen position as a table, and at every position as CSV."""
     columns = [
-        text_column("stage"), Column("position"), text_column("token"), text_column("best token"),
+        "stage", Column("position"), "token", "best token",
         Column("best id"), Column("probability", percent), Column("entropy (nats)"),
         Column("KL to final (nats)"),
     ]  # fmt: skip
@@ -111,8 +111,7 @@ def _table(lab: Lab, lens: Lens, visit: Visit, chosen: str) -> str:
         for at, token in enumerate(visit.ids)
     ]  # fmt: skip
     here = [row for row in rows if row[1] == visit.position]
-    names = [column.name for column in columns]
-    return csv_link("logit-lens", names, rows) + table_html(columns, here, caption)
+    return table_html(columns, here, caption, csv_name="logit-lens", csv_rows=rows)
 
 
 SECTION = Section(

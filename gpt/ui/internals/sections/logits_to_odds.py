@@ -17,7 +17,7 @@ from gpt.ui.internals.section import Section, html
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, table_html, text_column
+from gpt.ui.parts.table import Column, table_html
 
 MAX_BARS = 50
 FAINT = 0.01  # below it all per cents would read alike
@@ -102,7 +102,7 @@ def _came(lab: Lab, visit: Visit) -> str:
 def _table(read: dict[str, Any]) -> str:
     """The numbers of both plots; where they are faint, as multiples of the uniform one too."""
     columns = [
-        Column("rank"), text_column("token"), Column("id"), Column("logit", lambda v: f"{v:,.3f}"),
+        Column("rank"), "token", Column("id"), Column("logit", lambda v: f"{v:,.3f}"),
         Column("probability", percent), Column("× uniform"),
     ]  # fmt: skip
     vocab, tail = read["vocab_size"], read["tail"]

@@ -17,7 +17,7 @@ from gpt.ui.internals.section import Section
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import counted, four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, table_html, text_column
+from gpt.ui.parts.table import Column, table_html
 
 ROWS = 20
 BARS = 8
@@ -29,11 +29,11 @@ def chance(probability: float) -> str:
 
 
 COLUMNS = (
-    Column("rank"), text_column("token"), Column("id"), Column("logit", four),
+    Column("rank"), "token", Column("id"), Column("logit", four),
     Column("÷ temperature", four), Column("softmax", percent), Column("chance", chance),
 )  # fmt: skip
 FOUND = (
-    text_column("token"), Column("id"), Column("rank"), Column("logit", four),
+    "token", Column("id"), Column("rank"), Column("logit", four),
     Column("softmax", percent), Column("chance of being drawn", chance),
 )  # fmt: skip
 

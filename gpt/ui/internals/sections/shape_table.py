@@ -20,11 +20,11 @@ from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section
 from gpt.ui.parts.numbers import mib_and_mb
 from gpt.ui.parts.sentences import say
-from gpt.ui.parts.table import Column, code_column, table_html, text_column
+from gpt.ui.parts.table import Column, code_column, table_html
 
 KEPT_FILES = 4
 COLUMNS = (
-    code_column("step"), code_column("shape"), text_column("dtype"), Column("bytes"),
+    code_column("step"), code_column("shape"), "dtype", Column("bytes"),
     code_column("computed in"), code_column("the line"), code_column("same tensor as"),
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from gpt.ui.internals.section import Section, radio
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, table_html, text_column
+from gpt.ui.parts.table import Column, table_html
 
 PROMPT, UNTRAINED, EARLIER = WAYS = (
     "another prompt, this model",
@@ -85,7 +85,7 @@ def pair_html(lab: Lab, result: Comparison, names: tuple[str, str], what: str, f
         f"{_summand(best[0].first, best[0].second)} of it",
     )
     columns = (
-        text_column("token"), Column("id"), Column(names[0], percent), Column(f"rank, {names[0]}"),
+        "token", Column("id"), Column(names[0], percent), Column(f"rank, {names[0]}"),
         Column(names[1], percent), Column(f"rank, {names[1]}"),
     )  # fmt: skip
     rows = [

@@ -12,12 +12,10 @@ from gpt.ui.parts.bars import bars
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, csv_link, table_html, text_column
+from gpt.ui.parts.table import Column, csv_link, table_html
 
 NORM, COSINE = MEASURES = ("length", "cosine to the stage before")
-COLUMNS = (
-    text_column("layer"), Column("attention"), Column("feed-forward"), Column("stream after"),
-)  # fmt: skip
+COLUMNS = ("layer", Column("attention"), Column("feed-forward"), Column("stream after"))
 
 
 def stream_html(lab: Lab, visit: Visit, measure: str) -> str:

@@ -16,14 +16,11 @@ from gpt.ui.internals.section import Section
 from gpt.ui.parts.chips import Chip, chips_html
 from gpt.ui.parts.numbers import counted, percent, significant
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, table_html, text_column
+from gpt.ui.parts.table import Column, table_html
 
-MERGES = (
-    Column("step"), Column("rank"), text_column("pair"), text_column("became"),
-    text_column("the word then"),
-)  # fmt: skip
+MERGES = (Column("step"), Column("rank"), "pair", "became", "the word then")
 COLUMNS = (
-    Column("position"), text_column("token"), Column("probability", percent), Column("rank"),
+    Column("position"), "token", Column("probability", percent), Column("rank"),
     Column("surprisal (nats)"),
 )  # fmt: skip
 

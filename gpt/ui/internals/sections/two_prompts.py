@@ -21,11 +21,11 @@ from gpt.ui.internals.section import Section, head_box, radio
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, table_html, text_column
+from gpt.ui.parts.table import Column, table_html
 
 STREAM, HEAD = PARTS = ("the residual stream", "one head's output")
 FIRST, SECOND = "The king took his crown", "The queen took her crown"
-COLUMNS = (text_column("layer"), text_column("token"), Column("recovered, %"))
+COLUMNS = ("layer", "token", Column("recovered, %"))
 
 
 def patch_steps(

@@ -15,12 +15,12 @@ from gpt.ui.internals.sections.side_by_side import pair_html
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import say
-from gpt.ui.parts.table import Column, table_html, text_column
+from gpt.ui.parts.table import Column, table_html
 
 KINDS = {"one head": "head", "a feed-forward": "ff", "a whole layer": "layer"}
 MODES = {"zeros": "zero", "its mean so far": "mean"}
 TOP = 6
-SWEEP_COLUMNS = (text_column("layer"), text_column("head"), Column("given to the logit"))
+SWEEP_COLUMNS = ("layer", "head", Column("given to the logit"))
 
 
 def ablation_html(lab: Lab, visit: Visit, kind: str, layer: Any, head: Any, mode: str) -> str:

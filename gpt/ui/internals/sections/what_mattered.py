@@ -13,10 +13,10 @@ from gpt.ui.internals.section import Section, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import four, percent
 from gpt.ui.parts.sentences import formula, say
-from gpt.ui.parts.table import Column, table_html, text_column
+from gpt.ui.parts.table import Column, table_html
 
 COLUMNS = (
-    Column("position"), text_column("token"), Column("gradient × input", four),
+    Column("position"), "token", Column("gradient × input", four),
     Column("logit lost", four), Column("probability without", percent),
 )  # fmt: skip
 
