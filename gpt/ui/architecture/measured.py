@@ -35,17 +35,12 @@ def refusal(cfg: GPTConfig) -> str:
     """Why `cfg` is not built here, in one line, or an empty text if it fits."""
     planned = plan(cfg, PROMPT_TOKENS)
     needed = needed_bytes(cfg, planned.prompt_tokens, planned.steps)
-    if needed > LIMIT_BYTES:
-        return (
-            f"this model needs {mib_and_mb(needed)} and {mib_and_mb(LIMIT_BYTES)} are allowed "
-            "here: make it smaller to measure it."
-        )
-    free = free_bytes()
-    if free is not None and needed > free:
-        return (
-            f"this model needs {mib_and_mb(needed)} and {mib_and_mb(free)} are free on this "
-            "machine now: make it smaller, or try again later."
-        )
+    for room, why in (
+        (LIMIT_BYTES, "are allowed here: make it smaller to measure it."),
+        (free_bytes(), "are free on this machine now: make it smaller, or try again later."),
+    ):
+        if room is not None and needed > room:
+            return f"this model needs {mib_and_mb(needed)} and {mib_and_mb(room)} {why}"
     return ""
 
 

@@ -103,24 +103,25 @@ def parts(cfg: GPTConfig, batch: int, tokens: int) -> dict[str, Part]:
         )  # fmt: skip
     every = cfg.n_layers * count.block
     blocks = Formula("layers*block")
-    letters = {**letters_of(cfg), "block": count.block}
-    found["block"] = Part(
-        "block", f"TransformerBlock, {cfg.n_layers:,} times: reads the stream and adds to it twice",
-        blocks.text(), f"{blocks.numbers(letters)} = {every:,} parameters", _shape(stream),
-        count=every,
-    )  # fmt: skip
+    numbers = blocks.numbers({**letters_of(cfg), "block": count.block})
+    title = f"TransformerBlock, {cfg.n_layers:,} times: reads the stream and adds to it twice"
+    made_of = f"{numbers} = {every:,} parameters"
+    found["block"] = Part("block", title, blocks.text(), made_of, _shape(stream), count=every)
     for key, name, shape in (
         ("scores", "scores Q Kᵀ", (*heads[:3], tokens)), ("mixture", "attention × V", heads),
     ):  # fmt: skip
         part = flops[name]
         numbers = f"{part.numbers} = {int(part.value):,} FLOP"
         found[key] = Part(key, part.note, part.formula, numbers, _shape(shape))
-    gelu = "0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))"
-    found["gelu"] = Part("gelu", "bends the widened numbers, one by one", gelu, "", _shape(wide))
-    found["ids"] = Part("ids", "what the tokenizer made of the text", "b × t",
-                        f"{batch:,} × {tokens:,}", _shape((batch, tokens)))  # fmt: skip
-    found["logits"] = Part("logits", "a score for each token at each position", "b × t × vocab",
-                           _shape(logits), _shape(logits))  # fmt: skip
+    for key, title, form, numbers, shape in (
+        ("gelu", "bends the widened numbers, one by one",
+         "0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))", "", wide),
+        ("ids", "what the tokenizer made of the text", "b × t", f"{batch:,} × {tokens:,}",
+         (batch, tokens)),
+        ("logits", "a score for each token at each position", "b × t × vocab", _shape(logits),
+         logits),
+    ):  # fmt: skip
+        found[key] = Part(key, title, form, numbers, _shape(shape))
     return found
 
 

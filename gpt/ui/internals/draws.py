@@ -46,23 +46,25 @@ def segments_of(lab: Lab, distribution: torch.Tensor) -> list[Segment]:
 
 def draw_views(lab: Lab, distribution: torch.Tensor, options: SamplingOptions) -> tuple[str, str]:
     """The seed's uniform number on the cumulative bar, in words; and the bar as a table; HTML."""
-    segments = segments_of(lab, distribution)
-    if options.temperature == 0:
-        text = "Temperature 0 draws no random number: the token with the highest logit is it."
-        return cumulative_bar(segments, None) + say(text), _segments_table(segments)
-    assert options.seed is not None
-    uniform = uniforms(torch.Generator().manual_seed(options.seed))
-    token_id = int(draw(distribution[None], uniform))
-    low, high = uniform_interval(distribution, token_id)
-    return cumulative_bar(segments, uniform.item()) + say(
-        f"Seed {options.seed:,} gives u = {uniform.item():.6f}. It falls between {low:.6f} and "
-        f"{high:.6f}, the stretch of {lab.piece(token_id)} (id {token_id:,}, "
-        f"{percent(distribution[token_id].item())}): that token is drawn, as Generation "
-        "does with this text and seed."
-    ), _segments_table(segments)
+    segments, uniform = segments_of(lab, distribution), None
+    text = "Temperature 0 draws no random number: the token with the highest logit is it."
+    if options.temperature > 0:
+        uniform = uniforms(torch.Generator().manual_seed(options.seed or 0))
+        token_id = int(draw(distribution[None], uniform))
+        low, high = uniform_interval(distribution, token_id)
+        text = (
+            f"Seed {options.seed:,} gives u = {uniform.item():.6f}. It falls between {low:.6f} and "
+            f"{high:.6f}, the stretch of {lab.piece(token_id)} (id {token_id:,}, "
+            f"{percent(distribution[token_id].item())}): that token is drawn, as Generation "
+            "does with this text and seed."
+        )
+    ends = list(accumulate((width for _, width, _ in segments), initial=0.0))
+    rows = [(*pair, label) for pair, (label, _, _) in zip(pairwise(ends), segments, strict=True)]
+    table = table_html(SEGMENT_COLUMNS, rows, "The bar from left to right", csv_name="cumulative")
+    return cumulative_bar(segments, uniform) + say(text), table
 
 
-def cumulative_bar(segments: Sequence[Segment], uniform: float | None) -> str:
+def cumulative_bar(segments: Sequence[Segment], uniform: torch.Tensor | None) -> str:
     """One bar from 0 to 1 cut into segments in id order, and where a number falls on it; HTML.
 
     Segments that stand for one token take two colours in turn, the others are grey.
@@ -76,7 +78,8 @@ def cumulative_bar(segments: Sequence[Segment], uniform: float | None) -> str:
             f'{percent(width)}"><bdi>{shown}</bdi></span>'
         )
         turn += own
-    mark = "" if uniform is None else f'<i style="--at:{uniform:.3%}">u = {uniform:.4f}</i>'
+    u = None if uniform is None else uniform.item()
+    mark = "" if u is None else f'<i style="--at:{u:.3%}">u = {u:.4f}</i>'
     return (
         f'<div class="cumulative" role="group" aria-label="cumulative probability, in id order">'
         f"{mark}<div>{''.join(parts)}</div></div>"
@@ -90,8 +93,7 @@ def tally_views(
     if options.temperature == 0:
         drawn = distribution.argmax().expand(n)
     else:
-        assert options.seed is not None
-        numbers = uniforms(torch.Generator().manual_seed(options.seed), n)
+        numbers = uniforms(torch.Generator().manual_seed(options.seed or 0), n)
         drawn = draw(distribution[None], numbers[None])[0]
     found = tally(drawn, distribution, TALLY_ROWS)
     shares = {
@@ -111,10 +113,3 @@ def tally_views(
         f"{significant(100 * 0.5 / n**0.5)} points (one standard deviation)."
     )
     return drawn_bars + words, table_html(TALLY_COLUMNS, rows, "Draws", csv_name="draws")
-
-
-def _segments_table(segments: Sequence[Segment]) -> str:
-    """The cumulative bar from left to right."""
-    ends = list(accumulate((width for _, width, _ in segments), initial=0.0))
-    rows = [(*pair, label) for pair, (label, _, _) in zip(pairwise(ends), segments, strict=True)]
-    return table_html(SEGMENT_COLUMNS, rows, "The bar from left to right", csv_name="cumulative")
