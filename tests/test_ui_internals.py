@@ -16,8 +16,10 @@ from gradio_client.exceptions import AppError
 from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
+from gpt.internals.surprise import foreseen
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals import InternalsTab, section_list
+from gpt.ui.internals import lab as lab_module
 from gpt.ui.internals.lab import MAX_TOKENS, Lab
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
@@ -261,6 +263,22 @@ def test_a_click_on_a_token_moves_every_open_section(tab):
     assert "After position 2" in page.shown["int-logits-words"]
     assert "At position 2" in page.shown["int-lens"]
     assert 'aria-pressed="true"' in page.shown["int-chips"].split('data-position="2"')[1][:200]
+
+
+def test_how_the_prompt_was_predicted_is_read_once_and_not_at_every_click(tab, monkeypatch):
+    """Strip, message and table each read it anew: 0.6 s for 128 tokens, three times a click."""
+    passes = []
+
+    def counted(logits, ids):
+        passes.append(ids)
+        return foreseen(logits, ids)
+
+    monkeypatch.setattr(lab_module, "foreseen", counted)
+    page = Page(tab, "tokens", "logits")
+    page.look("Nobody else reads this")
+    page.click(0)
+    page.click(2)
+    assert len(passes) == 1
 
 
 def test_what_is_out_of_view_follows_a_click_when_it_comes_into_view(tab):

@@ -40,9 +40,12 @@ from gpt.serving.registry import Registry  # noqa: E402
 from gpt.tokenizer import Tokenizer  # noqa: E402
 from gpt.ui.internals import InternalsTab  # noqa: E402
 from gpt.ui.internals.lab import Lab, Visit  # noqa: E402
-from gpt.ui.internals.prompt import prompt_chips, prompt_message  # noqa: E402
 from gpt.ui.internals.section import Desk  # noqa: E402
 from gpt.ui.internals.sections import SECTIONS  # noqa: E402
+from gpt.ui.internals.sections.text_to_tokens import (  # noqa: E402
+    prompt_chips,
+    prompt_message,
+)
 
 LIMITS = {
     "first view": 1500.0, "change of settings": 100.0, "click, all open": 400.0,

@@ -14,6 +14,7 @@ import torch
 
 from gpt.checkpoints import tokenizer_of
 from gpt.internals.run import Run, read_prompt, resolve_position
+from gpt.internals.surprise import Foreseen, foreseen
 from gpt.serving.all_cores import on_all_cores
 from gpt.tokenizer import Tokenizer
 from gpt.ui.parts.prompt_ids import prompt_ids
@@ -161,6 +162,11 @@ class Lab:
     def logits(self, visit: Visit) -> torch.Tensor:
         """Logits (vocab,) of the prediction made at the visit's position."""
         return self.run(visit).logits[visit.position].cpu()
+
+    def foreseen(self, visit: Visit) -> list[Foreseen]:
+        """How each token of the prompt was predicted."""
+        run = self.run(visit)
+        return self.memo(visit, "foreseen", lambda: foreseen(run.logits, run.ids))
 
     def memo(self, visit: Visit, name: str, make: Callable[[], Any], *settings: Any) -> Any:
         """`make()` of this pass and these settings, remembered; for small results only."""

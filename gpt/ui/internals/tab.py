@@ -12,10 +12,10 @@ from gpt.internals.run import resolve_position
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.endpoint import internals_endpoint
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
-from gpt.ui.internals.prompt import prompt_chips, prompt_message
 from gpt.ui.internals.section import Desk, Values
 from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList, rail_html
 from gpt.ui.internals.sections import SECTIONS
+from gpt.ui.internals.sections.text_to_tokens import prompt_chips, prompt_message
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.numbers import whole

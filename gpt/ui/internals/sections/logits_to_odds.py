@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from gpt.internals.distribution import choose, spread
-from gpt.internals.surprise import foreseen
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, probabilities
 from gpt.ui.internals.folds import Code, numbers
@@ -88,10 +87,9 @@ def softmax_bars(read: dict[str, Any], labels: list[str]) -> str:
 
 def _came(lab: Lab, visit: Visit) -> str:
     """What the prompt goes on with, and how surprising it was."""
-    run, at = lab.run(visit), visit.position
-    if at + 1 == len(run.ids):
+    if visit.position + 1 == len(visit.ids):
         return say("The prompt ends here: the next token is drawn from this list.")
-    came = foreseen(run.logits[at : at + 2], run.ids[at : at + 2])[0]
+    came = lab.foreseen(visit)[visit.position]
     return say(
         f"What came is {lab.piece(came.token_id)}: rank {came.rank:,}, "
         f"{percent(came.probability)}, a surprisal of −ln({significant(came.probability)}) = "

@@ -8,8 +8,7 @@ from typing import Any
 import gradio as gr
 
 from gpt.checkpoints.sources import EARLY, is_kept, random_source
-from gpt.internals.run import Run
-from gpt.internals.surprise import foreseen, loss
+from gpt.internals.surprise import loss
 from gpt.internals.two_predictions import Comparison, compare_predictions
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
@@ -52,7 +51,7 @@ def comparison_html(lab: Lab, visit: Visit, way: str, prompt: str, position: Any
         other = lab.read(visit.source, prompt, at)
     result = compare_predictions(lab.logits(visit), lab.logits(other), TOP)
     what = f"After {_end(lab, visit)} ({names[0]}) and after {_end(lab, other)} ({names[1]})"
-    losses = [_loss(lab.run(each)) for each in (visit, other)]
+    losses = [_loss(lab, each) for each in (visit, other)]
     said = say(f"Loss on the prompt: {losses[0]} here, {losses[1]} there.")
     return said + pair_html(lab, result, names, what, "comparison")
 
@@ -104,8 +103,8 @@ def _summand(p: float, q: float) -> str:
     )
 
 
-def _loss(run: Run) -> str:
-    mean = loss(foreseen(run.logits, run.ids))
+def _loss(lab: Lab, visit: Visit) -> str:
+    mean = loss(lab.foreseen(visit))
     return "none (a single token)" if mean is None else f"{significant(mean)} nats a token"
 
 

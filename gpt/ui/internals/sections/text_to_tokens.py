@@ -1,19 +1,19 @@
-"""Tokens: how a word's bytes became tokens, merge by merge, and how each token was predicted."""
+"""Tokens: the prompt's chips, the merges of a word's bytes, and how each token was predicted."""
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import gradio as gr
 
 from gpt.internals.merges import Merge, merge_steps, word_of_token, words
-from gpt.internals.surprise import foreseen, loss
+from gpt.internals.surprise import loss
 from gpt.tokenizer import display_form
 from gpt.ui.internals.folds import Code, folded
 from gpt.ui.internals.lab import MAX_TOKEN_CHARACTERS, Lab, Visit
-from gpt.ui.internals.prompt import perplexity
 from gpt.ui.internals.section import Section
-from gpt.ui.parts.chips import Chip, chips_html
+from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import counted, percent, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html
@@ -23,6 +23,50 @@ COLUMNS = (
     Column("position"), "token", Column("probability", percent), Column("rank"),
     Column("surprisal (nats)"),
 )  # fmt: skip
+
+
+NO_LOSS = "A single token has no loss: nothing came before it."
+LEGEND = (
+    '<p class="legend"><span class="ramp"></span> probability of each token, 0 to 100 %, given the '
+    "text before it. Click a token to look at the prediction made there.</p>"
+)
+
+
+def prompt_chips(lab: Lab, visit: Visit) -> str:
+    """The prompt's tokens as buttons, shaded by probability, the chosen position pressed; HTML."""
+    seen = {entry.position: entry for entry in lab.foreseen(visit)}
+    chips = []
+    for at, token_id in enumerate(visit.ids):
+        extra, shade = "the first token: nothing came before it", None
+        if entry := seen.get(at):
+            shade = entry.probability
+            extra = (
+                f"probability {percent(entry.probability)}, rank {entry.rank:,}, "
+                f"surprisal {significant(entry.surprisal)} nats"
+            )
+        title = token_title(at, token_id, lab.raw(token_id), extra)
+        chips.append(Chip(lab.piece(token_id), title, shade, lab.is_special(token_id)))
+    return chips_html(chips, "tokens of the prompt", selected=visit.position)
+
+
+def prompt_message(lab: Lab, visit: Visit) -> str:
+    """How many tokens, loss and perplexity of the prompt; what the chips' shade means; HTML."""
+    mean, vocab = loss(lab.foreseen(visit)), lab.run(visit).cfg.vocab_size
+    text = f"{counted(len(visit.ids), 'token')}, float32, eval mode. "
+    if mean is None:
+        return say(text + NO_LOSS) + LEGEND
+    said = say(
+        text + f"The model's loss on this prompt is {significant(mean)} nats a token, perplexity "
+        f"{perplexity(mean)}; a blind guess among {vocab:,} tokens would score "
+        f"{significant(math.log(vocab))} nats."
+    )
+    return said + LEGEND
+
+
+def perplexity(nats: float) -> str:
+    """e^nats, as a power where a float cannot hold it."""
+    power = f"e^{significant(nats)}"
+    return power if nats > 700 else f"{power} = {significant(math.exp(nats))}"
 
 
 def tokens_html(lab: Lab, visit: Visit, typed: str) -> str:
@@ -64,11 +108,10 @@ def _merges(lab: Lab, cut: list[tuple[bytes, list[Merge]]]) -> str:
 
 def _prompt_table(lab: Lab, visit: Visit) -> str:
     """Every token of the prompt with its probability, rank and surprisal, and their mean; HTML."""
-    run = lab.run(visit)
-    entries = foreseen(run.logits, run.ids)
+    entries = lab.foreseen(visit)
     mean = loss(entries)
     if mean is None:
-        return say("A single token has no loss: nothing came before it.")
+        return say(NO_LOSS)
     rows = [
         (e.position, lab.piece(e.token_id), e.probability, e.rank, e.surprisal) for e in entries
     ]
