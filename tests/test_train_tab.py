@@ -29,7 +29,7 @@ from gpt.training.trainer import Run
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.sections.side_by_side import EARLIER, comparison_html
 from gpt.ui.links import Place, link_of, place_of
-from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.numbers import mib_and_mb, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.train import run as run_module
 from gpt.ui.train import views
@@ -485,6 +485,22 @@ def test_before_a_run_the_curve_s_baselines_are_there_with_their_numbers():
     even, frequency, floor = map(significant, found.baselines.values())
     assert f"begins at {even} nats a token" in html
     assert f"and no order, has {frequency}. No model gets below {floor} but by chance." in html
+
+
+MANY_CHARACTERS = {
+    **TINY, "text": "own", "pasted": "".join(map(chr, range(0x4E00, 0x9FA6))), "characters": 0,
+    "width": 8, "heads": 1, "context": 512,
+}  # fmt: skip
+
+
+def test_a_step_s_logits_are_counted_in_memory_and_time():
+    """Weights alone were: a step of 1.2 GFLOP over 49,374 tokens took 1.5 s, not 0.04."""
+    found = plan({**MANY_CHARACTERS, "batch": 1, "context": 256})
+    logits = 256 * (len(found.corpus.ids.unique()) + 1)
+    assert found.flops > 1000 * logits
+    assert f"; {mib_and_mb(12 * logits)} for the logits" in views.estimate_view(found)
+    with pytest.raises(ValueError, match=r"logits take 4[0-9]{2}\.. MiB .* and 256 are allowed"):
+        plan({**MANY_CHARACTERS, "batch": 4})
 
 
 def test_a_byte_pair_encoding_splits_the_text_into_so_many_tokens():

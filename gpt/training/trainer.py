@@ -59,7 +59,9 @@ class Run:
         self.vocabulary = Vocabulary(corpus.ids, cfg.vocab_size)
         compact = GPTConfig(**{**cfg, "vocab_size": self.vocabulary.size})
         # Weights, gradients and two moments of each, in float32.
-        check_memory(16 * count_parameters(compact).total, self.device, "training")
+        state = 16 * count_parameters(compact).total
+        rows = min(options.micro_batch, options.batch_size // self.world)
+        check_memory(state + logit_bytes(compact, rows), self.device, "training")
         self.ids = self.vocabulary.to_compact[corpus.ids].to(self.device)
         self.log_counts = self.vocabulary.log_counts.to(self.device)
         with _seeded(options.seed):
@@ -296,6 +298,11 @@ class Run:
         except Exception as error:  # parts of other types or shapes can raise anything
             raise self.folder.foreign() from error
         self.saved_step = self.step
+
+
+def logit_bytes(cfg: GPTConfig, rows: int) -> int:
+    """Of the logits of `rows` windows, their log probabilities and their gradient, in float32."""
+    return 12 * rows * cfg.context_length * cfg.vocab_size
 
 
 @contextlib.contextmanager

@@ -14,10 +14,13 @@ from gpt.training.choices import OWN, Text, chosen_text, corpus_of
 from gpt.training.corpus import Corpus
 from gpt.training.evaluation import unigram_nats
 from gpt.training.options import TrainOptions
+from gpt.training.trainer import logit_bytes
 from gpt.ui.train.settings import DEFAULTS, PAIRS, TEMPERATURE, checked
 
 MOST_PARAMETERS = 8_000_000
 MOST_STEP_FLOPS = 25e9  # others wait for a step: about half a second of two cores
+MOST_LOGIT_BYTES = 256 * 2**20
+LOGIT_FLOPS, SCORE_FLOPS = 1000, 250  # of products in the time of a number of a softmax
 NEVER = 2**53  # steps between what the page does at times of its own
 
 
@@ -33,11 +36,17 @@ class Plan:
 
     @property
     def flops(self) -> int:
-        """Of a step: forward and backward."""
+        """Of a step, forward and backward; softmaxes as products that take about as long."""
         cfg = compact(self.cfg, self.corpus)
-        n = self.options.batch_size
-        forward = operations.forward(cfg, n, cfg.context_length).total
-        return forward + operations.backward_flops(cfg, n, cfg.context_length)
+        n, t = self.options.batch_size, cfg.context_length
+        products = operations.forward(cfg, n, t).total + operations.backward_flops(cfg, n, t)
+        scores = cfg.n_layers * cfg.n_heads * t
+        return products + n * t * (LOGIT_FLOPS * cfg.vocab_size + SCORE_FLOPS * scores)
+
+    @property
+    def logit_bytes(self) -> int:
+        """Of a step."""
+        return logit_bytes(compact(self.cfg, self.corpus), self.options.batch_size)
 
     @cached_property
     def baselines(self) -> dict[str, float]:
@@ -105,10 +114,16 @@ def _check(found: Plan) -> None:
             f"this model has {n_parameters:,} parameters and {MOST_PARAMETERS:,} are allowed "
             "here: use a smaller width, fewer blocks or a smaller vocabulary."
         )
+    if found.logit_bytes > MOST_LOGIT_BYTES:
+        raise ValueError(
+            f"the logits take {found.logit_bytes / 2**20:,.1f} MiB a step and "
+            f"{MOST_LOGIT_BYTES / 2**20:.0f} are allowed here: use a smaller batch, context or "
+            "vocabulary."
+        )
     if found.flops > MOST_STEP_FLOPS:
         raise ValueError(
-            f"a step takes {found.flops / 1e9:,.0f} GFLOP and {MOST_STEP_FLOPS / 1e9:.0f} are "
-            "allowed here: use a smaller batch, context or model."
+            f"a step takes as long as {found.flops / 1e9:,.0f} GFLOP and "
+            f"{MOST_STEP_FLOPS / 1e9:.0f} are allowed here: use a smaller batch, context or model."
         )
     n, t = len(found.corpus.ids), found.cfg.context_length
     if n < 2 * t + 1:

@@ -243,7 +243,8 @@ def estimate_view(plan: Plan) -> str:
     return (
         say(
             f"{count_parameters(plan.cfg).total:,} parameters; {mib_and_mb(state)} for weights, "
-            f"gradients and two moments of each. A step takes about {seconds(each)} here, so "
+            f"gradients and two moments of each; {mib_and_mb(plan.logit_bytes)} for the logits of "
+            f"a step and what is computed from them. A step takes about {seconds(each)} here, so "
             f"{seconds(total)} are about {significant(steps, 2)} steps: "
             f"{significant(steps * a_step, 2)} tokens, "
             f"{significant(steps * a_step / len(plan.corpus.ids), 2)} times through the text.",
