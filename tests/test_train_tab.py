@@ -268,6 +268,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_weights():
     training = trained(width=128, context=32, batch=8, layers=2, heads=4, rate=10)
     assert re.match(r"The loss is not finite at step \d+: it stopped, and the", training.note)
     assert math.isfinite(training.history.evaluated[-1][1].nats_per_token)
+    assert f'<p class="note">{training.note}</p><progress' in views.progress_view(training)
+    losses = [step.loss for step in training.history.steps]
+    assert max(losses) > 100
+    assert ">100</text>" in views.loss_view(training)  # above 50 the axis had no numbers
     weights = load_model(training.finished.source).state_dict().values()
     assert all(bool(weight.isfinite().all()) for weight in weights)
     training.finished.drop()

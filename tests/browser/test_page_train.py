@@ -9,6 +9,8 @@ import pytest
 from playwright.sync_api import expect
 from watched import WIDE, settle, visit
 
+from gpt.ui.parts.numbers import significant
+
 pytestmark = pytest.mark.browser
 PHONE = {"width": 390, "height": 800}
 SMALLER = "?tab=train&train-width=64&train-context=32"
@@ -39,7 +41,10 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
     with visit(browser_tab, app_url + SMALLER, viewport) as page:
         expect(page.locator("#train-loss")).to_contain_text("floor of this text")
         page.click("#train-step")
-        until(page, "Paused.* step 1 of")
+        steps = re.search(r"step 1 of ([\d,]+)", until(page, "Paused.* step 1 of"))[1]
+        # The estimate still told the steps of a guess, ten times as many.
+        counted = f"are about {significant(int(steps.replace(',', '')), 2)} steps"
+        expect(page.locator("#train-estimate")).to_contain_text(counted)
         page.get_by_text("What happens in one step").click()
         expect(page.locator("#train-peek tbody tr")).to_have_count(16)
         page.click("#train-pause")  # goes on
@@ -107,14 +112,19 @@ def test_what_cannot_be_trained_is_a_line_and_disturbs_nothing(browser_tab, app_
             phone.click("#train-run")
             expect(said.last).to_contain_text(line)
             expect(phone.locator("#train-run")).to_be_enabled()
+            # It still said "Reading the text …".
+            expect(phone.locator("#train-progress")).to_contain_text("Press Train")
         bad = {"name": "mine.txt", "mimeType": "text/plain", "buffer": b"caf\xe9 " * 99}
         phone.locator("#train-file input[type=file]").set_input_files(bad)
         expect(phone.locator("#train-estimate")).to_contain_text("mine.txt is no UTF-8 text")
+        below = phone.locator("#train-file + #train-text-problem")  # it stood two screens down
+        expect(below).to_contain_text("mine.txt is no UTF-8 text")
         phone.click("#train-run")
         expect(said.last).to_contain_text("save it as UTF-8")
         settle(phone)  # a press beside one that has not ended is none
 
         phone.get_by_label("Stories from a small grammar").check()
+        settle(phone)  # what is typed beside an event may be overwritten
         phone.get_by_text("The model and its training, in numbers").click()
         phone.fill("#train-rate input", "10")
         settle(phone)

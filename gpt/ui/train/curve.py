@@ -12,7 +12,7 @@ Points = Sequence[tuple[float, float]]
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 34
 MOST_POINTS = 240
-TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+TICKS = [n * 10.0**power for power in range(-2, 5) for n in (1, 2, 5)]
 
 
 def curve(
@@ -61,11 +61,12 @@ def thinned(points: Points) -> Points:
 
 
 def _y_ticks(low: float, high: float, y_of) -> str:  # type: ignore[no-untyped-def]
+    ticks = TICKS if high < 300 * low else TICKS[::3]  # of a loss that diverges, the powers of ten
     return "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_of(tick):.1f}" '
         f'y2="{y_of(tick):.1f}"/><text x="{LEFT - 6}" y="{y_of(tick) + 4:.1f}" '
-        f'text-anchor="end">{tick:g}</text>'
-        for tick in TICKS
+        f'text-anchor="end">{_short(tick)}</text>'
+        for tick in ticks
         if low <= tick <= high
     )
 
@@ -83,4 +84,6 @@ def _x_ticks(axis: str, until: float, x_of) -> str:  # type: ignore[no-untyped-d
 def _short(value: float) -> str:
     if value >= 1e6:
         return f"{significant(value / 1e6, 2)} M"
-    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
+    if value >= 1000:
+        return f"{value / 1000:.3g}k"
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"

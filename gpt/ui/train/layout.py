@@ -60,6 +60,7 @@ class Layout:
             label="Or a plain text file, up to 2 MiB",
             file_count="single", type="filepath", visible=False, elem_id="train-file", height=150,
         )  # fmt: skip
+        self.problem = gr.HTML(elem_id="train-text-problem", padding=False, visible=False)
 
     def _buttons(self) -> None:
         with gr.Row(elem_id="train-buttons"):
@@ -131,4 +132,5 @@ class Layout:
 
     def for_text(self, text: str) -> dict[Any, Any]:
         """The boxes of one's own text are there for it alone."""
-        return {box: gr.update(visible=text == OWN) for box in (self.pasted, self.file)}
+        boxes = (self.pasted, self.file, self.problem)
+        return {box: gr.update(visible=text == OWN) for box in boxes}

@@ -20,7 +20,15 @@ from gpt.ui.train.layout import Layout
 from gpt.ui.train.plans import plan
 from gpt.ui.train.run import Line, Training
 from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
-from gpt.ui.train.views import STREAMED, estimate_view, loss_view, promise_view, split_view
+from gpt.ui.train.views import (
+    EMPTY,
+    STREAMED,
+    estimate_view,
+    loss_view,
+    progress_view,
+    promise_view,
+    split_view,
+)
 from gpt.ui.visit import Shared, Visit, opening_of
 
 LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
@@ -83,11 +91,11 @@ def build(
         streamed = button.click(
             begin(experiment, paused), layout.inputs, set(layout.buttons), **AT_ONCE
         ).then(
-            one_line_errors(drive), {shared.visitor}, set(layout.streamed),
+            one_line_errors(drive), {shared.visitor}, {*layout.streamed, layout.estimate},
             api_visibility="private", trigger_mode="multiple", show_progress="hidden", **training,
         )  # fmt: skip
         for ended in (streamed.success, streamed.failure):
-            ended(finish, None, [*layout.buttons, *layout.afterwards], **AT_ONCE)
+            ended(finish, None, [*layout.buttons, *layout.afterwards, layout.progress], **AT_ONCE)
 
     async def pause(request: gr.Request) -> Any:
         going = trainings.going(request.session_hash or "")
@@ -147,26 +155,33 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
         if training is None or training.begun:
             yield dict.fromkeys(layout.streamed, gr.skip())
             return
+        counted = None
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
+                views = zip(layout.streamed, STREAMED, strict=True)
+                shown = {component: html for component, view in views if (html := view(training))}
                 if training.plan is not None:
                     data[shared.visitor].training = training.plan.repeated
-                views = zip(layout.streamed, STREAMED, strict=True)
-                shown = ((component, view(training)) for component, view in views)
-                yield {component: html for component, html in shown if html}
+                    if counted is not training.plan:  # its steps are known now, and their seconds
+                        counted = training.plan
+                        shown[layout.estimate] = estimate_view(counted)
+                yield shown
 
     async def finish(request: gr.Request) -> list[Any]:
         """The buttons as they should be now, which may be the next run's already."""
         session = request.session_hash or ""
         if trainings.going(session):
-            return [gr.skip()] * 7
+            return [gr.skip()] * 8
+        last = trainings.of.get(session)
+        if last and not (last.history.steps or last.note):  # it was refused: the one before
+            last = last.former
         made = trainings.made(session)
         finished = made.finished if made else None
         on, off = gr.update(interactive=True), gr.update(interactive=False)
         pause = gr.update(value="Pause", interactive=False)
         after = [on if finished else off] * 3
         zipped = gr.update(value=str(finished.archive), interactive=True) if finished else off
-        return [on, pause, off, *after, zipped]
+        return [on, pause, off, *after, zipped, progress_view(last) if last else EMPTY]
 
     return begin, drive, finish
 
@@ -181,9 +196,12 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
         except ValueError as error:
             if not is_mistake(error):
                 raise
-            return {layout.estimate: say(str(error), "note"), layout.split: ""}
+            told = say(str(error), "note")
+            # What is wrong with one's own text stands below its boxes too: the rest is far down.
+            return {layout.estimate: told, layout.problem: told, layout.split: ""}
         data[shared.visitor].training = found.repeated
-        shown = {layout.estimate: estimate_view(found), layout.split: split_view(found)}
+        shown = {layout.estimate: estimate_view(found), layout.problem: ""}
+        shown[layout.split] = split_view(found)
         last = trainings.of.get(request.session_hash or "")
         if last is None or not last.history.evaluated:  # else the curve stays
             shown[layout.loss] = promise_view(found)
@@ -193,11 +211,11 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
     gr.on(
         [*changes, layout.pasted.blur, layout.file.change, opening_of(layout.estimate)],
         one_line_errors(looked_at), layout.inputs | {shared.visitor},
-        {layout.estimate, layout.split, layout.loss},
+        {layout.estimate, layout.problem, layout.split, layout.loss},
         api_visibility="private", show_progress="hidden", trigger_mode="always_last",
         concurrency_id="train-plan", concurrency_limit=2,
     )  # fmt: skip
-    boxes = [layout.pasted, layout.file]
+    boxes = [layout.pasted, layout.file, layout.problem]
     multiple = {**AT_ONCE, "trigger_mode": "multiple"}  # two "always_last" would never end
     settings["text"].change(layout.for_text, settings["text"], boxes, **multiple)
     settings["vocabulary"].change(

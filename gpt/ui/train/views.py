@@ -105,13 +105,14 @@ def progress_view(training: Training) -> str:
     """What it does, how far it is, and the newest numbers."""
     plan, steps, one = training.plan, training.history.steps, training.experiment
     look_for = say(f"{one.label}. Look for this: {one.look_for}", "note") if one else ""
-    state = training.stage or training.note
+    note = say(training.note, "note") if training.note else ""
+    state = training.stage
     if not state:
         finished = bool(plan and steps and steps[-1].step == plan.options.steps)
         ended = "Finished." if finished else "Stopped; the model is kept."
         state = ended if training.over else "Paused." if training.paused else "Training …"
     if plan is None or not steps:
-        return look_for + say(state, "hint")
+        return look_for + say(training.note or state, "hint")
     newest, total = steps[-1], plan.options.steps
     done = newest.step / total
     told = [
@@ -124,7 +125,7 @@ def progress_view(training: Training) -> str:
         f"gradient norm {significant(newest.gradient_norm)}",
     ]
     return (
-        f'{look_for}<progress max="1" value="{done:.4f}" aria-label="Steps done"></progress>'
+        f'{look_for}{note}<progress max="1" value="{done:.4f}" aria-label="Steps done"></progress>'
         f'<p class="stats"><b>{escape(state)}</b> {escape(" · ".join(told))}</p>'
     )
 
