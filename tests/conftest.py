@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Test processes share two cores, and a team of threads waits on them. `main()` leaves a number
 # that was given as it is: else its thread has all cores, and the engine's, begun before, has one.
@@ -14,15 +15,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a team that a test asks for sleeps while it waits
 
 import pytest
-import torch
-from tiny_models import tiny_model
 
-from gpt import Tokenizer
-from gpt.checkpoints import save_model
+# torch is imported in fixtures: the process that hands out the tests would wait for it for nothing.
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from gpt import Tokenizer
 
 TRACEBACK = "Traceback (most recent call last)"
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-torch.set_num_threads(1)  # if a plugin has imported it before
+if "torch" in sys.modules:  # a plugin has imported it before
+    sys.modules["torch"].set_num_threads(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,10 +61,34 @@ def book() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
+    from gpt import Tokenizer
+
     return Tokenizer()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The tiny model in our format, float32."""
+    from tiny_models import tiny_model
+
+    from gpt.checkpoints import save_model
+
     return save_model(tiny_model(), tmp_path / "ours", "float32")
+
+
+@pytest.fixture(scope="session")
+def built() -> gr.Blocks:
+    """The page as `python app.py` builds it, for all tests of a process: none changes it."""
+    import app
+
+    return app.build_demo()
+
+
+@pytest.fixture(scope="session")
+def app_url(built: gr.Blocks) -> Iterator[str]:
+    """Its address, once a test asks for it."""
+    import app
+
+    _, url, _ = app.launch(built, prevent_thread_lock=True, quiet=True)
+    yield url
+    built.close()

@@ -53,15 +53,13 @@ IDS = ELEMENTS.split()
 
 
 @pytest.fixture(scope="module")
-def demo():
-    return app.build_demo()
+def demo(built):
+    return built
 
 
 @pytest.fixture(scope="module")
-def url(demo):
-    _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
-    yield address
-    demo.close()
+def url(app_url):
+    return app_url
 
 
 def test_every_promised_element_is_there_once(demo):

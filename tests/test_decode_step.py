@@ -5,7 +5,6 @@ import gc
 import random
 import threading
 import weakref
-from dataclasses import replace
 
 import pytest
 import torch
@@ -18,9 +17,8 @@ from gpt.engine.decode_step import gelu_by_rows
 from gpt.generate import generate
 
 SHAPES = [
-    replace(TINY, context_length=40, tie_weights=True, qkv_bias=True),  # 4 d is a multiple of 32
     GPTConfig(vocab_size=131, context_length=40, emb_dim=15, n_heads=3, n_layers=1),
-    GPTConfig(vocab_size=300, context_length=40, emb_dim=64, n_heads=2, n_layers=3),
+    GPTConfig(300, 40, 64, n_heads=2, n_layers=3, tie_weights=True, qkv_bias=True),
 ]
 PROMPT = torch.tensor([IDS])
 GREEDY = SamplingOptions(max_new_tokens=12, temperature=0)

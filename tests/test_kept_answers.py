@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from own_loop import run_async
 
-import app
 from gpt.ui.parts import kept_answers
 from gpt.ui.parts.kept_answers import KeptAnswers
 
@@ -86,10 +85,10 @@ def test_addresses_made_up_by_a_script_take_bounded_memory(monkeypatch):
     assert answer(kept, host="49").startswith("50")
 
 
-def test_an_opened_page_computes_nothing_for_tabs_that_are_not_shown():
+def test_an_opened_page_computes_nothing_for_tabs_that_are_not_shown(built):
     """Each visitor's page ran the model for Internals, planned a training and checked a
     configuration, 240 ms of processor time, before any of these tabs was shown."""
-    page = app.build_demo().config
+    page = built.config
     targets = [target for each in page["dependencies"] for target in each["targets"]]
     loaded = {block for block, event in targets if event == "load"}
     assert loaded

@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import gpt
@@ -17,13 +18,18 @@ TOP = sorted(path.stem for path in PACKAGE.glob("*.py"))
 EXEMPT = ("__init__", "__main__")  # of everything below them: the public names, the commands
 
 
+@cache
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
 def room_of(path):
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports(path):
     """Every module of ours and of others that a file imports, by its full dotted name."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -80,7 +86,7 @@ def test_only_the_page_imports_gradio():
 def test_the_package_prints_nothing():
     for path in FILES:
         if path.name != "__main__.py":
-            calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+            calls = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.Call)]
             assert "print" not in {ast.unparse(call.func) for call in calls}, path
 
 
@@ -107,7 +113,7 @@ def test_names_that_misled_readers_are_gone():
     defined = {
         node.name
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, (ast.FunctionDef, ast.ClassDef))
     }
     assert not defined & gone

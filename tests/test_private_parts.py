@@ -16,7 +16,6 @@ from gradio import utils
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import SessionState
 
-import app
 from gpt.ui.parts import gradio_patches
 
 
@@ -131,23 +130,22 @@ def test_a_number_that_is_impossible_reaches_our_own_check(kind, monkeypatch):
     assert [box.preprocess(value) for value in (-3, 2.5, 99, None)] == [-3, 2.5, 99, None]
 
 
-def test_gradio_sums_up_no_events(monkeypatch):
+def test_gradio_sums_up_no_events(built, monkeypatch):
     """pandas grouped up to 10,000 events after each one, 15 to 20 ms of it: an end of every run.
 
     app.py sets two variables for it. When this fails: look in gradio's queueing.py for their names.
     """
-    queue = app.build_demo()._queue
+    queue = built._queue
     monkeypatch.setattr(queue, "_get_df", None)  # cannot be called
-    queue.events_recorded = 10_000
+    monkeypatch.setattr(queue, "events_recorded", 10_000)
     assert queue.compute_analytics_summary([{"function": "generate"}]) == {"functions": {}}
     assert queue.ANALYTICS_MAX_EVENTS == 1
 
 
 def test_the_queue_looks_for_events_a_hundred_times_a_second():
     """A thousand times, 5 % of a core with nobody there. When this fails: measure without it."""
-    queue = gr.Blocks()._queue
-    assert queue.sleep_when_free == 0.001
-    page = app.build_demo()
+    page = gr.Blocks()
+    assert page._queue.sleep_when_free == 0.001
     gradio_patches.look_for_events_less_often(page)
     assert page._queue.sleep_when_free == gradio_patches.LOOK_SECONDS
 

@@ -6,7 +6,6 @@ from html import unescape
 
 import pytest
 
-import app
 from gpt import load_model
 from gpt.ui.tour import CARDS, QUESTIONS, checked, tour_html
 
@@ -25,10 +24,9 @@ def test_a_right_guess_is_told_from_a_wrong_one_and_from_none():
     assert "<b>x" not in "".join(told)
 
 
-def test_every_card_goes_to_a_tab_and_a_place_of_the_page():
-    demo = app.build_demo()
-    ids = {getattr(block, "elem_id", None) for block in demo.blocks.values()}
-    tabs = {block.id for block in demo.blocks.values() if type(block).__name__ == "Tab"}
+def test_every_card_goes_to_a_tab_and_a_place_of_the_page(built):
+    ids = {getattr(block, "elem_id", None) for block in built.blocks.values()}
+    tabs = {block.id for block in built.blocks.values() if type(block).__name__ == "Tab"}
     for card in CARDS:
         assert card.tab in tabs
         for place in {card.place, *card.sets} - {"#gen-chips"}:  # that one is in a template

@@ -1,10 +1,9 @@
-"""One running app and one headless Chromium for all browser tests."""
+"""One headless Chromium for all browser tests."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 
 import pytest
 from watched import PATIENCE, QUEUES, WIDE, visit, watched
@@ -19,18 +18,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-@pytest.fixture(scope="session")
-def app_url() -> Iterator[str]:
-    """The address of the real app, as `python app.py` builds it."""
-    import app
-
-    demo = app.build_demo()
-    _, url, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
-    QUEUES.append(demo._queue)
-    yield url
-    demo.close()
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +38,9 @@ def browser():  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture(scope="session")
-def browser_tab(browser):  # type: ignore[no-untyped-def]
+def browser_tab(browser, built, app_url):  # type: ignore[no-untyped-def]
     """One tab for all tests: to load the page anew costs half of a new browser context."""
+    QUEUES.append(built._queue)
     return watched(browser.new_context(viewport=WIDE).new_page())
 
 

@@ -16,6 +16,8 @@ from gpt.ui.architecture import measured
 
 pytestmark = pytest.mark.browser
 TOTAL, BLOCK = 163_009_536, 7_085_568
+CLOSE = """() => document.querySelectorAll('[id^=arch-] > button.open').forEach((button) =>
+  ['arch-more', 'arch-numbers'].includes(button.parentElement.id) || button.click())"""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,7 @@ def tab(opened: Page) -> Page:
     """The page with the book's configuration and workload."""
     opened.set_viewport_size({"width": 1280, "height": 1000})
     opened.get_by_role("tab", name="Architecture").click()
+    opened.evaluate(CLOSE)
     open_section(opened, "arch-more")
     settle(opened)
     for field, value in (("batch", 1), ("tokens", 1024)):

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 from playwright.sync_api import expect
-from watched import WIDE, settle, visit
+from watched import settle, visit
 
 from gpt.ui.parts.numbers import significant
 
@@ -34,11 +34,10 @@ def until(tab, pattern):
     return tab.inner_text("#train-progress")
 
 
-@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
 def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into(
-    browser_tab, app_url, viewport, tmp_path
+    browser_tab, app_url, tmp_path
 ):
-    with visit(browser_tab, app_url + SMALLER, viewport) as page:
+    with visit(browser_tab, app_url + SMALLER) as page:
         expect(page.locator("#train-loss")).to_contain_text("floor of this text")
         page.click("#train-step")
         steps = re.search(r"step 1 of ([\d,]+)", until(page, "Paused.* step 1 of"))[1]
@@ -48,7 +47,7 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         page.get_by_text("What happens in one step").click()
         expect(page.locator("#train-peek tbody tr")).to_have_count(16)
         page.click("#train-pause")  # goes on
-        expect(page.locator("#train-loss")).to_contain_text(BELOW, timeout=120_000)
+        expect(page.locator("#train-loss")).to_contain_text(BELOW)
         page.click("#train-pause")
         paused = until(page, "Paused").split(" · ")[0]
         page.click("#train-pause")
@@ -59,7 +58,6 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         chip = page.locator("#train-line .chip").nth(1)
         chip.click()  # its numbers stayed away: the chips' script had lost the panel's name
         expect(page.locator("#train-line-panel p")).to_have_text(chip.get_attribute("title"))
-        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
 
         with page.expect_download() as download:
             page.click("#train-download")
@@ -72,6 +70,11 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         page.click("#train-inside")
         expect(page.locator("#int-model input")).to_have_value(MINE)
         expect(page.locator("#int-chips .chip").first).to_be_visible()
+        opened(page)
+        page.click("#train-early")
+        expect(page.get_by_label("this prompt, the model early in its training")).to_be_checked()
+        page.click("#int-cmp-run")
+        expect(page.locator("#int-cmp")).to_contain_text("KL(at the end ‖ early)")
 
     zipfile.ZipFile(tmp_path / "model.zip").extractall(tmp_path)
     transformers = pytest.importorskip("transformers")
@@ -79,29 +82,11 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
     assert model.config.n_ctx == 32
 
 
-def test_two_checkpoints_of_a_run_are_compared_and_a_link_trains_it_again(browser_tab, app_url):
-    with visit(browser_tab, app_url + SMALLER + "&train-steps=40") as page:
-        page.click("#train-run")
-        until(page, "Finished")
-        page.click("#train-early")
-        expect(page.locator("#int-model input")).to_have_value(MINE)
-        expect(page.get_by_label("this prompt, the model early in its training")).to_be_checked()
-        page.click("#int-cmp-run")
-        expect(page.locator("#int-cmp")).to_contain_text("KL(at the end ‖ early)")
-        opened(page)
-        page.click("#train-share")
-        link = page.locator("#page-note textarea")
-        expect(link).to_have_value(re.compile("tab=train&.*train-steps=40"))
-        address = link.input_value()
-    with visit(browser_tab, address) as other:
-        other.get_by_text("The model and its training, in numbers").click()
-        expect(other.locator("#train-steps input")).to_have_value("40")
-        expect(other.locator("#train-estimate")).to_contain_text("times through the text")
-
-
-def test_what_cannot_be_trained_is_a_line_and_disturbs_nothing(browser_tab, app_url):
+def test_on_a_phone_what_cannot_be_trained_is_a_line_and_a_link_trains_to_the_end(
+    browser_tab, app_url
+):
     """The diverging rate is a visitor's own: what was good before it is kept."""
-    with visit(browser_tab, app_url + "?tab=train", PHONE) as phone:
+    with visit(browser_tab, app_url + SMALLER + "&train-steps=120", PHONE) as phone:
         phone.get_by_label("My own text").check()
         said = phone.locator(".toast-body")
         for text, line in (
@@ -126,6 +111,25 @@ def test_what_cannot_be_trained_is_a_line_and_disturbs_nothing(browser_tab, app_
         phone.get_by_label("Stories from a small grammar").check()
         settle(phone)  # what is typed beside an event may be overwritten
         phone.get_by_text("The model and its training, in numbers").click()
+        expect(phone.locator("#train-steps input")).to_have_value("120")
+        expect(phone.locator("#train-estimate")).to_contain_text("times through the text")
+        settle(phone)
+        phone.click("#train-run")
+        until(phone, "Finished")
+        expect(phone.locator("#train-loss")).to_contain_text(BELOW)
+        assert phone.inner_text("#train-sample .train-text").startswith("Once upon a time")
+        assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        phone.click("#train-share")
+        link = phone.locator("#page-note textarea")
+        expect(link).to_have_value(re.compile("tab=train&.*train-steps=120"))
+        phone.click("#train-write")
+        expect(phone.locator("#gen-model input")).to_have_value(MINE)
+        phone.click("#gen-run")
+        expect(phone.locator("#gen-stats")).to_contain_text("tokens")
+
+        opened(phone)
+        phone.fill("#train-width input", "128")
+        settle(phone)
         phone.fill("#train-rate input", "10")
         settle(phone)
         phone.click("#train-run")

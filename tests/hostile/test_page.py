@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from own_loop import run_async
 
-import app
 from gpt import SamplingOptions
 from gpt.config import as_config
 from gpt.ui.parts.errors import BUG, one_line_errors
@@ -113,11 +112,8 @@ def test_closing_a_wrapped_async_generator_closes_the_one_inside():
 
 
 @pytest.fixture(scope="module")
-def demo():
-    built = app.build_demo()
-    app.launch(built, prevent_thread_lock=True, quiet=True)
-    yield built
-    built.close()
+def demo(built, app_url):
+    return built
 
 
 def typed_in(demo, function):
