@@ -145,6 +145,15 @@ def test_the_memory_that_a_run_asks_for_has_the_logits_of_its_steps(begin, monke
     assert asked[1] - asked[0] == 3 * 3 * 4 * SMALL.context_length * run.vocabulary.size
 
 
+def test_a_validation_that_fails_leaves_the_checkpoint_of_its_step(begin, monkeypatch):
+    """The checkpoint came after the sample: each rerun failed at the same place."""
+    run = begin(validate_every=5)
+    monkeypatch.setattr(run, "sampled", lambda: next(iter(())))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(run.events())
+    assert run.saved_step == 5
+
+
 def test_two_runs_pulled_in_turns_are_the_two_runs_alone(begin):
     """Dropout comes from torch's one global generator, so that each step seeds it."""
     alone = finished(begin("alone"))

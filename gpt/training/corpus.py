@@ -51,7 +51,8 @@ def read_documents(paths: Sequence[str | Path]) -> list[str]:
         raise ValueError("there is no text to read: name at least one file with --text.")
     documents = []
     for path in paths:
-        if not (found := split_documents(read_text(path))):
+        found = split_documents(read_text(path))
+        if not any(map(str.strip, found)):
             raise ValueError(f"{path} holds no text: use a file with some.")
         documents += found
     return documents

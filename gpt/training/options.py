@@ -70,8 +70,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            *((name, 1, 2**53) for name in ("steps", "batch_size", "micro_batch", "report_every")),
-            *((name, 1, 2**53) for name in ("validate_every", "checkpoint_every", "sample_tokens")),
+            *((name, 1, 2**53) for name in ("steps", "report_every", "validate_every")),
+            *((name, 1, 2**53) for name in ("checkpoint_every", "sample_tokens")),
+            *((name, 1, 2**16) for name in ("batch_size", "micro_batch")),
             ("warmup_steps", 0, 2**53),
             ("seed", 0, MAX_SEED),
             ("peak_rate", 0, 1e6),
@@ -81,7 +82,8 @@ class TrainOptions:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}: use {low:,} to {high:,}.")
-        if self.vocabulary not in ("gpt2", "characters") and not self.vocabulary.isdecimal():
+        number = self.vocabulary.isdecimal() and len(self.vocabulary) < 10
+        if self.vocabulary not in ("gpt2", "characters") and not number:
             raise ValueError(
                 f"vocabulary is {self.vocabulary[:40]!r}: use gpt2, characters or a number."
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -25,15 +24,16 @@ class RunFolder:
     """Made if need be. Raises ValueError, as its methods do, if it cannot be made or written."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(os.path.expanduser(path))
+        try:
+            self.path = Path(path).expanduser()
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or "no such user"
+            raise ValueError(
+                f"the folder {path} cannot be made ({reason}): use another --out."
+            ) from error
         self.checkpoint = self.path / "checkpoint.pt"
         self.metrics = self.path / "metrics.jsonl"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(
-                f"the folder {self.path} cannot be made ({error.strerror}): use another --out."
-            ) from error
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replaces the checkpoint, which is whole or the one before."""

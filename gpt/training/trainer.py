@@ -161,6 +161,10 @@ class Run:
             raise ValueError(
                 f"batch_size {self.options.batch_size} is not divisible by {self.world} processes."
             )
+        try:
+            self.corpus.tokenizer.encode(self.options.prompt)
+        except ValueError as error:
+            raise ValueError(f"{str(error)[:-1]}: use another --prompt.") from error
         highest = int(self.corpus.ids.max())
         if highest >= self.cfg.vocab_size:
             raise ValueError(
@@ -239,7 +243,7 @@ class Run:
         return self.step % self.options.checkpoint_every != 0 or self._weights_are_finite()
 
     def _after(self, stepped: Stepped) -> Iterator[Event]:
-        """Metrics and checkpoint first, then the events, which a reader may fail to show."""
+        """Loss and checkpoint first, then what may fail, and the events when all is written."""
         if self.rank > 0:
             yield stepped
             return
@@ -248,13 +252,13 @@ class Run:
         if self.step % LOG_EVERY == 0 or done:
             spent, loss = round(self.seconds, 1), stepped.average_loss
             self._log(tokens=stepped.tokens, seconds=spent, loss=loss)
+        if self.step % self.options.checkpoint_every == 0 or done:
+            self._save()
         if self.step % self.options.validate_every == 0 or done:
             if self.corpus.held_out is not None:
                 found.append(evaluated := self.evaluated())
                 self._log(validation=evaluated.nats_per_token, targets=evaluated.n_targets)
             found.append(self.sampled())
-        if self.step % self.options.checkpoint_every == 0 or done:
-            self._save()
         yield from found
 
     def _log(self, **measured: Any) -> None:

@@ -16,6 +16,7 @@ def text(tmp_path):
 
 SHAPE = [
     "--context-length", "16", "--emb-dim", "24", "--n-heads", "2", "--n-layers", "2",
+    "--steps", "1",
 ]  # fmt: skip
 
 
@@ -34,14 +35,23 @@ SHAPE = [
         (["--steps", "0"], "steps is 0: use 1 to"),
         (["--clip", "-1"], "clip is -1.0: use more than 0"),
         (["--optimizer", "sgd"], "optimizer is 'sgd': use adamw or muon"),
+        (["--vocabulary", "characters"], "no token for byte 0x4F: use another --prompt"),
+        (["--batch-size", str(2**40)], "batch_size is 1099511627776: use 1 to 65,536"),
+        (["--micro-batch", str(2**40)], "micro_batch is 1099511627776: use 1 to 65,536"),
+        (["--vocabulary", "9" * 5000], "vocabulary is '9999"),
+        (["--validation", "{blanks}"], "blanks holds no text"),
+        (["--out", "~nosuchuser/x"], "no such user"),
         (["--n-heads", "5"], "emb_dim 24 is not divisible by 5 heads"),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(flags, message, text, tmp_path, capsys):
-    """Devices, folders and sizes ended in a traceback; a seed in "Overflow when unpacking"."""
+    """Devices, folders and sizes ended in a traceback; a seed in "Overflow when unpacking". A
+    prompt that the vocabulary lacks was told at the first validation; a huge batch never ended.
+    """
     (tmp_path / "taken").write_text("a file")
     (tmp_path / "empty").write_text("")
-    places = {name: tmp_path / name for name in ("taken", "empty")}
+    (tmp_path / "blanks").write_text(" \n" * 9)
+    places = {name: tmp_path / name for name in ("taken", "empty", "blanks")}
     given = [flag.format(**places) for flag in flags]
     assert main(["train", "--text", text, "--out", str(tmp_path / "run"), *SHAPE, *given]) == 2
     *before, error = capsys.readouterr().err.strip().splitlines()
