@@ -11,7 +11,13 @@ import torch
 
 from gpt.attention import MultiHeadAttention
 from gpt.internals.head_kinds import KINDS, best_heads, even_share, head_scores
-from gpt.internals.heads import HeadStages, attention_rows, head_stages, layer_attention
+from gpt.internals.heads import (
+    AttentionRow,
+    HeadStages,
+    attention_rows,
+    head_stages,
+    layer_attention,
+)
 from gpt.ui.internals.arcs import arcs_html
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
@@ -22,7 +28,8 @@ from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, csv_link, table_html
 
-STAGES = ("softmax", "scaled and masked", "scores")
+# What a visitor chooses, and its name in HeadStages.
+STAGES = {"softmax": "attention", "scaled and masked": "masked", "scores": "scores"}
 THUMB = 32  # px, the most of a small picture's side: more tokens than that share a pixel
 MAP_TOKENS = 32  # more than this are in the CSV and not in a table of cells
 NAMED = 3  # heads of each kind that are named
@@ -105,10 +112,8 @@ def head_html(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: b
     """One head: arcs over the words, its sentence, and the matrix of a stage folded; HTML."""
     run = lab.run(visit)
     stages = head_stages(run, layer, head)
-    stage = stage if stage in STAGES else STAGES[0]
-    values = {
-        "softmax": stages.attention, "scaled and masked": stages.masked, "scores": stages.scores,
-    }[stage].cpu().numpy()  # fmt: skip
+    rows = attention_rows(stages.attention, skip)
+    values = getattr(stages, STAGES[stage]).cpu().numpy()
     labels = [f"{at} {lab.short(i, 9)}" for at, i in enumerate(run.ids)]
     link = csv_link(
         f"attention-layer-{layer}-head-{head}-{stage.replace(' ', '-')}",
@@ -118,15 +123,12 @@ def head_html(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: b
             for label, row in zip(labels, values.tolist(), strict=True)
         ],
     )
-    of = f"layer {layer}, head {head}"
-    arcs = arcs_html(
-        [lab.short(i, 14) for i in run.ids], stages.attention, visit.position, int(skip), of
-    )
+    of, words = f"layer {layer}, head {head}", [lab.short(i, 14) for i in run.ids]
     matrix = _matrix(values, labels, of, stage) if len(labels) <= MAP_TOKENS else ""
     return (
-        arcs
-        + _sentence(lab, visit, stages, layer, head, skip)
-        + numbers(matrix, link, _table(lab, visit, stages, of, skip))
+        arcs_html(words, stages.attention, visit.position, int(skip), of)
+        + _sentence(lab, visit, stages, rows[visit.position], of, skip)
+        + numbers(matrix, link, _table(lab, visit, stages, rows, of, skip))
     )
 
 
@@ -138,14 +140,14 @@ def _matrix(values: np.ndarray, labels: list[str], of: str, stage: str) -> str:
     return heat_table(f"{stage} of {of}", labels, labels, shades.tolist(), texts)
 
 
-def _sentence(lab: Lab, visit: Visit, stages: HeadStages, layer: int, head: int, skip: bool) -> str:
-    at = visit.position
-    row = attention_rows(stages.attention, skip)[at]
-    most = row.most_attended
+def _sentence(
+    lab: Lab, visit: Visit, stages: HeadStages, row: AttentionRow, of: str, skip: bool
+) -> str:
+    at, most = visit.position, row.most_attended
     aside = " (the first token aside)" if skip and at > 0 else ""
     score, share = stages.scores[at, most].item(), stages.attention[at, most].item()
     return say(
-        f"In layer {layer}, head {head}, {lab.place(visit)} looks most at position {most} "
+        f"In {of}, {lab.place(visit)} looks most at position {most} "
         f"({lab.piece(visit.ids[most])}) with {percent(share)}{aside}; "
         f"{percent(row.first_share)} rests on the first token. Entropy "
         f"{significant(row.entropy)} nats of at most {significant(math.log(at + 1))}."
@@ -156,7 +158,9 @@ def _sentence(lab: Lab, visit: Visit, stages: HeadStages, layer: int, head: int,
     )
 
 
-def _table(lab: Lab, visit: Visit, stages: HeadStages, of: str, skip: bool) -> str:
+def _table(
+    lab: Lab, visit: Visit, stages: HeadStages, rows: list[AttentionRow], of: str, skip: bool
+) -> str:
     sums = stages.attention.double().sum(-1).tolist()
     names = lab.places(visit.ids)
     columns = (
@@ -165,13 +169,13 @@ def _table(lab: Lab, visit: Visit, stages: HeadStages, of: str, skip: bool) -> s
         Column("share", percent), Column("on the first token", percent), Column("entropy (nats)"),
         Column("sum of the row", "{:.6f}".format),
     )  # fmt: skip
-    rows = [
+    cells = [
         (names[r.position], names[r.most_attended], r.share, r.first_share, r.entropy, total)
-        for r, total in zip(attention_rows(stages.attention, skip), sums, strict=True)
+        for r, total in zip(rows, sums, strict=True)
     ]
     return table_html(
         columns,
-        rows,
+        cells,
         f"Rows of {of}",
         csv_name=f"attention-rows-{of.replace(', ', '-').replace(' ', '-')}",
         kinds={visit.position: "marked"},

@@ -27,7 +27,7 @@ def ablation_html(lab: Lab, visit: Visit, kind: str, layer: Any, head: Any, mode
     """The prediction with and without a part: a sentence, bars of the best of each, a table."""
     run, at = lab.run(visit), visit.position
     layer, head = at_most(layer, run.cfg.n_layers), at_most(head, run.cfg.n_heads)
-    part, how = Part(KINDS.get(kind, kind), layer, head), MODES.get(mode, mode)
+    part, how = Part(KINDS[kind], layer, head), MODES[mode]
     without = lab.computed(visit, ablate, at, part, how).cpu()
     name = {"head": f"head {head} of layer {layer}", "ff": f"the feed-forward of layer {layer}"}
     result = compare_predictions(lab.logits(visit), without, TOP)
@@ -44,7 +44,7 @@ def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Generator[str,
     token_id = lab.token_id(visit, query)
     given: list[list[float]] = [[] for _ in range(run.cfg.n_layers)]  # logit with − without
     with lab.borrow(visit) as model:
-        sweep = sweep_heads(model, run, at, token_id, MODES.get(mode, mode))
+        sweep = sweep_heads(model, run, at, token_id, MODES[mode])
         for layer, row in each_on_all_cores(sweep):
             given[layer] += [-change for change in row]
             yield say(f"Layer {layer + 1} of {run.cfg.n_layers} …")
