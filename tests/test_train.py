@@ -20,7 +20,7 @@ from gpt import GPTConfig
 from gpt.__main__ import main
 from gpt.checkpoints import load_checkpoint, save_model
 from gpt.training import trainer
-from gpt.training.command import add_arguments
+from gpt.training.command import add_arguments, train
 from gpt.training.corpus import read_corpus
 from gpt.training.evaluation import evaluate
 from gpt.training.events import Ended, Evaluated, Sampled, Stepped
@@ -152,6 +152,25 @@ def test_a_validation_that_fails_leaves_the_checkpoint_of_its_step(begin, monkey
     with pytest.raises(RuntimeError, match="StopIteration"):
         list(run.events())
     assert run.saved_step == 5
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_weights_that_an_update_has_spoilt_end_the_run_before_they_are_used(
+    steps, begin, monkeypatch
+):
+    """Only steps with a checkpoint looked: "logits are not finite" at a validation or the end."""
+    run = begin(steps=steps, validate_every=2, checkpoint_every=100)
+    update = run._update
+
+    def spoils(*given):
+        stepped = update(*given)
+        if run.step == 2:
+            run.model.tok_emb.weight.data.fill_(math.nan)
+        return stepped
+
+    monkeypatch.setattr(run, "_update", spoils)
+    with pytest.raises(ValueError, match=r"diverged, its .* at step 2: .*peak-rate"):
+        train(run)
 
 
 def test_two_runs_pulled_in_turns_are_the_two_runs_alone(begin):

@@ -303,6 +303,27 @@ def test_a_job_of_a_run_that_ends_an_iterator_is_an_error_like_any_other():
         run_async(go())
 
 
+@pytest.mark.parametrize("steps", [2, 9])
+def test_weights_that_the_newest_update_has_spoilt_are_not_what_is_kept(steps, monkeypatch):
+    """At the last step, or at Stop: "the model's logits are not finite", and no model was kept."""
+    update = Run._update
+    training = Training(Line(), {**TINY, "steps": steps})
+
+    def spoils(run, *given):
+        stepped = update(run, *given)
+        if run.step == 2:
+            run.model.tok_emb.weight.data.fill_(math.nan)
+            training.stop()
+        return stepped
+
+    monkeypatch.setattr(Run, "_update", spoils)
+    run_async(driven(training))
+    assert training.note.startswith("The loss is not finite at step 2: it stopped, and the weights")
+    weights = load_model(training.finished.source).state_dict().values()
+    assert all(bool(weight.isfinite().all()) for weight in weights)
+    training.finished.drop()
+
+
 def test_the_same_seed_twice_is_the_same_run_and_other_settings_are_compared_step_by_step():
     first = trained(steps=6)
     twin = Training(Line(), {**TINY, "steps": 6}, former=first)
@@ -548,6 +569,13 @@ def test_what_cannot_be_trained_is_one_line(changed, message, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
         plan({**TINY, **changed})
     assert "\n" not in str(caught.value)
+
+
+def test_a_text_in_the_format_of_train_s_files_is_continued_from_its_first_words():
+    """The prompt was the first line, "<|endoftext|>", of which characters have no token."""
+    text = "\n<|endoftext|>\n \n<|endoftext|>\n\n" + "Once there was a fox.\n" * 40
+    found = plan({**TINY, "text": "own", "pasted": text, "characters": 0})
+    assert found.text.prompt == "Once there was a fox."
 
 
 def test_a_file_of_windows_is_read_as_text(tmp_path):

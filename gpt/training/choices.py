@@ -112,11 +112,12 @@ def own_text(pasted: Any, file: Any) -> Text:
             f"{name} has {size / 10**6:,.1f} MB: use at most {MOST_BYTES / 2**20:.0f} MiB."
         )
     text = text_of(data, name)
-    if not split_documents(text) or not text.strip():
+    documents = [document.strip() for document in split_documents(text) if document.strip()]
+    if not documents:
         raise ValueError("your text is empty: paste some text, or upload a plain text file.")
     cut = text.find("\n", len(text) * 9 // 10) + 1
     cut = cut if 0 < cut < len(text) else len(text) * 9 // 10
-    prompt = text.strip().split("\n")[0][:24]
+    prompt = documents[0].split("\n")[0][:24]
     return Text(OWN, text[:cut], text[cut:], prompt)
 
 

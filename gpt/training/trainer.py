@@ -240,7 +240,8 @@ class Run:
     def _is_finite(self, stepped: Stepped) -> bool:
         if not math.isfinite(stepped.average_loss + stepped.gradient_norm):
             return False
-        return self.step % self.options.checkpoint_every != 0 or self._weights_are_finite()
+        used = (self.options.checkpoint_every, self.options.validate_every, self.options.steps)
+        return all(self.step % n != 0 for n in used) or self._weights_are_finite()
 
     def _after(self, stepped: Stepped) -> Iterator[Event]:
         """Loss and checkpoint first, then what may fail, and the events when all is written."""

@@ -172,9 +172,7 @@ class Training:
                     break
             now = time.monotonic()
             if now - self._looked > EVALUATE_SECONDS or self.paused:
-                await self._look()
-                if not math.isfinite(self.history.evaluated[-1][1].nats_per_token):
-                    self._back_to_good(self.run.step)
+                if not await self._look():
                     return
                 if now - self._sampled > SAMPLE_SECONDS or self.paused:
                     await self._sample()
@@ -204,9 +202,16 @@ class Training:
             self.history.peek = Peek(event.step, *peek)
         return event
 
-    async def _look(self) -> None:
-        """Held-out loss, the held-out line, and a copy of the weights if they are good."""
+    async def _look(self) -> bool:
+        """Held-out loss, the held-out line, and a copy of the weights if they are good.
+
+        False if they are not: those of before are back.
+        """
         self._looked = await self._now_and_then(self._measure)
+        good = math.isfinite(self.history.evaluated[-1][1].nats_per_token)
+        if not good:
+            self._back_to_good(self.run.step)
+        return good
 
     def _measure(self) -> None:
         run, history = self.run, self.history
@@ -253,7 +258,8 @@ class Training:
 
     async def _end(self) -> None:
         """The last numbers, and the model kept for an hour."""
-        await self._look()
+        if not await self._look():
+            await self._look()
         await self._sample()
         self.finished = await _in_hands(self._keep)
         asyncio.get_running_loop().call_later(KEPT_SECONDS, self.finished.drop)
