@@ -21,7 +21,7 @@ from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.sentences import say
 
 WORKLOAD = "## Workload\nMemory, operations, times and the shapes of the parts are for:"
-OPEN_AT_FIRST = ("", "numbers")  # keys of views.SECTIONS
+OPEN_AT_FIRST = ("", "numbers")  # sections of views.figures
 
 
 class Layout:

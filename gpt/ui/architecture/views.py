@@ -4,76 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
-from gpt.config import GPTConfig
 from gpt.ui.architecture import parameters
 from gpt.ui.architecture.code_section import code_html
-from gpt.ui.architecture.controls import FIELDS, Suggestion, configuration
+from gpt.ui.architecture.controls import Suggestion, configuration
 from gpt.ui.architecture.exchange import export
 from gpt.ui.architecture.memory_section import memory_html
 from gpt.ui.architecture.model_map import map_html, part_html
 from gpt.ui.architecture.operations_section import operations_html, times_html
 from gpt.ui.architecture.presets import Preset
 from gpt.ui.architecture.side_by_side import side_by_side_html
-from gpt.ui.architecture.workload import Workload, workload_of
+from gpt.ui.architecture.workload import workload_of
 
 PINNED = "pinned"
 
 
-class Asked(NamedTuple):
-    """What every view is computed from."""
-
-    cfg: GPTConfig
-    load: Workload
-    other: GPTConfig | None  # to compare with
-    name: str  # of `other`
-    format: str  # of the export
-    part: str  # chosen in the picture
-
-
-# The views of each section by name; those of "" are always in sight.
-SECTIONS: dict[str, dict[str, Callable[[Asked], str]]] = {
-    "": {
-        "total": lambda a: parameters.total_html(a.cfg),
-        "map": lambda a: map_html(a.cfg, a.load.batch, a.load.tokens, a.part),
-        "part": lambda a: part_html(a.cfg, a.load.batch, a.load.tokens, a.part),
-    },
-    "numbers": {
-        "tied": lambda a: parameters.tied_html(a.cfg),
-        "plot": lambda a: parameters.parameters_bar(a.cfg),
-        "table": lambda a: parameters.parameters_table(a.cfg),
-    },
-    "code": {"code": lambda a: code_html(a.cfg, a.load.batch, a.load.tokens)},
-    "memory": {"memory": lambda a: memory_html(a.cfg, a.load)},
-    "operations": {
-        "compute": lambda a: operations_html(a.cfg, a.load),
-        "times": lambda a: times_html(a.cfg, a.load),
-    },
-    "compare": {"compare": lambda a: side_by_side_html(a.cfg, a.other, a.name, a.load)},
-    "work": {"export": lambda a: export(a.cfg, a.format)},
-}
-
-
 def figures(
-    values: Mapping[str, Any],
-    named: tuple[Preset, ...],
-    sections: Collection[str] = tuple(SECTIONS),
+    values: Mapping[str, Any], named: tuple[Preset, ...], sections: Collection[str] | None = None
 ) -> dict[str, str]:
-    """The views of `sections` from plain values: FIELDS, the workload's NAMES, what to compare.
+    """The views of `sections`, or of all, from plain values: FIELDS, NAMES, what to compare.
 
     `compare` is a preset's key, PINNED or None; `pinned` a configuration as a dict or None;
     `format` one of the export's formats, `part` one of the picture's. A few
     milliseconds; nothing is allocated.
     Raises ValueError, in one line, if the configuration or the workload is impossible.
     """
-    cfg = configuration(values)
-    other, name = _other(values.get("compare"), values.get("pinned"), named)
-    asked = Asked(cfg, workload_of(values, cfg), other, name, values["format"], values["part"])
+    cfg, name = configuration(values), values["compare"]
+    load, part = workload_of(values, cfg), values["part"]
+    passed = cfg, load.batch, load.tokens
+    other = next((preset.cfg for preset in named if preset.key == name), None)
+    if name == PINNED and values["pinned"]:
+        other, name = configuration(values["pinned"]), "the pinned one"
+    # The views of each section by name; those of "" are always in sight.
+    every: dict[str, dict[str, Callable[[], str]]] = {
+        "": {
+            "total": lambda: parameters.total_html(cfg),
+            "map": lambda: map_html(*passed, part),
+            "part": lambda: part_html(*passed, part),
+        },
+        "numbers": {
+            "tied": lambda: parameters.tied_html(cfg),
+            "plot": lambda: parameters.parameters_bar(cfg),
+            "table": lambda: parameters.parameters_table(cfg),
+        },
+        "code": {"code": lambda: code_html(*passed)},
+        "memory": {"memory": lambda: memory_html(cfg, load)},
+        "operations": {
+            "compute": lambda: operations_html(cfg, load),
+            "times": lambda: times_html(cfg, load),
+        },
+        "compare": {"compare": lambda: side_by_side_html(cfg, other, name, load)},
+        "work": {"export": lambda: export(cfg, values["format"])},
+    }
     return {
-        view: render(asked)
-        for section, views in SECTIONS.items()
-        if section in sections
+        view: render()
+        for section, views in every.items()
+        if sections is None or section in sections
         for view, render in views.items()
     }
 
@@ -94,15 +81,3 @@ def problem_html(error: ValueError, found: Sequence[Suggestion] | None = None) -
     if found is not None:
         more += "<br><small>The figures still show the last possible configuration.</small>"
     return f'<div class="arch-problem" role="alert"><b>{escape(str(error))}</b>{more}</div>'
-
-
-def _other(
-    choice: str | None, pinned: Mapping[str, Any] | None, named: tuple[Preset, ...]
-) -> tuple[GPTConfig | None, str]:
-    """The configuration to compare with and its name, or None if nothing is chosen."""
-    if choice == PINNED and pinned:
-        return configuration({name: pinned[name] for name in FIELDS}), "the pinned one"
-    for preset in named:
-        if preset.key == choice:
-            return preset.cfg, preset.key
-    return None, ""
