@@ -477,7 +477,7 @@ def test_no_view_of_the_longest_prompt_is_too_heavy():
         ("logits", {"count": 51}, "tokens shown is 51: use a whole number from 1 to 50"),
         ("ledger", {"query": "several words"}, "type one token or an id"),
         ("lens", {"query": "50257"}, "use 0 to 50,256"),
-        ("mattered", {"query": "a" * 5_000_000}, "has 5,000,000 characters: type one token"),
+        ("mattered", {"query": "a" * 5_000_000}, "has 5,000,000 characters: type at most 200."),
         ("compare", {"position": 2.5}, "position in it is 2.5"),
         ("compare", {"prompt": "a" * 5_000_000}, "has 5,000,000 characters"),
     ],

@@ -186,11 +186,7 @@ class Lab:
 
         Raises ValueError if the text is long or the model has no such id.
         """
-        if len(query) > MAX_TOKEN_CHARACTERS:
-            raise ValueError(
-                f"that text has {len(query):,} characters: type one token or an id, at most "
-                f"{MAX_TOKEN_CHARACTERS} characters."
-            )
+        check_length(query)
         vocab = self.registry.config_of(visit.source).vocab_size
         number = query.strip()
         ids = [int(number[:12])] if number.isdecimal() else self.tokenizer.encode(query)
@@ -246,6 +242,14 @@ class Lab:
     def place(self, visit: Visit) -> str:
         """A position in words: `position 7 (·little)`."""
         return f"position {visit.position} ({self.piece(visit.ids[visit.position])})"
+
+
+def check_length(typed: str) -> None:
+    """Raises ValueError if what was typed as a word or token is too long for one."""
+    if len(typed) > MAX_TOKEN_CHARACTERS:
+        raise ValueError(
+            f"that text has {len(typed):,} characters: type at most {MAX_TOKEN_CHARACTERS}."
+        )
 
 
 def at_most(index: Any, count: int) -> int:

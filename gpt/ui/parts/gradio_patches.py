@@ -4,8 +4,8 @@
 whose output has no "data" (routes.py, `cancel_event`); the page's script reads the length of it,
 fails, and covers every output of the run with "Error". Here that message has an empty list, which
 changes no output. Side effects: what is chained by `.success` runs after a cancel too, and
-gradio_client's `result()` of a cancelled job is (). Generation does not cancel runs; the buttons of
-Internals and Architecture do. Remove it when tests/test_app.py says that gradio sends the data.
+gradio_client's `result()` of a cancelled job is (). Of all buttons only Architecture's cancels a
+run. Remove it when tests/test_app.py says that gradio sends the data.
 
 2. `utils.MatplotlibBackendMananger` and `Plot.get_config` import matplotlib and bokeh at every
 event and for every plot of a new visit. Where those are not installed, Python searches its whole

@@ -11,7 +11,7 @@ from gpt.internals.merges import Merge, merge_steps, word_of_token, words
 from gpt.internals.surprise import loss
 from gpt.tokenizer import display_form
 from gpt.ui.internals.folds import Code, folded
-from gpt.ui.internals.lab import MAX_TOKEN_CHARACTERS, Lab, Visit
+from gpt.ui.internals.lab import Lab, Visit, check_length
 from gpt.ui.internals.section import Section
 from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import counted, percent, significant
@@ -71,10 +71,7 @@ def perplexity(nats: float) -> str:
 
 def tokens_html(lab: Lab, visit: Visit, typed: str) -> str:
     """The merges of the words typed, or of the one that the token is of; the prompt's table."""
-    if len(typed or "") > MAX_TOKEN_CHARACTERS:
-        raise ValueError(
-            f"that text has {len(typed):,} characters: type at most {MAX_TOKEN_CHARACTERS}."
-        )
+    check_length(typed or "")
     cut = [word.encode("utf-8", "replace") for word in words(typed or "")]
     cut = cut or [word_of_token([lab.raw(i) for i in visit.ids], visit.position)]
     steps = [(word, merge_steps(lab.tokenizer, word)) for word in cut]
