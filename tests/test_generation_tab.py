@@ -20,6 +20,7 @@ from tiny_models import TINY, TinyRegistry, tiny_model
 from gpt import SamplingOptions
 from gpt.checkpoints import precision_record
 from gpt.generate import generate
+from gpt.serving.kept import kept_of
 from gpt.ui.generation import handlers, settings, story, tab, versions
 from gpt.ui.generation import runs as sessions
 from gpt.ui.generation import wish as wishes
@@ -364,6 +365,17 @@ def test_a_call_of_the_endpoint_ends_with_its_session_and_no_other(registry):
     said = run_async(leave())
     assert "of 500 tokens" in said
     assert not said.startswith("500 ")
+
+
+def test_keys_and_values_are_kept_of_texts_that_a_page_can_go_on_with_only():
+    """Each call of a script left 2 MiB behind that nothing could ask for, up to 64 MiB a model."""
+    model = tiny_model(WIDE)
+    page = Page(TinyRegistry({"storyteller": model}))
+    call = endpoint(page.runs, "storyteller")
+    run_async(everything(call("Hello", 5, precision="float32", stop="")))
+    assert not kept_of(model).texts
+    page.do("write", max_new_tokens=5)
+    assert len(kept_of(model).texts) == 1
 
 
 def test_a_full_line_is_one_line(registry, monkeypatch):

@@ -21,16 +21,16 @@ class Kept:
     """The texts of one model, newest last: their tokens, how many were the prompt's, the cache."""
 
     def __init__(self) -> None:
-        self._texts: list[tuple[tuple[int, ...], int, KVCache]] = []
+        self.texts: list[tuple[tuple[int, ...], int, KVCache]] = []
 
     def keep(self, ids: Sequence[int], n_prompt: int, cache: KVCache) -> None:
         """`cache` holds `ids`; a text that they go on with is let go, and the oldest at need."""
         now = tuple(ids)
-        others = [t for t in self._texts if t[1] != n_prompt or now[: len(t[0])] != t[0]]
+        others = [t for t in self.texts if t[1] != n_prompt or now[: len(t[0])] != t[0]]
         texts = [*others, (now, n_prompt, cache)]
         while sum(text[2].n_bytes for text in texts) > MOST_BYTES:
             del texts[0]
-        self._texts = texts  # the engine's thread keeps, and another may be taking
+        self.texts = texts  # the engine's thread keeps, and another may be taking
 
     @torch.inference_mode()
     def take(self, ids: Sequence[int], n_prompt: int, into: KVCache) -> bool:
@@ -39,7 +39,7 @@ class Kept:
         A prompt is read in chunks and the rest a token at a time: texts with another prompt have
         other last digits.
         """
-        for known, prompt, cache in self._texts:
+        for known, prompt, cache in self.texts:
             if prompt == n_prompt and known[: len(ids)] == tuple(ids):
                 for old, new in zip(cache.layers, into.layers, strict=True):
                     if old.keys is not None and old.values is not None:

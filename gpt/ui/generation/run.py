@@ -35,22 +35,22 @@ class Writing:
     Made in the event loop that runs `write`. `begin` gives a row of steps, as `Scheduler.submit`
     does, in a context that keeps what the row needs; entering it may block.
     `known` are its first steps, shown at once; the row gives them too, made again where their keys
-    and values are gone. At most `most` steps are shown.
+    and values are gone; None where no run will go on with this one. At most `most` are shown.
     """
 
     def __init__(
         self,
         asked: Wish,
-        begin: Callable[[Wish, Stage, Sequence[Step]], AbstractContextManager],
-        known: Sequence[Step] = (),
+        begin: Callable[[Wish, Stage, Sequence[Step] | None], AbstractContextManager],
+        known: Sequence[Step] | None = (),
         most: int | None = None,
     ) -> None:
         self.asked = asked
         limit = asked.options.max_new_tokens if most is None else 0
         self.written = Continuation(asked, limit, most)
-        for step in known:
+        for step in known or ():
             self.written.add(0.0, step)
-        self._again = len(known)  # steps that will come and are there already
+        self._again = len(known or ())  # steps that will come and are there already
         self.stage = "Starting …"  # what it waits for; empty while it writes
         self.stopped = False
         self._context = begin(asked, self._on_stage, known)

@@ -89,9 +89,9 @@ class Runs:
             await asyncio.sleep(0.02)
 
     def row(
-        self, asked: Wish, on_stage: Stage, known: Sequence[Step] = ()
+        self, asked: Wish, on_stage: Stage, known: Sequence[Step] | None
     ) -> AbstractContextManager[Any]:
-        """The row of steps, wherever it is written; `known` are the first, if there are any."""
+        """The row of steps, wherever it is written; `known` as for `Scheduler.submit`."""
         if self._cluster is not None and not is_kept(asked.source):
             key = (asked.source, asked.device, asked.precision)
             stop_id = asked.tokenizer.end_of_text_id
@@ -102,7 +102,9 @@ class Runs:
         return self._row_here(asked, on_stage, known)
 
     @contextlib.contextmanager
-    def _row_here(self, asked: Wish, on_stage: Stage, known: Sequence[Step]) -> Iterator[Any]:
+    def _row_here(
+        self, asked: Wish, on_stage: Stage, known: Sequence[Step] | None
+    ) -> Iterator[Any]:
         """A row of the scheduler of a borrowed model; ValueError if too many wait already."""
         with self.registry.borrow(asked.source, asked.device, asked.precision, on_stage) as model:
             scheduler, tokenizer = scheduler_for(model), asked.tokenizer
@@ -146,9 +148,11 @@ class Runs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
 
-    async def write(self, asked: Wish, claim: Claim | None = None) -> AsyncIterator[Writing]:
+    async def write(
+        self, asked: Wish, claim: Claim | None = None, known: Sequence[Step] | None = ()
+    ) -> AsyncIterator[Writing]:
         """One run, at each update. Raises what ends it."""
-        run = Writing(asked, self.row)
+        run = Writing(asked, self.row, known)
         async with aclosing(self.follow([run], claim)) as updates:
             async for _ in updates:
                 yield run
@@ -158,7 +162,8 @@ class Runs:
         call = session, Claim()
         self._calls.append(call)
         try:
-            async with aclosing(self.write(asked, call[1])) as updates:
+            # Nothing goes on with it: its keys and values are not kept.
+            async with aclosing(self.write(asked, call[1], known=None)) as updates:
                 async for run in updates:
                     yield run
         finally:
