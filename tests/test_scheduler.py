@@ -47,9 +47,9 @@ def finish(*schedulers):
         pass
 
 
-def alone(model, ids, options, stop_id=None, chunk=4):
+def alone(model, ids, options, stop_id=None, chunk=4, **more):
     scheduler = Scheduler(model, prefill_chunk=chunk)
-    run = scheduler.submit(ids, options, stop_id)
+    run = scheduler.submit(ids, options, stop_id, text_of=str, **more)
     finish(scheduler)
     return list(run)
 
@@ -66,7 +66,10 @@ def random_request(rng):
         temperature=rng.choice([0, 0.7, 1.5]),
         top_k=rng.choice([None, 5]),
         top_p=rng.choice([1.0, 0.8]),
+        min_p=rng.choice([0.0, 0.1]),
         seed=rng.randrange(1000),
+        steering=rng.choice([(), ((2, 50),)]),
+        stop=rng.choice(["", "7"]),
     )
     return ids, options, rng.choice([None, rng.randrange(97)])
 
@@ -89,7 +92,7 @@ def test_a_visitors_steps_are_the_same_alone_and_in_any_company(precisions, by_h
     runs = []
     for _ in range(12):
         which, request = rng.randrange(2), random_request(rng)
-        runs.append((which, request, schedulers[which].submit(*request)))
+        runs.append((which, request, schedulers[which].submit(*request, text_of=str)))
         for _ in range(rng.randrange(6)):
             rng.choice(schedulers).turn()
         if rng.random() < 0.2:
@@ -472,7 +475,7 @@ def test_a_soak_of_visitors_who_come_and_go_leaves_nothing_behind():
     async def visitor(line):
         while line:
             i = line.pop()
-            async with scheduler_for(model).submit(*requests[i]) as run:
+            async with scheduler_for(model).submit(*requests[i], text_of=str) as run:
                 steps = []
                 while leaves[i] is None or len(steps) < leaves[i]:
                     if (step := await anext(run, None)) is None:
@@ -486,7 +489,7 @@ def test_a_soak_of_visitors_who_come_and_go_leaves_nothing_behind():
 
     run_async(everybody())
     for i, request in enumerate(requests):
-        expected = list(generate(model, *request))
+        expected = list(generate(model, *request, text_of=str))
         assert ids_of(found[i]) == ids_of(expected[: leaves[i]])
     assert on_engine(lambda: len(module._schedulers)) == 0
     assert caches_alive() == before
@@ -531,3 +534,26 @@ def test_a_text_that_goes_on_is_not_written_again(precision, temperature, by_han
     finish(back)
     assert ids_of(run) == [*ids_of(expected[:8]), 50]
     assert (len(reads), len(writes)) == (0, 1)
+
+
+def test_a_text_that_has_ended_is_not_written_past_its_end(by_hand):
+    """Next writes ten tokens ahead. Where the text ended among them, Continue wrote one more."""
+    model, options = FastModel(tiny_model(), "float32"), SamplingOptions(12, seed=3)
+    stop_id = alone(model, IDS, options)[6].token_id
+    ended = alone(model, IDS, options, stop_id, known=[])
+    assert ended[-1].stop == "stop_id"
+    assert alone(model, IDS, replace(options, max_new_tokens=30), stop_id, known=ended) == ended
+
+
+def test_who_waits_to_go_on_holds_no_keys_and_values(by_hand):
+    """A class that pressed Next together held a full cache each, in line and beyond the budget."""
+    model, options = FastModel(tiny_model(), "float32"), SamplingOptions(8, seed=3)
+    known = alone(model, IDS, replace(options, max_new_tokens=4), known=[])
+    known = [replace(step, stop=None) for step in known]
+    before, scheduler = caches_alive(), Scheduler(model, max_rows=2)
+    runs = [scheduler.submit(IDS, options, known=known) for _ in range(9)]
+    assert caches_alive() == before
+    scheduler.turn()
+    assert caches_alive() <= before + 2
+    finish(scheduler)
+    assert all(ids_of(run) == ids_of(alone(model, IDS, options)) for run in runs)

@@ -30,7 +30,7 @@ class Kept:
         texts = [*others, (now, n_prompt, cache)]
         while sum(text[2].n_bytes for text in texts) > MOST_BYTES:
             del texts[0]
-        self.texts = texts  # the engine's thread keeps, and another may be taking
+        self.texts = texts
 
     @torch.inference_mode()
     def take(self, ids: Sequence[int], n_prompt: int, into: KVCache) -> bool:

@@ -50,6 +50,7 @@ class _Visit(Row):
     error: BaseException | None = None
     wake: Callable[[], Any] | None = None  # set while the visitor waits
     kept: Kept | None = None  # where its keys and values go when it ends
+    known: Sequence[Step] = ()  # its first steps, until it begins
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -76,21 +77,23 @@ class _Visit(Row):
             self.kept.keep(self.window[: self.cache.length], self.n_prompt, self.cache)
         self.cache = self.chunk = None
 
-    def go_on(self, known: Sequence[Step], cache: KVCache) -> None:
-        """Begins after the steps `known`, where that gives the same bits as writing them again.
+    def go_on(self, cache: KVCache) -> None:
+        """Begins after the steps that are known, where that gives the same bits as writing them.
 
         So it does if their keys and values were kept, and past the context, whose newest window is
         read anew for each token.
         """
+        known, self.known = self.known, ()
         ids = [*self.window, *(step.token_id for step in known)]
         moved = len(ids) > self.context_length
         if moved or (self.kept and self.kept.take(ids[:-1], self.n_prompt, cache)):
+            self.reads = moved
+            self.cache = None if moved else cache
             for step in known:
                 self.uniform()
                 self.append(step.token_id)
-            self.steps.extend(known)
-            self.reads, self.unread = moved, self.window if moved else ids[-1:]
-            self.cache = None if moved else cache
+                self.put(step)
+            self.unread = self.window if moved else ids[-1:]
 
 
 class Run:
@@ -263,9 +266,8 @@ class Scheduler:
         visit.n_bytes = self._bytes_of(visit.capacity)
         if known is not None:
             visit.kept = kept_of(self.model)
-        if known:  # the last one at the most is made again: it may end the run
-            cache = self.model.new_cache(visit.capacity)
-            visit.go_on(known[: options.max_new_tokens - 1], cache)
+            # The last one at the most is made again: it may end the run.
+            visit.known = known[: options.max_new_tokens - 1]
         with self._lock:
             if not self._takes_turns:
                 take_turns(self)  # which may raise: no thread can begin
@@ -349,6 +351,10 @@ class Scheduler:
     def _read_block(self, visit: _Visit) -> bool:
         """One more block of the row's chunk; whether that was the last."""
         try:
+            if visit.known:  # only now: a row that waits holds no keys and values
+                visit.go_on(self.model.new_cache(visit.capacity))
+                if visit.over or not visit.reads:
+                    return True
             if visit.chunk is None:
                 visit.chunk = self._chunk(visit)
             if next(visit.chunk, "end") is None:
