@@ -7,6 +7,8 @@ instead of Ray's. With Ray itself: test_ray.py.
 import asyncio
 import re
 import sys
+import threading
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from types import ModuleType
 
@@ -35,6 +37,14 @@ class ActorDied(Exception):
     pass
 
 
+class NoReplica(Exception):
+    """As Serve's errors, which are none of Ray's."""
+
+
+class Full(NoReplica):
+    pass
+
+
 class TaskError(ValueError):
     """As Ray's: of the class of its cause, with a traceback for a message."""
 
@@ -49,7 +59,8 @@ def ray_of_the_test(monkeypatch):
     modules = {name: ModuleType(name) for name in names}
     modules["ray.exceptions"].RayActorError = ActorDied
     modules["ray.exceptions"].RayError = (ActorDied, TaskError)
-    modules["ray.serve.exceptions"].BackPressureError = type("Full", (Exception,), {})
+    modules["ray.serve.exceptions"].RayServeException = NoReplica
+    modules["ray.serve.exceptions"].BackPressureError = Full
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(replicas, "SEND_SECONDS", 0)
@@ -156,6 +167,59 @@ def test_a_cluster_that_is_gone_is_one_line(monkeypatch, gone):
     monkeypatch.setattr(cluster, "RETRY_SECONDS", 0.01)
     with pytest.raises(ValueError, match=r"^the cluster does not answer: try again in a minute\.$"):
         read(ClusterRow(Handle(*[gone] * 100), KEY, IDS, OPTIONS))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (NoReplica("DeploymentUnavailableError"), "the cluster does not answer: try again in a"),
+        (Full(), "200 others are waiting to write: try again in a"),
+    ],
+)
+def test_what_serve_refuses_is_one_line(error, line):
+    """A full line read "the cluster does not answer", and no replica "a fault of the page"."""
+
+    class Refusing(Handle):
+        def remote(self, *_):
+            raise error
+
+    with pytest.raises(ValueError, match=f"^{line} minute\\.$"):
+        read(ClusterRow(Refusing(), KEY, IDS, OPTIONS))
+
+
+def test_many_who_wait_for_a_model_keep_nobody_from_one_that_is_loaded():
+    """Six waited in the threads that all of a replica shared, and a seventh was not begun."""
+    loads, begun, loaded = threading.Event(), [], []
+
+    class Slow(TinyRegistry):
+        def borrow(self, source, *more):
+            return super().borrow(source, *more) if source == "storyteller" else waiting()
+
+    @contextmanager
+    def waiting():
+        begun.append(1)
+        loads.wait(10)
+        loaded.append(1)
+        yield tiny_model()
+
+    one = Replica(Slow({"storyteller": tiny_model()}))
+
+    async def first(source):
+        async with aclosing(one.write((source, *KEY[1:]), IDS, OPTIONS, None)) as messages:
+            async for _, steps in messages:
+                if steps:
+                    return steps[0]
+
+    async def everybody():
+        others = [asyncio.ensure_future(first("book-124M")) for _ in range(40)]
+        while len(begun) < 5:
+            await asyncio.sleep(0.01)
+        step, before = await first("storyteller"), len(loaded)
+        loads.set()
+        await asyncio.gather(*others)
+        return step, before
+
+    assert run_async(everybody()) == (alone()[0], 0)
 
 
 def test_a_machine_that_writes_other_tokens_does_not_go_on_with_them():

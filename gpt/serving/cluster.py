@@ -18,11 +18,12 @@ from typing import Any
 
 from gpt.generate import Step
 from gpt.sampling import SamplingOptions
-from gpt.serving.replicas import APP, Key, start_ray
+from gpt.serving.replicas import APP, MAX_QUEUED, Key, start_ray
 
 PATIENCE_SECONDS = 30.0  # without any message, until a run gives up
 RETRY_SECONDS = 0.5
 _GONE = "the cluster does not answer: try again in a minute."
+_FULL = f"{MAX_QUEUED} others are waiting to write: try again in a minute."
 
 
 class ArrivingRow:
@@ -97,7 +98,7 @@ class ClusterRow(ArrivingRow):
     async def _read(self) -> None:
         """Reads to the end of the run, at one replica after the other if they die."""
         from ray.exceptions import RayActorError, RayError
-        from ray.serve.exceptions import BackPressureError
+        from ray.serve.exceptions import BackPressureError, RayServeException
 
         self.started = self._heard = time.perf_counter()
         while True:
@@ -106,7 +107,9 @@ class ClusterRow(ArrivingRow):
             except RayActorError as lost:
                 if time.perf_counter() - self._heard > PATIENCE_SECONDS:
                     raise ValueError(_GONE) from lost
-            except (TimeoutError, asyncio.TimeoutError, BackPressureError) as silent:
+            except BackPressureError as full:
+                raise ValueError(_FULL) from full
+            except (TimeoutError, asyncio.TimeoutError, RayServeException) as silent:
                 raise ValueError(_GONE) from silent
             except RayError as error:
                 if isinstance(error, ValueError):  # the replica's own, which quotes its traceback

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +24,7 @@ from gpt.serving.registry import Registry
 from gpt.serving.scheduler import MAX_ROWS, scheduler_for
 
 APP = "gpt"
-MAX_QUEUED = 200  # runs of one page that wait until a replica has a free row
+MAX_QUEUED = 200  # runs that wait in a replica's line, which tells each its place
 SEND_SECONDS = 0.05  # between two messages of a run
 BEAT_SECONDS = 1.0  # between two empty messages of a run that waits
 _ANNOUNCED = 64  # names of models a replica; its registry bounds the models themselves
@@ -38,6 +39,7 @@ class Replica:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._loaders = ThreadPoolExecutor(MAX_ROWS + MAX_QUEUED)  # they wait for a model
 
     async def reconfigure(self, models: Sequence[str]) -> None:
         """Loads `models`; Serve calls it before the first request."""
@@ -66,7 +68,8 @@ class Replica:
         """
         with contextlib.ExitStack() as stack:
             borrowed = self._registry.borrow(*key)
-            job = asyncio.ensure_future(asyncio.to_thread(stack.enter_context, borrowed))
+            loop = asyncio.get_running_loop()
+            job = loop.run_in_executor(self._loaders, stack.enter_context, borrowed)
             try:
                 while not (await asyncio.wait({job}, timeout=BEAT_SECONDS))[0]:
                     yield 0, []
@@ -104,7 +107,7 @@ def served(
     """Replicas, `least` to `most`, that hold `models`, until the block ends; gives the address.
 
     Without an address, in a cluster of this machine alone, which ends with the block. A
-    replica takes as many runs at once as a scheduler has rows. `cores` are those of a replica;
+    replica writes as many runs at once as a scheduler has rows. `cores` are those of a replica;
     0: what its machine has, divided among the replicas that fit there. With `least` < `most`
     Serve starts another replica when more than 16 runs a replica go on for 10 s, and stops one
     that was idle for 10 minutes. Raises ValueError if it cannot be done.
@@ -150,7 +153,7 @@ def _deployment(models: Sequence[str], least: int, most: int, cores: int) -> Any
     }
     deployment = serve.deployment(Announcing).options(
         name="scheduler",
-        max_ongoing_requests=MAX_ROWS,
+        max_ongoing_requests=MAX_ROWS + MAX_QUEUED,
         max_queued_requests=MAX_QUEUED,
         user_config=list(models),
         ray_actor_options={"num_cpus": cores},
