@@ -21,12 +21,15 @@ from gpt import SamplingOptions
 from gpt.checkpoints import precision_record
 from gpt.generate import generate
 from gpt.serving.kept import kept_of
+from gpt.serving.scheduler import scheduler_for
 from gpt.ui.generation import handlers, settings, story, tab, versions
+from gpt.ui.generation import run as run_module
 from gpt.ui.generation import runs as sessions
 from gpt.ui.generation import wish as wishes
 from gpt.ui.generation.continuation import Continuation, token_chip
 from gpt.ui.generation.endpoint import endpoint
 from gpt.ui.generation.layout import Layout
+from gpt.ui.generation.run import Writing
 from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.story import Story
 from gpt.ui.generation.wish import wish
@@ -376,6 +379,34 @@ def test_keys_and_values_are_kept_of_texts_that_a_page_can_go_on_with_only():
     assert not kept_of(model).texts
     page.do("write", max_new_tokens=5)
     assert len(kept_of(model).texts) == 1
+
+
+def test_who_waits_sees_the_place_and_who_stops_has_left_the_line_at_once(registry, monkeypatch):
+    """Stop was seen at the next look only, a quarter of a second later."""
+    scheduler = scheduler_for(registry.models["storyteller"])
+    monkeypatch.setattr(scheduler, "max_rows", 1)
+    monkeypatch.setattr(run_module, "LOOK_SECONDS", 0.01)
+
+    async def second():
+        run = Writing(asked_of(registry), Runs(registry).row)
+        writing = asyncio.ensure_future(run.write(lambda: None, set()))
+        while not run.stage.startswith("Waiting to write: place 1"):
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(run_module, "LOOK_SECONDS", 60)
+        await asyncio.sleep(0.05)  # into a look of a minute
+        run.stop()
+        await asyncio.wait_for(writing, 30)
+
+    with scheduler.submit([1], SamplingOptions(10**6, seed=1)) as first:
+        next(first)
+        run_async(second())
+        assert scheduler.waiting == 0
+
+
+def test_updates_come_seldom_where_many_write_and_four_times_a_second_at_least():
+    times = [run_module.update_seconds(writing) for writing in (1, 8, 16, 30, 200)]
+    assert times == sorted(times)
+    assert 0.05 < times[0] < times[2] < times[-1] <= 0.22
 
 
 def test_a_full_line_is_one_line(registry, monkeypatch):
@@ -738,13 +769,19 @@ def test_a_visit_is_replayed_token_for_token(registry):
 
 
 def test_the_page_opens_with_a_finished_run_that_is_made_once(registry):
-    page, other = Page(registry), Story()
+    """Each of a class that opened the page together wrote the opening text again."""
+    page, borrowed = Page(registry), registry.borrowed
     request = SimpleNamespace(session_hash="one", query_params={})
-    first = run_async(page.handlers.open(page.story, request))
+
+    async def a_class():
+        others = [page.handlers.open(Story(), request) for _ in range(7)]
+        return await asyncio.gather(page.handlers.open(page.story, request), *others)
+
+    first, *others = run_async(a_class())
     assert len(first) == len(page.layout.streamed)
-    borrowed = registry.borrowed
-    assert run_async(page.handlers.open(other, request)) == first
-    assert registry.borrowed == borrowed
+    assert others == [first] * 7
+    assert run_async(page.handlers.open(Story(), request)) == first
+    assert registry.borrowed == borrowed + 1
     assert (
         first[page.layout.tokens].count("<button")
         == len(page.ids)

@@ -35,7 +35,7 @@ class Handlers:
         self.layout, self.runs, self.shared = layout, runs, shared
         self.jobs = Jobs(layout, runs.registry)
         self.story = gr.State(Story(loaded=layout.model.value))
-        self._opening: Draft | None = None
+        self._opening: asyncio.Task[Draft] | None = None
 
     def start(self, order: Order) -> Callable[..., Any]:
         """The handler of an event that asks for a run."""
@@ -244,16 +244,21 @@ class Handlers:
         linked = request and {"prompt", "model"} & set(request.query_params)
         if OPENING is None or story.present or story.live or linked:
             return gr.skip()
-        if self._opening is None:
-            asked = await asyncio.to_thread(self.jobs.replayed, OPENING)
-            async with aclosing(self.runs.write(asked)) as updates:
-                async for run in updates:
-                    steps = tuple(run.written.steps)
-            self._opening = Draft(asked, steps, len(steps))
+        task = self._opening
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+            task = self._opening = asyncio.ensure_future(self._written_opening())
+        draft = await asyncio.shield(task)  # the others wait for it, whoever leaves
         if story.present or story.live:  # the visitor was quicker
             return gr.skip()
-        story.add(self._opening)
+        story.add(draft)
         return self.shown(story)
+
+    async def _written_opening(self) -> Draft:
+        asked = await asyncio.to_thread(self.jobs.replayed, OPENING)
+        async with aclosing(self.runs.write(asked)) as updates:
+            async for run in updates:
+                steps = tuple(run.written.steps)
+        return Draft(asked, steps, len(steps))
 
 
 def buttons(layout: Layout, busy: bool) -> Values:

@@ -21,12 +21,15 @@ from gpt.ui.generation.wish import Wish
 
 LOOK_SECONDS = 0.25  # how often a run that waits looks at what for
 Stage = Callable[[float, str], None]
-_LOADERS = ThreadPoolExecutor(64, thread_name_prefix="loader")  # for waiting, mostly
+_LOADERS = ThreadPoolExecutor(400, thread_name_prefix="loader")  # they wait, for a model mostly
 
 
 def update_seconds(writing: int) -> float:
-    """Between two updates of one page when so many write: their sum takes the engine's time."""
-    return min(0.25, max(0.06, 0.008 * writing))
+    """Between two updates of one page when so many write: their sum takes the engine's time.
+
+    Everybody still sees at least four a second.
+    """
+    return min(0.22, max(0.06, 0.008 * writing))
 
 
 class Writing:
@@ -55,12 +58,15 @@ class Writing:
         self.stopped = False
         self._context = begin(asked, self._on_stage, known)
         self._left = False
+        self._row: Any = None
         self._loop = asyncio.get_running_loop()
         self._sleeps: asyncio.Future[None] = self._loop.create_future()
 
     def stop(self) -> None:
         """Ends the run at what is written, from within the event loop."""
         self.stopped = True
+        if self._row is not None:
+            self._row.close()
         self._wake()
 
     async def write(self, changed: Callable[[], None], writing: set[Writing]) -> None:
@@ -79,8 +85,8 @@ class Writing:
                 changed()
             if not self.stopped:
                 writing.add(self)
-                with contextlib.closing(job.result()) as row:
-                    await self._read(row, changed, writing)
+                with contextlib.closing(job.result()) as self._row:
+                    await self._read(self._row, changed, writing)
             if self.stopped:
                 self.stage = ""
                 self.written.stop()
