@@ -147,7 +147,17 @@ def test_the_same_shapes_with_another_context_need_only_be_told_so(tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    "name", ["._book.pth", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "training_args.bin"]
+    "name",
+    [
+        "._book.pth",
+        "optimizer.pt",
+        "optimizer_0.pt",
+        "optim.pt",
+        "scheduler.pt",
+        "scheduler-2.pt",
+        "rng_state_0.pth",
+        "training_args.bin",
+    ],
 )
 def test_what_macos_and_trainers_put_beside_the_weights_is_not_taken_for_them(name, tmp_path):
     torch.save(book_state(tiny_model()), tmp_path / "book.pth")
@@ -173,7 +183,10 @@ def test_a_folder_with_pytorch_model_bin_alone_loads(folder):
     assert_equal(load_model(folder), tiny_model())
 
 
-@pytest.mark.parametrize("wrapped", ["module.{}", "_orig_mod.{}", "module._orig_mod.{}"])
+@pytest.mark.parametrize(
+    "wrapped",
+    ["module.{}", "_orig_mod.{}", "module._orig_mod.{}", "_orig_mod.module.{}", "module.module.{}"],
+)
 def test_the_names_that_torchs_wrappers_give_are_read_as_the_models(wrapped, tmp_path):
     state = {wrapped.format(name): t for name, t in book_state(tiny_model()).items()}
     torch.save(state, tmp_path / "book.pth")

@@ -162,6 +162,16 @@ _REQUIRED: dict[str, Any] = {
 }
 
 
+# What else stands in GPT-2's configuration and changes no logit.
+# Source: transformers, configuration_utils.py and models/gpt2/configuration_gpt2.py.
+_HARMLESS = re.compile(
+    r"\w+_token_id|summary_\w+|output_\w+|\w+_pdrop|initializer_range|use_cache|(torch_)?dtype|"
+    r"transformers_version|_name_or_path|finetuning_task|task_specific_params|num_labels|"
+    r"id2label|label2id|pruned_heads|torchscript|use_bfloat16|is_decoder|n_ctx|n_inner|"
+    r"intermediate_size"
+)
+
+
 def is_configuration(data: Mapping[str, Any]) -> bool:
     """Whether any key is one of a GPT's configuration, in any of the dialects."""
     return not {"model_type", *_keys(_OURS, _TRANSFORMERS, _NANOGPT, _OPENAI)}.isdisjoint(data)
@@ -208,14 +218,17 @@ def _keys(*dialects: _Dialect) -> list[str]:
 
 
 def _check_keys(dialect: _Dialect, data: Mapping[str, Any]) -> None:
-    """Raises ValueError for a key that another dialect has and, but in transformers', any other.
+    """Raises ValueError for a key that another dialect has, or that nobody knows.
 
-    transformers' files hold much beside the model's sizes, and n_ctx from its first versions.
+    transformers' files hold much beside the model's sizes, and n_ctx from its first versions; one
+    that says to be of GPT-2 may hold more, which transformers ignores.
     """
+    named = not {"model_type", "architectures"}.isdisjoint(data)  # those of others are refused
     known = [*_keys(dialect), *(("format", "sha256") if dialect is _OURS else ())]
     others = {*_keys(_OURS, _NANOGPT, _OPENAI)} - {"n_ctx", "dropout", "drop_rate"}
     for key in data:
-        if key not in known and (dialect is not _TRANSFORMERS or key in others):
+        foreign = not (named or key in _REQUIRED or _HARMLESS.fullmatch(key))
+        if key not in known and (dialect is not _TRANSFORMERS or key in others or foreign):
             allowed = ", ".join(_keys(dialect))
             raise ValueError(
                 f"unknown configuration key {key!r} in {dialect.called}: use {allowed}."
@@ -227,6 +240,9 @@ def _check_transformers(data: Mapping[str, Any]) -> None:
     for field, required in _REQUIRED.items():
         if data.get(field, required) != required:
             raise ValueError(f"{field} is {data[field]!r}: here it must be {required!r}.")
+    classes = data.get("architectures") or ["GPT2"]
+    if not isinstance(classes, list) or not any("GPT2" in str(name) for name in classes):
+        raise ValueError(f"architectures is {classes!r}: only those of GPT2 are read.")
     width = data.get("hidden_size", data.get("n_embd", 768))
     for field in ("n_inner", "intermediate_size"):
         if isinstance(width, int) and data.get(field) not in (None, 4 * width):

@@ -31,7 +31,7 @@ PICKLED = "pytorch_model.bin"  # Hugging Face's name before safetensors
 _FEW_LAYERS = 64  # described in a tenth of a second, whatever the file holds
 _EMBEDDING, _HEAD = "tok_emb.weight", "out_head.weight"
 # Beside the weights: what macOS adds, and what Hugging Face's trainer needs to go on.
-_BESIDE = re.compile(r"\._|optimizer\b|scheduler\b|rng_state|training_args\b|scaler\b")
+_BESIDE = re.compile(r"\._|(optim(izer)?|scheduler|rng_state|training_args|scaler)(?![a-z])")
 
 
 def load_checkpoint(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 INDEX = "model.safetensors.index.json"  # lists the files of a model that is in several
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 # What wrappers put into the names: DistributedDataParallel in front, torch.compile anywhere.
-_WRAPPERS = re.compile(r"^module\.|_orig_mod\.")
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|_orig_mod\.")
 
 
 def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
