@@ -502,6 +502,18 @@ def test_a_mistake_after_a_stopped_run_gives_the_button_back(page):
     assert run_async(stop_then_mistake()) == (True, None)  # the model had nothing to do with it
 
 
+def test_a_mistake_leaves_the_text_as_it_was(page):
+    """The click had cleared text and chips; the line that refused it left them so."""
+    written = page.do("write")
+    with pytest.raises(ValueError, match="prompt is empty"):
+        page.do("write", prompt="")
+    assert page.filled[page.layout.output] == ""
+    request = SimpleNamespace(session_hash="one")
+    shown = run_async(page.handlers.failed(page.story, "storyteller", request))
+    assert {box: shown[box] for box in page.layout.streamed} == written
+    assert shown[page.layout.run]["visible"]
+
+
 def test_stop_before_the_run_is_there_stops_it(page):
     async def stop_at_once():
         request = SimpleNamespace(session_hash="one")

@@ -60,6 +60,7 @@ def test_a_probability_in_per_cent(probability: float, text: str) -> None:
         (2**30, "1.000 GiB (1.074 GB)"),
         (1.01e12 * 4, "3.674 TiB (4.040 TB)"),
         (0, "0.0 MiB (0.0 MB)"),
+        (26_624, "0.025 MiB (0.027 MB)"),  # "0.0 MiB" stood beside a small training
     ],
 )
 def test_bytes_name_both_units_and_are_in_gib_above_one(n_bytes: float, text: str) -> None:

@@ -33,6 +33,7 @@ from gpt.ui.parts.numbers import mib_and_mb, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.train import run as run_module
 from gpt.ui.train import views
+from gpt.ui.train.curve import thinned
 from gpt.ui.train.plans import NEVER, pace, plan
 from gpt.ui.train.run import MOST_TRAINING, MOST_WAITING, Line, Training
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, MARKS, SIZES
@@ -164,7 +165,7 @@ def test_the_curve_shows_the_losses_between_their_baselines(done):
     lines = {name: points.split() for name, points in re.findall(
         r'<polyline class="([\w-]+)" points="([^"]+)"', html
     )}  # fmt: skip
-    assert len(lines["train"]) == 51  # the last point is always there
+    assert len(lines["train"]) == 50  # the last point is always there, and once
     heights = [float(point.split(",")[1]) for point in lines["held-out"]]
     assert heights[-1] > heights[0]  # a lower loss is lower in the picture
     last = done.history.evaluated[-1][1].nats_per_token
@@ -322,6 +323,14 @@ def test_weights_that_the_newest_update_has_spoilt_are_not_what_is_kept(steps, m
     weights = load_model(training.finished.source).state_dict().values()
     assert all(bool(weight.isfinite().all()) for weight in weights)
     training.finished.drop()
+
+
+def test_a_curve_is_thinned_to_points_that_are_each_there_once():
+    """The newest held-out loss stood twice in the table."""
+    for n in (0, 1, 2, 240, 241, 1000):
+        some = thinned([(i, 0.0) for i in range(n)])
+        assert len({x for x, _ in some}) == len(some) <= 242
+        assert [x for x, _ in some[-1:]] == [n - 1] * bool(n)
 
 
 def test_the_same_seed_twice_is_the_same_run_and_other_settings_are_compared_step_by_step():

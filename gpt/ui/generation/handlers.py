@@ -92,6 +92,11 @@ class Handlers:
         failed, story.failed = story.failed == model, ""
         return buttons(self.layout, False) | ({self.layout.model: story.loaded} if failed else {})
 
+    async def failed(self, story: Story, model: str, request: gr.Request) -> Values:
+        """As `finish`, and the text as it was: the click had cleared it."""
+        shown = await self.finish(story, model, request)
+        return {**shown, **self.shown(story)} if self.layout.run in shown else shown
+
     async def _text(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
         """A text is begun or goes on; comes by at each update."""
         visitor: Visitor = data[self.shared.visitor]

@@ -76,9 +76,10 @@ def build(
             postprocess=False,  # else each update of each output is handed to a thread and back
             **writing,
         )
-        for ended in (streamed.success, streamed.failure):  # `.then` does not follow an error
-            buttons = [layout.run, layout.stop, layout.model]
-            ended(handlers.finish, [handlers.story, layout.model], buttons, **AT_ONCE)
+        # Two, since `.then` does not follow an error.
+        known, shown = [handlers.story, layout.model], [layout.run, layout.stop, layout.model]
+        streamed.success(handlers.finish, known, shown, **AT_ONCE)
+        streamed.failure(handlers.failed, known, [*shown, *layout.streamed], **AT_ONCE)
 
     for event, order in layout.starts():
         writes_at(event, order)

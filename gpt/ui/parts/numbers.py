@@ -69,6 +69,8 @@ def mib_and_mb(n_bytes: float) -> str:
         if n_bytes >= 1024**power:
             binary, decimal = n_bytes / 1024**power, n_bytes / 1000**power
             return f"{significant(binary, 4)} {letter}iB ({significant(decimal, 4)} {letter}B)"
+    if 0 < n_bytes < MIB / 10:
+        return f"{significant(n_bytes / MIB, 2)} MiB ({significant(n_bytes / MB, 2)} MB)"
     return f"{n_bytes / MIB:,.1f} MiB ({n_bytes / MB:,.1f} MB)"
 
 

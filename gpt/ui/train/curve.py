@@ -57,7 +57,7 @@ def curve(
 def thinned(points: Points) -> Points:
     """At most about MOST_POINTS of them, the last one included."""
     stride = -(-len(points) // MOST_POINTS) or 1
-    return [*points[::stride], *points[-1:]]
+    return [*points[:-1:stride], *points[-1:]]
 
 
 def _y_ticks(low: float, high: float, y_of) -> str:  # type: ignore[no-untyped-def]
