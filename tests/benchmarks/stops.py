@@ -67,6 +67,22 @@ class Watch:
             return self.at
 
 
+def stop_event(config: dict[str, Any]) -> int:
+    """The event of the page's Stop."""
+    buttons = [c["id"] for c in config["components"] if c["props"].get("elem_id") == "gen-stop"]
+    return next(
+        one["id"]
+        for one in config["dependencies"]
+        if (buttons[0], "click") in map(tuple, one["targets"])
+    )
+
+
+def press_stop(http: Any, event: int, session: str) -> None:
+    """Stop in the page of `session`."""
+    asked = {"data": [], "fn_index": event, "session_hash": session}
+    http.post("/run/predict", json=asked).raise_for_status()
+
+
 class Tab:
     """A browser's page as the server sees it: a session with its heartbeat and its results."""
 
@@ -76,12 +92,7 @@ class Tab:
         self.session = f"tab{random.randrange(10**9)}"
         self.http = httpx.Client(base_url=f"{address}gradio_api", timeout=WAIT_SECONDS)
         named = {one["api_name"]: one["id"] for one in config["dependencies"]}
-        buttons = [c["id"] for c in config["components"] if c["props"].get("elem_id") == "gen-stop"]
-        self.stop_id = next(
-            one["id"]
-            for one in config["dependencies"]
-            if (buttons[0], "click") in map(tuple, one["targets"])
-        )
+        self.stop_id = stop_event(config)
         self._streams = [self._open(f"/heartbeat/{self.session}")]
         asked = {"data": request, "fn_index": named["generate"], "session_hash": self.session}
         self.event = self.http.post("/queue/join", json=asked).raise_for_status().json()["event_id"]
@@ -91,8 +102,7 @@ class Tab:
         return self.http.send(self.http.build_request("GET", path), stream=True)
 
     def stop(self) -> None:
-        asked = {"data": [], "fn_index": self.stop_id, "session_hash": self.session}
-        self.http.post("/run/predict", json=asked).raise_for_status()
+        press_stop(self.http, self.stop_id, self.session)
 
     def cancel(self) -> None:
         asked = {"event_id": self.event, "session_hash": self.session, "fn_index": 0}

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import platform
 import random
@@ -326,6 +327,8 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Visitors that come and go: finished texts against the same request alone, and memory."""
     import httpx
 
+    from tests.benchmarks.stops import press_stop, stop_event
+
     rng, answers, errors = random.Random(0), {}, []
     requests = [_random_request(rng) for _ in range(DIFFERENT_REQUESTS)]
     finished: list[tuple[int, str]] = []  # which request, and its text
@@ -334,6 +337,8 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     stopped: set[int] = set()  # who waits for the answer to a Stop, before the next request
     with contextlib.closing(Page(ROOT, folder / "ours", args.port)) as page:
         page.come(30)
+        http = httpx.Client(base_url=f"{page.address}gradio_api", timeout=DEADLINE_SECONDS)
+        stop = stop_event(json.loads(page.get("config")))
         started = time.perf_counter()
         while (now := time.perf_counter() - started) < 60 * args.soak:
             if not memory or now - memory[-1][0] > 10:
@@ -357,6 +362,9 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 elif visitor not in stopped and answer.times and rng.random() < 0.002:
                     stopped.add(visitor)
                     counts["stopped"] += 1
+                    if rng.random() < 0.3:
+                        press_stop(http, stop, page.clients[visitor].session_hash)
+                        continue
                     try:
                         answer.job.cancel()
                     except httpx.TimeoutException:  # its client waits for 5 s
@@ -402,6 +410,9 @@ def _random_request(rng: random.Random) -> dict[str, Any]:
         "temperature": rng.choice([0, 0.7, 1.2]),
         "top_k": rng.choice([0, 40]),
         "top_p": rng.choice([1.0, 0.9]),
+        "min_p": rng.choice([0, 0.05]),
+        "stop": rng.choice(["", "", "king", "."]),
+        "steering": rng.choice([None, [[3, 262]]]),
     }
     return {**request, **changes}
 
@@ -429,12 +440,58 @@ def text_of(data: dict[str, Any]) -> str:
     for way, found in data.get("stops", {}).items():
         times = " ".join(f"{1000 * found[f'free_{how}']:,.0f}" for how in HOW)
         lines.append(f"{way}: the row is free after {times} ms, while 30 others write")
+    lines += ["", *bounds(data)]
     if "soak" in data:
         lines += ["", "soak: " + ", ".join(f"{k} {v}" for k, v in data["soak"].items())]
     return "\n".join(lines) + "\n"
 
 
 HOW = ("median", "95th", "worst")
+
+
+def bounds(data: dict[str, Any]) -> Iterator[str]:
+    """What was promised of these numbers, beside what they are."""
+    found = {
+        (case, name, row["visitors"]): row
+        for case, rows_by_name in data.get("cases", {}).items()
+        for name, rows in rows_by_name.items()
+        for row in rows
+    }
+
+    def rate(*key: Any) -> float:
+        return found.get(key, {}).get("tokens_per_second", math.nan)
+
+    story, shape = "storyteller int8", f"{SHAPE} int8"
+    thirty, sixteen = found.get((story, "page", 30), {}), rate(shape, "engine", 16)
+    for what, value, least in (
+        ("30 visitors, storyteller: refused", thirty.get("failures", math.nan), "0"),
+        ("the same: first token, 95 %, s", thirty.get("first_95th", math.nan), "at most 2"),
+        (
+            "16 visitors over one, GPT-2 small's shape",
+            rate(shape, "page", 16) / rate(shape, "page", 1),
+            "2.5",
+        ),
+        ("engine, 16 rows, over llama.cpp q8_0", sixteen / rate(shape, "llama.cpp", 16), "1.0"),
+        ("engine, 16 rows, over ctranslate2 int8", sixteen / rate(shape, "ctranslate2", 16), "1.3"),
+        *(
+            (
+                f"the page's cost with 16 visitors, {case}",
+                1 - rate(case, "page", 16) / rate(case, "engine", 16),
+                "at most 0.30",
+            )
+            for case in (story, shape)
+        ),
+        *(
+            (
+                f"one visitor, over the page before, {case}",
+                rate(case, "page", 1) / rate(case, "page before", 1),
+                "0.95",
+            )
+            for case in (story, shape)
+        ),
+    ):
+        if not math.isnan(value):
+            yield f"{what}: {value:.2f} (wanted: {least})"
 
 
 def machine() -> dict[str, Any]:
@@ -496,8 +553,11 @@ def main() -> int:
     if args.record:
         RECORD.write_text(json.dumps(data, indent=1) + "\n")
         RECORD.with_suffix(".txt").write_text(text_of(data))
-    failed = new["soak"]["errors"] + new["soak"]["different"] if args.soak else 0
-    return int(failed > 0)
+    if not args.soak:
+        return 0
+    found = new["soak"]
+    grown = found["memory_mib_at_the_end"] > 1.1 * found["memory_mib_after_a_minute"]
+    return int(grown or found["errors"] + found["different"] > 0)
 
 
 if __name__ == "__main__":
