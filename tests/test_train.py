@@ -353,6 +353,12 @@ def test_a_checkpoint_of_another_text_is_refused(begin, text, tmp_path):
         begin(text=str(other))
 
 
+def with_moments(state, change):
+    for known in state["optimizers"][0]["state"].values():
+        known["exp_avg"] = change(known["exp_avg"])
+    return state
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -362,11 +368,18 @@ def test_a_checkpoint_of_another_text_is_refused(begin, text, tmp_path):
         lambda state: {**state, "optimizers": state["optimizers"][0]},
         lambda state: {**state, "model": {}},
         lambda state: {**state, "average": None},
+        lambda state: {**state, "average": torch.zeros(3)},
+        lambda state: {**state, "step": -5},
+        lambda state: {**state, "step": 3},
+        lambda state: with_moments(state, lambda moment: moment[:1]),
+        lambda state: with_moments(state, lambda moment: None),
         lambda state: {name: value for name, value in state.items() if name != "step"},
     ],
 )
 def test_a_checkpoint_that_is_not_ours_is_refused_in_one_line(begin, change):
-    """Another object was a KeyError, TypeError or IndexError with a traceback."""
+    """Another object was a KeyError, TypeError or IndexError with a traceback; a moment of another
+    shape ended the process.
+    """
     run = finished(begin(steps=2))
     changed = change(torch.load(run.folder.checkpoint))
     if isinstance(changed, bytes):
@@ -375,6 +388,15 @@ def test_a_checkpoint_that_is_not_ours_is_refused_in_one_line(begin, change):
         torch.save(changed, run.folder.checkpoint)
     with pytest.raises(ValueError, match=r"checkpoint.pt is .*: remove it or use another --out.$"):
         begin(steps=2)
+
+
+def test_a_model_with_weights_beyond_float16_is_kept_in_float32(begin):
+    """ "save in precision float32", said `train`, which has no such option, and wrote no model."""
+    run = begin(steps=1)
+    run.model.pos_emb.weight.data[0, 0] = 1e6
+    finished(run)
+    model = load_checkpoint(run.folder.path / "model")
+    assert float(model.pos_emb.weight[0, 0]) == pytest.approx(1e6, rel=1e-3)
 
 
 def test_a_vocabulary_too_small_for_the_text_is_refused(begin):

@@ -103,7 +103,9 @@ class Run:
                         return
                     yield from self._after(stepped)
             if self.folder is not None and self.rank == 0:
-                self.write_model(self.folder.path / "model", "float16")
+                most = max(float(p.abs().max()) for p in self.model.parameters())
+                half = most <= torch.finfo(torch.float16).max
+                self.write_model(self.folder.path / "model", "float16" if half else "float32")
             yield Ended(self.step, self.saved_step, diverged=False)
         except (GeneratorExit, KeyboardInterrupt):
             if self._savable and self.saved_step < self.step:
@@ -292,14 +294,25 @@ class Run:
         return all(bool(p.isfinite().all()) for p in self.model.parameters())
 
     def _continue(self, state: Any) -> None:
-        """Takes up the run of a checkpoint. Raises ValueError if it lacks a part."""
+        """Takes up the run of a checkpoint. Raises ValueError if a part is missing or does not fit.
+
+        Shapes are compared here: torch trusts those of moments, and writes beyond them.
+        """
         assert self.folder is not None
         try:
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             self.model.load_state_dict(state["model"])
             for optimizer, known in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(known)
+            fits = [
+                value.shape == (() if name == "step" else weights.shape)
+                for optimizer in self.optimizers
+                for weights, kept in optimizer.state.items()
+                for name, value in kept.items()
+            ]
             self.average = torch.as_tensor(state["average"]).to(self.device)
+            if not (all(fits) and 0 <= self.step <= self.options.steps) or self.average.dim():
+                raise ValueError("a number or a shape does not fit")
         except Exception as error:  # parts of other types or shapes can raise anything
             raise self.folder.foreign() from error
         self.saved_step = self.step
