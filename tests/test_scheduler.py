@@ -13,6 +13,7 @@ import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from weakref import WeakValueDictionary
 
 import pytest
 import torch
@@ -534,6 +535,16 @@ def test_a_text_that_goes_on_is_not_written_again(precision, temperature, by_han
     finish(back)
     assert ids_of(run) == [*ids_of(expected[:8]), 50]
     assert (len(reads), len(writes)) == (0, 1)
+
+
+def test_the_keys_and_values_of_all_models_together_fit_in_what_is_free(monkeypatch):
+    """Each model's scheduler had a quarter, so that five could take more than there was."""
+    monkeypatch.setattr(module, "free_bytes", lambda device: 4096)
+    monkeypatch.setattr(module, "_schedulers", WeakValueDictionary())
+    models = [tiny_model(seed=seed) for seed in range(9)]
+    schedulers = [scheduler_for(model) for model in models]
+    assert [one.cache_bytes for one in schedulers[:2]] == [1024, 768]
+    assert 0 < sum(one.cache_bytes for one in schedulers) < 4096
 
 
 def test_a_text_that_has_ended_is_not_written_past_its_end(by_hand):

@@ -31,7 +31,7 @@ from gpt.serving.kept import Kept, kept_of
 MAX_ROWS = 64
 PREFILL_CHUNK = 64  # tokens; one block over as many takes about as long as a decode step
 MOST_READING = 0.2  # seconds of a turn while others write, who are read four times a second
-_MEMORY_SHARE = 4  # keys and values may take a quarter of what is free
+_MEMORY_SHARE = 4  # keys and values may take a quarter of what is free and not promised to others
 
 
 class _Visit(Row):
@@ -218,8 +218,9 @@ class Scheduler:
     """Continues many sequences with one model, on the thread of `gpt.serving.all_cores`.
 
     A prompt is read in chunks of `prefill_chunk` tokens, a block between two steps of others.
-    At most `max_rows` run at once, whose keys and values take at most `cache_bytes` (a quarter of
-    the free memory by default); one that needs more by itself runs alone. The others wait in line.
+    At most `max_rows` run at once, whose keys and values take at most `cache_bytes` (by default a
+    quarter of what is free and no other scheduler's); one that needs more by itself runs alone.
+    The others wait in line.
     """
 
     def __init__(
@@ -239,7 +240,8 @@ class Scheduler:
         self.prefill_chunk = prefill_chunk
         if cache_bytes is None:
             free = free_bytes(model.pos_emb.weight.device)
-            cache_bytes = (8 * 2**30 if free is None else free) // _MEMORY_SHARE
+            others = sum(scheduler.cache_bytes for scheduler in list(_schedulers.values()))
+            cache_bytes = max(0, (8 * 2**30 if free is None else free) - others) // _MEMORY_SHARE
         self.cache_bytes = cache_bytes
         self._waiting: deque[_Visit] = deque()
         self._running: deque[_Visit] = deque()  # the one that reads next comes first
