@@ -242,7 +242,7 @@ def test_on_a_phone_a_finger_reads_chips_guesses_first_and_compares_versions(bro
         page.tap("#gen-next")
         page.fill("#gen-guess-form input", "dragon")
         page.keyboard.press("Enter")
-        expect(page.locator("#gen-panel")).to_contain_text("Your guess ·dragon")
+        expect(page.locator("#gen-panel")).to_contain_text("Your guess “·dragon”")
         expect(chips(page)).to_have_count(1)
         settle(page)
         page.fill("#gen-max-new-tokens input[type=number]", "4")

@@ -38,7 +38,7 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         page.locator("#gen-next").click()
         page.fill("#gen-guess-form input", "dragon")
         page.keyboard.press("Enter")
-        says(page, "#gen-panel", "Your guess ·dragon")
+        says(page, "#gen-panel", "Your guess “·dragon”")
         page.uncheck("#gen-guess input")
         for count in (2, 3):  # token and loop
             page.locator("#gen-next").press("Enter")

@@ -19,7 +19,7 @@ def hint_html(text: str = HINT) -> str:
 
 def panel_html(tokenizer: Tokenizer, step: Step, position: int, said: str = "") -> str:
     """The ten likeliest as bars, the token that came marked; the others can take its place."""
-    name = display(tokenizer, step.token_id)
+    name = f"“{display(tokenizer, step.token_id)}”"  # in quotes: it may be a comma
     if step.rank is not None:
         how = f"your choice; rank {step.rank:,} of the model's"
     elif step.uniform is None:
@@ -99,6 +99,6 @@ def guessed(tokenizer: Tokenizer, ids: Sequence[int], probe: Step, came: Step) -
     left_out = ", left out by the filters" if probe.probability == 0 else ""
     result = "Right!" if probe.token_id == came.token_id else "The model's draw was another."
     return (
-        f"Your guess {display(tokenizer, ids[0])}{part}: rank {probe.rank:,}, "
+        f"Your guess “{display(tokenizer, ids[0])}”{part}: rank {probe.rank:,}, "
         f"{percent(probe.probability)}{left_out}. {result}"
     )
