@@ -202,7 +202,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line as a namespace."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--host", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)")
+    told = "address to listen on (default: 127.0.0.1)"
+    add("--host", metavar="ADDRESS", type=lambda text: text or None, help=told)
     add("--port", type=int, metavar="N", help="port (default: the first free one from 7860 on)")
     add("--share", action="store_true", help="open a public link too, for up to a week")
     add("--device", default="cpu", help="chosen at first: cpu, cuda or mps (default: %(default)s)")

@@ -210,6 +210,9 @@ def taken_port():
         (["--port", "TAKEN"], "(Address already in use): use another"),
         (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
         (["--host", "a" * 300], "cannot listen on aaa"),
+        (["--cluster", "no.such.host.invalid:1"], "no Ray cluster at no.such.host.invalid:1 ("),
+        (["--cluster", "127.0.0.1:1"], "(Connection refused)"),
+        (["--cluster", "nosuch"], "use auto or HOST:PORT"),
         (["--config", "x.json"], "name it by --model"),
         (["--model", "storyteller", "--config", "nowhere.json"], "nowhere.json"),
     ],
@@ -217,7 +220,9 @@ def taken_port():
 def test_a_mistake_on_the_command_line_is_one_line_and_status_2(
     arguments, reason, taken_port, capsys, monkeypatch
 ):
-    """A port in use, a bad port and an unknown host were gradio's tracebacks."""
+    """A port in use, a bad port and an unknown host were gradio's tracebacks; Ray looked for an
+    unknown cluster for two minutes and then ended the process.
+    """
     monkeypatch.setattr(app, "launch", lambda *_, **__: pytest.fail("it was served"))
     monkeypatch.setattr(app.all_cores, "start", lambda: None)
     with pytest.raises(SystemExit) as caught:
@@ -234,10 +239,11 @@ def test_a_checkpoint_without_configuration_is_served_with_one(folder, tmp_path,
     weights = tmp_path / "only_weights.pth"
     torch.save(tiny_model().state_dict(), weights)
     served = []
-    monkeypatch.setattr(app, "launch", lambda demo, **_: served.append(demo))
+    monkeypatch.setattr(app, "launch", lambda demo, **where: served.append(where["server_name"]))
     monkeypatch.setattr(app.all_cores, "start", lambda: None)
-    app.main(["--model", str(weights), "--config", str(folder / "config.json")])
-    assert len(served) == 1
+    given = ["--host", ""]  # was checked as 127.0.0.1, but passed on
+    app.main(["--model", str(weights), "--config", str(folder / "config.json"), *given])
+    assert served == [None]
     registry = Registry(paths=[str(weights)], configs={str(weights): TINY})
     with registry.borrow(str(weights), "cpu", "float32") as model:
         assert model.cfg == TINY

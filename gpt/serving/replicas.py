@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
@@ -162,9 +163,21 @@ def _deployment(models: Sequence[str], least: int, most: int, cores: int) -> Any
     return deployment.bind()
 
 
+def _check_reachable(address: str) -> None:
+    """Raises ValueError if nobody listens there: Ray would look for minutes and end the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "use auto or HOST:PORT"
+        raise ValueError(f"there is no Ray cluster at {address[:60]} ({reason}).") from error
+
+
 def start_ray(address: str | None) -> ModuleType:
     """Ray Serve, once this process belongs to the cluster; a new one without an address."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address not in (None, "auto", "local"):
+        _check_reachable(address)
     try:
         import ray
         from ray import serve
