@@ -6,7 +6,7 @@ import os
 import shutil
 
 import pytest
-from watched import PATIENCE, QUEUES, WIDE, visit, watched
+from watched import QUEUES, WIDE, visit, watched
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")  # the first starts soonest
 FLAGS = [
@@ -30,7 +30,6 @@ def browser():  # type: ignore[no-untyped-def]
             pytest.fail(reason)
         pytest.skip(reason)
     sync_api = pytest.importorskip("playwright.sync_api")
-    sync_api.expect.set_options(timeout=PATIENCE)
     with sync_api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield launched

@@ -9,8 +9,8 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
-from watched import settle, visit
+from playwright.sync_api import Page
+from watched import expect, settle, visit
 
 from gpt.ui.architecture import measured
 

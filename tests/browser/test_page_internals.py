@@ -7,9 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
 from shut_out import faults_of_the_tab
-from watched import PATIENCE, visit
+from watched import PATIENCE, expect, visit
 
 from gpt.ui.internals.sections import SECTIONS
 
@@ -69,7 +68,7 @@ def wait_text(page, selector, pattern):
     """The text of an element once it matches; in view, for the rest follows when it comes there."""
     element = page.locator(selector)
     element.first.scroll_into_view_if_needed()
-    element.filter(has_text=re.compile(pattern)).first.wait_for()
+    expect(element.filter(has_text=re.compile(pattern)).first).to_be_visible()
     return element.first.inner_text()
 
 

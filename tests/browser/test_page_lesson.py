@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
-from watched import visit
+from playwright.sync_api import Page
+from watched import expect, visit
 
 pytestmark = pytest.mark.browser
 PROMPT = "The queen & her\n“fox”"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
-from watched import TWO_FRAMES, visit
+from watched import TWO_FRAMES, expect, visit
 
 from gpt.ui.tour import CARDS
 

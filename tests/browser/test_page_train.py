@@ -6,8 +6,7 @@ import re
 import zipfile
 
 import pytest
-from playwright.sync_api import expect
-from watched import settle, visit
+from watched import expect, settle, visit
 
 from gpt.ui.parts.numbers import significant
 
@@ -30,7 +29,7 @@ def opened(tab):
 def until(tab, pattern):
     """Waits for the line of progress, which is returned, to match."""
     said = "document.querySelector('#train-progress').textContent"
-    tab.wait_for_function(f"/{pattern}/.test({said})", timeout=120_000)
+    tab.wait_for_function(f"/{pattern}/.test({said})")
     return tab.inner_text("#train-progress")
 
 

@@ -6,6 +6,8 @@ import time
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
+from playwright import sync_api
+
 PATIENCE = 120_000  # ms for whatever is awaited: only a test that fails takes as long
 WIDE = {"width": 1280, "height": 1000}
 HERE = ("http://127.0.0.1:", "http://localhost:", "data:", "blob:")
@@ -51,6 +53,28 @@ def watched(tab):  # type: ignore[no-untyped-def]
     return tab
 
 
+class expect:
+    """playwright's `expect`, which looks twice a second in a long wait: here ten times.
+
+    It leaves out its pauses that are longer than a fifth of the time that it has.
+    """
+
+    def __init__(self, what) -> None:  # type: ignore[no-untyped-def]
+        self._assertions = sync_api.expect(what)
+
+    def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
+        def patiently(*args, **options) -> None:  # type: ignore[no-untyped-def]
+            deadline = time.monotonic() + PATIENCE / 1000
+            while True:
+                try:
+                    return getattr(self._assertions, name)(*args, timeout=2_000, **options)
+                except AssertionError:
+                    if time.monotonic() > deadline:
+                        raise
+
+        return patiently
+
+
 def settle(tab) -> None:  # type: ignore[no-untyped-def]
     """Wait until no event is on its way: what is typed beside one may be overwritten.
 
@@ -60,11 +84,19 @@ def settle(tab) -> None:  # type: ignore[no-untyped-def]
     deadline = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < deadline:
         tab.evaluate(TWO_FRAMES)
-        if all(_awaited(request) == [] for request in _running[tab]):
+        if not under_way(tab):
             return
         tab.wait_for_timeout(25)
-    still = [(request.url, _awaited(request)) for request in _running[tab]]
-    raise AssertionError(f"still on their way: {still}")
+    raise AssertionError(f"still on their way: {under_way(tab)}")
+
+
+def under_way(tab) -> list[str]:  # type: ignore[no-untyped-def]
+    """The handlers that the tab waits for, and the requests that were not answered."""
+    found: list[str] = []
+    for request in list(_running[tab]):
+        handlers = _awaited(request)
+        found += [request.url] if handlers is None else handlers
+    return found
 
 
 def _awaited(request):  # type: ignore[no-untyped-def]
