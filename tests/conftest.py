@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 TRACEBACK = "Traceback (most recent call last)"
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# Test processes that begin at once would find the same port free, and one of them is refused.
+if worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"):
+    os.environ["GRADIO_SERVER_PORT"] = str(7860 + 100 * int(worker))
 if "torch" in sys.modules:  # a plugin has imported it before
     sys.modules["torch"].set_num_threads(1)
 
