@@ -113,6 +113,26 @@ def read(model: GPTModel, ids: Sequence[int], cache: KVCache | None) -> torch.Te
     return model(tensor, cache=cache, last_only=True).flatten(1)
 
 
+def read_in_blocks(
+    model: GPTModel, ids: Sequence[int], cache: KVCache, predicts: bool = True
+) -> Iterator[torch.Tensor | None]:
+    """As `read`, in pieces between which others may compute: None before each block but the first.
+
+    The last one is before final norm and head, whose logits (1, vocab) come at the end; without
+    `predicts` these two are left out.
+    """
+    start, device = cache.length, model.pos_emb.weight.device
+    positions = torch.arange(start, start + len(ids), device=device)
+    x = model.tok_emb(torch.tensor([ids], device=device)) + model.pos_emb(positions)
+    for i, block in enumerate(model.trf_blocks):
+        if i > 0:
+            yield None
+        x = block(x, cache.layers[i], last_only=i == len(model.trf_blocks) - 1)
+    if predicts:
+        yield None
+        yield model.out_head(model.final_norm(x))[0]
+
+
 class Row:
     """One sequence that is being continued: its newest tokens and how the next one is chosen.
 

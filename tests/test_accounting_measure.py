@@ -55,6 +55,18 @@ def test_measured_bytes_and_operations_equal_the_computed_ones(
     assert found.prefill_seconds > 0
 
 
+def test_a_prompt_is_read_a_block_at_a_time() -> None:
+    """A prompt of 1,000 tokens in one job held up everybody's texts for more than a second."""
+    jobs: list[str] = []
+
+    def run(work, *args):  # type: ignore[no-untyped-def]
+        jobs.append(work.__name__)
+        return work(*args)
+
+    list(measure(TINY, plan(TINY, 8), run))
+    assert jobs.count("_next") == TINY.n_layers + 1
+
+
 def test_progress_grows_to_one_and_only_the_last_stage_has_the_result() -> None:
     stages: list[Stage] = list(stages_of(TINY, plan(TINY, 8)))
     shares = [stage.share for stage in stages]

@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_models import tiny_model
 
+from gpt.internals.run import read_prompt
 from gpt.serving import all_cores
-from gpt.serving.all_cores import _Thread, each_on_all_cores, on_all_cores
+from gpt.serving.all_cores import _Thread, each_on_all_cores, give_way, on_all_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -113,6 +115,18 @@ def test_between_two_jobs_everybody_who_writes_has_a_turn(thread):
     for job in jobs:
         job.result(60)
     assert order == ["x", "y", "job", "x", "y", "job", "x", "job", "job"]
+
+
+def test_within_a_long_pass_everybody_who_writes_has_a_turn_after_each_block(thread, monkeypatch):
+    """A pass of Internals over 128 tokens of GPT-2 medium held up all texts for a second."""
+    monkeypatch.setattr(all_cores, "_thread", thread)
+    order, stand, model = [], threading.Event(), tiny_model()
+    thread.do(lambda: stand.wait(60))
+    thread.take_turns(Turns("x", 5, order))
+    passed = thread.do(lambda: (read_prompt(model, [1, 2], give_way), order.append("pass"))[0])
+    stand.set()
+    assert passed.result(60).logits.equal(read_prompt(model, [1, 2], give_way).logits)
+    assert order[:4] == ["x", *["x"] * model.cfg.n_layers, "pass"]
 
 
 def test_an_idle_thread_does_not_wake(thread):

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gpt.accounting import memory
 from gpt.accounting.meta_model import model_without_values
 from gpt.config import GPTConfig
+from gpt.generate import read_in_blocks
 from gpt.model import GPTModel
 
 LIMIT_BYTES = 2 * 2**30  # weights, cache and activations in float32, so that all visitors fit
@@ -115,12 +116,15 @@ def measure(
     yield Stage(0.4, f"prefill of {planned.prompt_tokens:,} tokens")
     run(_forward, model, ids[:, :1], None)  # warm-up: threads and kernels
     cache = model.new_cache(planned.prompt_tokens + planned.steps)
-    logits, prefill_seconds = run(_forward, model, ids, cache)
+    reading, prefill_seconds, logits = read_in_blocks(model, ids[0].tolist(), cache), 0.0, None
+    while logits is None:  # a block at a time: others take turns on `run`
+        logits, seconds = run(_next, reading)
+        prefill_seconds += seconds
     decode_seconds: list[float] = []
     for step in range(planned.steps):
         share = 0.6 + 0.4 * step / planned.steps
         yield Stage(share, f"decoding, step {step + 1} of {planned.steps}")
-        logits, seconds = run(_forward, model, logits[:, -1:].argmax(-1), cache)
+        logits, seconds = run(_forward, model, logits.view(1, 1, -1).argmax(-1), cache)
         decode_seconds.append(seconds)
     after = resident_bytes()
     result = Measured(
@@ -158,6 +162,13 @@ def _draw(parameter: torch.nn.Parameter, generator: torch.Generator) -> None:
     """Random numbers from a generator of its own: the global one gives other visitors' seeds."""
     with torch.no_grad():
         parameter.uniform_(-0.02, 0.02, generator=generator)
+
+
+def _next(reading: Iterator[torch.Tensor | None]) -> tuple[torch.Tensor | None, float]:
+    """What comes next of a prompt that is read, and the seconds it took."""
+    with torch.inference_mode():
+        start = time.perf_counter()
+        return next(reading), time.perf_counter() - start
 
 
 def _forward(model: GPTModel, ids: torch.Tensor, cache: Any) -> tuple[torch.Tensor, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,14 +44,18 @@ class Run:
 
 
 @torch.no_grad()
-def read_prompt(model: GPTModel, ids: Sequence[int]) -> Run:
-    """The traced pass over `ids`, in eval mode.
+def read_prompt(
+    model: GPTModel, ids: Sequence[int], between: Callable[[], object] | None = None
+) -> Run:
+    """The traced pass over `ids`, in eval mode; `between` is called after each block.
 
     Raises ValueError if the model is in training mode with dropout, and what `forward` raises.
     """
     if model.training and model.cfg.drop_rate > 0:
         raise ValueError("the model is in training mode, so dropout is on: call model.eval().")
-    trace = Trace()
+    blocks = range(model.cfg.n_layers) if between else ()
+    names = [f"trf_blocks.{i}.resid_out" for i in blocks]
+    trace = Trace(dict.fromkeys(names, lambda value: (between(), value)[1]))
     device = model.pos_emb.weight.device
     model(torch.tensor([list(ids)], dtype=torch.long, device=device), trace=trace)
     return Run(model.cfg, tuple(ids), trace)

@@ -108,6 +108,9 @@ class _Thread:
             job = self._jobs.popleft() if self._jobs else None
         if job is not None:
             _fulfil(*job)
+        self.turns()
+
+    def turns(self) -> None:
         for taker in tuple(self._takers):
             if not taker.turn():
                 with self._changed:
@@ -166,6 +169,12 @@ def each_on_all_cores(items: Iterator[T]) -> Iterator[T]:
 def take_turns(taker: TurnTaker) -> None:
     """`taker` has turns on that thread, begun if need be, until one of them returns False."""
     _thread.take_turns(taker)
+
+
+def give_way() -> None:
+    """Within a job on that thread that takes long: a turn for everybody who takes turns."""
+    if _thread.is_current():
+        _thread.turns()
 
 
 def texts_are_written() -> bool:

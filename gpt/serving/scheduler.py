@@ -22,7 +22,7 @@ import torch
 from gpt.accounting.memory import kv_cache
 from gpt.cache import KVCache
 from gpt.checkpoints import free_bytes
-from gpt.generate import N_CANDIDATES, Row, Step, next_steps, read
+from gpt.generate import N_CANDIDATES, Row, Step, next_steps, read, read_in_blocks
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
 from gpt.serving.all_cores import take_turns
@@ -372,20 +372,16 @@ class Scheduler:
         The number of tokens depends on this row alone, since kernels round by it. Only the last
         chunk needs the output head.
         """
-        model, ids = self.model, visit.unread[: self.prefill_chunk]
+        ids, later = visit.unread[: self.prefill_chunk], visit.unread[self.prefill_chunk :]
         if visit.cache is None:
-            visit.cache = model.new_cache(visit.capacity)
-        start, device = visit.cache.length, model.pos_emb.weight.device
-        positions = torch.arange(start, start + len(ids), device=device)
-        x = model.tok_emb(torch.tensor([ids], device=device)) + model.pos_emb(positions)
-        for i, block in enumerate(model.trf_blocks):
-            if i > 0:
+            visit.cache = self.model.new_cache(visit.capacity)
+        for logits in read_in_blocks(self.model, ids, visit.cache, predicts=not later):
+            if logits is None:
                 yield
-            x = block(x, visit.cache.layers[i], last_only=i == len(model.trf_blocks) - 1)
-        visit.unread = visit.unread[len(ids) :]
-        if not visit.unread:
-            yield
-            self._step(model.out_head(model.final_norm(x))[0], [visit])
+            else:
+                self._step(logits, [visit])
+        if later:
+            visit.unread = later
 
     def _write(self, visits: list[_Visit]) -> None:
         started = time.perf_counter()

@@ -15,7 +15,7 @@ import torch
 from gpt.checkpoints import tokenizer_of
 from gpt.internals.run import Run, read_prompt, resolve_position
 from gpt.internals.surprise import Foreseen, foreseen
-from gpt.serving.all_cores import on_all_cores
+from gpt.serving.all_cores import give_way, on_all_cores
 from gpt.tokenizer import Tokenizer
 from gpt.ui.parts.prompt_ids import prompt_ids
 
@@ -155,7 +155,7 @@ class Lab:
 
         def computed() -> Run:
             with self.borrow(visit, progress) as model:
-                return on_all_cores(read_prompt, model, visit.ids)
+                return on_all_cores(read_prompt, model, visit.ids, give_way)
 
         return self.runs.made(visit.key, computed)
 
