@@ -1,6 +1,7 @@
 """Runs on a GPU borrowed by a decorator that forks a process for each, as ZeroGPU does.
 
-No GPU is needed: what runs in the forked process computes on the CPU here.
+No GPU is needed: what runs in the forked process computes on the CPU here. Once the process is of
+this file, once of the package `spaces` itself.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import multiprocessing
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import ModuleType, SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -22,6 +25,11 @@ from gpt.generate import generate
 from gpt.ui.generation import borrowed_gpu, settings, wish
 from gpt.ui.generation.runs import Runs
 from gpt.ui.parts.errors import BUG
+
+# The part of `spaces` for torch needs a CUDA build; the tests stand in for it.
+sys.modules["spaces.zero.torch"] = ModuleType("spaces.zero.torch")
+from spaces.zero import wrappers  # noqa: E402
+from spaces.zero.api import ScheduleResponse  # noqa: E402
 
 WIDE = replace(TINY, vocab_size=50257, context_length=64, emb_dim=6)
 VALUES = {**settings.DEFAULTS, "max_new_tokens": 8, "seed": 3}
@@ -61,6 +69,41 @@ def lend(handler):
     return borrowed
 
 
+def lend_as_spaces(handler):
+    """What `spaces.GPU` makes of a generator on a ZeroGPU machine, without its machines."""
+
+    def in_the_process(*args):
+        torch.set_num_threads(1)
+        yield from handler(*args)
+
+    def seconds(*args):
+        lend.begun.append(args[0])
+        return borrowed_gpu.gpu_seconds(*args)
+
+    return wrappers.generator_function_wrapper(in_the_process, seconds, None)
+
+
+@pytest.fixture
+def zero_gpu(monkeypatch):
+    """Stands in for the service that lends GPUs, and for the device in the forked process."""
+    lent = ScheduleResponse(idle=False, nvidiaIndex=0, nvidiaUUID="none", allowToken="a token")
+    nothing = lambda *_, **__: None  # noqa: E731
+
+    def schedule(**asked):
+        assert 10 <= asked["duration"].seconds <= 60
+        lend.visitor = VISITOR.get("nobody")
+        return lent
+
+    service = {"allow": nothing, "release": nothing, "schedule": schedule}
+    service["get_duration_seconds"] = lambda duration, _: duration.seconds
+    device = {"unpatch": nothing, "init": nothing, "move": nothing, "enter_mode": nothing}
+    monkeypatch.setattr(wrappers, "client", SimpleNamespace(**service))
+    monkeypatch.setattr(wrappers, "torch", SimpleNamespace(size=lambda: 0, **device))
+    yield
+    for process in multiprocessing.active_children():
+        process.terminate()
+
+
 @pytest.fixture(autouse=True)
 def cuda(monkeypatch):
     """A machine that seems to have a CUDA device, whose models are tiny and on the CPU."""
@@ -71,9 +114,10 @@ def cuda(monkeypatch):
     return model
 
 
-@pytest.fixture
-def runs():
-    return Runs(TinyRegistry({"storyteller": tiny_model(WIDE), "gpt2": tiny_model(WIDE)}), lend)
+@pytest.fixture(params=[lend, lend_as_spaces], ids=["a fork", "spaces"])
+def runs(request, zero_gpu):
+    models = {"storyteller": tiny_model(WIDE), "gpt2": tiny_model(WIDE)}
+    return Runs(TinyRegistry(models), request.param)
 
 
 def written(runs, prompt="Hello", values=VALUES, source="storyteller", precision="auto"):
@@ -106,11 +150,12 @@ def test_a_mistake_in_the_borrowed_process_is_its_own_line(runs, monkeypatch):
         written(runs)
 
 
-def test_a_bug_in_the_borrowed_process_says_so(runs, monkeypatch):
+def test_a_bug_in_the_borrowed_process_says_so(runs, monkeypatch, capfd):
     monkeypatch.setattr(borrowed_gpu, "load_model", lambda *_: {}["model"])
     with pytest.raises(gr.Error) as raised:
         written(runs)
     assert raised.value.message == BUG
+    capfd.readouterr()  # the log has its traceback
 
 
 @pytest.mark.parametrize(
