@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import torch
 from own_loop import run_async
+from train_runs import TINY, driven
 
 from gpt.__main__ import main
 from gpt.checkpoints import tokenizer_of
@@ -38,20 +39,6 @@ from gpt.ui.train.plans import NEVER, pace, plan
 from gpt.ui.train.run import MOST_TRAINING, MOST_WAITING, Line, Training
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, MARKS, SIZES
 from gpt.ui.train.tab import Trainings
-
-TINY = {
-    **DEFAULTS, "text": "capitals", "layers": 1, "width": 16, "heads": 2, "context": 16,
-    "batch": 2, "steps": 50, "rate": 0.01, "characters": 4000, "pasted": "", "file": None,
-}  # fmt: skip
-
-
-async def driven(training, until=None):
-    """Drives a run to its end, or until `until(training)`."""
-    async with aclosing(training.updates()) as updates:
-        async for _ in updates:
-            if until is not None and until(training):
-                return training
-    return training
 
 
 def trained(**changed):

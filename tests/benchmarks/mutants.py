@@ -40,6 +40,7 @@ class Mutant:
 ARCHITECTURE = "tests/test_architecture_shown.py"
 FIGURES, NUMBERS, PARTS = "tests/test_figures.py", "tests/test_numbers.py", "tests/test_parts.py"
 GENERATION, INTERNALS = "tests/test_generation_tab.py", "tests/test_ui_internals_sections.py"
+LIMITS = "tests/test_train_limits.py"
 SHOWN, SECTIONS = "tests/test_internals_shown.py", "internals/sections/"
 
 MUTANTS = (
@@ -114,6 +115,13 @@ MUTANTS = (
            "return values, values / most, told, lambda value: f\"{significant(value)} nats\"",
            "return values, 0 * values, told, lambda value: f\"{significant(value)} nats\"",
            INTERNALS),
+    Mutant("no rest after a step while texts are written", "train/run.py",
+           "if all_cores.texts_are_written():", "if False:", LIMITS),
+    Mutant("a page that was closed trains on", "train/tab.py",
+           "            last.stop(left=True)", "            pass", LIMITS),
+    Mutant("a learning rate that is the gradient's norm", "train/views.py",
+           "significant(newest.learning_rate)", "significant(newest.gradient_norm)",
+           "tests/test_train_views.py"),
     Mutant("the rest of the ledger left out", SECTIONS + "logit_ledger.py",
            "values.append(sum(term.value for term in rest))", "values.append(0)", SHOWN),
 )  # fmt: skip

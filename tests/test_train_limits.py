@@ -1,0 +1,155 @@
+"""What holds a run of the Train tab back, so that others can write, train and have memory."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+from types import SimpleNamespace
+
+import pytest
+from own_loop import run_async
+from train_runs import TINY, driven
+
+from gpt.checkpoints.sources import is_kept
+from gpt.serving import all_cores
+from gpt.training.events import Evaluated, Sampled
+from gpt.training.trainer import Run
+from gpt.ui.train import finished as finished_module
+from gpt.ui.train import run as run_module
+from gpt.ui.train import tab as tab_module
+from gpt.ui.train.run import Line, Training
+from gpt.ui.train.settings import EXPERIMENTS
+from gpt.ui.train.tab import Trainings
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What runs take for the time, in `now`."""
+    made = SimpleNamespace(now=100.0)
+    made.perf_counter = made.monotonic = lambda: made.now
+    monkeypatch.setattr(run_module, "time", made)
+    return made
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_a_step_is_followed_by_three_times_its_rest_while_texts_are_written(
+    texts, clock, monkeypatch
+):
+    """Those who write keep 70 % of their rate; no other run's step fills the rest."""
+    rests, training = [], Training(Line(), TINY)
+
+    async def rest(seconds):
+        rests.append((round(seconds, 6), training._line.lane.locked()))
+
+    def step():
+        clock.now += 0.2
+
+    monkeypatch.setattr(all_cores, "texts_are_written", lambda: texts)
+    monkeypatch.setattr(run_module.asyncio, "sleep", rest)
+    run_async(training._on_cores(step))
+    assert rests == ([(0.6, True)] if texts else [])
+
+
+def test_a_slow_validation_is_a_fifth_of_the_time_at_most(clock):
+    def work():
+        clock.now += 2
+
+    assert run_async(Training(Line(), TINY)._now_and_then(work)) == 100 + 2 + 4 * 2
+
+
+def test_the_loss_is_measured_every_second_or_two_and_a_sample_made_every_few(clock, monkeypatch):
+    def noted(name, answer):
+        times = []
+
+        def watched(*_):
+            times.append(clock.now)
+            return answer
+
+        monkeypatch.setattr(Run, name, watched)
+        return times
+
+    evaluated = noted("evaluated", Evaluated(1.0, 9))
+    sampled, step = noted("sampled", Sampled(0, "")), Training._step
+
+    async def quarter_of_a_second(training):
+        clock.now += 0.25
+        return await step(training)
+
+    monkeypatch.setattr(Training, "_step", quarter_of_a_second)
+    training = run_async(driven(Training(Line(), {**TINY, "steps": 64})))
+    training.finished.drop()
+    for times, low, high in ((evaluated, 1.5, 3), (sampled, 4, 7)):
+        gaps = [b - a for a, b in itertools.pairwise(times)][:-2]  # the end is at its own time
+        assert gaps
+        assert low <= min(gaps)
+        assert max(gaps) <= high
+
+
+def test_steps_are_those_of_the_whole_budget_and_an_experiment_has_as_many(monkeypatch):
+    """A second run on a machine that is busy now would have another schedule."""
+    measured = [0.01, 0.05, 0.05]
+
+    async def seconds(*_):
+        return measured.pop(0)
+
+    monkeypatch.setattr(Training, "_seconds_of_a_step", seconds)
+    values = {**TINY, "steps": 0, "budget": 60}
+
+    def steps(of, **more):
+        training = Training(Line(), of, **more)
+        return run_async(driven(training, lambda t: t.plan is not None))
+
+    first = steps(values)
+    twin = steps(values, former=first, experiment=EXPERIMENTS[1])
+    other = steps({**values, "batch": 4}, former=twin)
+    assert [t.plan.options.steps for t in (first, twin, other)] == [6000, 6000, 1200]
+
+
+@pytest.mark.parametrize(
+    ("limit", "paused", "note"),
+    [("PAUSED_SECONDS", True, "it was paused for"), ("MOST_SECONDS", False, "a run may take")],
+)
+def test_a_run_does_not_hold_its_place_for_ever(limit, paused, note, monkeypatch):
+    monkeypatch.setattr(run_module, limit, 0.05)
+    line = Line()
+
+    async def go():
+        training = Training(line, {**TINY, "steps": 100_000}, paused=paused)
+        return await asyncio.wait_for(driven(training), 30)
+
+    training = run_async(go())
+    assert note in training.note
+    assert line.trainings == []
+    training.finished.drop()
+
+
+def test_a_page_that_is_closed_stops_its_run(built):
+    (left,) = [f.fn for f in built.fns.values() if (None, "unload") in f.targets
+               and f.fn.__module__ == tab_module.__name__]  # fmt: skip
+    trainings = inspect.getclosurevars(left).nonlocals["trainings"]
+    trainings.start("mine", TINY, None, paused=False)
+    trainings.start("yours", TINY, None, paused=False)
+    mine, yours = trainings.of["mine"], trainings.of["yours"]
+    run_async(left(SimpleNamespace(session_hash="mine")))
+    assert (mine.stopped, yours.stopped) == (True, False)
+    assert trainings.of.pop("yours") is yours
+    assert "mine" not in trainings.of
+
+
+def test_of_many_models_and_curves_the_oldest_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(finished_module, "_kept", [])
+    monkeypatch.setattr(finished_module, "MOST_KEPT", 2)
+    monkeypatch.setattr(tab_module, "MOST_TRAININGS", 2)
+    made, trainings = [], Trainings("cpu")
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        made.append(finished_module.kept(tmp_path / name / "all.zip", name))
+        trainings.start(name, TINY, None, paused=False)
+        trainings.of[name].over = True
+    assert [is_kept(each.source) for each in made] == [False, True, True]
+    assert [each.archive.parent.exists() for each in made] == [False, True, True]
+    trainings.start("d", TINY, None, paused=False)
+    assert list(trainings.of) == ["c", "d"]
+    for each in made[1:]:
+        each.drop()

@@ -1,0 +1,53 @@
+"""What the Train tab shows of a run whose numbers are known: nothing is trained here."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from train_runs import TINY
+
+from gpt.training.events import Evaluated, Sampled, Stepped
+from gpt.ui.train import views
+from gpt.ui.train.plans import plan
+from gpt.ui.train.run import Line, Training
+
+
+@pytest.fixture
+def training():
+    """40 of 50 steps of 32 tokens, half a second each, and three held-out losses."""
+    made = Training(Line(), TINY)
+    made.plan, made.stage = plan(TINY), ""
+    made.history.steps = [Stepped(n, 32 * n, n / 2, 3.25, 3.5, 0.00125, 7.5) for n in range(1, 41)]
+    made.history.evaluated = [(n / 2, Evaluated(4 - n / 20, 9, n)) for n in (0, 20, 40)]
+    return made
+
+
+def test_the_newest_numbers_are_shown_by_their_names(training):
+    html = views.progress_view(training)
+    for text in (
+        "step 40 of 50", "64.0 tokens/s", "loss 3.25", "learning rate 0.00125",
+        "gradient norm 7.50", 'value="0.8000"',
+    ):  # fmt: skip
+        assert text in html
+
+
+@pytest.mark.parametrize("axis", ["seconds", "tokens"])
+def test_the_curve_lies_where_its_seconds_or_tokens_are(axis, training):
+    """Of the 50 steps that are to come 0, 20 and 40: no, two and four fifths of the way."""
+    training.axis = axis
+    svg = views.loss_view(training)
+    (points,) = re.findall(r'class="held-out" points="([^"]+)"', svg)
+    left, right = 44, 632
+    found = [float(point.split(",")[0]) for point in points.split()]
+    assert found == pytest.approx([left + share * (right - left) for share in (0, 0.4, 0.8)], abs=1)
+
+
+def test_right_sums_are_ticked_and_wrong_ones_crossed(training):
+    training.history.sample = Sampled(40, "")
+    training.history.right = 1, 2
+    training.history.answers = [("27+48=", "75"), ("10+10=", "21")]
+    html = views.sample_view(training)
+    assert "1 of 2 sums that it has never read are right (50.0 %)" in html
+    assert "<b>27+48=</b>75 ✓" in html
+    assert "<b>10+10=</b>21 ✗" in html
