@@ -103,7 +103,7 @@ class Run:
                         return
                     yield from self._after(stepped)
             if self.folder is not None and self.rank == 0:
-                most = max(float(p.abs().max()) for p in self.model.parameters())
+                most = max(float(p.detach().abs().max()) for p in self.model.parameters())
                 half = most <= torch.finfo(torch.float16).max
                 self.write_model(self.folder.path / "model", "float16" if half else "float32")
             yield Ended(self.step, self.saved_step, diverged=False)
