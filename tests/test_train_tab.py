@@ -554,6 +554,10 @@ TOO_LONG = "a line of text\n" * 150_000
         ({"vocabulary": "pairs", "pairs": 5}, "a vocabulary of 5 tokens"),
         ({"vocabulary": "gpt2", "width": 512}, "25,941,000 parameters|parameters and 8,000,000"),
         ({"width": 512, "layers": 2, "context": 512, "batch": 64}, "GFLOP and 25 are allowed"),
+        (
+            {"text": "own", "pasted": "".join(map(chr, range(2**16, 2**17))), "characters": 0},
+            "the text has 65,536 different characters: use at most 50,257, or byte pairs.",
+        ),
         ({"characters": 20}, "the text has .. tokens to learn from"),
     ],
 )

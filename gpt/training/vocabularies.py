@@ -15,7 +15,7 @@ from gpt.tokenizer import BYTE_LETTERS, END_OF_TEXT, Tokenizer
 def make_tokenizer(vocabulary: str, documents: Sequence[str]) -> Tokenizer:
     """The tokenizer for "gpt2", "characters", or a number of byte pair tokens as "512".
 
-    Raises ValueError if the number does not suit the text.
+    Raises ValueError if the number, or that of the characters, does not suit.
     """
     if vocabulary == "gpt2":
         return tokenizer_of("gpt2")
@@ -29,10 +29,17 @@ def of_characters(documents: Sequence[str]) -> Tokenizer:
 
     A character of several bytes is made by merges, which can happen nowhere but within it; its
     bytes and beginnings have tokens too, which the text does not use.
+    Raises ValueError if there are more characters than GPT-2 has tokens.
     """
+    characters, largest = sorted(set().union(*documents)), tokenizer_of("gpt2").vocab_size
+    if len(characters) > largest:
+        raise ValueError(
+            f"the text has {len(characters):,} different characters: use at most {largest:,}, or "
+            "byte pairs."
+        )
     tokens: dict[str, None] = {}
     merges: dict[str, None] = {}
-    for character in sorted(set().union(*documents)):
+    for character in characters:
         made, *letters = (BYTE_LETTERS[byte] for byte in character.encode())
         tokens[made] = None
         for letter in letters:
