@@ -1,4 +1,4 @@
-"""Thirty one-line changes to what the page shows: which of them do the tests see?
+"""One-line changes to what the page shows: which of them do the tests see?
 
     python tests/benchmarks/mutants.py            all of them, about twenty minutes on two cores
     python tests/benchmarks/mutants.py bars heat  those whose name or file has one of these words
