@@ -46,7 +46,9 @@ def test_a_step_is_followed_by_three_times_its_rest_while_texts_are_written(
         clock.now += 0.2
 
     monkeypatch.setattr(all_cores, "texts_are_written", lambda: texts)
-    monkeypatch.setattr(run_module.asyncio, "sleep", rest)
+    # Of this module only: the page of other tests is served in this process.
+    others = SimpleNamespace(**{**vars(asyncio), "sleep": rest})
+    monkeypatch.setattr(run_module, "asyncio", others)
     run_async(training._on_cores(step))
     assert rests == ([(0.6, True)] if texts else [])
 
