@@ -72,7 +72,11 @@ def test_ray_goes_on_at_another_replica_when_the_one_that_writes_is_killed():
         # A socket's path in it has at most 107 bytes: pytest's own folders are too long.
         env = {**os.environ, "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled"}
         command = [sys.executable, "-m", "gpt", "serve", "--replicas", "2", "--cores", "1"]
-        with subprocess.Popen(command, cwd=ROOT, env=env, stdout=-1, text=True) as serving:
+        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+        with subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=-1, text=True, preexec_fn=heard
+        ) as serving:
             try:
                 ready = serving.stdout.readline()
                 assert "ready" in ready

@@ -548,6 +548,8 @@ def main() -> int:
     for rows in [rows for found in old.get("cases", {}).values() for rows in found.values()]:
         for visitors, row in zip(old["visitors"], rows, strict=False):
             row.setdefault("visitors", visitors)  # older records say it once for all
+    for case, found in old.get("cases", {}).items() if "cases" in new else ():
+        new["cases"][case] = {**found, **new["cases"].get(case, {})}  # a part may be measured anew
     data = {**old, **machine(), **new}
     print(text_of(data))
     if args.record:
