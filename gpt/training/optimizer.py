@@ -34,13 +34,52 @@ def learning_rate(step: int, options: TrainOptions) -> float:
     return options.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum for matrices, each update made nearly orthogonal: all directions as large.
+
+    As torch.optim.Muon, which multiplies in bfloat16: thirty times slower on a CPU without it.
+    The rate is scaled by 0.2 sqrt(max(rows, columns)), which gives updates about the size of
+    AdamW's, so a rate means the same for both.
+    Source: Jordan et al. 2024 (Muon); Liu et al. 2025, arXiv 2502.16982, 2.2 (the scale).
+    """
+
+    def __init__(
+        self, matrices: list[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95
+    ) -> None:
+        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            rate, momentum = group["lr"], group["momentum"]
+            for matrix in group["params"]:
+                if matrix not in self.state:
+                    self.state[matrix]["average"] = torch.zeros_like(matrix)
+                average = self.state[matrix]["average"].lerp_(matrix.grad, 1 - momentum)
+                update = orthogonal(matrix.grad.lerp(average, momentum))
+                matrix.mul_(1 - rate * group["weight_decay"])
+                matrix.sub_(update, alpha=rate * 0.2 * math.sqrt(max(matrix.shape)))
+
+
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """`matrix` (rows, columns) with all singular values near 1, from 0.7 to 1.2.
+
+    Five Newton-Schulz iterations. Source: Jordan et al. 2024, with their coefficients.
+    """
+    rows, columns = matrix.shape
+    x = matrix.T if rows > columns else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.T  # (rows, rows), the shorter side
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if rows > columns else x
+
+
 def make_optimizers(model: GPTModel, options: TrainOptions) -> list[torch.optim.Optimizer]:
     """AdamW for every parameter, or Muon for the blocks' matrices and AdamW for the rest.
 
-    Matrices decay, biases and norms do not. Muon's rate is scaled by 0.2 sqrt(max(rows, columns)),
-    which gives its updates about the size of AdamW's, so `peak_rate` means the same for both.
-    Raises ValueError if this torch has no Muon.
-    Source: Loshchilov and Hutter 2019 (AdamW); Liu et al. 2025, arXiv 2502.16982, 2.2 (the scale).
+    Matrices decay, biases and norms do not.
+    Source: Loshchilov and Hutter 2019 (AdamW).
     """
     vectors, matrices, by_muon = [], [], []
     for name, parameter in model.named_parameters():
@@ -58,11 +97,7 @@ def make_optimizers(model: GPTModel, options: TrainOptions) -> list[torch.optim.
     adamw = torch.optim.AdamW(groups, lr=rate, betas=(0.9, options.beta2), fused=True)
     if options.optimizer == "adamw":
         return [adamw]
-    if not hasattr(torch.optim, "Muon"):
-        raise ValueError(
-            f"optimizer muon needs torch 2.9 and this is torch {torch.__version__}: use adamw."
-        )
-    return [torch.optim.Muon(by_muon, rate, decay, adjust_lr_fn="match_rms_adamw"), adamw]
+    return [Muon(by_muon, rate, decay), adamw]
 
 
 def mean_loss(

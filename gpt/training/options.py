@@ -33,10 +33,7 @@ class TrainOptions:
     micro_batch: int = field(default=8, metadata={"help": "windows a forward pass at most"})
     optimizer: str = field(
         default="adamw",
-        metadata={
-            "help": "adamw, or muon: Muon for the blocks' matrices, AdamW for the rest (Muon "
-            "computes in bfloat16, several times slower on a CPU that has no such arithmetic)"
-        },
+        metadata={"help": "adamw, or muon: Muon for the blocks' matrices, AdamW for the rest"},
     )
     peak_rate: float = field(default=1e-3, metadata={"help": "learning rate after the warm-up"})
     warmup_steps: int = field(default=200, metadata={"help": "steps of linear warm-up"})

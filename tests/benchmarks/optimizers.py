@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--validation", required=True)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 2e-3])
     parser.add_argument("--seconds", type=float, default=600, help="of the processor, a run")
+    parser.add_argument("--optimizers", nargs="+", default=["adamw", "muon"])
     parser.add_argument("--at-once", type=int, default=2, help="runs; no more than cores")
     parser.add_argument("--record", action="store_true", help="write optimizers.txt")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -90,7 +91,7 @@ def main() -> None:
 
     from gpt.checkpoints.precision_record import processor
 
-    cases = [(optimizer, rate) for rate in args.rates for optimizer in ("adamw", "muon")]
+    cases = [(optimizer, rate) for rate in args.rates for optimizer in args.optimizers]
     with ThreadPoolExecutor(args.at_once) as pool:
         lines = list(pool.map(lambda case: in_a_process(*case), cases))
     head = f"{time.strftime('%Y-%m-%d')}, {processor()}, one thread a run, Python "
