@@ -116,10 +116,9 @@ def read(model: GPTModel, ids: Sequence[int], cache: KVCache | None) -> torch.Te
 def read_in_blocks(
     model: GPTModel, ids: Sequence[int], cache: KVCache, predicts: bool = True
 ) -> Iterator[torch.Tensor | None]:
-    """As `read`, in pieces between which others may compute: None before each block but the first.
+    """As `read`, with a None after each block: there others may compute. Then logits (1, vocab).
 
-    The last one is before final norm and head, whose logits (1, vocab) come at the end; without
-    `predicts` these two are left out.
+    Without `predicts` it ends with the last block: no None after it, no logits.
     """
     start, device = cache.length, model.pos_emb.weight.device
     positions = torch.arange(start, start + len(ids), device=device)
