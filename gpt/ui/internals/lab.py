@@ -45,7 +45,7 @@ class Visit:
         return replace(self, position=min(max(position, 0), len(self.ids) - 1))
 
 
-class Kept:
+class Results:
     """Results by key, the least recently used dropped first; shared by all visitors.
 
     A result is read by many and changed by nobody. The newest is kept whatever its size.
@@ -98,8 +98,8 @@ class Lab:
         self.registry = registry
         self.given = tokenizer
         self.tokenizer = tokenizer or Tokenizer()
-        self.runs = Kept(KEPT_BYTES, attrgetter("n_bytes"))
-        self.memos = Kept(KEPT_MEMOS)
+        self.runs = Results(KEPT_BYTES, attrgetter("n_bytes"))
+        self.memos = Results(KEPT_MEMOS)
 
     def using(self, source: str) -> Lab:
         """The same lab, whose tokenizer is that of `source`. Raises ValueError if it has none."""
