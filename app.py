@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import socket
@@ -239,10 +240,14 @@ def main(arguments: list[str] | None = None) -> None:
         check_address(args.host, args.port)
         handle = cluster.connect(args.cluster) if args.cluster else None
         demo = build_demo(args.model, device, args.config, handle)
-        launch(demo, server_name=args.host, server_port=args.port, share=args.share)
+        where = {"server_name": args.host, "server_port": args.port, "share": args.share}
+        launch(demo, **where, prevent_thread_lock=True)
     except (ValueError, OSError) as error:  # gradio's OSError: no port of a hundred is free
         print(f"app.py: {' '.join(str(error).split())[:500]}", file=sys.stderr)
         raise SystemExit(2) from error
+    gc.collect()
+    gc.freeze()  # what is there stays; to look at it all again stopped every text for 0.2 s
+    demo.block_thread()
 
 
 if __name__ == "__main__":
