@@ -247,6 +247,16 @@ def test_the_page_shows_the_text_of_a_replica(tokenizer):
     assert run_async(last()).steps == list(steps)
 
 
+def test_who_waits_for_the_end_of_a_run_elsewhere_hears_of_it_at_once():
+    async def follow():
+        row = ClusterRow(Handle((replica(), None)), KEY, IDS, OPTIONS)
+        await row.ready()
+        await row.ended(600)
+        return row.take()
+
+    assert run_async(asyncio.wait_for(follow(), 60)) == alone()
+
+
 def test_what_waits_is_told_with_its_place(monkeypatch):
     """And messages without steps come meanwhile: the cluster is not taken for one that is gone."""
     monkeypatch.setattr(replicas, "BEAT_SECONDS", 0.01)

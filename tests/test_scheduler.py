@@ -211,6 +211,29 @@ def test_a_run_that_nobody_holds_frees_its_row(by_hand):
     assert scheduler.turn() is False
 
 
+def test_who_waits_for_the_end_hears_of_it_at_once_and_of_no_token_before():
+    """The page showed the last tokens at its next update: a run of 0.5 s took 0.06 s longer."""
+
+    async def follow():
+        run = Scheduler(tiny_model()).submit([1, 2], SamplingOptions(60, temperature=0))
+        await run.ended(0.001)
+        early = run.over
+        await run.ended(600)
+        return early, run.over, len(run.take())
+
+    assert run_async(asyncio.wait_for(follow(), 60)) == (False, True, 60)
+
+
+def test_who_waits_for_the_end_is_woken_by_stop():
+    async def follow():
+        run = Scheduler(tiny_model()).submit([1, 2], SamplingOptions(1_000_000, temperature=0))
+        asyncio.get_running_loop().call_later(0.05, run.close)
+        await run.ended(600)
+        return run.over
+
+    assert run_async(asyncio.wait_for(follow(), 60))
+
+
 def test_a_run_that_is_dropped_while_it_waits_leaves_the_line_at_once(by_hand):
     """What woke it held it: its place in the line, and the model, stayed until its first step."""
 
@@ -237,7 +260,7 @@ def test_nothing_comes_after_a_run_was_closed(by_hand):
     run = scheduler.submit([1, 2], GREEDY)
     step = alone(scheduler.model, [1, 2], GREEDY)[0]
     run.close()
-    run._visit.put(step)
+    run._row.put(step)
     assert run.take() == []
     assert list(run) == []
 
@@ -287,7 +310,7 @@ def test_a_bug_of_the_choice_ends_the_rows_of_one_model_and_not_the_thread(by_ha
     run = scheduler.submit([1, 2], GREEDY)
     if tokens:
         finish_reading(scheduler, run)
-    run._visit.n_candidates = "ten"
+    run._row.n_candidates = "ten"
     finish(scheduler)
     assert not run.take()
     with pytest.raises((TypeError, RuntimeError)):

@@ -56,6 +56,11 @@ class ArrivingRow:
                 await asyncio.wait_for(self._news.wait(), timeout_seconds)
         return bool(self._arrived) or self._reader.done()
 
+    async def ended(self, timeout_seconds: float) -> None:
+        """Comes back once the last step is there, or the time is over."""
+        assert self._reader is not None
+        await asyncio.wait({self._reader}, timeout=timeout_seconds)
+
     def take(self) -> list[Step]:
         """The steps that are there and were not taken yet, without waiting."""
         return [self._arrived.popleft() for _ in range(len(self._arrived))]

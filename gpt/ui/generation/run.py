@@ -114,7 +114,7 @@ class Writing:
             changed()
             if self.written.ended:
                 return
-            await self._sleep(update_seconds(len(writing)))
+            await row.ended(update_seconds(len(writing)))
             while not self.stopped and not await row.ready(LOOK_SECONDS):
                 pass
 

@@ -1,0 +1,215 @@
+"""A row of the scheduler, and the visitor's side of it: steps are taken as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gpt.cache import KVCache
+from gpt.generate import Row, Step
+from gpt.serving.kept import Kept
+
+if TYPE_CHECKING:
+    from gpt.serving.scheduler import Scheduler
+
+
+class ScheduledRow(Row):
+    """A visitor's row: its cache and unread tokens, and the steps that the visitor has not taken.
+
+    The engine thread appends steps and the visitor takes them; neither needs a lock for it.
+    """
+
+    cache: KVCache | None = None
+    n_bytes = 0  # of its full cache
+    started: float | None = None
+    reads = True  # a prompt, or a window that moved, before it writes on
+    chunk: Iterator[torch.Tensor | None] | None = None  # the forward pass that it is in
+    over = False  # nothing will be appended
+    closed = False  # by the visitor
+    error: BaseException | None = None
+    wake: Callable[[], Any] | None = None  # set while the visitor waits
+    kept: Kept | None = None  # where its keys and values go when it ends
+    known: Sequence[Step] = ()  # its first steps, until it begins
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.n_prompt = len(self.window)
+        self.unread = self.window  # of prompt or window; else the newest token
+        self.steps: deque[Step] = deque()
+
+    def put(self, step: Step | BaseException) -> None:
+        """Hands a step, or the error that ends the row, to the visitor."""
+        if isinstance(step, BaseException):
+            self.error = step
+        else:
+            self.steps.append(step)
+        if self.stop is not None or self.error is not None:
+            self.leave()
+            self.over = True
+        wake = self.wake  # only the visitor's side sets it: no wake-up is lost
+        if wake is not None:
+            wake()
+
+    def has_ended(self) -> bool:
+        return self.over or self.closed
+
+    def has_news(self) -> bool:
+        """Whether the visitor need not wait."""
+        return self.has_ended() or bool(self.steps)
+
+    def leave(self) -> None:
+        """Lets go of its keys and values, or hands them on."""
+        if self.kept and self.cache and not self.reads and self.error is None:
+            self.kept.keep(self.window[: self.cache.length], self.n_prompt, self.cache)
+        self.cache = self.chunk = None
+
+    def go_on(self, cache: KVCache) -> None:
+        """Begins after the steps that are known, where that gives the same bits as writing them.
+
+        So it does if their keys and values were kept, and past the context, whose newest window is
+        read anew for each token.
+        """
+        known, self.known = self.known, ()
+        ids = [*self.window, *(step.token_id for step in known)]
+        moved = len(ids) > self.context_length
+        if moved or (self.kept and self.kept.take(ids[:-1], self.n_prompt, cache)):
+            self.reads = moved
+            self.cache = None if moved else cache
+            for step in known:
+                self.uniform()
+                self.append(step.token_id)
+                self.put(step)
+            self.unread = self.window if moved else ids[-1:]
+
+
+class Run:
+    """A visitor's iterator of steps, plain and asynchronous; closing it frees its row."""
+
+    def __init__(self, row: ScheduledRow, scheduler: Scheduler) -> None:
+        self._row = row
+        self._scheduler: Scheduler | None = scheduler  # keeps it, and its model, meanwhile
+
+    def take(self) -> list[Step]:
+        """The steps that are there and were not taken yet, without waiting."""
+        steps = self._row.steps
+        return [] if self._row.closed else [steps.popleft() for _ in range(len(steps))]
+
+    @property
+    def place(self) -> int:
+        """The place in the waiting line, 1 is next; 0 once it runs or is over."""
+        scheduler = self._scheduler
+        return 0 if scheduler is None else scheduler.place(self._row)
+
+    @property
+    def started(self) -> float | None:
+        """When it left the waiting line, by time.perf_counter()."""
+        return self._row.started
+
+    @property
+    def over(self) -> bool:
+        """Whether the last step was made, or an error ended the run, or it was closed."""
+        return self._row.has_ended()
+
+    def close(self) -> None:
+        """Frees the row before the next step; nothing more comes."""
+        self._row.closed = True
+        self._row.steps.clear()
+        self._scheduler = None
+        wake = self._row.wake
+        if wake is not None:
+            wake()
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def __iter__(self) -> Run:
+        return self
+
+    def __next__(self) -> Step:
+        while (step := self._next()) is None:
+            event = threading.Event()
+            self._row.wake = event.set
+            if not self._row.has_news():  # asked after `wake` is set: no step is missed
+                event.wait()
+            self._row.wake = None
+        if isinstance(step, Step):
+            return step
+        raise StopIteration
+
+    def __aiter__(self) -> Run:
+        return self
+
+    async def __anext__(self) -> Step:
+        while (step := self._next()) is None:
+            await self.ready()
+        if isinstance(step, Step):
+            return step
+        raise StopAsyncIteration
+
+    async def ready(self, timeout_seconds: float | None = None) -> bool:
+        """True once there is a step, the end or an error; False if the time is over before."""
+        await self._until(self._row.has_news, timeout_seconds)
+        return self._row.has_news()
+
+    async def ended(self, timeout_seconds: float) -> None:
+        """Comes back once the last step is there, or the time is over."""
+        await self._until(self._row.has_ended, timeout_seconds)
+
+    async def _until(self, holds: Callable[[], bool], timeout_seconds: float | None) -> None:
+        loop, row = asyncio.get_running_loop(), self._row
+        news = loop.create_future()
+
+        def tell() -> None:
+            if not news.done():
+                news.set_result(None)
+
+        def wake() -> None:  # does not hold the run: a dropped one is closed at once
+            try:
+                if holds():
+                    loop.call_soon_threadsafe(tell)
+            except RuntimeError:  # that loop has ended, and the visitor with it
+                row.closed = True
+
+        row.wake = wake
+        timer = None if timeout_seconds is None else loop.call_later(timeout_seconds, tell)
+        try:
+            if not holds():  # asked after `wake` is set: no step is missed
+                await news
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if row.wake is wake:
+                row.wake = None
+
+    def _next(self) -> Step | bool | None:
+        """The next step; None if it must be waited for, False after the last one."""
+        over = self.over  # asked first: the last step is appended before it is set
+        if self._row.steps and not self._row.closed:
+            return self._row.steps.popleft()
+        if not over:
+            return None
+        error, self._row.error = self._row.error, None
+        self.close()
+        if error is not None:
+            raise error
+        return False
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Run:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._row.closed = True
