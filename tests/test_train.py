@@ -353,6 +353,12 @@ def test_a_checkpoint_of_another_text_is_refused(begin, text, tmp_path):
         begin(text=str(other))
 
 
+def without_moments(state):
+    """Of one weight alone: it began anew, and nobody was told."""
+    del state["optimizers"][0]["state"][0]
+    return state
+
+
 def with_moments(state, change):
     for known in state["optimizers"][0]["state"].values():
         known["exp_avg"] = change(known["exp_avg"])
@@ -373,6 +379,7 @@ def with_moments(state, change):
         lambda state: {**state, "step": 3},
         lambda state: with_moments(state, lambda moment: moment[:1]),
         lambda state: with_moments(state, lambda moment: None),
+        without_moments,
         lambda state: {name: value for name, value in state.items() if name != "step"},
     ],
 )

@@ -221,6 +221,27 @@ def test_a_run_that_is_stopped_before_its_first_step_says_so():
     training.finished.drop()
 
 
+def test_a_run_that_begins_with_a_single_step_is_not_paused_before_it():
+    """ "Paused." stood there for a moment, as if the press had done nothing."""
+
+    async def go():
+        training = Training(Line(), TINY, paused=True)
+        before, after = [], []
+        async with aclosing(training.updates()) as updates:
+            async for _ in updates:
+                steps = training.history.steps
+                (after if steps else before).append("Paused." in views.progress_view(training))
+                if after:
+                    training.stop()
+        training.finished.drop()
+        return before, after
+
+    before, after = run_async(go())
+    assert before
+    assert not any(before)
+    assert after[0]
+
+
 def test_two_train_at_once_and_the_third_sees_its_place():
     async def go():
         line = Line()

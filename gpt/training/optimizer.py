@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -98,6 +99,19 @@ def make_optimizers(model: GPTModel, options: TrainOptions) -> list[torch.optim.
     if options.optimizer == "adamw":
         return [adamw]
     return [Muon(by_muon, rate, decay), adamw]
+
+
+def moments_fit(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether every weight has all its moments, in its own shape, once a state was loaded.
+
+    torch begins anew where a weight has none, and writes beyond those of another shape.
+    """
+    kinds = ("average",) if isinstance(optimizer, Muon) else ("exp_avg", "exp_avg_sq", "step")
+    for weights in itertools.chain(*(group["params"] for group in optimizer.param_groups)):
+        found = {name: kept.shape for name, kept in optimizer.state.get(weights, {}).items()}
+        if found != {name: () if name == "step" else weights.shape for name in kinds}:
+            return False
+    return True
 
 
 def mean_loss(

@@ -31,7 +31,13 @@ from gpt.sampling import SamplingOptions
 from gpt.training.corpus import Corpus, Vocabulary, window_starts, windows_at
 from gpt.training.evaluation import window_nats
 from gpt.training.events import Ended, Evaluated, Event, Sampled, Stepped
-from gpt.training.optimizer import initialise_like_gpt2, learning_rate, make_optimizers, mean_loss
+from gpt.training.optimizer import (
+    initialise_like_gpt2,
+    learning_rate,
+    make_optimizers,
+    mean_loss,
+    moments_fit,
+)
 from gpt.training.options import TrainOptions
 from gpt.training.run_folder import RunFolder
 
@@ -294,24 +300,16 @@ class Run:
         return all(bool(p.isfinite().all()) for p in self.model.parameters())
 
     def _continue(self, state: Any) -> None:
-        """Takes up the run of a checkpoint. Raises ValueError if a part is missing or does not fit.
-
-        Shapes are compared here: torch trusts those of moments, and writes beyond them.
-        """
+        """Takes up a checkpoint's run. Raises ValueError if a part is missing or does not fit."""
         assert self.folder is not None
         try:
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             self.model.load_state_dict(state["model"])
             for optimizer, known in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(known)
-            fits = [
-                value.shape == (() if name == "step" else weights.shape)
-                for optimizer in self.optimizers
-                for weights, kept in optimizer.state.items()
-                for name, value in kept.items()
-            ]
             self.average = torch.as_tensor(state["average"]).to(self.device)
-            if not (all(fits) and 0 <= self.step <= self.options.steps) or self.average.dim():
+            fits = all(map(moments_fit, self.optimizers)) and self.average.dim() == 0
+            if not (fits and 0 <= self.step <= self.options.steps):
                 raise ValueError("a number or a shape does not fit")
         except Exception as error:  # parts of other types or shapes can raise anything
             raise self.folder.foreign() from error

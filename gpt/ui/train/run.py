@@ -77,6 +77,11 @@ class Training:
         self._early = self._good = (0, {})  # steps and weights
         self._looked = self._sampled = -math.inf
 
+    @property
+    def rests(self) -> bool:
+        """Whether it waits for somebody to go on, or to ask for a step."""
+        return self.paused and not self._single
+
     def pause(self) -> None:
         """Pauses, or goes on."""
         self.paused = not self.paused
@@ -158,7 +163,7 @@ class Training:
             if time.monotonic() - began > MOST_SECONDS:
                 self.note = f"Stopped: a run may take {MOST_SECONDS // 60} minutes here."
                 return
-            if self.paused and not self._single:
+            if self.rests:
                 yield
                 if not await self._sleep(PAUSED_SECONDS):
                     self.note = f"Stopped: it was paused for {PAUSED_SECONDS // 60} minutes."

@@ -110,7 +110,7 @@ def progress_view(training: Training) -> str:
     if not state:
         finished = bool(plan and steps and steps[-1].step == plan.options.steps)
         ended = "Finished." if finished else "Stopped; the model is kept."
-        state = ended if training.over else "Paused." if training.paused else "Training …"
+        state = ended if training.over else "Paused." if training.rests else "Training …"
     if plan is None or not steps:
         return look_for + say(training.note or state, "hint")
     newest, total = steps[-1], plan.options.steps
