@@ -33,6 +33,30 @@ def until(tab, pattern):
     return tab.inner_text("#train-progress")
 
 
+def take_along(tab, folder):
+    """Downloads the zip, whose model transformers reads."""
+    with tab.expect_download() as download:
+        tab.click("#train-download")
+    download.value.save_as(folder / "model.zip")
+    zipfile.ZipFile(folder / "model.zip").extractall(folder)
+    transformers = pytest.importorskip("transformers")
+    model = transformers.GPT2LMHeadModel.from_pretrained(folder / "trained-gpt/huggingface")
+    assert model.config.n_ctx == 32
+
+
+def write_with_it(tab):
+    tab.click("#train-write")
+    expect(tab.locator("#gen-model input")).to_have_value(MINE)
+    tab.click("#gen-run")
+    expect(tab.locator("#gen-stats")).to_contain_text("tokens")
+
+
+def look_inside(tab):
+    tab.click("#train-inside")
+    expect(tab.locator("#int-model input")).to_have_value(MINE)
+    expect(tab.locator("#int-chips .chip").first).to_be_visible()
+
+
 def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into(
     browser_tab, app_url, tmp_path
 ):
@@ -58,34 +82,22 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         chip.click()  # its numbers stayed away: the chips' script had lost the panel's name
         expect(page.locator("#train-line-panel p")).to_have_text(chip.get_attribute("title"))
 
-        with page.expect_download() as download:
-            page.click("#train-download")
-        download.value.save_as(tmp_path / "model.zip")
-        page.click("#train-write")
-        expect(page.locator("#gen-model input")).to_have_value(MINE)
-        page.click("#gen-run")
-        expect(page.locator("#gen-stats")).to_contain_text("tokens")
+        take_along(page, tmp_path)
+        write_with_it(page)
         opened(page)
-        page.click("#train-inside")
-        expect(page.locator("#int-model input")).to_have_value(MINE)
-        expect(page.locator("#int-chips .chip").first).to_be_visible()
+        look_inside(page)
         opened(page)
         page.click("#train-early")
         expect(page.get_by_label("this prompt, the model early in its training")).to_be_checked()
         page.click("#int-cmp-run")
         expect(page.locator("#int-cmp")).to_contain_text("KL(at the end ‖ early)")
 
-    zipfile.ZipFile(tmp_path / "model.zip").extractall(tmp_path)
-    transformers = pytest.importorskip("transformers")
-    model = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "trained-gpt/huggingface")
-    assert model.config.n_ctx == 32
 
-
-def test_on_a_phone_what_cannot_be_trained_is_a_line_and_a_link_trains_to_the_end(
-    browser_tab, app_url
+def test_on_a_phone_what_cannot_be_trained_is_a_line_and_the_rest_is_as_on_a_screen(
+    browser_tab, app_url, tmp_path
 ):
     """The diverging rate is a visitor's own: what was good before it is kept."""
-    with visit(browser_tab, app_url + SMALLER + "&train-steps=120", PHONE) as phone:
+    with visit(browser_tab, app_url + SMALLER + "&train-steps=3000", PHONE) as phone:
         phone.get_by_label("My own text").check()
         said = phone.locator(".toast-body")
         for text, line in (
@@ -110,21 +122,26 @@ def test_on_a_phone_what_cannot_be_trained_is_a_line_and_a_link_trains_to_the_en
         phone.get_by_label("Stories from a small grammar").check()
         settle(phone)  # what is typed beside an event may be overwritten
         phone.get_by_text("The model and its training, in numbers").click()
-        expect(phone.locator("#train-steps input")).to_have_value("120")
+        expect(phone.locator("#train-steps input")).to_have_value("3000")
         expect(phone.locator("#train-estimate")).to_contain_text("times through the text")
         settle(phone)
         phone.click("#train-run")
-        until(phone, "Finished")
         expect(phone.locator("#train-loss")).to_contain_text(BELOW)
+        phone.click("#train-pause")
+        paused = until(phone, "Paused").split(" · ")[0]
+        phone.click("#train-pause")
+        assert until(phone, "Training").split(" · ")[0] != paused
+        phone.click("#train-stop")
+        until(phone, "Stopped; the model is kept")
         assert phone.inner_text("#train-sample .train-text").startswith("Once upon a time")
         assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         phone.click("#train-share")
         link = phone.locator("#page-note textarea")
-        expect(link).to_have_value(re.compile("tab=train&.*train-steps=120"))
-        phone.click("#train-write")
-        expect(phone.locator("#gen-model input")).to_have_value(MINE)
-        phone.click("#gen-run")
-        expect(phone.locator("#gen-stats")).to_contain_text("tokens")
+        expect(link).to_have_value(re.compile("tab=train&.*train-steps=3000"))
+        take_along(phone, tmp_path)
+        write_with_it(phone)
+        opened(phone)
+        look_inside(phone)
 
         opened(phone)
         phone.fill("#train-width input", "128")
