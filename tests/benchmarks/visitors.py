@@ -1,14 +1,16 @@
 """Many visitors at once: what each of them waits for, through the page and by the engine alone.
 
     python -m tests.benchmarks.visitors [--visitors 1 4 8 16 30 50] [--before CHECKOUT] [--peers]
-        [--stops 15] [--record]
+        [--turns 7] [--stops 15] [--record]
     python -m tests.benchmarks.visitors --soak 30
 
 Starts app.py and asks its public endpoint through as many `gradio_client`s for 120 tokens each, of
 the storyteller and of random weights in GPT-2 small's shape, in int8 and float32. Beside it, each
 in a process of its own: the scheduler without the page, the page of another checkout, and
-ctranslate2, llama.cpp and transformers with as many sequences in one batch. `--stops` measures how
-soon the row of somebody who leaves is free. Every process has all cores in its turn; the
+ctranslate2, llama.cpp and transformers with as many sequences in one batch. `--turns` compares the
+page with the engine alone and with the page before, one after the other so many times: the medians
+judge, where single runs differ by a tenth. `--stops` measures how soon the row of somebody who
+leaves is free. Every process has all cores in its turn; the
 clients share them with the page. Writes visitors.txt and visitors.json in assets/benchmarks/.
 With `--soak` 30 visitors come and go for that many minutes, with random options, Stop and closed
 tabs; every finished text must be the one of the same request alone. Nothing else should run.
@@ -24,6 +26,7 @@ import os
 import platform
 import random
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -113,6 +116,7 @@ class Page:
         return found
 
     def close(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         self.process.wait()
 
@@ -223,8 +227,8 @@ def spread(name: str, seconds: list[float]) -> dict[str, float]:
     }
 
 
-def engine(model: str, precision: str, visitors: list[int]) -> None:
-    """Prints, a line each, the scheduler's own tokens a second for as many rows."""
+def engine(model: str, precision: str) -> None:
+    """For each number of rows that is read, a line each, prints the scheduler's tokens a second."""
     from gpt import SamplingOptions, Tokenizer, load_model
     from gpt.serving import all_cores
     from gpt.serving.scheduler import scheduler_for
@@ -232,28 +236,39 @@ def engine(model: str, precision: str, visitors: list[int]) -> None:
     all_cores.start()
     loaded = all_cores.on_all_cores(load_model, model, precision=precision)
     ids = Tokenizer().encode(PROMPT)
-    for rows, tokens in ((max(visitors), 16), *((rows, TOKENS) for rows in visitors)):
-        started = time.perf_counter()  # the first warms up
+    for rows in map(int, sys.stdin):
+        started = time.perf_counter()
         runs = [
-            scheduler_for(loaded).submit(ids, SamplingOptions(max_new_tokens=tokens, seed=i))
+            scheduler_for(loaded).submit(ids, SamplingOptions(max_new_tokens=TOKENS, seed=i))
             for i in range(rows)
         ]
         made = sum(1 for run in runs for _ in run)
         print(json.dumps(made / (time.perf_counter() - started)), flush=True)
 
 
-def engine_rates(model: str, precision: str, visitors: list[int]) -> list[float]:
-    command = [sys.executable, "-m", "tests.benchmarks.visitors", "--engine", model, precision]
-    command += ["--visitors", *map(str, visitors)]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **AS_APP},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()][1:]
+class Engine:
+    """The scheduler without the page, in a process of its own."""
+
+    def __init__(self, model: str, precision: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.visitors", "--engine", model, precision],
+            cwd=ROOT,
+            env={**os.environ, **AS_APP},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.rate(16)  # warms up
+
+    def rate(self, rows: int) -> float:
+        """Tokens a second of so many together."""
+        self.process.stdin.write(f"{rows}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def peer_rates(folder: Path, name: str, setting: str, visitors: list[int]) -> list[float]:
@@ -270,20 +285,35 @@ def peer_rates(folder: Path, name: str, setting: str, visitors: list[int]) -> li
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Every case, number of visitors and checkout; the page is started once for each checkout."""
-    data: dict[str, Any] = {"visitors": args.visitors, "tokens": TOKENS, "cases": {}}
-    checkouts = {"page": ROOT, **({"page before": args.before} if args.before else {})}
+    """All that was asked for."""
     cases = [case for case in CASES if case[0] in args.models and case[1] in args.precisions]
     sources = {"storyteller": "storyteller", SHAPE: str(folder / "ours")}
+    data: dict[str, Any] = {"tokens": TOKENS}
+    if args.visitors:
+        data |= {"visitors": args.visitors, "cases": rows_by_case(args, folder, cases, sources)}
+    if args.turns:
+        data["turns"] = {
+            " ".join(case): in_turns(args, folder, sources[case[0]], case[1]) for case in cases
+        }
+    if args.stops:
+        data["stops"] = stops_of(args, folder)
+    return data
+
+
+def rows_by_case(args: argparse.Namespace, folder: Path, cases: Any, sources: Any) -> Any:
+    """Every case, number of visitors and checkout; the page is started once for each checkout."""
+    data: dict[str, Any] = {}
+    checkouts = {"page": ROOT, **({"page before": args.before} if args.before else {})}
     for model, precision in cases:
-        rates = engine_rates(sources[model], precision, args.visitors)
-        found = data["cases"].setdefault(f"{model} {precision}", {})
+        with contextlib.closing(Engine(sources[model], precision)) as alone:
+            rates = [alone.rate(visitors) for visitors in args.visitors]
+        found = data.setdefault(f"{model} {precision}", {})
         found["engine"] = rows_of(rates, args.visitors)
         print(f"{model} {precision} engine", [round(rate) for rate in rates], flush=True)
     for i, (name, checkout) in enumerate(checkouts.items()):
         with contextlib.closing(Page(checkout, folder / "ours", args.port + i)) as page:
             for model, precision in cases:
-                rows = data["cases"][f"{model} {precision}"].setdefault(name, [])
+                rows = data[f"{model} {precision}"].setdefault(name, [])
                 through_the_page(page, sources[model], precision, 1)  # loads and warms up
                 for visitors in args.visitors:
                     found = through_the_page(page, sources[model], precision, visitors)
@@ -291,12 +321,41 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     print(f"{model} {precision} {name} {visitors}", rows[-1], flush=True)
     for name, setting, precision in PEERS if args.peers and SHAPE in args.models else ():
         few = [visitors for visitors in args.visitors if visitors <= 16]
-        found = data["cases"].setdefault(f"{SHAPE} {precision}", {})
+        found = data.setdefault(f"{SHAPE} {precision}", {})
         found[name] = rows_of(peer_rates(folder, name, setting, few), few)
         print(f"{SHAPE} {precision} {name}", found[name], flush=True)
-    if args.stops:
-        data["stops"] = stops_of(args, folder)
     return data
+
+
+def in_turns(args: argparse.Namespace, folder: Path, model: str, precision: str) -> dict[str, Any]:
+    """Tokens a second of one on the page and before, in int8 also of 16 there and by the engine."""
+
+    def of_page(page: Page, visitors: int) -> float:
+        page.process.send_signal(signal.SIGCONT)
+        rate = through_the_page(page, model, precision, visitors)["tokens_per_second"]
+        page.process.send_signal(signal.SIGSTOP)  # an idle page takes up to 5 % of a core
+        return rate
+
+    found: dict[str, list[float]] = {}
+
+    def compare(ways: dict[str, Any]) -> None:
+        for ask in ways.values():  # warms up
+            ask()
+        for turn in range(args.turns):
+            for name in sorted(ways, reverse=turn % 2 == 1):
+                found.setdefault(name, []).append(ways[name]())
+
+    with contextlib.closing(Page(ROOT, folder / "ours", args.port + 3)) as page:
+        if precision == "int8":
+            with contextlib.closing(Engine(model, precision)) as alone:
+                compare({"page 16": lambda: of_page(page, 16), "engine 16": lambda: alone.rate(16)})
+        if args.before:
+            with contextlib.closing(Page(args.before, folder / "ours", args.port + 4)) as before:
+                compare(
+                    {"page 1": lambda: of_page(page, 1), "before 1": lambda: of_page(before, 1)}
+                )
+    print(f"{model} {precision} in turns", found, flush=True)
+    return found
 
 
 def rows_of(rates: list[float], visitors: list[int]) -> list[dict[str, float]]:
@@ -437,6 +496,10 @@ def text_of(data: dict[str, Any]) -> str:
                         busy = ", ".join(f"{found['on_core']:.0%}" for found in row["threads"])
                         line += f"   of a core: threads {busy}, clients {row['clients']:.0%}"
                 lines.append(line)
+    for case, found in data.get("turns", {}).items():
+        for name, rates in found.items():
+            shown = " ".join(f"{rate:,.0f}" for rate in sorted(rates))
+            lines.append(f"{case:26}in turns, {name:10} {shown} tokens/s")
     for way, found in data.get("stops", {}).items():
         times = " ".join(f"{1000 * found[f'free_{how}']:,.0f}" for how in HOW)
         lines.append(f"{way}: the row is free after {times} ms, while 30 others write")
@@ -447,6 +510,7 @@ def text_of(data: dict[str, Any]) -> str:
 
 
 HOW = ("median", "95th", "worst")
+NONE = [math.nan]
 
 
 def bounds(data: dict[str, Any]) -> Iterator[str]:
@@ -460,6 +524,10 @@ def bounds(data: dict[str, Any]) -> Iterator[str]:
 
     def rate(*key: Any) -> float:
         return found.get(key, {}).get("tokens_per_second", math.nan)
+
+    def ratio(case: str, over: str, under: str) -> float:
+        turns = data.get("turns", {}).get(case, {})
+        return statistics.median(turns.get(over, NONE)) / statistics.median(turns.get(under, NONE))
 
     story, shape = "storyteller int8", f"{SHAPE} int8"
     thirty, sixteen = found.get((story, "page", 30), {}), rate(shape, "engine", 16)
@@ -476,7 +544,7 @@ def bounds(data: dict[str, Any]) -> Iterator[str]:
         *(
             (
                 f"the page's cost with 16 visitors, {case}",
-                1 - rate(case, "page", 16) / rate(case, "engine", 16),
+                1 - ratio(case, "page 16", "engine 16"),
                 "at most 0.30",
             )
             for case in (story, shape)
@@ -484,10 +552,10 @@ def bounds(data: dict[str, Any]) -> Iterator[str]:
         *(
             (
                 f"one visitor, over the page before, {case}",
-                rate(case, "page", 1) / rate(case, "page before", 1),
+                ratio(case, "page 1", "before 1"),
                 "0.95",
             )
-            for case in (story, shape)
+            for case in map(" ".join, CASES)
         ),
     ):
         if not math.isnan(value):
@@ -526,12 +594,15 @@ def model_folder(peers: bool) -> Iterator[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Many visitors through the page and without.")
-    parser.add_argument("--visitors", type=int, nargs="+", default=[1, 4, 8, 16, 30, 50])
+    parser.add_argument("--visitors", type=int, nargs="*", default=[1, 4, 8, 16, 30, 50])
     parser.add_argument("--models", nargs="+", default=["storyteller", SHAPE])
     parser.add_argument("--precisions", nargs="+", default=["int8", "float32"])
     parser.add_argument("--before", type=Path, help="another checkout, whose page is measured too")
     parser.add_argument(
         "--peers", action="store_true", help="other engines too, up to 16 sequences"
+    )
+    parser.add_argument(
+        "--turns", type=int, default=0, metavar="N", help="compare in so many turns"
     )
     parser.add_argument("--stops", type=int, default=0, metavar="N", help="leave N times each way")
     parser.add_argument("--soak", type=float, help="minutes of visitors coming and going, only")
@@ -540,7 +611,7 @@ def main() -> int:
     parser.add_argument("--engine", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.engine:
-        engine(*args.engine, args.visitors)
+        engine(*args.engine)
         return 0
     with model_folder(args.peers) as folder:
         new = {"soak": soak(args, folder)} if args.soak else measure(args, folder)
@@ -550,6 +621,8 @@ def main() -> int:
             row.setdefault("visitors", visitors)  # older records say it once for all
     for case, found in old.get("cases", {}).items() if "cases" in new else ():
         new["cases"][case] = {**found, **new["cases"].get(case, {})}  # a part may be measured anew
+    if "turns" in new:
+        new["turns"] = {**old.get("turns", {}), **new["turns"]}
     data = {**old, **machine(), **new}
     print(text_of(data))
     if args.record:
