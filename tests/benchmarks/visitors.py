@@ -320,6 +320,8 @@ def rows_by_case(args: argparse.Namespace, folder: Path, cases: Any, sources: An
                     rows.append({"visitors": visitors, **found})
                     print(f"{model} {precision} {name} {visitors}", rows[-1], flush=True)
     for name, setting, precision in PEERS if args.peers and SHAPE in args.models else ():
+        if precision not in args.precisions:
+            continue
         few = [visitors for visitors in args.visitors if visitors <= 16]
         found = data.setdefault(f"{SHAPE} {precision}", {})
         found[name] = rows_of(peer_rates(folder, name, setting, few), few)
@@ -382,7 +384,7 @@ def stops_of(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, floa
     return {way: spread("free", seconds) for way, seconds in found.items()}
 
 
-def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def soak(args: argparse.Namespace) -> dict[str, Any]:
     """Visitors that come and go: finished texts against the same request alone, and memory."""
     import httpx
 
@@ -394,7 +396,7 @@ def soak(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     counts = {"stopped": 0, "stops_unanswered": 0, "closed": 0}
     memory: list[tuple[float, int]] = []
     stopped: set[int] = set()  # who waits for the answer to a Stop, before the next request
-    with contextlib.closing(Page(ROOT, folder / "ours", args.port)) as page:
+    with contextlib.closing(Page(ROOT, Path("storyteller"), args.port)) as page:
         page.come(30)
         http = httpx.Client(base_url=f"{page.address}gradio_api", timeout=DEADLINE_SECONDS)
         stop = stop_event(json.loads(page.get("config")))
@@ -613,8 +615,11 @@ def main() -> int:
     if args.engine:
         engine(*args.engine)
         return 0
-    with model_folder(args.peers) as folder:
-        new = {"soak": soak(args, folder)} if args.soak else measure(args, folder)
+    if args.soak:
+        new = {"soak": soak(args)}
+    else:
+        with model_folder(args.peers) as folder:
+            new = measure(args, folder)
     old = json.loads(RECORD.read_text()) if args.record and RECORD.exists() else {}
     for rows in [rows for found in old.get("cases", {}).values() for rows in found.values()]:
         for visitors, row in zip(old["visitors"], rows, strict=False):
