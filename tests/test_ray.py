@@ -31,7 +31,6 @@ pytestmark = pytest.mark.skipif("RAY_TESTS" not in os.environ, reason="RAY_TESTS
 VISITOR = """
     import asyncio, os, sys, torch
     from gpt import PRESETS, SamplingOptions, load_model, tokenizer_of
-from gpt.checkpoints.sources import random_source
     from gpt.serving.cluster import ClusterRow, connect
     from gpt.serving.scheduler import scheduler_for
     from test_ray import writing
