@@ -257,6 +257,48 @@ def test_who_waits_for_the_end_of_a_run_elsewhere_hears_of_it_at_once():
     assert run_async(asyncio.wait_for(follow(), 60)) == alone()
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_stop_that_comes_together_with_a_message_ends_the_reading(turns):
+    """Python 3.11's asyncio.wait_for loses such a cancel: the replica wrote on to the end."""
+
+    class Slow:
+        messages, cancelled = asyncio.Queue(), False
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            return await self.messages.get()
+
+        def cancel(self):
+            self.cancelled = True
+
+    class One(Handle):
+        def remote(self, *_):
+            self.response = Slow()
+            self.response.messages = asyncio.Queue()
+            return self.response
+
+    async def follow():
+        handle = One()
+        row = ClusterRow(handle, KEY, IDS, OPTIONS)
+        assert not await row.ready(0.01)
+        step = alone()[0]
+        handle.response.messages.put_nowait((0, [step]))
+        assert await row.ready(60)
+        row.take()
+        await asyncio.sleep(0.01)
+        handle.response.messages.put_nowait((0, [step]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        row.close()
+        handle.response.messages.put_nowait((0, [step]))
+        await asyncio.sleep(0.05)
+        return handle.response.cancelled
+
+    assert run_async(follow())
+
+
 def test_what_waits_is_told_with_its_place(monkeypatch):
     """And messages without steps come meanwhile: the cluster is not taken for one that is gone."""
     monkeypatch.setattr(replicas, "BEAT_SECONDS", 0.01)

@@ -234,6 +234,34 @@ def test_who_waits_for_the_end_is_woken_by_stop():
     assert run_async(asyncio.wait_for(follow(), 60))
 
 
+def test_a_run_whose_loop_has_ended_while_it_waited_for_the_end_writes_no_more(by_hand):
+    scheduler = Scheduler(tiny_model())
+    run = scheduler.submit([1, 2], SamplingOptions(1_000_000, temperature=0))
+
+    async def leave():
+        waiting = asyncio.ensure_future(run.ended(600))
+        await asyncio.sleep(0)
+        return waiting
+
+    loop = asyncio.new_event_loop()
+    waiting = loop.run_until_complete(leave())
+    loop.close()
+    for _ in range(3):
+        scheduler.turn()
+    assert scheduler.running == 0
+    del waiting
+
+
+def test_a_row_that_has_ended_keeps_its_end_when_the_thread_dies(by_hand):
+    """Its reader got every step, and then the error of a thread that it no longer needed."""
+    scheduler = Scheduler(tiny_model())
+    run = scheduler.submit([1, 2], SamplingOptions(2, temperature=0))
+    while not run.over:
+        scheduler.turn()
+    scheduler.abandon(ValueError("the engine stopped"))
+    assert len(list(run)) == 2
+
+
 def test_a_run_that_is_dropped_while_it_waits_leaves_the_line_at_once(by_hand):
     """What woke it held it: its place in the line, and the model, stayed until its first step."""
 

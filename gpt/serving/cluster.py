@@ -9,7 +9,6 @@ once would be faster but gives other last digits.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections import deque
@@ -35,6 +34,7 @@ class ArrivingRow:
 
     place = 0
     started: float | None = None  # by time.perf_counter(), without waiting and loading
+    _closed = False
 
     def __init__(self) -> None:
         self._arrived: deque[Step] = deque()
@@ -52,8 +52,11 @@ class ArrivingRow:
             self._reader.add_done_callback(lambda _: self._news.set())
         if not self._arrived and not self._reader.done():
             self._news.clear()
-            with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), timeout_seconds)
+            news = asyncio.ensure_future(self._news.wait())
+            try:  # Python 3.11's wait_for loses a cancel that comes together with the news
+                await asyncio.wait({news}, timeout=timeout_seconds)
+            finally:
+                news.cancel()
         return bool(self._arrived) or self._reader.done()
 
     async def ended(self, timeout_seconds: float) -> None:
@@ -78,6 +81,7 @@ class ArrivingRow:
 
     def close(self) -> None:
         """Ends the reading; nothing more comes."""
+        self._closed = True
         if self._reader is not None:
             self._reader.cancel()
 
@@ -127,7 +131,7 @@ class ClusterRow(ArrivingRow):
         try:
             while True:
                 message = await asyncio.wait_for(anext(response, None), PATIENCE_SECONDS)
-                if message is None:
+                if message is None or self._closed:  # wait_for may lose the cancel
                     return
                 self._heard = time.perf_counter()
                 self.place, steps = message

@@ -98,7 +98,8 @@ class Replica:
                         "tokens: run it once more."
                     )
                 yield 0, steps[len(again) :]
-                await asyncio.sleep(SEND_SECONDS)
+                if steps[-1].stop is None:
+                    await asyncio.sleep(SEND_SECONDS)
 
 
 @contextlib.contextmanager

@@ -170,7 +170,7 @@ class Run:
 
         def wake() -> None:  # does not hold the run: a dropped one is closed at once
             try:
-                if holds():
+                if holds() or loop.is_closed():
                     loop.call_soon_threadsafe(tell)
             except RuntimeError:  # that loop has ended, and the visitor with it
                 row.closed = True

@@ -131,7 +131,8 @@ class Scheduler:
             self._waiting.clear()
             self._takes_turns = False
         for row in rows:
-            row.put(ValueError(str(error)))
+            if not row.has_ended():
+                row.put(ValueError(str(error)))
 
     def _let_in(self) -> None:
         """Drops the rows that are over and lets others in, in the order of their coming."""

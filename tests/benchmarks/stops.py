@@ -32,7 +32,7 @@ def watched(arguments: list[str]) -> None:
         last = -1
         while True:
             with contextlib.suppress(RuntimeError):  # the dictionary has changed: look once more
-                rows = sum(one.running for one in list(scheduler._schedulers.values()))
+                rows = sum(len(one._running) for one in list(scheduler._schedulers.values()))
                 if rows != last:
                     print(f"{time.perf_counter()} {rows}", flush=True)
                     last = rows
