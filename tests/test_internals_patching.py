@@ -26,6 +26,12 @@ def contrast(model):
     return read_contrast(model, FIRST, SECOND)
 
 
+def test_others_have_a_turn_after_each_block_of_both_prompts(model):
+    turns = []
+    read_contrast(model, FIRST, SECOND, lambda: turns.append(True))
+    assert len(turns) == 2 * model.cfg.n_layers
+
+
 def test_prompts_end_before_their_answers(contrast):
     assert contrast.answers == (40, 41)
     assert contrast.first.ids == tuple(FIRST[:TOKENS])

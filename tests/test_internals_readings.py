@@ -252,6 +252,15 @@ def test_gradient_times_input_is_the_slope_towards_no_embedding():
         assert shares[i].item() == pytest.approx(slope, abs=1e-4)
 
 
+def test_others_have_a_turn_after_each_block_of_the_gradient_there_and_back():
+    """128 tokens of GPT-2 small were one job of three seconds of a core."""
+    model, run = read()
+    turns = []
+    shares = gradient_x_input(model, run, 4, 42, lambda: turns.append(True))
+    assert len(turns) == 2 * model.cfg.n_layers
+    assert torch.equal(shares, gradient_x_input(model, run, 4, 42))
+
+
 def test_attribution_leaves_no_gradient_on_the_shared_model():
     model, run = read()
     gradient_x_input(model, run, 4, 42)

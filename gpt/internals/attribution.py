@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +14,17 @@ from gpt.trace import Trace
 ROWS_AT_ONCE = 8  # variants of the prompt in one batch
 
 
-def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) -> torch.Tensor:
+def gradient_x_input(
+    model: GPTModel,
+    run: Run,
+    position: int,
+    token_id: int,
+    between: Callable[[], object] | None = None,
+) -> torch.Tensor:
     """(position + 1,): the logit's gradient by each token embedding, times that embedding.
 
-    Position embeddings are left out of the product, as they are kept by `occlusion`.
+    Position embeddings are left out of the product, as they are kept by `occlusion`. `between` is
+    called after each block, on the way there and on the way back.
     Raises ValueError for a model below float32, whose packed layers pass no gradient on.
     Source: Shrikumar et al. 2016, "Not Just a Black Box".
     """
@@ -26,9 +33,17 @@ def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) ->
             "gradients need weights in float32 that are not frozen: load such a model."
         )
     embedded = run.trace["tok_emb"][:, : position + 1].clone()
+
+    def both_ways(value: torch.Tensor) -> torch.Tensor:
+        between()
+        value.register_hook(lambda _: (between(), None)[1])
+        return value
+
+    blocks = range(model.cfg.n_layers) if between else ()
+    edits = {f"trf_blocks.{i}.resid_out": both_ways for i in blocks}
     with torch.enable_grad():
         embedded.requires_grad_()
-        what_if = Trace(edits={"tok_emb": lambda _: embedded}, keep=False)
+        what_if = Trace(edits={"tok_emb": lambda _: embedded, **edits}, keep=False)
         logits = model(run.batch(tokens=position + 1), trace=what_if, last_only=True)
         (gradient,) = torch.autograd.grad(logits[0, -1, token_id], embedded)
     return (gradient * embedded).sum(-1)[0].detach()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -32,11 +32,17 @@ class Contrast:
         return (lead - here) / (there - here)
 
 
-def read_contrast(model: GPTModel, first: list[int], second: list[int]) -> Contrast:
+def read_contrast(
+    model: GPTModel,
+    first: list[int],
+    second: list[int],
+    between: Callable[[], object] | None = None,
+) -> Contrast:
     """Two prompts whose last difference is the answers, read up to there.
 
     "The king took his" and "The queen took her": the answers are " his" and " her", and the
-    prompts end before them. What follows the answers is left out.
+    prompts end before them. What follows the answers is left out. `between` is called after each
+    block of a pass.
     Raises ValueError if the prompts differ in length, or in fewer than two places.
     """
     if len(first) != len(second):
@@ -50,7 +56,7 @@ def read_contrast(model: GPTModel, first: list[int], second: list[int]) -> Contr
             "later, in the answer to it."
         )
     end = differ[-1]
-    runs = [read_prompt(model, ids[:end]) for ids in (first, second)]
+    runs = [read_prompt(model, ids[:end], between) for ids in (first, second)]
     answers = first[end], second[end]
     there, here = (lead_of(run.logits[-1], answers) for run in runs)
     if there == here:

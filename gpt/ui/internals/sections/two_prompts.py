@@ -14,7 +14,7 @@ from gpt.internals.patching import (
     patch_sweep,
     read_contrast,
 )
-from gpt.serving.all_cores import each_on_all_cores, on_all_cores
+from gpt.serving.all_cores import each_on_all_cores, give_way, on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Section, head_box, radio
@@ -39,7 +39,7 @@ def patch_steps(
     found = lab.memos.get(key)
     if found is None:
         with lab.borrow(visit) as model:
-            contrast = on_all_cores(read_contrast, model, *ids)
+            contrast = on_all_cores(read_contrast, model, *ids, give_way)
             recovered: list[list[float]] = [[] for _ in range(cfg.n_layers + (which is None))]
             for layer, row in each_on_all_cores(patch_sweep(model, contrast, which)):
                 recovered[layer] += row
