@@ -31,18 +31,20 @@ def write_bundle(
 ) -> Path:
     """The zip; beside it in `folder` what it holds, the model in float32 in model/.
 
-    `steps` are those that were done, `evaluated` and `sample` what the model then is like.
+    `steps` are those that were done; a run that diverged went back to an earlier one. `evaluated`
+    and `sample` are what the model now is like.
     Raises ValueError if something cannot be written.
     """
     run.write_model(folder / "model", "float32")
     export_model(run.whole_model(), folder / "huggingface", run.corpus.tokenizer)
     lines = [",".join(item.name for item in fields(Stepped))]
-    lines += [",".join(map(str, asdict(stepped).values())) for stepped in steps]
+    kept = (stepped for stepped in steps if stepped.step <= run.step)
+    lines += [",".join(map(str, asdict(stepped).values())) for stepped in kept]
     for name, content in (
         ("text.txt", text.text),
         ("held_out.txt", text.held_out),
         ("steps.csv", "\n".join([*lines, ""])),
-        ("train.py", program(run, len(steps))),
+        ("train.py", program(run, run.step)),
         ("README.md", card(run, text, evaluated, sample)),
     ):
         write_text(folder / name, content)
@@ -72,7 +74,7 @@ def program(run: Run, step: int) -> str:
         f"options = TrainOptions(\n{_arguments(options)})\n"
         "corpus = read_corpus(options.text, options.validation, options.vocabulary)\n"
         "run = Run(cfg, options, corpus)\n"
-        "for event in run.events():\n"
+        f"for event in run.events() if {step} else ():\n"
         "    print(event)\n"
         f"    if isinstance(event, Stepped) and event.step == {step}:\n"
         "        break\n"

@@ -21,6 +21,7 @@ MOST_PARAMETERS = 8_000_000
 MOST_STEP_FLOPS = 25e9  # others wait for a step: about half a second of two cores
 MOST_LOGIT_BYTES = 256 * 2**20
 LOGIT_FLOPS, SCORE_FLOPS = 1000, 250  # of products in the time of a number of a softmax
+TELLING_FLOPS = 0.1e9  # of a step; a smaller one's time is not its arithmetic
 NEVER = 2**53  # steps between what the page does at times of its own
 
 
@@ -149,7 +150,8 @@ pace = Pace()
 
 def with_steps(found: Plan, each: float) -> Plan:
     """The same plan with the steps that its budget buys at so many seconds a step."""
-    pace.flops = found.flops / each
+    if found.flops > TELLING_FLOPS:
+        pace.flops = found.flops / each
     steps = max(int(found.values["budget"] / each), 20)
     return replace(found, options=replace(found.options, steps=steps))
 

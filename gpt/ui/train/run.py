@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import math
+import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -155,7 +157,9 @@ class Training:
         events = (await _in_hands(Run, found.cfg, found.options, found.corpus)).events()
         tried = [await self._on_cores(lambda: next(events, None)) for _ in range(1 + TRIED_STEPS)]
         done = [event.seconds for event in tried if isinstance(event, Stepped)]
-        return (done[-1] - done[0]) / (len(done) - 1) if len(done) > 1 else pace.seconds(found)
+        if len(done) < 2:
+            return pace.seconds(found)
+        return statistics.median(b - a for a, b in itertools.pairwise(done))  # others may delay one
 
     async def _train(self, began: float) -> AsyncIterator[None]:
         """Steps until the last one, Stop, or the end of the time that a run may take."""
@@ -221,6 +225,8 @@ class Training:
     def _measure(self) -> None:
         run, history = self.run, self.history
         evaluated = run.evaluated(LIVE_TARGETS)
+        if history.evaluated and history.evaluated[-1][1].step == run.step:
+            history.evaluated.pop()  # it was measured when it paused
         history.evaluated.append((run.seconds, evaluated))
         history.line = (-run.nats(run.corpus.held_out[: LINE_TOKENS + 1])).exp().tolist()
         if math.isfinite(evaluated.nats_per_token):

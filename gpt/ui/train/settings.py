@@ -124,12 +124,13 @@ class Experiment:
 EXPERIMENTS = (
     Experiment(
         "The same seed twice",
-        "the curve lies exactly on that of the run before: weights, order and text follow from "
-        "the seed.",
+        "after a run with these settings the curve lies exactly on it: weights, order and text "
+        "follow from the seed.",
     ),
     Experiment(
         "Learning rate too high",
-        "the loss jumps up and stays near the baselines: each step goes past what it aims at.",
+        "the loss jumps far above the baselines and may end as no number at all: each step goes "
+        "past what it aims at.",
         {"rate": 1.0},
     ),
     Experiment(

@@ -89,7 +89,7 @@ def build(
     begin, drive, finish = _handlers(layout, trainings, shared)
     for button, experiment, paused in starts:
         streamed = button.click(
-            begin(experiment, paused), layout.inputs, set(layout.buttons), **AT_ONCE
+            begin(experiment, paused), layout.inputs | {layout.axis}, set(layout.buttons), **AT_ONCE
         ).then(
             one_line_errors(drive), {shared.visitor}, {*layout.streamed, layout.estimate},
             api_visibility="private", trigger_mode="multiple", show_progress="hidden", **training,
@@ -117,7 +117,7 @@ def build(
         last = trainings.of.get(request.session_hash or "")
         if last is None:
             return gr.skip()
-        last.axis = "tokens" if axis == "tokens" else "seconds"
+        last.axis = axis
         return loss_view(last)
 
     layout.pause.click(pause, None, layout.pause, **AT_ONCE)
@@ -141,6 +141,7 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
             going = trainings.going(session)
             if going is None:
                 trainings.start(session, layout.values(data), experiment, paused)
+                trainings.of[session].axis = data[layout.axis]
             elif paused:
                 going.one_step()
             else:
@@ -199,10 +200,12 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
             told = say(str(error), "note")
             # What is wrong with one's own text stands below its boxes too: the rest is far down.
             return {layout.estimate: told, layout.problem: told, layout.split: ""}
-        data[shared.visitor].training = found.repeated
+        last = trainings.of.get(request.session_hash or "")
+        # A link to the run that was made has its steps: another machine's budget buys others.
+        made = last.plan if last and last.plan and last.values == layout.values(data) else None
+        data[shared.visitor].training = (made or found).repeated
         shown = {layout.estimate: estimate_view(found), layout.problem: ""}
         shown[layout.split] = split_view(found)
-        last = trainings.of.get(request.session_hash or "")
         if last is None or not last.history.evaluated:  # else the curve stays
             shown[layout.loss] = promise_view(found)
         return shown
