@@ -160,7 +160,14 @@ class InternalsTab:
                 return
             desk.opened, desk.written = True, written
             if written.ids:
-                desk.given = self.lab.given_by(written.model, written.ids, written.position)
+                try:
+                    desk.given = self.lab.given_by(written.model, written.ids, written.position)
+                except ValueError as error:  # a trained model is kept for an hour
+                    if not is_mistake(error):
+                        raise
+                    line = say(str(error), "note")
+                    yield {self.message: line, self.chips: "", **self.sections.blank()}
+                    return
                 filled = {self.prompt: self.lab.text_of(desk.given), self.model: written.model}
                 values |= filled
                 yield filled
