@@ -182,13 +182,19 @@ const gptPage = {
     const until = (ready, then) => {
       const timer = setInterval(() => { if (ready()) { clearInterval(timer); then(); } }, 100);
     };
-    const written = () => !find('#gen-stop')?.checkVisibility() && find('#gen-chips .chip');
+    const written = () => find('#gen-run')?.checkVisibility() && find('#gen-chips .chip');
     const replay = ({prompt, chip, tab}) => {
+      let left = false;  // who chooses a tab meanwhile is not sent to another
+      document.addEventListener('click', (event) => {
+        left ||= event.isTrusted && Boolean(event.target.closest('[role=tab]'));
+      });
       until(() => find('#gen-prompt textarea')?.value === prompt, () => {
         trigger('input');
         until(() => find('#gen-stop')?.checkVisibility(), () => until(written, () => {
-          find(`#gen-chips [data-position="${chip}"]`)?.click();
-          gptPage.openTab(tab);
+          if (left) return;
+          const chosen = find(`#gen-chips [data-position="${chip}"]`);
+          chosen?.click();  // Internals opens at what the server has heard of
+          until(() => !chosen || find('#gen-why'), () => gptPage.openTab(tab));
         }));
       });
     };

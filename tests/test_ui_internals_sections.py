@@ -168,7 +168,7 @@ def check_tokens(lab, visit, run, model):
         [e.position, e.probability, e.rank, e.surprisal] for e in entries
     ]
     mean = loss(entries)
-    assert f"perplexity e^{significant(mean)} = {significant(np.exp(mean))}" in text
+    assert f"perplexity e^{significant(mean, 5)} = {significant(np.exp(mean))}" in text
 
 
 def check_embeddings(lab, visit, run, model):
@@ -604,8 +604,8 @@ def test_dark_chips_are_probable_tokens_as_in_the_other_tab(lab, visit, run):
 
 
 def test_a_loss_that_no_power_of_e_holds_is_said_as_one():
-    assert perplexity(1139.8) == "e^1,140"
-    assert perplexity(1.0) == "e^1.00 = 2.72"
+    assert perplexity(1139.8) == "e^1,139.8"
+    assert perplexity(1.0) == "e^1.0000 = 2.72"
 
 
 def test_trace_files_do_not_pile_up(lab, tmp_path):

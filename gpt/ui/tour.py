@@ -61,7 +61,7 @@ CARDS = (
         "Attention", "internals", "#int-section-attention",
         "Each head lets a token look back and fetch from tokens before it, never from later ones. "
         "The shares of one look add up to 100 %.",
-        "Choose a head from the list of what heads do, and hover over the words.",
+        "Choose a head from the list of what heads do, and hover over the words, or tap them.",
     ),
     Card(
         "Stream", "internals", "#int-section-stream",

@@ -88,7 +88,7 @@ class Continuation:
             f"first token after {seconds(self._first_seconds)}" if self._first_seconds else "",
             f"{last.context_tokens:,} tokens of context",
             f"seed {last.seed}",
-            f"on {self._asked.where}",
+            f"by {self._asked.writer} on {self._asked.where}",
             ENDED.get(told, "").format(limit=self._limit),
             f"stopped by you after {counted(count, 'token')}" if self.stopped else "",
         ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.precision_record import default_precision
+from gpt.checkpoints.sources import RANDOM, TRAINED
 from gpt.engine import check_precision
 from gpt.engine.machine import usable_device
 from gpt.generate import context_notes
@@ -37,6 +39,14 @@ class Wish:
     @property
     def where(self) -> str:
         return f"{self.device}, {self.precision}"
+
+    @property
+    def writer(self) -> str:
+        """The model in a word or two: a picker may show another one by now."""
+        for prefix, name in ((TRAINED, "your trained model"), (RANDOM, "an untrained model")):
+            if self.source.startswith(prefix):
+                return name
+        return Path(self.source).name
 
     @property
     def notes(self) -> tuple[str, ...]:

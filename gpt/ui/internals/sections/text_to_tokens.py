@@ -65,7 +65,7 @@ def prompt_message(lab: Lab, visit: Visit) -> str:
 
 def perplexity(nats: float) -> str:
     """e^nats, as a power where a float cannot hold it."""
-    power = f"e^{significant(nats)}"
+    power = f"e^{significant(nats, 5)}"
     return power if nats > 700 else f"{power} = {significant(math.exp(nats))}"
 
 
