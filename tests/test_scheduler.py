@@ -238,18 +238,23 @@ def test_a_run_whose_loop_has_ended_while_it_waited_for_the_end_writes_no_more(b
     scheduler = Scheduler(tiny_model())
     run = scheduler.submit([1, 2], SamplingOptions(1_000_000, temperature=0))
 
-    async def leave():
-        waiting = asyncio.ensure_future(run.ended(600))
-        await asyncio.sleep(0)
-        return waiting
+    waiting = []
 
-    loop = asyncio.new_event_loop()
-    waiting = loop.run_until_complete(leave())
-    loop.close()
+    async def wait_and_leave():
+        waiting.append(asyncio.ensure_future(run.ended(600)))
+        await asyncio.sleep(0)
+
+    def visit():
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(wait_and_leave())
+        loop.close()
+
+    thread = threading.Thread(target=visit)
+    thread.start()
+    thread.join()
     for _ in range(3):
         scheduler.turn()
     assert scheduler.running == 0
-    del waiting
 
 
 def test_a_row_that_has_ended_keeps_its_end_when_the_thread_dies(by_hand):

@@ -55,8 +55,8 @@ def draw_views(lab: Lab, distribution: torch.Tensor, options: SamplingOptions) -
         text = (
             f"Seed {options.seed:,} gives u = {uniform.item():.6f}. It falls between {low:.6f} and "
             f"{high:.6f}, the stretch of {lab.piece(token_id)} (id {token_id:,}, "
-            f"{percent(distribution[token_id].item())}): that token is drawn, as Generation "
-            "does with this text, this seed and these filters for its first token."
+            f"{percent(distribution[token_id].item())}): that token is drawn, as Generation's "
+            "first from this text and seed."
         )
     ends = list(accumulate((width for _, width, _ in segments), initial=0.0))
     rows = [(*pair, label) for pair, (label, _, _) in zip(pairwise(ends), segments, strict=True)]
