@@ -166,9 +166,7 @@ def test_the_page_shows_what_a_replica_writes(page):
 
 def test_a_run_of_the_page_that_is_stopped_frees_its_replica(page):
     assert within(60, lambda: len(living()) == 2 and not computing())  # one was killed
-    slow = random_source(
-        PRESETS["gpt2-small"], 1
-    )  # and untrained: it writes on for some ten seconds
+    slow = random_source(PRESETS["gpt2-small"], 1)  # untrained: no end comes for ten seconds
     job = page.submit("Once upon a time", 500, model=slow, api_name="/generate")
     assert within(60, lambda: job.outputs() and job.outputs()[-1][0])
     assert computing()

@@ -288,12 +288,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_weights():
         program = archive.read("trained-gpt/train.py").decode()
         steps = archive.read("trained-gpt/steps.csv").decode()
     kept = int(re.search(r"weights of step ([\d,]+) are kept", training.note)[1].replace(",", ""))
-    assert f"if {kept} else ():" in program
+    assert f"for event in {'run.events()' if kept else '()'}:" in program
+    assert f"event.step == {kept}:" in program
     assert len(steps.splitlines()) == 1 + kept
     training.finished.drop()
 
 
-def test_a_small_step_says_nothing_of_the_time_of_others(monkeypatch):
+def test_a_small_step_says_nothing_of_the_time_of_others():
     """One visitor's run of width 8 told all others that theirs takes 71 s a step."""
     before = pace.flops
     trained(steps=0, budget=5, width=8, context=16, layers=1, heads=1, batch=1)

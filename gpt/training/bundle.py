@@ -74,7 +74,7 @@ def program(run: Run, step: int) -> str:
         f"options = TrainOptions(\n{_arguments(options)})\n"
         "corpus = read_corpus(options.text, options.validation, options.vocabulary)\n"
         "run = Run(cfg, options, corpus)\n"
-        f"for event in run.events() if {step} else ():\n"
+        f"for event in {'run.events()' if step else '()'}:\n"
         "    print(event)\n"
         f"    if isinstance(event, Stepped) and event.step == {step}:\n"
         "        break\n"

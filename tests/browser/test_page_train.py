@@ -33,6 +33,15 @@ def until(tab, pattern):
     return tab.inner_text("#train-progress")
 
 
+def pause_go_on_and_stop(tab):
+    tab.click("#train-pause")
+    paused = until(tab, "Paused").split(" · ")[0]
+    tab.click("#train-pause")
+    assert until(tab, "Training").split(" · ")[0] != paused
+    tab.click("#train-stop")
+    until(tab, "Stopped; the model is kept")
+
+
 def take_along(tab, folder):
     """Downloads the zip, whose model transformers reads."""
     with tab.expect_download() as download:
@@ -71,12 +80,7 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         expect(page.locator("#train-peek tbody tr")).to_have_count(16)
         page.click("#train-pause")  # goes on
         expect(page.locator("#train-loss")).to_contain_text(BELOW)
-        page.click("#train-pause")
-        paused = until(page, "Paused").split(" · ")[0]
-        page.click("#train-pause")
-        assert until(page, "Training").split(" · ")[0] != paused
-        page.click("#train-stop")
-        until(page, "Stopped; the model is kept")
+        pause_go_on_and_stop(page)
         assert page.inner_text("#train-sample .train-text").startswith("Once upon a time")
         chip = page.locator("#train-line .chip").nth(1)
         chip.click()  # its numbers stayed away: the chips' script had lost the panel's name
@@ -127,12 +131,7 @@ def test_on_a_phone_what_cannot_be_trained_is_a_line_and_the_rest_is_as_on_a_scr
         settle(phone)
         phone.click("#train-run")
         expect(phone.locator("#train-loss")).to_contain_text(BELOW)
-        phone.click("#train-pause")
-        paused = until(phone, "Paused").split(" · ")[0]
-        phone.click("#train-pause")
-        assert until(phone, "Training").split(" · ")[0] != paused
-        phone.click("#train-stop")
-        until(phone, "Stopped; the model is kept")
+        pause_go_on_and_stop(phone)
         assert phone.inner_text("#train-sample .train-text").startswith("Once upon a time")
         assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         phone.click("#train-share")
