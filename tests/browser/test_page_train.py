@@ -79,9 +79,18 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         page.get_by_text("What happens in one step").click()
         expect(page.locator("#train-peek tbody tr")).to_have_count(16)
         page.click("#train-pause")  # goes on
+        # One could be pressed while a run went on, and nothing happened.
+        expect(page.get_by_role("button", name="The same seed twice")).to_be_disabled()
+        # A text that cannot be trained is told; the run goes on with the text that it has.
+        page.get_by_label("My own text").check()
+        page.fill("#train-pasted textarea", "too short")
+        page.locator("#train-pasted textarea").blur()
+        expect(page.locator("#train-text-problem")).to_contain_text("a context of")
         expect(page.locator("#train-loss")).to_contain_text(BELOW)
         pause_go_on_and_stop(page)
         assert page.inner_text("#train-sample .train-text").startswith("Once upon a time")
+        expect(page.get_by_role("button", name="The same seed twice")).to_be_enabled()
+        page.get_by_label("Stories from a small grammar").check()
         chip = page.locator("#train-line .chip").nth(1)
         chip.click()  # its numbers stayed away: the chips' script had lost the panel's name
         expect(page.locator("#train-line-panel p")).to_have_text(chip.get_attribute("title"))
@@ -94,7 +103,7 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         page.click("#train-early")
         expect(page.get_by_label("this prompt, the model early in its training")).to_be_checked()
         page.click("#int-cmp-run")
-        expect(page.locator("#int-cmp")).to_contain_text("KL(at the end ‖ early)")
+        expect(page.locator("#int-cmp")).to_contain_text("KL(at the end ‖ at step ")
 
 
 def test_on_a_phone_what_cannot_be_trained_is_a_line_and_the_rest_is_as_on_a_screen(

@@ -29,10 +29,13 @@ def new_folder() -> Path:
 
 @dataclass(frozen=True)
 class Finished:
-    """A model that was trained here: its name for other tabs, a label, its zip and folder."""
+    """A model that was trained here: its name for other tabs, labels of it and of its comparison
+    with itself early in the training, its zip and folder.
+    """
 
     source: str
     label: str
+    compared: str
     archive: Path
 
     def drop(self) -> None:
@@ -43,13 +46,13 @@ class Finished:
             _kept.remove(self)
 
 
-def kept(archive: Path, label: str) -> Finished:
-    """The models in model/ and early/ beside `archive`, found by its name from now on.
+def kept(archive: Path, early: Path, label: str, compared: str) -> Finished:
+    """The models in `early` and in model/ beside `archive`, found by its name from now on.
 
     Of more than MOST_KEPT the oldest goes.
     """
-    source = keep(archive.parent / "model", archive.parent / "early")
-    finished = Finished(source, label, archive)
+    source = keep(archive.parent / "model", early)
+    finished = Finished(source, label, compared, archive)
     _kept.append(finished)
     for old in _kept[:-MOST_KEPT]:
         old.drop()

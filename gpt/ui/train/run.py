@@ -280,11 +280,13 @@ class Training:
         history, run, text = self.history, self.run, self.plan.text
         evaluated, sample = history.evaluated[-1][1], history.sample.text
         archive = write_bundle(run, text, history.steps, evaluated, sample, new_folder())
-        run.model.load_state_dict(self._early[1])
-        run.write_model(archive.parent / "early", "float32")
+        early, weights = self._early
+        run.model.load_state_dict(weights)
+        folder = archive.parent / f"at step {early:,}"  # its name is shown
+        run.write_model(folder, "float32")
         count = count_parameters(run.cfg).total
         label = f"Yours, trained on {text.called}: {count:,} parameters, {run.step:,} steps"
-        return kept(archive, label)
+        return kept(archive, folder, label, f"Compare steps {early:,} and {run.step:,}")
 
     async def _on_cores(self, work: Callable[[], T]) -> T:
         """`work()` on all cores, then a rest in which those who write have most of the time."""

@@ -89,13 +89,13 @@ def build(
     begin, drive, finish = _handlers(layout, trainings, shared)
     for button, experiment, paused in starts:
         streamed = button.click(
-            begin(experiment, paused), layout.inputs | {layout.axis}, set(layout.buttons), **AT_ONCE
+            begin(experiment, paused), layout.inputs | {layout.axis}, {*layout.buttons, *layout.tries}, **AT_ONCE
         ).then(
             one_line_errors(drive), {shared.visitor}, {*layout.streamed, layout.estimate},
             api_visibility="private", trigger_mode="multiple", show_progress="hidden", **training,
         )  # fmt: skip
         for ended in (streamed.success, streamed.failure):
-            ended(finish, None, [*layout.buttons, *layout.afterwards, layout.progress], **AT_ONCE)
+            ended(finish, None, layout.ended, **AT_ONCE)
 
     async def pause(request: gr.Request) -> Any:
         going = trainings.going(request.session_hash or "")
@@ -147,7 +147,9 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
             else:
                 return {layout.run: gr.skip()}
             off, on = gr.update(interactive=False), gr.update(interactive=True)
-            return {layout.run: off, layout.pause: _pause(trainings.of[session]), layout.stop: on}
+            pause = _pause(trainings.of[session])
+            begun = {layout.run: off, layout.pause: pause, layout.stop: on}
+            return {**begun, **dict.fromkeys(layout.tries, off)}
 
         return click
 
@@ -172,7 +174,7 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
         """The buttons as they should be now, which may be the next run's already."""
         session = request.session_hash or ""
         if trainings.going(session):
-            return [gr.skip()] * 8
+            return [gr.skip()] * len(layout.ended)
         last = trainings.of.get(session)
         if last and not (last.history.steps or last.note):  # it was refused: the one before
             last = last.former
@@ -180,9 +182,13 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
         finished = made.finished if made else None
         on, off = gr.update(interactive=True), gr.update(interactive=False)
         pause = gr.update(value="Pause", interactive=False)
-        after = [on if finished else off] * 3
-        zipped = gr.update(value=str(finished.archive), interactive=True) if finished else off
-        return [on, pause, off, *after, zipped, progress_view(last) if last else EMPTY]
+        tries = [on] * len(layout.tries)
+        told = progress_view(last) if last else EMPTY
+        if finished is None:
+            return [on, pause, off, *tries, off, off, off, off, told]
+        early = gr.update(value=finished.compared, interactive=True)
+        zipped = gr.update(value=str(finished.archive), interactive=True)
+        return [on, pause, off, *tries, on, on, early, zipped, told]
 
     return begin, drive, finish
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from gpt.checkpoints.sources import EARLY, is_kept, random_source
+from gpt.checkpoints.sources import EARLY, is_kept, path_of, random_source
 from gpt.internals.surprise import loss
 from gpt.internals.two_predictions import Comparison, compare_predictions
 from gpt.ui.internals.folds import Code, numbers
@@ -42,10 +42,10 @@ def comparison_html(lab: Lab, visit: Visit, way: str, prompt: str, position: Any
         twin = random_source(lab.registry.config_of(visit.source), SEED)
         other = Visit(twin, visit.ids, visit.position)
     elif way == EARLIER:
-        names = ("at the end", "early")
         other = Visit(visit.source + EARLY, visit.ids, visit.position)
         if not is_kept(other.source):
             raise ValueError("only a model of the Train tab has an early one: train one there.")
+        names = ("at the end", path_of(other.source).name)  # "at step 40"
     else:
         at = -1 if position is None else whole("position in it", position, -MAX_TOKENS, MAX_TOKENS)
         other = lab.read(visit.source, prompt, at)
