@@ -275,14 +275,11 @@ const gptPage = {
       tab: document.querySelector('[role=tab][aria-selected=true]')?.textContent.trim().toLowerCase(),
     }), ...rest];
   },
-  // Goes to the section that compares two predictions, as soon as the tab is drawn.
-  showComparison() {
-    const timer = setInterval(() => {
-      const section = document.querySelector('#int-section-compare');
-      if (!section?.checkVisibility()) return;
-      clearInterval(timer);
-      section.scrollIntoView();
-    }, 100);
+  // What a button leads to in another tab, as soon as that is drawn: within ten seconds.
+  when(selector, then, tries = 100) {
+    const found = document.querySelector(selector);
+    if (found?.checkVisibility()) then(found);
+    else if (tries) setTimeout(() => gptPage.when(selector, then, tries - 1), 100);
   },
   // The rail marks the section that one reads and tells which ones are in view.
   rail(element, trigger) {
@@ -292,8 +289,10 @@ const gptPage = {
     const mark = () => {
       const seen = stops().filter((stop) => sectionOf(stop)?.getBoundingClientRect().top < 200);
       stops().forEach((stop) => {
-        if (stop === (seen.at(-1) ?? stops()[0])) stop.setAttribute('aria-current', 'step');
-        else stop.removeAttribute('aria-current');
+        if (stop !== (seen.at(-1) ?? stops()[0])) return stop.removeAttribute('aria-current');
+        stop.setAttribute('aria-current', 'step');
+        const row = stop.parentElement;  // a phone's, which scrolls
+        row.scrollLeft = stop.offsetLeft - row.offsetLeft - row.clientWidth / 2 + stop.clientWidth / 2;
       });
     };
     let waiting = false;
@@ -375,14 +374,19 @@ const gptPage = {
     };
     watch('value', () => { kept = null; bring(); });
   },
-  // What a visitor unfolded stays unfolded when the view is drawn again.
+  // What a visitor unfolded stays unfolded when the view is drawn again, and a wide table of a phone
+  // shows the chosen column.
   keepUnfolded(element, watch) {
     const unfolded = new Set(), titled = (fold) => fold.querySelector('summary').textContent;
     element.addEventListener('toggle', ({target}) => {
       target.open ? unfolded.add(titled(target)) : unfolded.delete(titled(target));
     }, true);
-    watch('value', () => element.querySelectorAll('details').forEach((fold) => {
-      fold.open = unfolded.has(titled(fold));
-    }));
+    watch('value', () => {
+      element.querySelectorAll('details').forEach((fold) => { fold.open = unfolded.has(titled(fold)); });
+      element.querySelectorAll('.heat th.here').forEach((column) => {
+        const box = column.closest('.heat');
+        box.scrollLeft = column.offsetLeft - box.clientWidth / 2;
+      });
+    });
   },
 };

@@ -98,7 +98,7 @@ def _steps(model: GPTModel, row: Row) -> Iterator[Step]:
     unread = row.window
     while row.stop is None:
         step = next_steps(read(model, unread, cache), [row])[0]
-        if isinstance(step, ValueError):
+        if isinstance(step, Exception):
             raise step
         yield step
         unread = row.window[-1:]
@@ -197,12 +197,13 @@ class Row:
             self.stop = "max_new_tokens"
 
 
-def next_steps(logits: torch.Tensor, rows: Sequence[Row]) -> list[Step | ValueError]:
+def next_steps(logits: torch.Tensor, rows: Sequence[Row]) -> list[Step | Exception]:
     """The next step of each row, chosen from its logits (rows, vocab) and appended to it.
 
-    No row depends on another; one whose logits are not finite has the error in place of a step.
+    No row depends on another; one whose logits are not finite, or whose `text_of` raises, has the
+    error in place of a step.
     """
-    steps: list[Step | ValueError] = []
+    steps: list[Step | Exception] = []
     numbers = [row.uniform() for row in rows]
     options = [row.options for row in rows]
     steered = [row.steered for row in rows]
@@ -212,7 +213,11 @@ def next_steps(logits: torch.Tensor, rows: Sequence[Row]) -> list[Step | ValueEr
             steps.append(choice)
             continue
         context_tokens = len(row.window)
-        row.append(choice.token_id)
+        try:
+            row.append(choice.token_id)
+        except Exception as error:  # of the caller's `text_of`
+            steps.append(error)
+            continue
         candidates = tuple(Candidate(*pair) for pair in choice.candidates)
         better = None if steered[i] is None else logits[i] > logits[i, choice.token_id]
         steps.append(

@@ -14,6 +14,7 @@ from gpt.accounting.machines import DEVICES, device
 from gpt.accounting.timing import Measured
 from gpt.config import PRESETS
 from gpt.ui.architecture.measured import result_html
+from gpt.ui.architecture.operations_section import flop_text
 from gpt.ui.architecture.stacked_bars import Share, meter_html, stacked_bar_html
 from gpt.ui.architecture.views import figures
 from gpt.ui.architecture.workload import workload_of
@@ -93,8 +94,10 @@ def test_times_are_those_of_each_machine() -> None:
     for each in DEVICES:
         prompt = operations.prefill(BOOK, 1, 1024, "float16", each)
         step = operations.decode_step(BOOK, 1, 1024, "float16", each)
-        assert table[each.label][:4] == [
-            seconds(prompt.seconds), prompt.bound, significant(1 / step.seconds), step.bound
+        peak, bandwidth = each.peak_flops["float16"], each.bandwidth_bytes
+        assert table[each.label][:6] == [
+            f"{flop_text(peak)}/s", f"{significant(bandwidth / 1e9)} GB/s",
+            seconds(prompt.seconds), prompt.bound, significant(1 / step.seconds), step.bound,
         ]  # fmt: skip
     t4 = operations.decode_step(BOOK, 1, 1024, "float16", device("t4"))
     assert found.startswith('<p class="note">NVIDIA T4 (16 GB): the prompt takes at least ')

@@ -324,6 +324,21 @@ def test_a_row_whose_logits_are_not_finite_ends_alone(by_hand):
     assert list(good) == expected
 
 
+def test_a_row_whose_text_cannot_be_told_ends_alone(by_hand):
+    """All rows of the step ended with it."""
+    model, options = tiny_model(), SamplingOptions(max_new_tokens=5, seed=1)
+    expected = alone(model, [1, 2], options)
+    scheduler = Scheduler(model)
+    good = scheduler.submit([1, 2], options)
+    texts = ["a"]  # the second token's is missing: then both rows are in one step
+    bad = scheduler.submit([3, 2], replace(options, stop="x"), text_of=lambda _: texts.pop())
+    finish(scheduler)
+    next(bad)
+    with pytest.raises(IndexError):
+        next(bad)
+    assert list(good) == expected
+
+
 def test_a_bug_of_the_model_reaches_the_one_who_reads(by_hand):
     model = tiny_model()
     model.tok_emb.register_forward_pre_hook(lambda _, given: 1 / 0 if 7 in given[0] else None)

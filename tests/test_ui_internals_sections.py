@@ -18,6 +18,7 @@ from PIL import Image
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.config import GPTConfig
+from gpt.generate import generate
 from gpt.internals.ablation import Part, ablate, sweep_heads
 from gpt.internals.attribution import gradient_x_input, occlusion
 from gpt.internals.distribution import choose, rank_of, ranking, tally, uniform_interval
@@ -43,6 +44,7 @@ from gpt.ui.internals.sections.shape_table import KEPT_FILES, save_trace
 from gpt.ui.internals.sections.side_by_side import UNTRAINED
 from gpt.ui.internals.sections.text_to_tokens import perplexity, prompt_chips
 from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.visit import Visit as Written
 
 TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
 NASTY = "<img src=x onerror=alert(1)>&\"'\x00\x1b\u202eabc\u2066 é👍🏽\n\t${1}{{2}}</script>"
@@ -618,3 +620,22 @@ def test_a_folder_that_cannot_be_written_is_one_line(lab, visit, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match="set GRADIO_TEMP_DIR"):
         save_trace(lab, visit, tmp_path / "file" / "below")
+
+
+def test_a_chosen_token_of_a_text_is_drawn_again_with_the_settings_of_its_run(lab, model):
+    """Choice had a seed and a temperature of its own: another u than the token's panel told."""
+    ids = lab.encode("words", "Hello, I am")
+    options = SamplingOptions(6, temperature=0.7, top_p=0.6, min_p=0.01, seed=7)
+    steps = list(generate(model, ids, options, None))
+    settings = {"temperature": 0.7, "top_p": 0.6, "min_p": 0.01, "top_k": 0}
+    for new, step in enumerate(steps):
+        written = Written(
+            "words", "Hello, I am", settings, 7, tokens=6, position=len(ids) + new,
+            ids=(*ids, *(step.token_id for step in steps)),
+        )  # fmt: skip
+        controls = BY_KEY["choice"].as_written(written)
+        at = lab.given_by("words", written.ids, written.position)
+        shown = views(lab, at, "choice", **controls)
+        assert f"Draw {new} of seed 7 is u = {step.uniform:.6f}." in shown
+        assert f"(id {step.token_id:,}, {percent(step.probability)})" in shown
+    assert BY_KEY["choice"].as_written(replace(written, position=None)) == {}

@@ -480,7 +480,10 @@ def _random_request(rng: random.Random) -> dict[str, Any]:
 
 def text_of(data: dict[str, Any]) -> str:
     """The measurements as tables."""
-    lines = [f"{data['date']}, {data['machine']}, {data['cores']} cores, Python {data['python']}"]
+    stamps: dict[str, list[str]] = {}
+    for part, stamp in data["measured"].items():
+        stamps.setdefault(stamp, []).append(part)
+    lines = [f"{stamp}: {', '.join(parts)}" for stamp, parts in stamps.items()]
     lines += ["Tokens a second together; first token and gap between updates in ms: median, 95 %,"]
     lines += ["worst. Clients, page and engine share the cores.", ""]
     for case, found in data.get("cases", {}).items():
@@ -564,19 +567,22 @@ def bounds(data: dict[str, Any]) -> Iterator[str]:
             yield f"{what}: {value:.2f} (wanted: {least})"
 
 
-def machine() -> dict[str, Any]:
+def parts_of(data: dict[str, Any]) -> list[str]:
+    """What can be measured anew by itself."""
+    return [*data.get("cases", {}), *(key for key in ("turns", "stops", "soak") if key in data)]
+
+
+def machine() -> str:
     known = dict(
         line.split(":", 1)
         for line in Path("/proc/cpuinfo").read_text().replace("\t", "").splitlines()
         if ":" in line
     )
     extensions = [name for name in ("avx2", "avx512_vnni", "amx_int8") if name in known["flags"]]
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{known['model name'].strip()} ({', '.join(extensions)})",
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {known['model name'].strip()} ({', '.join(extensions)}), "
+        f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    )
 
 
 @contextlib.contextmanager
@@ -621,14 +627,12 @@ def main() -> int:
         with model_folder(args.peers) as folder:
             new = measure(args, folder)
     old = json.loads(RECORD.read_text()) if args.record and RECORD.exists() else {}
-    for rows in [rows for found in old.get("cases", {}).values() for rows in found.values()]:
-        for visitors, row in zip(old["visitors"], rows, strict=False):
-            row.setdefault("visitors", visitors)  # older records say it once for all
+    measured = {**old.get("measured", {}), **dict.fromkeys(parts_of(new), machine())}
     for case, found in old.get("cases", {}).items() if "cases" in new else ():
         new["cases"][case] = {**found, **new["cases"].get(case, {})}  # a part may be measured anew
     if "turns" in new:
         new["turns"] = {**old.get("turns", {}), **new["turns"]}
-    data = {**old, **machine(), **new}
+    data = {**old, **new, "measured": measured}
     print(text_of(data))
     if args.record:
         RECORD.write_text(json.dumps(data, indent=1) + "\n")

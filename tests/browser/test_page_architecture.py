@@ -267,7 +267,8 @@ def test_a_configuration_is_exported_imported_and_used_by_this_visitor(tab: Page
     expect(tab.locator("#arch-total")).to_contain_text("354,823,168")
     tab.locator("#arch-import textarea").fill("{")
     tab.locator("#arch-read").click()
-    dismiss_toast(tab, "this is no valid JSON")
+    expect(tab.locator("#arch-imported")).to_contain_text("this is no valid JSON")
+    expect(tab.locator("#arch-imported")).not_to_contain_text("Read ")  # of the text before
     with tab.expect_file_chooser() as chooser:
         tab.locator("#arch-upload").click()
     file = {"name": "c.json", "mimeType": "application/json", "buffer": b'{"n_layers": 2}'}

@@ -62,6 +62,7 @@ class Layout:
             self.views["code"] = gr.HTML()
         gr.Markdown(WORKLOAD)
         self.inputs |= workload_controls()
+        self.wrong_load = gr.HTML(elem_id="arch-wrong-load", padding=False)
         self._costs()
         self._compare(named)
         self._work()
@@ -163,4 +164,4 @@ class Layout:
             self.upload = gr.UploadButton(
                 "Read a file", file_types=[".json"], type="binary", size="sm", elem_id="arch-upload"
             )
-        self.imported = gr.Markdown(elem_id="arch-imported")
+        self.imported = gr.HTML(elem_id="arch-imported", padding=False)

@@ -29,7 +29,8 @@ COLUMNS = (
 def memory_html(cfg: GPTConfig, load: Workload) -> str:
     """Two stacked bars with the four machines under each, then the table."""
     run = [_share(part) for part in _to_run(cfg, load)]
-    train = [_share(part) for part in _to_train(cfg, load)]
+    state, activations = _to_train(cfg, load)
+    train = [_share(state), _share(activations, "activations, ")]
     what = f"batch {load.batch:,}, {load.tokens:,} tokens"
     return "".join(
         (
@@ -58,8 +59,8 @@ def _to_train(cfg: GPTConfig, load: Workload) -> list[memory.Amount]:
     ]
 
 
-def _share(part: memory.Amount) -> Share:
-    name = f"weights, {LABELS[part.name]}" if part.name in LABELS else part.name
+def _share(part: memory.Amount, what: str = "") -> Share:
+    name = f"weights, {LABELS[part.name]}" if part.name in LABELS else what + part.name
     return Share(name + " (estimate)" * part.estimate, part.value, mib_and_mb(part.value))
 
 

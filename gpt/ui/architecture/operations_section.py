@@ -60,7 +60,8 @@ def operations_html(cfg: GPTConfig, load: Workload) -> str:
 def times_html(cfg: GPTConfig, load: Workload) -> str:
     """Expected times on the four machines, the chosen one first in a sentence."""
     columns = (
-        "machine", Column("prompt", seconds), "limited by",
+        "machine", Column("peak", _a_second), Column("bandwidth", _bandwidth),
+        Column("prompt", seconds), "limited by",
         Column("tokens/s"), "limit of tokens", Column("training", duration),
     )  # fmt: skip
     rows = []
@@ -69,7 +70,8 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
         step = operations.decode_step(cfg, load.batch, load.tokens, load.precision, each)
         days = operations.training_days(cfg, load.train_tokens, load.utilisation, each)
         rate = load.batch / step.seconds
-        rows.append((each.label, prefill.seconds, prefill.bound, rate, step.bound, days))
+        peak = each.peak_flops[load.precision], each.bandwidth_bytes
+        rows.append((each.label, *peak, prefill.seconds, prefill.bound, rate, step.bound, days))
         if each == load.device:
             sentence = (
                 f"{each.label}: the prompt takes at least {seconds(prefill.seconds)} (bound by "
@@ -87,6 +89,14 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
         + say(ROOFLINE, "hint")
         + say(f"Peaks from: {sources}. Collected in November 2026.", "hint")
     )
+
+
+def _a_second(flops: float) -> str:
+    return f"{flop_text(flops)}/s"
+
+
+def _bandwidth(n_bytes: float) -> str:
+    return f"{significant(n_bytes / 1e9)} GB/s"
 
 
 def readable_count(count: float) -> str:

@@ -78,13 +78,18 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     def refresh(values: Values) -> Values:
         given = page.given(values)
         updates: Values = {page.inputs["emb_dim"]: gr.update(**width_step(given["n_heads"]))}
+        told = {page.problem: "", page.wrong_load: ""}
         try:
-            updates |= views(given, values[page.opened])
+            preset = name_of(configuration(given), named)
         except ValueError as error:
             possible = suggestions(given["emb_dim"], given["n_heads"])
-            return {**updates, page.problem: problem_html(error, possible)}
-        preset = name_of(configuration(given), named)
-        return {**updates, page.problem: "", page.preset: preset}
+            return {**updates, **told, page.problem: problem_html(error, possible)}
+        try:
+            updates |= views(given, values[page.opened])
+        except ValueError as error:  # of the workload, whose boxes are far below the picture
+            line = problem_html(error, ())
+            return {**updates, page.problem: line, page.wrong_load: line}
+        return {**updates, **told, page.preset: preset}
 
     def expand(values: Values, event: gr.EventData) -> Values:
         key = page.sections[event.target]
@@ -112,7 +117,7 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
         changes,
         refresh,
         inputs,
-        [page.problem, page.preset, page.inputs["emb_dim"], *shown],
+        [page.problem, page.wrong_load, page.preset, page.inputs["emb_dim"], *shown],
         **LIVE,
     )
     refreshed.then(_check, page.fields, page.check, **LIVE)
@@ -162,16 +167,19 @@ def _set_controls(page: Layout, named: tuple[Preset, ...]) -> None:
             [*fields, page.answer],
             **LIVE,
         )
-    read = one_line_errors(_read)
-    queued = {**LIVE, "queue": True, "concurrency_limit": None}  # errors show in the queue only
-    page.read.click(read, page.pasted, [*fields, page.imported], **queued)
-    page.upload.upload(read, page.upload, [*fields, page.imported], **queued)
+    page.read.click(_read, page.pasted, [*fields, page.imported], **LIVE)
+    page.upload.upload(_read, page.upload, [*fields, page.imported], **LIVE)
 
 
 def _read(text: str | bytes) -> list[Any]:
-    """The controls set to an imported configuration, and what was read."""
-    cfg, said = from_json(text)
-    return [*field_updates(cfg), said]
+    """The controls set to an imported configuration, and what was read, or what is wrong."""
+    try:
+        cfg, said = from_json(text)
+    except ValueError as error:
+        if not is_mistake(error):
+            raise
+        return [gr.skip()] * len(FIELDS) + [problem_html(error)]
+    return [*field_updates(cfg), say(said)]
 
 
 def measuring(*values: Any) -> Iterator[tuple[str, bool]]:

@@ -244,8 +244,11 @@ class Handlers:
 
         return changed
 
-    async def open(self, story: Story, request: gr.Request) -> Values:
-        """The finished example that a page opens with: a real run, made once."""
+    async def open(self, story: Story, visitor: Visitor, request: gr.Request) -> Values:
+        """The finished example that a page opens with: a real run, made once.
+
+        It can be copied as any text. Internals opens on its own short text, not on these tokens.
+        """
         linked = request and {"prompt", "model"} & set(request.query_params)
         if OPENING is None or story.present or story.live or linked:
             return gr.skip()
@@ -256,6 +259,7 @@ class Handlers:
         if story.present or story.live:  # the visitor was quicker
             return gr.skip()
         story.add(draft)
+        visitor.visit = replace(draft.visit(), ids=())
         return self.shown(story)
 
     async def _written_opening(self) -> Draft:

@@ -91,8 +91,9 @@ def build(
     gr.api(endpoint(runs, default_source), api_name="generate", **writing)
     _follow(layout)
     _change(layout, handlers, shared)
+    known = [handlers.story, shared.visitor]
     if OPENING and default_source == OPENING.model:
-        gr.on(None, handlers.open, handlers.story, layout.streamed, **AT_ONCE)
+        gr.on(None, handlers.open, known, layout.streamed, **AT_ONCE)
     return GenerationTab(layout.prompt, layout.controls, stop, writes_at)
 
 

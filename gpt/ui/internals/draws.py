@@ -44,19 +44,22 @@ def segments_of(lab: Lab, distribution: torch.Tensor) -> list[Segment]:
     return segments
 
 
-def draw_views(lab: Lab, distribution: torch.Tensor, options: SamplingOptions) -> tuple[str, str]:
-    """The seed's uniform number on the cumulative bar, in words; and the bar as a table; HTML."""
+def draw_views(
+    lab: Lab, distribution: torch.Tensor, options: SamplingOptions, at: int = 0
+) -> tuple[str, str]:
+    """The seed's uniform number `at` on the cumulative bar, in words; the bar as a table; HTML."""
     segments, uniform = segments_of(lab, distribution), None
     text = "Temperature 0 draws no random number: the token with the highest logit is it."
     if options.temperature > 0:
-        uniform = uniforms(torch.Generator().manual_seed(options.seed or 0))
+        uniform = uniforms(torch.Generator().manual_seed(options.seed or 0), at + 1)[-1:]
         token_id = int(draw(distribution[None], uniform))
         low, high = uniform_interval(distribution, token_id)
         text = (
-            f"Seed {options.seed:,} gives u = {uniform.item():.6f}. It falls between {low:.6f} and "
+            f"Draw {at:,} of seed {options.seed:,} is u = {uniform.item():.6f}. "
+            f"It falls between {low:.6f} and "
             f"{high:.6f}, the stretch of {lab.piece(token_id)} (id {token_id:,}, "
-            f"{percent(distribution[token_id].item())}): that token is drawn, as Generation's "
-            "first from this text and seed."
+            f"{percent(distribution[token_id].item())}): that token is drawn, as new "
+            f"token {at:,} of Generation with this seed."
         )
     ends = list(accumulate((width for _, width, _ in segments), initial=0.0))
     rows = [(*pair, label) for pair, (label, _, _) in zip(pairwise(ends), segments, strict=True)]

@@ -172,6 +172,16 @@ class SectionList:
             updates[box] = gr.update(choices=list(range(count)), value=desk.values[box])
         return updates
 
+    def as_written(self, desk: Desk, text: Any) -> Values:
+        """The controls that follow a text of Generation, as it sets them."""
+        updates = {
+            panel.controls[name]: value
+            for panel in self.panels
+            for name, value in panel.spec.as_written(text).items()
+        }
+        desk.values |= updates
+        return updates
+
     def blank(self) -> Values:
         """Nothing in any section, as before the first pass."""
         return {o: said for panel in self.panels for o, said in panel.showing(EMPTY).items()}

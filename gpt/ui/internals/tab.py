@@ -170,12 +170,12 @@ class InternalsTab:
                     return
                 filled = {self.prompt: self.lab.text_of(desk.given), self.model: written.model}
                 values |= filled
-                yield filled
+                yield filled | self.sections.as_written(desk, written)
             async for shown in self.look(values, progress):
                 yield shown
 
         shown = {self.message, self.chips, self.position, self.prompt, self.model}
-        shown |= {*self.sections.of_model}
+        shown |= self.sections.controls
         opening_of(self.chips)(
             opened,
             {self.desk, *self.sections.controls, self.prompt, self.model, shared.visitor},

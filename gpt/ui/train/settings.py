@@ -76,7 +76,7 @@ SETTINGS = {
     ),
     "budget": Setting(
         60, gr.Slider, "Budget in seconds", "Of computing; with other visitors it takes longer.",
-        {"minimum": 60, "maximum": 300, "step": 10}, (5, 300),
+        {"minimum": 60, "maximum": 300, "step": 10}, (60, 300),
     ),
     "layers": _number(2, "Blocks", "Transformer blocks in a row.", 1, 8),
     "width": _number(128, "Width", "Numbers a token; heads divide it.", 8, 512),

@@ -89,7 +89,8 @@ def build(
     begin, drive, finish = _handlers(layout, trainings, shared)
     for button, experiment, paused in starts:
         streamed = button.click(
-            begin(experiment, paused), layout.inputs | {layout.axis}, {*layout.buttons, *layout.tries}, **AT_ONCE
+            begin(experiment, paused), layout.inputs | {layout.axis},
+            {*layout.buttons, *layout.tries}, **AT_ONCE,
         ).then(
             one_line_errors(drive), {shared.visitor}, {*layout.streamed, layout.estimate},
             api_visibility="private", trigger_mode="multiple", show_progress="hidden", **training,
@@ -268,13 +269,14 @@ def _afterwards(layout: Layout, trainings: Trainings, shared: Shared, inside: In
         return one_line_errors(use)
 
     early = {comparing: gr.update(open=True), way: EARLIER}
-    for button, tab, more in (
-        (layout.write, "generation", {}),
-        (layout.inside, "internals", {}),
-        (layout.early, "internals", early),
+    for button, tab, more, then in (
+        (layout.write, "generation", {}, "'#gen-run', (button) => button.click()"),
+        (layout.inside, "internals", {}, ""),
+        (layout.early, "internals", early, "'#int-section-compare', (to) => to.scrollIntoView()"),
     ):
         used = button.click(
             to(tab, more), {shared.visitor}, [shared.tabs, *shared.pickers, layout.prompt, *more],
             api_visibility="private", show_progress="hidden", concurrency_limit=None,
         )  # fmt: skip
-    used.success(js="gptPage.showComparison")
+        if then:
+            used.success(js=f"() => gptPage.when({then})")

@@ -10,6 +10,7 @@ import torch
 
 from gpt.internals.distribution import Choice, choice_row, choose
 from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
+from gpt.ui.generation.settings import STANDARD as WRITERS
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
@@ -18,10 +19,14 @@ from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import counted, four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html
+from gpt.ui.visit import Visit as Text
 
 ROWS = 20
 BARS = 8
-DEFAULTS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 123, "draws": 1000}
+DEFAULTS = {
+    "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0, "seed": 123, "at": 0,
+    "draws": 1000,
+}  # fmt: skip
 
 
 def chance(probability: float) -> str:
@@ -38,7 +43,7 @@ FOUND = (
 )  # fmt: skip
 
 
-def options_of(temperature: Any, top_k: Any, top_p: Any, seed: Any) -> SamplingOptions:
+def options_of(temperature: Any, top_k: Any, top_p: Any, min_p: Any, seed: Any) -> SamplingOptions:
     """Options from the controls, where top-k 0 and an empty box mean off.
 
     Raises ValueError if a value is impossible.
@@ -47,16 +52,28 @@ def options_of(temperature: Any, top_k: Any, top_p: Any, seed: Any) -> SamplingO
         temperature=1.0 if temperature is None else temperature,
         top_k=whole("top_k", top_k, 1, 10**9) if top_k else None,
         top_p=1.0 if top_p is None else top_p,
+        min_p=min_p or 0,
         seed=0 if seed is None else whole("seed", seed, 0, MAX_SEED),
     )
 
 
+def as_written(text: Text) -> dict[str, Any]:
+    """What drew the token that is chosen in a text of Generation."""
+    if text.position is None or text.seed is None:
+        return {}
+    values = {**WRITERS, **text.settings}
+    new = text.position - len(text.ids) + (text.tokens or 0)
+    chosen = {name: values[name] for name in ("temperature", "top_k", "top_p", "min_p")}
+    return {**chosen, "seed": text.seed, "at": new}
+
+
 def choice_views(
-    lab: Lab, visit: Visit, temperature: Any, top_k: Any, top_p: Any, seed: Any, draws: Any,
-    query: str,
+    lab: Lab, visit: Visit, temperature: Any, top_k: Any, top_p: Any, min_p: Any, seed: Any,
+    at: Any, draws: Any, query: str,
 ) -> str:  # fmt: skip
     """The chances, the draw and many draws, with their numbers; a token found among them."""
-    options = options_of(temperature, top_k, top_p, seed)
+    options = options_of(temperature, top_k, top_p, min_p, seed)
+    at = whole("draw", at or 0, 0, MAX_DRAWS)
     logits = lab.logits(visit)
     distribution = probabilities(logits, options)
     choice = choose(logits, distribution, options.temperature, ROWS)
@@ -71,7 +88,7 @@ def choice_views(
         found = find_token(lab, visit, query, distribution, options.temperature)
     except ValueError as error:  # of one box: the settings beside it hold
         found = say(str(error), "note")
-    drawn, segments = draw_views(lab, distribution, options)
+    drawn, segments = draw_views(lab, distribution, options, at)
     many, tallied = tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS))
     return (
         _sentence(choice, options, len(logits))
@@ -116,7 +133,7 @@ def _sentence(choice: Choice, options: SamplingOptions, vocab: int) -> str:
     )
     if options.temperature == 0:
         text += " Temperature 0 is greedy: the best token always, by definition."
-    elif (options.temperature, options.top_k, options.top_p) != (1.0, None, 1.0):
+    elif options.temperature != 1.0 or not options.keeps_all:
         text += (
             f" Without these settings: {significant(before.entropy_nats)} nats, "
             f"e^H = {significant(before.perplexity)}, {before.tokens_for_90:,} for 90 %."
@@ -156,23 +173,30 @@ def _slider(name: str, elem_id: str, info: str, low: float, high: float, step: f
     )
 
 
+def _number(name: str, label: str, elem_id: str, info: str):  # type: ignore[no-untyped-def]
+    return lambda: gr.Number(
+        DEFAULTS[name], label=label, info=info, precision=0, elem_id=elem_id, min_width=100,
+        elem_classes="half",
+    )  # fmt: skip
+
+
 SECTION = Section(
     key="choice",
     rail="Choice",
     title="Choice: from logits to one token",
-    intro="Logits are divided by the **temperature**, **top-k** and **top-p** strike out the rest, "
-    "the softmax shares 100 % among those that are left, and one random number picks.",
+    intro="Logits are divided by the **temperature**, **top-k**, **top-p** and **min-p** strike "
+    "out the rest, the softmax shares 100 % among those that are left, and one random number "
+    "picks. A token chosen in Generation brings the settings that drew it.",
     view=choice_views,
     code=(Code(probabilities, "if options.temperature"), Code(draw)),
     controls={
         "temperature": _slider("temperature", "int-temperature", "0: greedy.", 0, 2, 0.05),
-        "top_k": _slider("top_k", "int-filter-top-k", "0: off.", 0, 200, 1),
         "top_p": _slider("top_p", "int-top-p", "1: off.", 0.01, 1, 0.01),
-        "seed": lambda: gr.Number(
-            DEFAULTS["seed"], label="Seed", precision=0, elem_id="int-seed", min_width=220,
-            info="Same seed, same draw.",
-        ),
-        "draws": _slider("draws", "int-draw-count", "To compare.", 10, MAX_DRAWS, 10),
+        "min_p": _slider("min_p", "int-min-p", "0: off.", 0, 1, 0.01),
+        "top_k": _number("top_k", "Top-k", "int-filter-top-k", "0: off."),
+        "draws": _number("draws", "Draws", "int-draw-count", "To compare."),
+        "seed": _number("seed", "Seed", "int-seed", "Same, same draws."),
+        "at": _number("at", "Draw", "int-draw", "Which, from 0."),
         "query": lambda: gr.Textbox(
             label="Find a token", elem_id="int-find", min_width=220,
             info="Its text, with its space, or its id.",
@@ -181,5 +205,6 @@ SECTION = Section(
     output="int-choice",
     beside=True,
     defaults=DEFAULTS,
+    as_written=as_written,
     opened=True,
 )  # fmt: skip
