@@ -195,7 +195,7 @@ SECTION = Section(
         "min_p": _slider("min_p", "int-min-p", "0: off.", 0, 1, 0.01),
         "top_k": _number("top_k", "Top-k", "int-filter-top-k", "0: off."),
         "draws": _number("draws", "Draws", "int-draw-count", "To compare."),
-        "seed": _number("seed", "Seed", "int-seed", "Same, same draws."),
+        "seed": _number("seed", "Seed", "int-seed", "Of the draws."),
         "at": _number("at", "Draw", "int-draw", "Which, from 0."),
         "query": lambda: gr.Textbox(
             label="Find a token", elem_id="int-find", min_width=220,
