@@ -786,21 +786,24 @@ def test_the_page_opens_with_a_finished_run_that_is_made_once(registry):
     request = SimpleNamespace(session_hash="one", query_params={})
 
     async def a_class():
-        others = [page.handlers.open(Story(), request) for _ in range(7)]
-        return await asyncio.gather(page.handlers.open(page.story, request), *others)
+        others = [page.handlers.open(Story(), Visitor(), request) for _ in range(7)]
+        return await asyncio.gather(page.handlers.open(page.story, page.known, request), *others)
 
     first, *others = run_async(a_class())
     assert len(first) == len(page.layout.streamed)
     assert others == [first] * 7
-    assert run_async(page.handlers.open(Story(), request)) == first
+    assert run_async(page.handlers.open(Story(), Visitor(), request)) == first
     assert registry.borrowed == borrowed + 1
+    # A copy of it asked to press Generate first; Internals opens on its own, shorter text.
+    written = page.known
+    assert (written.visit.tokens, written.visit.ids) == (settings.DEFAULTS["max_new_tokens"], ())
     assert (
         first[page.layout.tokens].count("<button")
         == len(page.ids)
         == settings.DEFAULTS["max_new_tokens"]
     )
     linked = SimpleNamespace(session_hash="two", query_params={"prompt": "A"})
-    assert run_async(page.handlers.open(Story(), linked)) == gr.skip()
+    assert run_async(page.handlers.open(Story(), Visitor(), linked)) == gr.skip()
 
 
 def test_what_was_written_is_the_visit_of_all_tabs(page, registry, tokenizer):

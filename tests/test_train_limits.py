@@ -146,7 +146,7 @@ def test_of_many_models_and_curves_the_oldest_go(tmp_path, monkeypatch):
     made, trainings = [], Trainings("cpu")
     for name in "abc":
         (tmp_path / name).mkdir()
-        made.append(finished_module.kept(tmp_path / name / "all.zip", name))
+        made.append(finished_module.kept(tmp_path / name / "all.zip", tmp_path, name, ""))
         trainings.start(name, TINY, None, paused=False)
         trainings.of[name].over = True
     assert [is_kept(each.source) for each in made] == [False, True, True]

@@ -435,7 +435,7 @@ def test_a_link_trains_it_again_with_the_same_steps():
         return training
 
     first = three_steps({**TINY, "text": "own", "pasted": "One line & another. " * 9, "steps": 0,
-                         "budget": 5, "positions": False})  # fmt: skip
+                         "budget": 60, "positions": False})  # fmt: skip
     place = Place(tab="train", training=first.plan.repeated)
     address, missing = link_of(place, "http://localhost/")
     assert missing == ""

@@ -93,7 +93,7 @@ def build(
     _change(layout, handlers, shared)
     known = [handlers.story, shared.visitor]
     if OPENING and default_source == OPENING.model:
-        gr.on(None, handlers.open, known, layout.streamed, **AT_ONCE)
+        layout.tokens.load(handlers.open, known, layout.streamed, **AT_ONCE)
     return GenerationTab(layout.prompt, layout.controls, stop, writes_at)
 
 
