@@ -96,7 +96,7 @@ class Section:
     picks: Mapping[str, Any] = field(default_factory=dict)  # what a click on the output sets
     beside: bool = False  # the controls stand at the left of what they change
     defaults: Mapping[str, Any] = field(default_factory=dict)  # what a reset button sets
-    as_written: Callable[[Any], Mapping[str, Any]] = lambda text: {}  # set by Generation's text
+    as_written: Callable[[Any], Mapping[str, Any]] | None = None  # set by Generation's text
     button: str = ""
     button_id: str = ""
     hint: str = ""  # what the output says before the first press

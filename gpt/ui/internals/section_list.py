@@ -172,11 +172,18 @@ class SectionList:
             updates[box] = gr.update(choices=list(range(count)), value=desk.values[box])
         return updates
 
+    @property
+    def of_text(self) -> set[Component]:
+        """What `as_written` updates, and what stands beside it."""
+        panels = [panel for panel in self.panels if panel.spec.as_written]
+        return {control for panel in panels for control in panel.controls.values()}
+
     def as_written(self, desk: Desk, text: Any) -> Values:
         """The controls that follow a text of Generation, as it sets them."""
         updates = {
             panel.controls[name]: value
             for panel in self.panels
+            if panel.spec.as_written
             for name, value in panel.spec.as_written(text).items()
         }
         desk.values |= updates

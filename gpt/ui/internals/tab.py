@@ -175,7 +175,7 @@ class InternalsTab:
                 yield shown
 
         shown = {self.message, self.chips, self.position, self.prompt, self.model}
-        shown |= self.sections.controls
+        shown |= {*self.sections.of_model, *self.sections.of_text}
         opening_of(self.chips)(
             opened,
             {self.desk, *self.sections.controls, self.prompt, self.model, shared.visitor},
