@@ -9,7 +9,7 @@ import torch
 
 from gpt.internals.run import TOKENS_AT_ONCE, Run
 from gpt.model import GPTModel
-from gpt.trace import Edit, Trace
+from gpt.trace import Edit
 
 # A vector of zeros, or at each position the mean of what the part wrote there and before: the
 # mean over the whole prompt would show a position what comes later.
@@ -51,7 +51,7 @@ def edits_for(run: Run, part: Part, mode: str) -> dict[str, Edit]:
 @torch.no_grad()
 def ablate(model: GPTModel, run: Run, position: int, part: Part, mode: str) -> torch.Tensor:
     """Logits (vocab,) at a position of a pass without `part`."""
-    trace = Trace(edits=edits_for(run, part, mode), keep=False)
+    trace = run.what_if(edits_for(run, part, mode))
     return model(run.batch(), trace=trace)[0, position]
 
 
@@ -83,7 +83,7 @@ def sweep_batch(
             outputs[row, head] = stand_ins[head]
         return outputs
 
-    trace = Trace(edits={f"trf_blocks.{layer}.att.heads": edit}, keep=False)
+    trace = run.what_if({f"trf_blocks.{layer}.att.heads": edit})
     ids = run.batch(len(heads), position + 1)
     logits = model(ids, trace=trace, last_only=True)[:, -1, token_id]
     return (logits - run.logits[position, token_id]).tolist()

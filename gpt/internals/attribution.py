@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from gpt.internals.run import TOKENS_AT_ONCE, Run
 from gpt.model import GPTModel
-from gpt.trace import Trace
 
 ROWS_AT_ONCE = 8  # variants of the prompt in one batch
 
 
-def gradient_x_input(
-    model: GPTModel,
-    run: Run,
-    position: int,
-    token_id: int,
-    between: Callable[[], object] | None = None,
-) -> torch.Tensor:
+def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) -> torch.Tensor:
     """(position + 1,): the logit's gradient by each token embedding, times that embedding.
 
-    Position embeddings are left out of the product, as they are kept by `occlusion`. `between` is
-    called after each block, on the way there and on the way back.
+    Position embeddings are left out of the product, as they are kept by `occlusion`. On the way
+    back `run.between` is called after each block too.
     Raises ValueError for a model below float32, whose packed layers pass no gradient on.
     Source: Shrikumar et al. 2016, "Not Just a Black Box".
     """
@@ -34,16 +27,16 @@ def gradient_x_input(
         )
     embedded = run.trace["tok_emb"][:, : position + 1].clone()
 
-    def both_ways(value: torch.Tensor) -> torch.Tensor:
-        between()
-        value.register_hook(lambda _: (between(), None)[1])
+    def pausing_on_the_way_back(value: torch.Tensor) -> torch.Tensor:
+        if run.between:
+            value.register_hook(lambda _: (run.between(), None)[1])
         return value
 
-    blocks = range(model.cfg.n_layers) if between else ()
-    edits = {f"trf_blocks.{i}.resid_out": both_ways for i in blocks}
+    ends = [f"trf_blocks.{i}.resid_out" for i in range(model.cfg.n_layers)]
     with torch.enable_grad():
         embedded.requires_grad_()
-        what_if = Trace(edits={"tok_emb": lambda _: embedded, **edits}, keep=False)
+        edits = {"tok_emb": lambda _: embedded, **dict.fromkeys(ends, pausing_on_the_way_back)}
+        what_if = run.what_if(edits)
         logits = model(run.batch(tokens=position + 1), trace=what_if, last_only=True)
         (gradient,) = torch.autograd.grad(logits[0, -1, token_id], embedded)
     return (gradient * embedded).sum(-1)[0].detach()
@@ -88,4 +81,4 @@ def _occluded_logits(
         return embedded
 
     ids = run.batch(len(variants), position + 1)  # later tokens have no effect at `position`
-    return model(ids, trace=Trace(edits={"tok_emb": zero}, keep=False), last_only=True)[:, -1]
+    return model(ids, trace=run.what_if({"tok_emb": zero}), last_only=True)[:, -1]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from gpt.internals.run import read_prompt
 from gpt.model import GPTModel
-from gpt.trace import Trace
 
 LENGTH = 25  # random tokens; the sequence has twice as many
 COMMON = 5000  # they are among the first ids, the most common: a small model knows few others
@@ -29,24 +30,27 @@ class HeadScore:
     score: float
 
 
-@torch.no_grad()
-def head_scores(model: GPTModel, length: int = LENGTH, seed: int = 0) -> dict[str, torch.Tensor]:
+def head_scores(
+    model: GPTModel,
+    length: int = LENGTH,
+    seed: int = 0,
+    between: Callable[[], object] | None = None,
+) -> dict[str, torch.Tensor]:
     """Mean attention weight by kind, each (layers, heads) from 0 to 1.
 
     `length` random tokens and the same again: nothing but the repetition can be used. Read from
     the second copy, at its position i: attention to i - 1, to 0, to i - length (the same token)
     and to i - length + 1 (what followed it, an induction head's sign).
-    A context shorter than 2 `length` shortens both copies.
+    A context shorter than 2 `length` shortens both copies. `between` as for `read_prompt`.
     Source: Olsson et al. 2022, "In-context Learning and Induction Heads", for the sequence and
     the induction score.
     """
     length = min(length, model.cfg.context_length // 2)
     generator = torch.Generator().manual_seed(seed)
-    once = torch.randint(min(model.cfg.vocab_size, COMMON), (1, length), generator=generator)
-    trace = Trace()
-    model(torch.cat([once, once], dim=1).to(model.pos_emb.weight.device), trace=trace)
+    once = torch.randint(min(model.cfg.vocab_size, COMMON), (length,), generator=generator)
+    run = read_prompt(model, once.repeat(2).tolist(), between)
     layers = range(model.cfg.n_layers)
-    attention = torch.stack([trace[f"trf_blocks.{i}.att.attention"][0] for i in layers])
+    attention = torch.stack([run.layer(i, "att.attention") for i in layers])
     at = torch.arange(length, 2 * length)  # the second copy
     looked_at = (at - 1, torch.zeros_like(at), at - length, at - length + 1)
     means = [attention[:, :, at, keys].mean(-1).cpu() for keys in looked_at]

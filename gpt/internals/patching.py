@@ -9,7 +9,7 @@ import torch
 
 from gpt.internals.run import TOKENS_AT_ONCE, Run, read_prompt
 from gpt.model import GPTModel
-from gpt.trace import Edit, Trace
+from gpt.trace import Edit
 
 Place = tuple[int, int]  # layer, position
 
@@ -41,8 +41,7 @@ def read_contrast(
     """Two prompts whose last difference is the answers, read up to there.
 
     "The king took his" and "The queen took her": the answers are " his" and " her", and the
-    prompts end before them. What follows the answers is left out. `between` is called after each
-    block of a pass.
+    prompts end before them. What follows the answers is left out. `between` is that of the runs.
     Raises ValueError if the prompts differ in length, or in fewer than two places.
     """
     if len(first) != len(second):
@@ -97,7 +96,7 @@ def leads_with(
         if layer == model.cfg.n_layers:
             layer, name = layer - 1, "resid_out"
         edits[f"trf_blocks.{layer}.{name}"] = _paste(contrast.first.layer(layer, name), at, head)
-    trace = Trace(edits=edits, keep=False)
+    trace = contrast.second.what_if(edits)
     logits = model(contrast.second.batch(len(rows)), trace=trace, last_only=True)[:, -1]
     return [lead_of(row, contrast.answers) for row in logits]
 

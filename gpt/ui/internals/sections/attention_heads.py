@@ -18,6 +18,7 @@ from gpt.internals.heads import (
     head_stages,
     layer_attention,
 )
+from gpt.serving.all_cores import give_way, on_all_cores
 from gpt.ui.internals.arcs import arcs_html
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
@@ -88,7 +89,7 @@ def kinds_html(lab: Lab, visit: Visit) -> str:
 
     def measured() -> dict[str, torch.Tensor]:
         with lab.borrow(visit) as model:
-            return head_scores(model)
+            return on_all_cores(lambda: head_scores(model, between=give_way))
 
     scores = lab.memos.made((visit.source, "what heads do"), measured)
     rows = []

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Any
 
 from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
-from gpt.serving.all_cores import each_on_all_cores, give_way, on_all_cores
+from gpt.serving.all_cores import each_on_all_cores, on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, token_box
@@ -31,7 +31,7 @@ def mattered_steps(lab: Lab, visit: Visit, query: str) -> Generator[str, None, s
         yield say("Gradient: one pass and one step back …")
         known: dict[int | None, Occluded] = {}
         with lab.borrow(visit) as model:
-            found = on_all_cores(gradient_x_input, model, run, at, token_id, give_way)
+            found = on_all_cores(gradient_x_input, model, run, at, token_id)
             gradient = found.tolist()
             for i, occluded in each_on_all_cores(occlusion(model, run, at, token_id)):
                 known[i] = occluded
