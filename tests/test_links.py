@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,9 +21,18 @@ from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import config_of, random_source
 from gpt.generate import generate
 from gpt.ui.generation.settings import DEFAULTS
+from gpt.ui.internals.lab import Visit as InsideVisit
 from gpt.ui.internals.section import Desk
-from gpt.ui.links import LONGEST, Place, command_of, link_of, place_of, python_of
-from gpt.ui.page_bar import copied_link
+from gpt.ui.links import (
+    LONGEST,
+    SIZES_AT_FIRST,
+    Place,
+    command_of,
+    link_of,
+    place_of,
+    python_of,
+)
+from gpt.ui.page_bar import copied_code, copied_link
 from gpt.ui.visit import Visit, Visitor
 
 PAGE = "http://localhost:7860/"
@@ -74,11 +84,36 @@ def test_a_copied_link_carries_the_head_that_was_chosen_and_the_sections_that_ar
     desk = Desk(open={"lens", "tokens"}, picked={"attention": {"layer": 0, "head": 3}})
     visitor = Visitor()
     visitor.visit = VISIT
-    note = copied_link(json.dumps({"page": PAGE, "tab": "internals"}), visitor, desk)
+    place, sizes = json.dumps({"page": PAGE, "tab": "internals"}), SIZES_AT_FIRST.values()
+    note = copied_link(place, visitor, desk, *sizes)
     address = html.unescape(re.search(r">(http[^<]*)</textarea>", note)[1])
     place, wrong = place_of(query_of(address), config_of)
     assert wrong == ()
     assert place == Place(VISIT, "internals", None, 3, ("tokens", "lens"))
+
+
+def test_a_copy_says_what_it_cannot_hold() -> None:
+    """A text typed in Internals led to Generation's; a trained model's program named a model that
+    no other process has, and so did a link once the model was gone.
+    """
+    visitor, desk, sizes = Visitor(), Desk(open=set()), SIZES_AT_FIRST.values()
+    visitor.visit = replace(VISIT, model="trained:0123")
+    desk.visit = InsideVisit("storyteller", (1, 2, 3), 1)
+    place = {"page": PAGE, "tab": "internals"}
+    note = copied_link(json.dumps(place), visitor, desk, *sizes)
+    assert "leaves out the text that was typed in Internals." in note
+    assert "prompt=" not in note
+    note = copied_link(json.dumps({**place, "tab": "generation"}), visitor, desk, *sizes)
+    assert "leaves out the model, which lives on this page only" in note
+    note = html.unescape(copied_code("{}", visitor, desk))
+    assert "source = 'trained-gpt/model'" in note
+    assert note.count("It needs trained-gpt/model, from “Take it along”.") == 2
+
+
+def test_a_visit_without_new_tokens_is_no_text_to_write_again() -> None:
+    """A link after Back to the beginning wrote 400 tokens."""
+    query = query_of(link_of(Place(replace(VISIT, tokens=0, steering=())), PAGE)[0])
+    assert {"seed", "tokens", "position"}.isdisjoint(query)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -126,6 +161,27 @@ def test_a_link_from_train_carries_the_training_and_names_what_it_cannot() -> No
     named = ["text is 'tales'", "rate is nan", "width is '[['"]
     assert len(wrong) == len(named)
     assert all(name in line for name, line in zip(named, wrong, strict=True))
+
+
+def test_a_link_from_architecture_carries_its_sizes_or_says_what_is_impossible() -> None:
+    """The link was "copied", and led to the book's 124M."""
+    sizes = {"n_heads": 11, "emb_dim": 770, "tie_weights": True, "precision": "int8", "batch": 4}
+    place = Place(tab="architecture", sizes=sizes)
+    address, missing = link_of(place, PAGE)
+    query = query_of(address)
+    assert missing == ""
+    assert query["arch-n_heads"] == "11"
+    assert place_of(query, config_of) == (place, ())
+    for name, text, line in (
+        ("emb_dim", "771", "emb_dim 771 is not divisible by 11 heads"),
+        ("batch", "[[", "batch is '[['"),
+        ("drop_rate", "NaN", "drop_rate"),
+        ("device", "abacus", "abacus"),
+    ):
+        opened, wrong = place_of({**query, f"arch-{name}": text}, config_of)
+        assert opened.sizes == {}
+        assert len(wrong) == 1
+        assert line in wrong[0]
 
 
 def test_a_text_too_long_for_an_address_is_left_out_and_the_link_says_so() -> None:

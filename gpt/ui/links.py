@@ -10,9 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from gpt.checkpoints.sources import is_kept
+from gpt.checkpoints.sources import TRAINED
+from gpt.config import GPTConfig
 from gpt.engine import PRECISIONS
+from gpt.sampling import SamplingOptions
 from gpt.training.choices import OWN
+from gpt.ui.architecture import workload
+from gpt.ui.architecture.controls import FIELDS, configuration
 from gpt.ui.generation.settings import AUTO, DEFAULTS, sampling_options
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.tabs import TABS
@@ -23,6 +27,9 @@ LONGEST = 4_000  # characters of an address, which every browser and chat progra
 WHOLE = ("layer", "head")  # of Attention
 OPENED = tuple(section.key for section in SECTIONS if section.opened)
 TRAINING = {f"train-{name}": name for name in (*train.DEFAULTS, "pasted")}  # also the ids
+# Of Architecture, by their ids.
+SIZES = {f"arch-{name}": name for name in (*FIELDS, *workload.NAMES)}
+SIZES_AT_FIRST = {**{name: GPTConfig()[name] for name in FIELDS}, **workload.DEFAULTS}
 _TEXT = ("seed", "steering", "tokens", "position")  # mean nothing without the prompt
 
 
@@ -36,17 +43,19 @@ class Place:
     head: int | None = None
     open: tuple[str, ...] = OPENED  # keys of sections
     training: Mapping[str, Any] = field(default_factory=dict)  # settings that are not the default
+    sizes: Mapping[str, Any] = field(default_factory=dict)  # of Architecture, the same
 
 
-def link_of(place: Place, page: str) -> tuple[str, str]:
+def link_of(place: Place, page: str, missing: Sequence[str] = ()) -> tuple[str, str]:
     """The address at `page` that leads to `place`, defaults left out, and what it leaves out.
 
-    From Train it leads to the training alone. The second is one line, empty if nothing is missing.
+    `missing` names what is not in `place` at all. From Train it leads to the training alone; only
+    Architecture's has its sizes. The second is one line, empty if nothing is missing.
     """
-    given, missing = _parameters(place), []
+    given, missing = _parameters(place), [*missing]
     if given.get("train-text") == OWN and "train-pasted" not in given:
         missing.append("the file, which lives on this page only")
-    if is_kept(given.get("model", "")):
+    if given.get("model", "").startswith(TRAINED):
         missing.append("the model, which lives on this page only")
         del given["model"]
     address = f"{page}?{urlencode(given)}"
@@ -70,6 +79,7 @@ def place_of(
     """
     given: dict[str, Any] = {"settings": {}}
     place: dict[str, Any] = {}
+    sizes: dict[str, Any] = {}
     wrong = []
     for name, text in query.items():
         try:
@@ -91,13 +101,31 @@ def place_of(
                 given["steering"] = steering_of([[_whole(n) for n in pair] for pair in pairs])
             elif setting := TRAINING.get(name):
                 place.setdefault("training", {})[setting] = _of_training(setting, text)
+            elif size := SIZES.get(name):
+                sizes[size] = _of_sizes(size, text)
             elif name in _TEXT:
-                given[name] = _whole(text)
+                number = _whole(text)
+                if name == "seed":
+                    SamplingOptions(seed=number)  # raises ValueError for one that is too large
+                given[name] = number
             elif name == "precision" or name in DEFAULTS:
                 given["settings"][name] = _setting(name, text)
         except ValueError as error:
             wrong.append(str(error) if name in str(error) else f"{name}: {error}")
+    if told := impossible({**SIZES_AT_FIRST, **sizes}):
+        wrong.append(told)
+    else:
+        place["sizes"] = sizes
     return Place(Visit(**given), **place), tuple(wrong)
+
+
+def impossible(sizes: Mapping[str, Any]) -> str:
+    """What is wrong with Architecture's sizes, all of them together; "" if nothing is."""
+    try:
+        workload.workload_of(sizes, configuration(sizes))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def python_of(visit: Visit) -> str:
@@ -128,7 +156,7 @@ def python_of(visit: Visit) -> str:
 
 def command_of(visit: Visit) -> str:
     """A command that writes the same text."""
-    words = ["python", "-m", "gpt", "generate", visit.prompt, "--model", visit.model]
+    words = ["python", "-m", "gpt", "generate", "--model", visit.model]
     for name, value in _options(visit).items():
         if name == "steering":
             words += [f"--steer={at}:{token}" for at, token in value]
@@ -136,7 +164,7 @@ def command_of(visit: Visit) -> str:
             words.append(f"--{name.replace('_', '-')}={value}")
     if "precision" in visit.settings:
         words.append(f"--precision={visit.settings['precision']}")
-    return shlex.join(words)
+    return shlex.join([*words, "--", visit.prompt])  # which may begin with a hyphen
 
 
 def _options(visit: Visit) -> dict[str, Any]:
@@ -163,9 +191,13 @@ def _parameters(place: Place) -> dict[str, str]:
     given: dict[str, Any] = {"tab": place.tab if place.tab != TABS[0] else None}
     given |= {"model": visit.model or None, "prompt": visit.prompt or None}
     given |= {k: v for k, v in visit.settings.items() if k == "precision" or k in DEFAULTS}
-    given |= {"seed": visit.seed, "tokens": visit.tokens, "position": visit.position}
+    if visit.tokens != 0:  # else there is no text to write again
+        given |= {"seed": visit.seed, "tokens": visit.tokens, "position": visit.position}
     given["steer"] = ",".join(f"{at}:{token}" for at, token in visit.steering) or None
     given |= {name: getattr(place, name) for name in WHOLE}
+    if place.tab == "architecture":
+        told = {key: place.sizes[n] for key, n in SIZES.items() if n in place.sizes}
+        given |= {k: v if isinstance(v, str) else json.dumps(v) for k, v in told.items()}
     given["open"] = None if place.open == OPENED else ",".join(place.open) or "none"
     return {name: str(value) for name, value in given.items() if value is not None}
 
@@ -184,6 +216,13 @@ def _setting(name: str, text: str) -> Any:
             raise ValueError(f"{text[:40]!r} is no number.")
     sampling_options({**DEFAULTS, name: value})
     return value
+
+
+def _of_sizes(name: str, text: str) -> Any:
+    """The value of a control of Architecture, not checked."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
+    return text
 
 
 def _of_training(name: str, text: str) -> Any:

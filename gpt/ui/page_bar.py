@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
+from gpt.checkpoints.sources import TRAINED
+from gpt.ui.architecture.controls import FIELDS, configuration, field_updates
+from gpt.ui.architecture.layout import Layout as Architecture
 from gpt.ui.generation.tab import AT_ONCE, GenerationTab
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.tab import InternalsTab
-from gpt.ui.links import OPENED, Place, command_of, link_of, place_of, python_of
+from gpt.ui.links import (
+    OPENED,
+    SIZES,
+    SIZES_AT_FIRST,
+    Place,
+    command_of,
+    impossible,
+    link_of,
+    place_of,
+    python_of,
+)
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import TABS, Page
 from gpt.ui.train.tab import TrainTab
 from gpt.ui.visit import Visit, Visitor
 
+IN_ZIP = "trained-gpt/model"  # the folder of a trained model
 NOTHING_YET = "press Generate first: there is no text yet that a program could write again."
 
 
@@ -50,9 +65,11 @@ class PageBar:
         writing: GenerationTab = page.tabs["generation"]
         inside: InternalsTab = page.tabs["internals"]
         training: TrainTab = page.tabs["train"]
+        architecture: Architecture = page.tabs["architecture"]
+        sizes = {name: architecture.inputs[name] for name in SIZES.values()}
         writing.writes_at(self.note.input, ("replay", None))
         controls = writing.controls
-        known = [self.where, shared.visitor, inside.desk]
+        known = [self.where, shared.visitor, inside.desk, *sizes.values()]
         for button, copy in ((self.link, copied_link), (self.code, copied_code)):
             button.click(
                 one_line_errors(copy), known, self.note, js="gptPage.where",
@@ -77,33 +94,50 @@ class PageBar:
             if visit.model not in ("", *(source for _, source in controls["model"].choices)):
                 filled |= shared.use_model(visitor, "The link's, untrained", visit.model)
             filled |= {training.controls[name]: value for name, value in place.training.items()}
+            if place.sizes:
+                every = {**SIZES_AT_FIRST, **place.sizes}
+                updates = field_updates(configuration(every))  # with the sliders' ends and steps
+                every |= dict(zip(FIELDS, updates, strict=True))
+                filled |= {box: every[name] for name, box in sizes.items()}
             if place.tab != TABS[0] and "data-replay" not in shown[self.note]:
                 shown[shared.tabs] = gr.update(selected=place.tab)
             return {**filled, **shown}
 
         sections = inside.sections.accordions
         outputs = {self.note, shared.tabs, *shared.pickers, *controls.values(), *sections.values()}
-        outputs |= set(training.controls.values())
+        outputs |= {*training.controls.values(), *sizes.values()}
         gr.on(None, opened, [shared.visitor, inside.desk], outputs, **AT_ONCE)
 
 
-def copied_link(where: str, visitor: Visitor, desk: Desk) -> str:
-    """The note with the address of the visit, HTML."""
-    given = json.loads(where)
+def copied_link(where: str, visitor: Visitor, desk: Desk, *sizes: Any) -> str:
+    """The note with the address of the visit, HTML; `sizes` are Architecture's."""
+    given = json.loads(where or "{}")
     picked = {k: n for k, n in desk.picked.get("attention", {}).items() if n}
     opened = tuple(section.key for section in SECTIONS if section.key in desk.open)
     tab = given.get("tab") or "generation"
-    place = Place(visitor.visit, tab, **picked, open=opened, training=visitor.training)
-    address, missing = link_of(place, str(given["page"])[:500])
-    return _copied("The link", address, missing, ' data-link="1"')
+    visit, missing = visitor.visit, []
+    shown = desk.visit and (desk.given is None or desk.visit.key != desk.given.key)
+    if tab == "internals" and shown:
+        visit, missing = Visit(), ["the text that was typed in Internals"]
+    named = dict(zip(SIZES.values(), sizes, strict=True))
+    changed = {name: n for name, n in named.items() if n != SIZES_AT_FIRST[name]}
+    if tab == "architecture" and (wrong := impossible(named)):
+        changed, missing = {}, [f"the sizes ({wrong.rstrip('.')})"]
+    place = Place(visit, tab, **picked, open=opened, training=visitor.training, sizes=changed)
+    address, told = link_of(place, str(given.get("page", ""))[:500], missing)
+    return _copied("The link", address, told, ' data-link="1"')
 
 
-def copied_code(where: str, visitor: Visitor, _: Desk) -> str:
+def copied_code(where: str, visitor: Visitor, *_: Any) -> str:
     """The note with the program and the command. Raises ValueError before the first text."""
     visit: Visit = visitor.visit
-    if not visit.tokens:
+    if visit.seed is None or visit.tokens == 0:
         raise ValueError(NOTHING_YET)
-    return _copied("The program", python_of(visit)) + _copied("The command", command_of(visit))
+    needs = ""
+    if visit.model.startswith(TRAINED):
+        visit, needs = replace(visit, model=IN_ZIP), f"It needs {IN_ZIP}, from “Take it along”."
+    program = _copied("The program", python_of(visit), needs)
+    return program + _copied("The command", command_of(visit), needs)
 
 
 def note_of(place: Place, wrong: tuple[str, ...]) -> str:

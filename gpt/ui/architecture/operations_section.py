@@ -20,7 +20,8 @@ LETTERS = (
     "d emb_dim, h n_heads, e = d / h."
 )
 ROOFLINE = (
-    "The least time a machine can need: the larger of operations / peak and bytes / bandwidth. "
+    "The least time a machine can need: the larger of operations / peak and bytes / bandwidth. A "
+    "prompt's operations are without the output head at all positions but the last. "
     "Real programs reach a part of it; “Measured here” shows how much."
 )
 _UNITS = "YZEPTGMk"  # 10^24 down to 10^3
@@ -80,7 +81,7 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
             )
     caption = (
         f"At best, in {load.precision}; training on {readable_count(load.train_tokens)} tokens at "
-        f"{percent(load.utilisation)} of the 16-bit peak"
+        f"{percent(load.utilisation)} of the peak in float16 or bfloat16, the higher one"
     )
     sources = " · ".join(f"{each.label}: {each.source}" for each in DEVICES)
     return (

@@ -15,7 +15,11 @@ from gpt.ui.parts.numbers import whole, within
 LARGEST_BATCH = 65_536
 # What a number format is called on the page.
 LABELS = {name: name for name in PRECISIONS} | {"4-bit": "4-bit (not implemented here)"}
-NAMES = ("batch", "tokens", "precision", "device", "train_tokens", "utilisation")
+DEFAULTS: dict[str, Any] = {
+    "batch": 1, "tokens": 1024, "precision": "float16", "device": "laptop",
+    "train_tokens": 2.5e9, "utilisation": 0.4,
+}  # fmt: skip
+NAMES = tuple(DEFAULTS)
 
 
 class Workload(NamedTuple):
@@ -60,20 +64,21 @@ def workload_controls() -> dict[str, Any]:
     with gr.Row():
         return {
             "batch": gr.Number(
-                1, label="Batch",
+                DEFAULTS["batch"], label="Batch",
                 info="Sequences at once: 1 to 65,536.", elem_id="arch-batch", min_width=140,
             ),
             "tokens": gr.Number(
-                1024, label="Tokens",
+                DEFAULTS["tokens"], label="Tokens",
                 info="Per sequence, up to the context.", elem_id="arch-tokens", min_width=140,
             ),
             "precision": gr.Dropdown(
-                [(label, name) for name, label in LABELS.items()], value="float16",
+                [(label, name) for name, label in LABELS.items()], value=DEFAULTS["precision"],
                 label="Number format",
                 info="How weights are stored.", elem_id="arch-precision", min_width=140,
             ),
             "device": gr.Dropdown(
-                [(each.label, each.key) for each in DEVICES], value="laptop", label="Machine",
+                [(each.label, each.key) for each in DEVICES], value=DEFAULTS["device"],
+                label="Machine",
                 info="For times; all four are compared.", elem_id="arch-device", min_width=200,
             ),
         }  # fmt: skip
@@ -84,11 +89,11 @@ def training_controls() -> dict[str, Any]:
     with gr.Row():
         return {
             "train_tokens": gr.Number(
-                2.5e9, label="Training tokens D", min_width=160,
+                DEFAULTS["train_tokens"], label="Training tokens D", min_width=160,
                 info="2.5 billion is about 20 a parameter for 124M.", elem_id="arch-train-tokens",
             ),
             "utilisation": gr.Slider(
-                0.01, 1, 0.4, step=0.01, label="Utilisation", min_width=160,
+                0.01, 1, DEFAULTS["utilisation"], step=0.01, label="Utilisation", min_width=160,
                 info="The share of the peak that training reaches.", elem_id="arch-utilisation",
             ),
         }  # fmt: skip
