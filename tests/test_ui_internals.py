@@ -17,6 +17,7 @@ from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.internals.surprise import foreseen
+from gpt.serving.registry import Registry
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals import InternalsTab, section_list
 from gpt.ui.internals import lab as lab_module
@@ -651,3 +652,25 @@ def test_six_visitors_click_at_once_and_each_is_answered(tab):
     run_async(everybody())
     assert all('"success":true' in answer.replace(" ", "") for answer in answers.values())
     assert not [answer for answer in answers.values() if "visit has ended" in answer]
+
+
+def test_a_model_that_has_gone_is_a_line_at_the_next_click(tab, monkeypatch):
+    """It was a traceback, and a page that did not move."""
+    page = Page(tab, "tokens")
+    page.look()
+    monkeypatch.setattr(tab.lab.registry, "config_of", Registry(budget_bytes=1).config_of)
+    page.desk.visit = replace(page.desk.visit, source="trained:gone")
+    page.click(1)
+    assert "is gone: train it again" in page.shown["int-message"]
+
+
+def test_a_closed_section_is_not_computed_when_its_controls_are_set(tab):
+    """Why this word opened Choice again for the link, and computed it, while it stayed closed."""
+    page = Page(tab, "tokens")
+    page.look()
+    page.shown.clear()
+    page.change("choice", seed=5)
+    assert page.desk.open == {"tokens"}
+    assert page.shown == {}
+    panel = next(p for p in tab.sections.panels if p.spec.key == "choice")
+    assert page.desk.values[panel.controls["seed"]] == 5

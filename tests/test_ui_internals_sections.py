@@ -634,8 +634,11 @@ def test_a_chosen_token_of_a_text_is_drawn_again_with_the_settings_of_its_run(la
             ids=(*ids, *(step.token_id for step in steps)),
         )  # fmt: skip
         controls = BY_KEY["choice"].as_written(written)
-        at = lab.given_by("words", written.ids, written.position)
+        at, _ = lab.given_by("words", written.ids, written.position)
         shown = views(lab, at, "choice", **controls)
         assert f"Draw {new} of seed 7 is u = {step.uniform:.6f}." in shown
         assert f"(id {step.token_id:,}, {percent(step.probability)})" in shown
+        assert "that token is drawn. It is the one in the text." in shown
+        other = replace(at, ids=(*at.ids[:-1], 5))
+        assert "that token is drawn. The text has" in views(lab, other, "choice", **controls)
     assert BY_KEY["choice"].as_written(replace(written, position=None)) == {}

@@ -59,9 +59,10 @@ def lab():
 
 def test_internals_opens_at_the_place_that_predicted_the_chosen_token(lab):
     ids = tuple(range(100, 300))
-    visit = lab.given_by("wide", ids, 20)
-    assert (visit.ids, visit.position) == (ids[:21], 19)
-    late = lab.given_by("wide", ids, 180)
-    assert (late.ids, late.position) == (ids[53:181], 126)
-    nothing_chosen = lab.given_by("wide", ids, None)
+    visit, before = lab.given_by("wide", ids, 20)
+    assert (visit.ids, visit.position, before) == (ids[:21], 19, 0)
+    late, before = lab.given_by("wide", ids, 180)
+    # The chosen token was among the 128: its odds were of 127.
+    assert (late.ids, late.position, before) == (ids[52:180], 127, 52)
+    nothing_chosen, _ = lab.given_by("wide", ids, None)
     assert (nothing_chosen.ids, nothing_chosen.position) == (ids[:128], 127)

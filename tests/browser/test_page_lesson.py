@@ -52,7 +52,7 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         u = re.search(r"u = (0\.\d{4})", page.inner_text("#gen-panel"))[1]
         page.click("#gen-why")
         # It was drawn anew, with another seed and temperature: no number was the panel's.
-        says(page, "#int-choice", f"Draw 1 of seed .* is u = {u[:-1]}.* as new token 1 of Gen")
+        says(page, "#int-choice", f"Draw 1 of seed .* is u = {u[:-1]}.* that token is drawn")
         section(page, "ablation")  # what if
         says(page, "#int-abl", "with and without head 0 of layer 0")
         section(page, "lens")
@@ -75,6 +75,11 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         page.locator("#presenter").click()
         expect(page.locator("#presenter")).to_have_attribute("aria-pressed", "true")
         expect(page.locator(".hint").first).to_be_hidden()
+        look = "getComputedStyle(document.querySelector('.gradio-container'))"
+        assert page.evaluate(f"{look}.zoom") == "1.35"  # gradio had confined the rule to the inside
+        page.emulate_media(media="print")
+        assert page.evaluate(f"{look}.getPropertyValue('--block-background-fill')") == "#ffffff"
+        page.emulate_media(media="screen")
     with visit(browser_tab, f"{link}&seeds=x&precision=int2") as page:
         says(page, "#page-note", "precision: 'int2' is none of")
         says(page, "#int-att-words", "In layer 1, head 2,")

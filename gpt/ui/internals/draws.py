@@ -45,9 +45,16 @@ def segments_of(lab: Lab, distribution: torch.Tensor) -> list[Segment]:
 
 
 def draw_views(
-    lab: Lab, distribution: torch.Tensor, options: SamplingOptions, at: int = 0
+    lab: Lab,
+    distribution: torch.Tensor,
+    options: SamplingOptions,
+    at: int = 0,
+    came: int | None = None,
 ) -> tuple[str, str]:
-    """The seed's uniform number `at` on the cumulative bar, in words; the bar as a table; HTML."""
+    """The seed's uniform number `at` on the cumulative bar, in words; the bar as a table; HTML.
+
+    `came` is the token that comes next in the text, if there is one.
+    """
     segments, uniform = segments_of(lab, distribution), None
     text = "Temperature 0 draws no random number: the token with the highest logit is it."
     if options.temperature > 0:
@@ -58,9 +65,15 @@ def draw_views(
             f"Draw {at:,} of seed {options.seed:,} is u = {uniform.item():.6f}. "
             f"It falls between {low:.6f} and "
             f"{high:.6f}, the stretch of {lab.piece(token_id)} (id {token_id:,}, "
-            f"{percent(distribution[token_id].item())}): that token is drawn, as new "
-            f"token {at:,} of Generation with this seed."
+            f"{percent(distribution[token_id].item())}): that token is drawn."
         )
+        if came == token_id:
+            text += " It is the one in the text."
+        elif came is not None:
+            text += (
+                f" The text has {lab.piece(came)}: it was typed, chosen by you, or written in "
+                "another precision than float32, whose odds differ a little."
+            )
     ends = list(accumulate((width for _, width, _ in segments), initial=0.0))
     rows = [(*pair, label) for pair, (label, _, _) in zip(pairwise(ends), segments, strict=True)]
     table = table_html(SEGMENT_COLUMNS, rows, "The bar from left to right", csv_name="cumulative")

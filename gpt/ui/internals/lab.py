@@ -121,18 +121,23 @@ class Lab:
         self.run(visit, progress)
         return visit
 
-    def given_by(self, source: str, ids: Sequence[int], chosen: int | None) -> Visit:
-        """The visit of a text that was written: at the place that predicted its token `chosen`.
+    def given_by(self, source: str, ids: Sequence[int], chosen: int | None) -> tuple[Visit, int]:
+        """The visit of a text that was written: at the place that predicted its token `chosen`;
+        and how many tokens stand before it.
 
-        The text up to that token, of which the newest are read if they are too many; without a
-        chosen one the first that can be read. Ids, since a text may have others than were written.
+        The text up to that token; if that is too long, the newest tokens before it, so that as many
+        as can be are read for it. Without a chosen one the first that can be read. Ids, since a
+        text may have others than were written.
         """
         limit = min(MAX_TOKENS, self.registry.config_of(source).context_length)
         if chosen is None:
             kept = tuple(ids[:limit])
-            return Visit(source, kept, len(kept) - 1)
-        kept = tuple(ids[max(0, chosen + 1 - limit) : chosen + 1])
-        return Visit(source, kept, max(len(kept) - 2, 0))
+            return Visit(source, kept, len(kept) - 1), 0
+        if chosen < limit:
+            kept = tuple(ids[: chosen + 1])
+            return Visit(source, kept, max(len(kept) - 2, 0)), 0
+        kept = tuple(ids[chosen - limit : chosen])
+        return Visit(source, kept, limit - 1), chosen - limit
 
     def text_of(self, visit: Visit) -> str:
         """The visit's tokens as text."""

@@ -114,6 +114,7 @@ class Desk:
     opened: bool = False  # the tab was, once
     written: Any = None  # of Generation, when the tab was last opened
     given: Visit | None = None  # what of it is looked at
+    before: int = 0  # tokens of it that stand before that
     turn: int = 0  # counts looks and moves: an event of an earlier one has nothing more to say
     fills: dict[str, int] = field(default_factory=dict)  # how often each panel was filled
     values: Values = field(default_factory=dict)  # of every control, as last heard

@@ -198,10 +198,17 @@ class SectionList:
         it has a button, that was pressed.
         """
 
+        async def expand(values: Values) -> AsyncIterator[Values]:
+            values[self.desk].open.add(section.key)
+            async for shown in show(values):
+                yield shown
+
         async def show(values: Values) -> AsyncIterator[Values]:
             desk = values.pop(self.desk)
-            desk.open.add(section.key)
             desk.values |= values
+            if not section.button and section.key not in desk.open:  # set by another tab
+                yield {panel.output: gr.skip()}
+                return
             visit = desk.visit
             if visit is None:
                 yield panel.showing(EMPTY)
@@ -233,8 +240,10 @@ class SectionList:
         if section.button:
             panel.button.click(show, **wired)
             return
-        triggers = [accordion.expand, *[_changes(c) for c in panel.controls.values()]]
-        gr.on(triggers, show, trigger_mode="always_last", **wired)
+        accordion.expand(expand, trigger_mode="always_last", **wired)
+        if panel.controls:
+            changes = [_changes(c) for c in panel.controls.values()]
+            gr.on(changes, show, trigger_mode="always_last", **wired)
         if section.picks:  # "always_last" would repeat the first pick of two
             panel.output.select(pick, trigger_mode="multiple", **wired)
         accordion.collapse(

@@ -138,7 +138,7 @@ class InternalsTab:
             return
         desk.visit = visit
         first = {
-            **self._above(visit, visit.position if visit is desk.given else -1),
+            **self._above(desk, visit, visit.position if visit is desk.given else -1),
             **self.sections.former(desk),
             **self.sections.choices(desk, visit),
         }
@@ -155,13 +155,15 @@ class InternalsTab:
         ) -> AsyncIterator[Values]:
             desk: Desk = values[self.desk]
             written = values.pop(shared.visitor).visit
-            if desk.opened and written == desk.written:
+            if desk.opened and written is desk.written:  # not chosen again, even the same
                 yield {self.prompt: gr.skip()}  # without any, gradio empties every output
                 return
             desk.opened, desk.written = True, written
             if written.ids:
                 try:
-                    desk.given = self.lab.given_by(written.model, written.ids, written.position)
+                    desk.given, desk.before = self.lab.given_by(
+                        written.model, written.ids, written.position
+                    )
                 except ValueError as error:  # a trained model is kept for an hour
                     if not is_mistake(error):
                         raise
@@ -171,6 +173,11 @@ class InternalsTab:
                 filled = {self.prompt: self.lab.text_of(desk.given), self.model: written.model}
                 values |= filled
                 yield filled | self.sections.as_written(desk, written)
+            elif written.prompt and written.seed is None:  # of a link, which nobody wrote on
+                filled = {self.prompt: written.prompt, self.model: written.model or gr.skip()}
+                values |= {self.prompt: written.prompt}
+                values |= {self.model: written.model} if written.model else {}
+                yield filled
             async for shown in self.look(values, progress):
                 yield shown
 
@@ -183,7 +190,7 @@ class InternalsTab:
             trigger_mode="multiple",
             show_progress_on=self.message,
             **EVENT,
-        )
+        ).then(js="() => gptPage.pressNext()")
 
     def _read(self, values: Values, progress: Any) -> Visit:
         """The pass over the ids that Generation gave as long as the box has their text."""
@@ -200,18 +207,21 @@ class InternalsTab:
         turn = desk.next_turn()
         try:
             desk.visit = visit = self._moved(desk, values, event)
-        except ValueError as error:
+            first = {**self._above(desk, visit, visit.position), **self.sections.former(desk)}
+        except ValueError as error:  # a trained model may be gone
+            if not is_mistake(error):
+                raise
             yield {self.message: say(str(error), "note")}
             return
-        first = {**self._above(visit, visit.position), **self.sections.former(desk)}
         async for shown in self.sections.filled(desk, visit, turn, first, desk.in_view):
             yield shown
 
-    def _above(self, visit: Visit, position: int) -> Values:
+    def _above(self, desk: Desk, visit: Visit, position: int) -> Values:
         """What stands above the sections."""
         lab = self.lab.using(visit.source)
+        before = desk.before if desk.given and visit.key == desk.given.key else 0
         return {
-            self.message: prompt_message(lab, visit),
+            self.message: prompt_message(lab, visit, before),
             self.chips: prompt_chips(lab, visit),
             self.position: position,
         }

@@ -88,7 +88,8 @@ def choice_views(
         found = find_token(lab, visit, query, distribution, options.temperature)
     except ValueError as error:  # of one box: the settings beside it hold
         found = say(str(error), "note")
-    drawn, segments = draw_views(lab, distribution, options, at)
+    came = visit.ids[visit.position + 1 :]
+    drawn, segments = draw_views(lab, distribution, options, at, came[0] if came else None)
     many, tallied = tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS))
     return (
         _sentence(choice, options, len(logits))
@@ -186,7 +187,7 @@ SECTION = Section(
     title="Choice: from logits to one token",
     intro="Logits are divided by the **temperature**, **top-k**, **top-p** and **min-p** strike "
     "out the rest, the softmax shares 100 % among those that are left, and one random number "
-    "picks. A token chosen in Generation brings the settings that drew it.",
+    "picks. A token chosen in Generation brings the settings that drew it, and the number.",
     view=choice_views,
     code=(Code(probabilities, "if options.temperature"), Code(draw)),
     controls={
