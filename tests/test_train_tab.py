@@ -456,7 +456,7 @@ def test_an_early_checkpoint_is_kept_and_compared_with_the_last(done):
     visit = lab.read(source, "The capital of")
     html = comparison_html(lab, visit, EARLIER, "", -1)
     at = re.search(r"KL\(at the end ‖ at step (\d+)\)", html)[1]
-    assert done.finished.compared == f"Compare steps {at} and {done.plan.options.steps}"
+    assert done.finished.compared == f"Steps {at} and {done.plan.options.steps}"
     early, late = (load_model(name) for name in (source + EARLY, source))
     assert not torch.equal(early.tok_emb.weight, late.tok_emb.weight)
     of_early, of_late = (evaluate(model, done.plan.corpus.held_out) for model in (early, late))
@@ -638,7 +638,7 @@ def test_a_file_of_windows_is_read_as_text(tmp_path):
     path.write_bytes(b"\xef\xbb\xbf" + b"One line.\r\nAnother.\r\n" * 40)
     found = plan({**TINY, "text": "own", "file": str(path), "characters": 0})
     assert found.text.text.startswith("One line.\nAnother.\n")
-    assert found.text.held_out == "Another.\n" + "One line.\nAnother.\n" * 3  # about a tenth
+    assert found.text.held_out == "One line.\nAnother.\n" * 3 + "One line.\nAnother."  # a tenth
     assert found.text.prompt == "One line."
     assert found.text.floor(found.corpus) is None
 

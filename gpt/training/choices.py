@@ -111,7 +111,8 @@ def own_text(pasted: Any, file: Any) -> Text:
         raise ValueError(
             f"{name} has {size / 10**6:,.1f} MB: use at most {MOST_BYTES / 2**20:.0f} MiB."
         )
-    text = text_of(data, name)
+    # Byte order marks inside and a blank end would be read otherwise from the two files of the zip.
+    text = text_of(data, name).replace("\ufeff", "").strip()
     documents = [document.strip() for document in split_documents(text) if document.strip()]
     if not documents:
         raise ValueError("your text is empty: paste some text, or upload a plain text file.")
@@ -143,6 +144,6 @@ def corpus_of(text: Text, vocabulary: str) -> Corpus:
 @lru_cache(KEPT_CORPORA)
 def _made(text: str, held_out: str, vocabulary: str) -> Corpus:
     documents = split_documents(text), split_documents(held_out)
-    if not all(documents):
+    if not all(any(map(str.strip, part)) for part in documents):
         raise ValueError("your text is too short to hold a part of it out: use more.")
     return make_corpus(*documents, vocabulary)

@@ -75,7 +75,6 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         # The estimate still told the steps of a guess, ten times as many.
         counted = f"are about {significant(int(steps.replace(',', '')), 2)} steps"
         expect(page.locator("#train-estimate")).to_contain_text(counted)
-        page.get_by_text("What happens in one step").click()
         expect(page.locator("#train-peek tbody tr")).to_have_count(16)
         page.click("#train-pause")  # goes on
         # One could be pressed while a run went on, and nothing happened.
@@ -101,8 +100,6 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         opened(page)
         page.click("#train-early")
         expect(page.get_by_label("this prompt, the model early in its training")).to_be_checked()
-        settle(page)  # a pass that comes later would clear the comparison
-        page.click("#int-cmp-run")
         expect(page.locator("#int-cmp")).to_contain_text("KL(at the end ‖ at step ")
 
 
@@ -131,6 +128,9 @@ def test_on_a_phone_what_cannot_be_trained_is_a_line_and_the_rest_is_as_on_a_scr
         phone.click("#train-run")
         expect(said.last).to_contain_text("save it as UTF-8")
         settle(phone)  # a press beside one that has not ended is none
+
+        # It compared with the floor of the stories.
+        expect(phone.locator("#train-loss .train-curve")).to_have_count(0)
 
         phone.get_by_label("Stories from a small grammar").check()
         settle(phone)  # what is typed beside an event may be overwritten

@@ -49,7 +49,8 @@ class Layout:
             if name == "text":
                 self._own()
         self.estimate = gr.HTML(elem_id="train-estimate", padding=False)
-        with gr.Accordion("The model and its training, in numbers", open=False), gr.Row():
+        self.fold = gr.Accordion("The model and its training, in numbers", open=False)
+        with self.fold, gr.Row():
             for name in [name for name in SETTINGS if name not in self.settings]:
                 self.settings[name] = SETTINGS[name].component(name)
         self.reset = gr.Button("Reset to defaults", size="sm", elem_id="train-reset")
@@ -70,6 +71,9 @@ class Layout:
             self.run = gr.Button("Train", variant="primary", elem_id="train-run", min_width=80)
             self.pause = gr.Button("Pause", interactive=False, elem_id="train-pause", min_width=80)
             self.one = gr.Button("Step", elem_id="train-step", min_width=80)
+            # What it tells is seen below.
+            fold = "#train-one-step > button:not(.open)"
+            self.one.click(js=f"() => document.querySelector('{fold}')?.click()")
             self.stop = gr.Button(
                 "Stop", variant="stop", interactive=False, elem_id="train-stop", min_width=80
             )
@@ -91,7 +95,10 @@ class Layout:
             self.download = gr.DownloadButton("Take it along", elem_id="train-download", **off)
             share = gr.Button("Share", elem_id="train-share", min_width=100)
             # The link trains it again: nothing is uploaded.
-            share.click(js="() => document.querySelector('#copy-link').click()")
+            share.click(
+                js="() => { document.querySelector('#copy-link').click(); "
+                "gptPage.when('#page-note .note', (to) => to.scrollIntoView({block: 'center'})); }"
+            )
 
     def _below(self) -> None:
         with gr.Accordion("What the text is split into", open=True):
@@ -103,8 +110,8 @@ class Layout:
             self.step = gr.HTML(NO_STEP, elem_id="train-peek", padding=False)
         with gr.Accordion("Experiments", open=True, elem_id="train-experiments"):
             gr.Markdown(
-                "Each trains with the settings above but for one, with as many steps as the run "
-                "before, whose curve stays in grey.", elem_classes="hint",
+                "Each trains with the settings above but for one, with as many steps as were "
+                "planned for the run before, whose curve stays in grey.", elem_classes="hint",
             )  # fmt: skip
             with gr.Row():
                 self.experiments = [

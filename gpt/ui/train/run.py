@@ -74,7 +74,7 @@ class Training:
         self.paused, self.stopped, self._left = paused, False, False
         self.made, self.begun, self.over = time.monotonic(), False, False
         self.finished: Finished | None = None
-        self.axis = "seconds"
+        self.axis, self.looked_away = "seconds", False  # what the page draws, and looks at
         self._line, self._single, self._news = line, int(paused), asyncio.Event()
         self._early = self._good = (0, {})  # steps and weights
         self._looked = self._sampled = -math.inf
@@ -286,7 +286,7 @@ class Training:
         run.write_model(folder, "float32")
         count = count_parameters(run.cfg).total
         label = f"Yours, trained on {text.called}: {count:,} parameters, {run.step:,} steps"
-        return kept(archive, folder, label, f"Compare steps {early:,} and {run.step:,}")
+        return kept(archive, folder, label, f"Steps {early:,} and {run.step:,}")
 
     async def _on_cores(self, work: Callable[[], T]) -> T:
         """`work()` on all cores, then a rest in which those who write have most of the time."""

@@ -142,7 +142,7 @@ EXPERIMENTS = (
     Experiment(
         "One head instead of four",
         "the same number of parameters, but one place to look at a time: compare the held-out "
-        "loss at the same second.",
+        "loss after as many tokens (“The numbers of the curve” draws it over them).",
         {"heads": 1},
     ),
     Experiment(

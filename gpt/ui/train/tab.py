@@ -166,9 +166,11 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
                 shown = {component: html for component, view in views if (html := view(training))}
                 if training.plan is not None:
                     data[shared.visitor].training = training.plan.repeated
-                    if counted is not training.plan:  # its steps are known now, and their seconds
+                    # Its steps are known now, and their seconds; unless others are looked at.
+                    if counted is not training.plan:
                         counted = training.plan
-                        shown[layout.estimate] = estimate_view(counted)
+                        if not training.looked_away:
+                            shown[layout.estimate] = estimate_view(counted)
                 yield shown
 
     async def finish(request: gr.Request) -> list[Any]:
@@ -199,21 +201,25 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
     settings = layout.settings
 
     async def looked_at(data: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
+        last = trainings.of.get(request.session_hash or "")
+        if last is not None:
+            last.looked_away = last.values != layout.values(data)
+        promised = last is None or not last.history.evaluated  # else the curve stays
         try:
             found = await anyio.to_thread.run_sync(plan, layout.values(data))
         except ValueError as error:
             if not is_mistake(error):
                 raise
-            told = say(str(error), "note")
+            line = say(str(error), "note")
             # What is wrong with one's own text stands below its boxes too: the rest is far down.
-            return {layout.estimate: told, layout.problem: told, layout.split: ""}
-        last = trainings.of.get(request.session_hash or "")
+            told = {layout.estimate: line, layout.problem: line, layout.split: ""}
+            return {**told, layout.loss: ""} if promised else told
         # A link to the run that was made has its steps: another machine's budget buys others.
         made = last.plan if last and last.plan and last.values == layout.values(data) else None
         data[shared.visitor].training = (made or found).repeated
         shown = {layout.estimate: estimate_view(found), layout.problem: ""}
         shown[layout.split] = split_view(found)
-        if last is None or not last.history.evaluated:  # else the curve stays
+        if promised:
             shown[layout.loss] = promise_view(found)
         return shown
 
@@ -233,10 +239,14 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
         settings["vocabulary"], settings["pairs"], **multiple,
     )  # fmt: skip
     shape = list(SIZES["small"][1])
-    settings["size"].input(
-        lambda size: [SIZES[size][1][n] if size in SIZES else gr.skip() for n in shape],
-        settings["size"], [settings[name] for name in shape], **AT_ONCE,
-    )  # fmt: skip
+
+    def sized(size: str) -> list[Any]:
+        if size not in SIZES:  # the boxes of one's own
+            return [gr.skip()] * len(shape) + [gr.update(open=True)]
+        return [SIZES[size][1][n] for n in shape] + [gr.skip()]
+
+    numbers = [settings[name] for name in shape]
+    settings["size"].input(sized, settings["size"], [*numbers, layout.fold], **AT_ONCE)
     gr.on(
         [settings[name].input for name in shape if name != "rate"],
         lambda: YOURS, None, settings["size"], **AT_ONCE,
@@ -280,3 +290,4 @@ def _afterwards(layout: Layout, trainings: Trainings, shared: Shared, inside: In
         )  # fmt: skip
         if then:
             used.success(js=f"() => gptPage.when({then})")
+    layout.early.click(js="() => { gptPage.next = '#int-cmp-run'; }")
