@@ -6,9 +6,11 @@ import argparse
 import gc
 import os
 import platform
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,8 @@ ABOUT = (
 )
 # From the first paint on, since the style sheet comes later: the page's width, and room for what is
 # drawn late (a tab, buttons, the chips of the first text), else what stands below would move down.
+# And what a medium changes of the page itself: gradio lets a style sheet's @media rules reach only
+# what is inside it.
 ASSETS = Path(__file__).parent / "assets"
 HEAD = f"""<style>
 .gradio-container {{ width: 100%; max-width: 1180px !important; margin: 0 auto !important; }}
@@ -78,13 +82,30 @@ HEAD = f"""<style>
 #page-bar {{ min-height: 74px; }}
 #gen-buttons {{ min-height: 40px; }}
 #gen-examples {{ min-height: 26px; }}
-#gen-tokens:has(#gen-chips:empty) {{ min-height: 134px; }}
+#gen-tokens:has(#gen-chips:empty) {{ min-height: 127px; }}
 @media (max-width: 640px) {{
   .main.fillable.app {{ padding: 8px 12px !important; }}
   #page-note:first-child ~ .tabs {{ margin-top: 141px; }}
   #page-bar {{ min-height: 125px; align-items: flex-start !important; }}
   #gen-examples {{ min-height: 90px; }}
   #gen-toolbar {{ min-height: 64px; }}
+}}
+@media (min-width: 641px) {{
+  body.presenter .gradio-container {{ max-width: 1800px !important; zoom: 1.35; }}
+}}
+@media print {{
+  @page {{ margin: 10mm; }}
+  html, body {{ background: #ffffff !important; font-size: 9pt; }}
+  .gradio-container {{
+    max-width: none !important; overflow: visible !important; color-scheme: light;
+    --body-text-color: #000000; --body-text-color-subdued: #333333; --link-text-color: #000000;
+    --body-background-fill: #ffffff; --block-background-fill: #ffffff;
+    --background-fill-primary: #ffffff; --background-fill-secondary: #ffffff;
+    --input-background-fill: #ffffff; --border-color-primary: #bbbbbb;
+    --block-label-text-color: #000000; --block-title-text-color: #000000;
+    --block-info-text-color: #333333;
+  }}
+  .gradio-container :is(.gap, .form, .column, .row) {{ gap: 4px !important; }}
 }}
 </style><script>{(ASSETS / "page.js").read_text()}</script>"""
 # The reader's own fonts: nothing to download, and a familiar page in every script.
@@ -228,9 +249,22 @@ def check_address(host: str | None, port: int | None) -> None:
         raise ValueError(f"cannot listen on {where} ({reason}): use another.") from error
 
 
+def _end_by_sigterm() -> None:
+    """As by Ctrl-C, so that what lies in temporary folders goes; not in forked processes."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            )
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Serves the page until Ctrl-C; a mistake on the command line is one line and status 2."""
+    """Serves the page until Ctrl-C or SIGTERM; a mistake on the command line is one line and
+    status 2.
+    """
     args = parse_arguments(arguments)
+    _end_by_sigterm()
     all_cores.start()
     device, missing = usable_device(args.device)
     for line in (missing, own_temporary_folder()):

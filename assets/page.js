@@ -39,28 +39,13 @@
   document.addEventListener('blur', (event) => {
     if (event.target.matches?.('input[type=number]')) event.stopImmediatePropagation();
   }, true);
-  const open = (key, tries = 50) => {
-    const section = document.getElementById('int-section-' + key);
-    if (!section?.checkVisibility()) return tries && setTimeout(open, 100, key, tries - 1);
-    const bar = section.querySelector(':scope > button');
-    if (!bar.classList.contains('open')) bar.click();
-    const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
-    section.scrollIntoView({block: 'start', behavior: still ? 'auto' : 'smooth'});
-    bar.focus({preventScroll: true});
-    // What is filled above it moves it away: it is brought back until the visitor does something.
-    const stay = new ResizeObserver(() => section.scrollIntoView({block: 'start', behavior: 'instant'}));
-    setTimeout(() => stay.observe(section.parentElement), still ? 0 : 500);
-    const end = () => stay.disconnect();
-    ['wheel', 'pointerdown', 'keydown'].forEach((name) => addEventListener(name, end, {once: true}));
-    setTimeout(end, 15000);
-  };
   document.addEventListener('click', (event) => {
     const wanted = event.target.closest?.('[data-section]');
     if (!wanted) return;
     if (!document.getElementById('int-rail')?.checkVisibility()) {
       gptPage.openTab('internals');
     }
-    open(wanted.dataset.section);
+    gptPage.section(wanted.dataset.section);
   });
   let asked = false;
   new MutationObserver(() => {
@@ -98,10 +83,11 @@ const gptPage = {
   // A row of chips is one Tab stop; arrow keys, Home and End move in it, the space bar asks for the
   // next token. The chip that has the focus, or was clicked or tapped, is marked, and its position
   // goes with `select`, once for an arrow key that is held: answers to many come in any order.
+  // The panel tells which one it shows, unless another was asked for meanwhile.
   // `watch` runs after gradio has put the server's attributes back, at each update of the row; until a
   // chip is chosen, a row with a scroll bar of its own shows the newest.
   roving(element, trigger, watch) {
-    let at = null, before = 0, asking;
+    let at = null, before = 0, asking, asked = null;
     const chips = () => [...element.querySelectorAll('.chip')];
     const mark = () => chips().forEach((chip, i) => {
       chip.tabIndex = i === (at ?? 0) ? 0 : -1;
@@ -117,8 +103,16 @@ const gptPage = {
       element.dataset.told = chips()[i].title;
       if (known) return;
       clearTimeout(asking);
+      asked = i;
       asking = setTimeout(() => trigger('select', {position: i}), 80);
     }));
+    element.addEventListener('shown', ({detail}) => {
+      if (asked !== null && asked !== detail) return;
+      [at, asked] = [detail, null];
+      mark();
+      const box = element.closest('.block'), chip = chips()[at];
+      if (chip && box) box.scrollTop = chip.offsetTop - box.clientHeight / 2;
+    });
     element.addEventListener('keydown', (event) => {
       const here = from(event), last = chips().length - 1;
       const to = {ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: last}[event.key];
@@ -154,7 +148,12 @@ const gptPage = {
     }).observe(element.closest('#gen-buttons'), {attributes: true, childList: true, subtree: true});
   },
   // The panel of a chosen token: another one in its place, a guess, and why.
-  panel(element, trigger) {
+  panel(element, trigger, watch) {
+    watch('value', () => {
+      const shown = element.querySelector('[data-at]');
+      const detail = shown && Number(shown.dataset.at);
+      document.querySelector('#gen-chips')?.dispatchEvent(new CustomEvent('shown', {detail, bubbles: true}));
+    });
     element.addEventListener('click', (event) => {
       const use = event.target.closest('[data-token]'), pick = event.target.closest('[data-guess]');
       if (use) trigger('select', {token: Number(use.dataset.token)});
@@ -275,6 +274,28 @@ const gptPage = {
       tab: document.querySelector('[role=tab][aria-selected=true]')?.textContent.trim().toLowerCase(),
     }), ...rest];
   },
+  // What is to be pressed in Internals when its pass over a new text is done.
+  next: null,
+  pressNext() {
+    document.querySelector(gptPage.next)?.click();
+    gptPage.next = null;
+  },
+  // A section of Internals is opened and shown, as soon as the tab is drawn.
+  section(key) {
+    gptPage.when('#int-section-' + key, (section) => {
+      const bar = section.querySelector(':scope > button');
+      if (!bar.classList.contains('open')) bar.click();
+      const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+      section.scrollIntoView({block: 'start', behavior: still ? 'auto' : 'smooth'});
+      bar.focus({preventScroll: true});
+      // What is filled above it moves it away: it is brought back until the visitor does something.
+      const stay = new ResizeObserver(() => section.scrollIntoView({block: 'start', behavior: 'instant'}));
+      setTimeout(() => stay.observe(section.parentElement), still ? 0 : 500);
+      const end = () => stay.disconnect();
+      ['wheel', 'pointerdown', 'keydown'].forEach((name) => addEventListener(name, end, {once: true}));
+      setTimeout(end, 15000);
+    });
+  },
   // What a button leads to in another tab, as soon as that is drawn: within ten seconds.
   when(selector, then, tries = 100) {
     const found = document.querySelector(selector);
@@ -339,12 +360,14 @@ const gptPage = {
       waiting = true;
     }, {passive: true});
   },
-  // A phone's row of tokens scrolls: the chosen one shall be seen.
+  // The strip of tokens scrolls: the chosen one shall be seen.
   strip(element, watch) {
     watch('value', () => {
       const box = document.querySelector('#int-chips'), chosen = element.querySelector('.selected');
-      const left = (each) => each.getBoundingClientRect().left;
-      if (chosen) box.scrollLeft += left(chosen) - left(box) - box.clientWidth / 2;
+      const edge = (each) => each.getBoundingClientRect();
+      if (!chosen) return;
+      box.scrollLeft += edge(chosen).left - edge(box).left - box.clientWidth / 2;
+      box.scrollTop += edge(chosen).top - edge(box).top - box.clientHeight / 2;
     });
   },
   // The word that the pointer or the focus is on shows its arcs; one that was clicked keeps them.

@@ -748,6 +748,38 @@ def test_versions_are_the_runs_of_each_alone(page, registry, tokenizer, by, coun
     assert page.story.chosen == 2
 
 
+def test_no_version_can_be_taken_while_they_are_written(page):
+    """It took one of the run before, or was a traceback where there had been none."""
+    page.do("versions", by="seed", count=2)
+
+    async def take_at_once():
+        shown = []
+        async for update in page.press("one", ("versions", None), by="temperature", count=2):
+            shown.append(update[page.layout.columns])
+            if len(shown) == 1:
+                event = SimpleNamespace(column=1, position=None)
+                taken = await page.handlers.change("take")(page.story, page.known, "", event)
+        return taken, shown
+
+    taken, shown = run_async(take_at_once())
+    assert taken == gr.skip()
+    assert "Take this one" not in shown[0]
+    assert shown[-1].count("Take this one") == 2
+
+
+def test_a_copy_made_while_a_text_is_written_is_of_that_text(page):
+    """The link and the program were those of the text before, "copied"."""
+
+    async def look():
+        async for _ in page.press("one", max_new_tokens=60, stop=""):
+            if page.story.live and page.story.live.written.steps:
+                return page.known.visit, len(page.story.live.written.steps)
+
+    visit, count = run_async(look())
+    assert (visit.prompt, visit.tokens) == ("Hello", count)
+    assert len(visit.ids) == len(page.story.live.asked.ids) + count if page.story.live else True
+
+
 def test_versions_show_what_they_share_and_where_they_part():
     assert versions.shared_tokens([[1, 2, 3], [1, 2, 4], [1, 2]]) == 2
     assert versions.shared_tokens([[5], [6]]) == 0
@@ -786,24 +818,21 @@ def test_the_page_opens_with_a_finished_run_that_is_made_once(registry):
     request = SimpleNamespace(session_hash="one", query_params={})
 
     async def a_class():
-        others = [page.handlers.open(Story(), Visitor(), request) for _ in range(7)]
-        return await asyncio.gather(page.handlers.open(page.story, page.known, request), *others)
+        others = [page.handlers.open(Story(), request) for _ in range(7)]
+        return await asyncio.gather(page.handlers.open(page.story, request), *others)
 
     first, *others = run_async(a_class())
     assert len(first) == len(page.layout.streamed)
     assert others == [first] * 7
-    assert run_async(page.handlers.open(Story(), Visitor(), request)) == first
+    assert run_async(page.handlers.open(Story(), request)) == first
     assert registry.borrowed == borrowed + 1
-    # A copy of it asked to press Generate first; Internals opens on its own, shorter text.
-    written = page.known
-    assert (written.visit.tokens, written.visit.ids) == (settings.DEFAULTS["max_new_tokens"], ())
     assert (
         first[page.layout.tokens].count("<button")
         == len(page.ids)
         == settings.DEFAULTS["max_new_tokens"]
     )
     linked = SimpleNamespace(session_hash="two", query_params={"prompt": "A"})
-    assert run_async(page.handlers.open(Story(), Visitor(), linked)) == gr.skip()
+    assert run_async(page.handlers.open(Story(), linked)) == gr.skip()
 
 
 def test_what_was_written_is_the_visit_of_all_tabs(page, registry, tokenizer):

@@ -83,6 +83,10 @@ def test_addresses_made_up_by_a_script_take_bounded_memory(monkeypatch):
         answer(kept, host=str(name))
         assert sum(len(m.get("body", b"")) for of in kept._kept.values() for m in of) <= 1000
     assert answer(kept, host="49").startswith("50")
+    empty = KeptAnswers(Counting(size=0))  # only the address takes memory
+    for name in range(50):
+        answer(empty, host=f"{name}{'x' * 300}")
+    assert len(empty._kept) <= 3
 
 
 def test_an_opened_page_computes_nothing_for_tabs_that_are_not_shown(built):

@@ -159,6 +159,13 @@ def test_waiting_for_room_ends_with_a_line():
         assert equal(model, load_model(B))
 
 
+@pytest.mark.parametrize("source", [{}, [["x"]], None, 7])
+def test_what_is_no_name_is_refused_in_one_line(source):
+    """A call of the endpoint with such a model was a fault of the page."""
+    with pytest.raises(ValueError, match=r"the model is .*: use a name"):
+        Registry(budget_bytes=ONE).borrow(source).__enter__()
+
+
 def test_a_model_over_the_budget_is_refused_before_anything_is_allocated(monkeypatch):
     monkeypatch.setattr(sources, "GPTModel", lambda cfg: pytest.fail("was allocated"))
     huge = random_source(replace(TINY, vocab_size=10**12), 0)

@@ -95,6 +95,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without the byte order mark that some editors put first."""
+    if path.exists() and not path.is_file():  # /dev/zero has no end
+        raise ValueError(f"{path} is no file: name one.")
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -141,6 +141,8 @@ class Registry:
 
     def _check(self, source: str) -> None:
         """Raises ValueError for a path that this registry was not given, or an unknown name."""
+        if not isinstance(source, str):
+            raise ValueError(f"the model is {repr(source)[:40]}: use a name.")
         named = {"storyteller", "book-124M", *HUB_MODELS, *self._paths}
         if is_kept(source):
             return

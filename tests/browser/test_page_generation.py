@@ -227,13 +227,22 @@ def test_a_word_is_clicked_another_used_undone_stepped_and_asked_why(page):
     page.keyboard.press(" ")
     expect(chips(page)).to_have_count(122)
     expect(panel).to_contain_text("New token 121")
+    expect(page.locator("#gen-chips .selected")).to_have_attribute("data-position", "121")
     page.click("#gen-back")
     expect(chips(page)).to_have_count(121)
     chips(page).nth(4).click()
     expect(panel).to_contain_text("New token 4")
     page.click("#gen-why")
     expect(page.locator("#int-chips .chip")).to_have_count(9 + 4 + 1)
-    expect(page.locator("#int-chips [aria-pressed=true]")).to_have_attribute("data-position", "12")
+    here = page.locator("#int-chips [aria-pressed=true]")
+    expect(here).to_have_attribute("data-position", "12")
+    expect(page.locator("#int-section-choice")).to_be_in_viewport()
+    # Asked once more, it stayed where one had looked meanwhile.
+    page.locator('#int-chips [data-position="2"]').click()
+    expect(here).to_have_attribute("data-position", "2")
+    page.get_by_role("tab", name="Generation").click()
+    page.click("#gen-why")
+    expect(here).to_have_attribute("data-position", "12")
 
 
 def test_on_a_phone_a_finger_reads_chips_guesses_first_and_compares_versions(browser, slow_url):

@@ -69,6 +69,7 @@ def refused(arguments, capsys):
         (["generate", "x", "--model", "no\nwhere"], "there is no file or folder"),
         (["generate", "x", "--model", RANDOM, "--config", "~nosuchuser/c.json"], "no such user"),
         (["generate", "x", "--model", RANDOM, "--config", LONG_NAME], "name too long"),
+        (["generate", "x", "--model", __file__, "--config", "/dev/zero"], "is no file"),
         (["generate", "x", "--model", RANDOM, "--config", "nowhere.json"], "nowhere.json"),
         (["generate", "x", "--model", RANDOM, "--emb-dim", "-3"], "emb_dim is -3: use"),
         (["generate", "x", "--precision", "x" * 90_000], "use float32"),

@@ -112,6 +112,8 @@ class Handlers:
                 async for _ in updates:
                     if story.order[0] == "next" and len(written.steps) > len(job.known):
                         story.chosen = len(written.steps) - 1
+                    if written.steps:  # a copy now is of this text
+                        visitor.visit = story.seen.visit(story.chosen)
                     yield
         finally:
             story.live, steps = None, (*written.steps, *written.ahead)
@@ -159,6 +161,7 @@ class Handlers:
         yield
 
     async def _versions(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
+        story.versions = []  # none can be taken before the end
         asked = await asyncio.to_thread(self.jobs.asked, data)
         by, count = data[self.layout.by], int(data[self.layout.count] or 0)
         named = versions(self.runs.registry, asked, by, count)
@@ -231,6 +234,8 @@ class Handlers:
                     return gr.skip()
                 story.add(replace(story.present, shown=story.present.shown - 1, told=""))
                 story.chosen = None
+            elif name == "take" and not 0 <= int(event.column) < len(story.versions):
+                return gr.skip()
             elif name == "take":
                 story.add(story.versions[int(event.column)])
                 story.chosen = event.position
@@ -244,11 +249,8 @@ class Handlers:
 
         return changed
 
-    async def open(self, story: Story, visitor: Visitor, request: gr.Request) -> Values:
-        """The finished example that a page opens with: a real run, made once.
-
-        It can be copied as any text. Internals opens on its own short text, not on these tokens.
-        """
+    async def open(self, story: Story, request: gr.Request) -> Values:
+        """The finished example that a page opens with: a real run, made once."""
         linked = request and {"prompt", "model"} & set(request.query_params)
         if OPENING is None or story.present or story.live or linked:
             return gr.skip()
@@ -259,7 +261,6 @@ class Handlers:
         if story.present or story.live:  # the visitor was quicker
             return gr.skip()
         story.add(draft)
-        visitor.visit = replace(draft.visit(), ids=())
         return self.shown(story)
 
     async def _written_opening(self) -> Draft:

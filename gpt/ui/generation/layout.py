@@ -93,7 +93,7 @@ class Layout:
             padding=False,
             html_template='<div class="chip-panel" role="region" aria-label="The chosen token" '
             'aria-live="polite">${value}</div>',
-            js_on_load="gptPage.panel(element, trigger);",
+            js_on_load="gptPage.panel(element, trigger, watch);",
         )
         self.stats = gr.HTML(elem_id="gen-stats", padding=False)
         self.note = gr.Markdown(

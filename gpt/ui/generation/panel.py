@@ -40,7 +40,7 @@ def panel_html(tokenizer: Tokenizer, step: Step, position: int, said: str = "") 
         tail += f". Bars are drawn {significant(zoom)} times as long: no token is likely here."
     said = f'<p class="note">{escape(said)}</p>' if said else ""
     return (
-        f'{said}<p class="head"><b>{escape(heading)}</b> '
+        f'{said}<p class="head" data-at="{position}"><b>{escape(heading)}</b> '
         '<button type="button" id="gen-why">Why this word?</button></p>'
         f'<div id="gen-use">{rows}</div><p class="hint">{escape(tail)}</p>{_draw(step, name)}'
     )

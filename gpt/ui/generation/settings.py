@@ -158,5 +158,5 @@ def precision_note(source: str, precision: str = AUTO, device: str = "cpu") -> s
         f"{start}{chosen} has the same top token as float32 in {percent(cost['top1_agreement'])} "
         f"of {cost['n_tokens']:,} held-out tokens; mean KL divergence "
         f"{cost['mean_kl_nats']:.5f} nats, perplexity {significant(cost['perplexity'])} "
-        f"({significant(exact['perplexity'])})."
+        f"(float32: {significant(exact['perplexity'])})."
     )

@@ -91,9 +91,10 @@ def build(
     gr.api(endpoint(runs, default_source), api_name="generate", **writing)
     _follow(layout)
     _change(layout, handlers, shared)
-    known = [handlers.story, shared.visitor]
     if OPENING and default_source == OPENING.model:
-        layout.tokens.load(handlers.open, known, layout.streamed, **AT_ONCE)
+        # It can be copied as any text; without its ids Internals opens on a shorter one.
+        shared.visitor.value.visit = OPENING
+        gr.on(None, handlers.open, handlers.story, layout.streamed, **AT_ONCE)
     return GenerationTab(layout.prompt, layout.controls, stop, writes_at)
 
 
@@ -102,7 +103,13 @@ def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
     known = [handlers.story, shared.visitor]
     # "always_last" would repeat the first of two chips: gradio's page keeps no later event's data.
     layout.tokens.select(handlers.choose, known, layout.panel, trigger_mode="multiple", **AT_ONCE)
-    layout.panel.click(handlers.why, known, shared.tabs, **AT_ONCE)
+    # It leads to the section that has the odds, the filters and the draw of that word.
+    layout.panel.click(handlers.why, known, shared.tabs, **AT_ONCE).success(
+        js="() => gptPage.section('choice')"
+    )
+    layout.versions.click(  # they stand below the first screen
+        js="() => gptPage.when('#gen-columns section', (to) => to.scrollIntoView())"
+    )
     for name, event in (
         ("back", layout.back.click), ("undo", layout.undo.click), ("redo", layout.redo.click),
         ("take", layout.columns.select),

@@ -57,7 +57,7 @@ def shared_tokens(rows: Sequence[Sequence[int]]) -> int:
 def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
     """A column a run: what all share is grey, the first token that differs is marked.
 
-    Chips come with the end: a click on one takes its version.
+    Chips and buttons come with the end: a click takes a version.
     """
     rows = [[step.token_id for step in run.written.steps] for run in runs.values()]
     same = shared_tokens(rows)
@@ -72,10 +72,11 @@ def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
         told = escape(run.stage or f"{len(row):,} tokens")
         label = f'class="chips" role="group" tabindex="0" aria-label="Tokens of {escape(name)}"'
         chips = f"<div {label}>{run.written.chips}</div>" if over else ""
+        take = f'<button type="button" aria-label="Take the version {escape(name)}">Take this one'
+        take = f"{take}</button>" if over else ""
         columns.append(
-            f'<section aria-label="{escape(name)}" data-column="{i}"><h4>{escape(name)} '
-            f'<button type="button" aria-label="Take the version {escape(name)}">Take this one'
-            f'</button></h4><p class="text"><span class="same">{escape("".join(pieces[:same]))}'
+            f'<section aria-label="{escape(name)}" data-column="{i}"><h4>{escape(name)} {take}</h4>'
+            f'<p class="text"><span class="same">{escape("".join(pieces[:same]))}'
             f'</span>{mark}{escape(rest)}</p>{chips}<p class="stats">{told}</p></section>'
         )
     shared = f"Grey: what all begin with, {counted(same, 'token')}. " if same else ""

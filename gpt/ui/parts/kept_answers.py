@@ -42,7 +42,7 @@ class KeptAnswers:
 
     def _keep(self, key: Any, messages: list[dict[str, Any]]) -> None:
         if messages and messages[0]["status"] == 200 and not messages[-1].get("more_body"):
-            n_bytes = sum(len(message.get("body", b"")) for message in messages)
+            n_bytes = len(repr(key)) + sum(len(message.get("body", b"")) for message in messages)
             if self._bytes + n_bytes > MOST_BYTES:
                 self._kept.clear()
                 self._bytes = 0
