@@ -49,8 +49,8 @@ class Place:
 def link_of(place: Place, page: str, missing: Sequence[str] = ()) -> tuple[str, str]:
     """The address at `page` that leads to `place`, defaults left out, and what it leaves out.
 
-    `missing` names what is not in `place` at all. From Train it leads to the training alone; only
-    Architecture's has its sizes. The second is one line, empty if nothing is missing.
+    `missing` names what is not in `place` at all. From Train it leads to the training alone, from
+    Architecture to the sizes. The second is one line, empty if nothing is missing.
     """
     given, missing = _parameters(place), [*missing]
     if given.get("train-text") == OWN and "train-pasted" not in given:
@@ -184,10 +184,12 @@ def _options(visit: Visit) -> dict[str, Any]:
 def _parameters(place: Place) -> dict[str, str]:
     """The address's parameters by name, defaults left out."""
     visit = place.visit
-    if place.tab == "train":
-        told = {key: place.training[n] for key, n in TRAINING.items() if n in place.training}
+    alone = {"train": (TRAINING, place.training), "architecture": (SIZES, place.sizes)}
+    if place.tab in alone:
+        names, values = alone[place.tab]
+        told = {key: values[name] for key, name in names.items() if name in values}
         texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in told.items()}
-        return {"tab": "train", **texts}
+        return {"tab": place.tab, **texts}
     given: dict[str, Any] = {"tab": place.tab if place.tab != TABS[0] else None}
     given |= {"model": visit.model or None, "prompt": visit.prompt or None}
     given |= {k: v for k, v in visit.settings.items() if k == "precision" or k in DEFAULTS}
@@ -195,9 +197,6 @@ def _parameters(place: Place) -> dict[str, str]:
         given |= {"seed": visit.seed, "tokens": visit.tokens, "position": visit.position}
     given["steer"] = ",".join(f"{at}:{token}" for at, token in visit.steering) or None
     given |= {name: getattr(place, name) for name in WHOLE}
-    if place.tab == "architecture":
-        told = {key: place.sizes[n] for key, n in SIZES.items() if n in place.sizes}
-        given |= {k: v if isinstance(v, str) else json.dumps(v) for k, v in told.items()}
     given["open"] = None if place.open == OPENED else ",".join(place.open) or "none"
     return {name: str(value) for name, value in given.items() if value is not None}
 
