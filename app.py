@@ -95,15 +95,11 @@ HEAD = f"""<style>
 }}
 @media print {{
   @page {{ margin: 10mm; }}
-  html, body {{ background: #ffffff !important; font-size: 9pt; }}
+  html, body, gradio-app {{ background: #ffffff !important; }}
+  footer {{ display: none !important; }}
   .gradio-container {{
-    max-width: none !important; overflow: visible !important; color-scheme: light;
-    --body-text-color: #000000; --body-text-color-subdued: #333333; --link-text-color: #000000;
-    --body-background-fill: #ffffff; --block-background-fill: #ffffff;
+    zoom: 0.7; max-width: none !important; overflow: visible !important; --body-text-color: #000000;
     --background-fill-primary: #ffffff; --background-fill-secondary: #ffffff;
-    --input-background-fill: #ffffff; --border-color-primary: #bbbbbb;
-    --block-label-text-color: #000000; --block-title-text-color: #000000;
-    --block-info-text-color: #333333;
   }}
   .gradio-container :is(.gap, .form, .column, .row) {{ gap: 4px !important; }}
 }}

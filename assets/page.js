@@ -47,6 +47,13 @@
     }
     gptPage.section(wanted.dataset.section);
   });
+  // Paper is light.
+  let dark = false;
+  addEventListener('beforeprint', () => {
+    dark = document.body.classList.contains('dark');
+    document.body.classList.remove('dark');
+  });
+  addEventListener('afterprint', () => document.body.classList.toggle('dark', dark));
   let asked = false;
   new MutationObserver(() => {
     if (asked) return;

@@ -78,8 +78,14 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         look = "getComputedStyle(document.querySelector('.gradio-container'))"
         assert page.evaluate(f"{look}.zoom") == "1.35"  # gradio had confined the rule to the inside
         page.emulate_media(media="print")
-        assert page.evaluate(f"{look}.getPropertyValue('--block-background-fill')") == "#ffffff"
+        assert page.evaluate(f"{look}.getPropertyValue('--body-text-color')") == "#000000"
         page.emulate_media(media="screen")
+        dark = "document.body.classList.contains('dark')"
+        page.evaluate("document.body.classList.add('dark')")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert not page.evaluate(dark)
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.evaluate(dark)
     with visit(browser_tab, f"{link}&seeds=x&precision=int2") as page:
         says(page, "#page-note", "precision: 'int2' is none of")
         says(page, "#int-att-words", "In layer 1, head 2,")
