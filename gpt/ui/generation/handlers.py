@@ -161,14 +161,13 @@ class Handlers:
         yield
 
     async def _versions(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
-        story.versions = []  # none can be taken before the end
         asked = await asyncio.to_thread(self.jobs.asked, data)
         by, count = data[self.layout.by], int(data[self.layout.count] or 0)
         named = versions(self.runs.registry, asked, by, count)
         runs = {name: Writing(wished, self.runs.row) for name, wished in named.items()}
         async with aclosing(self.runs.follow(list(runs.values()), claim)) as updates:
             async for _ in updates:
-                story.columns = columns_html(runs)
+                story.columns, story.versions = columns_html(runs), []  # none to take yet
                 yield
         story.columns = columns_html(runs, over=True)
         story.versions = [
