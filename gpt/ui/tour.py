@@ -16,6 +16,7 @@ from gpt.accounting.parameters import count_parameters
 from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import config_of
 from gpt.sampling import SamplingOptions, probabilities
+from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.numbers import percent
 
 STORYTELLER = "storyteller"
@@ -205,6 +206,6 @@ class Tour:
 
 
 def _said(event: gr.EventData) -> str:
-    given = [str(text) for text in list(event.given)[: len(QUESTIONS)]]
+    given = [str(text) for text in of_event(event, "given", list)[: len(QUESTIONS)]]
     given += [""] * (len(QUESTIONS) - len(given))
     return "".join(f"<p>{line}</p>" for line in checked(given))

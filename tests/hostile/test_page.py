@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from types import SimpleNamespace
 
 import gradio as gr
 import httpx
@@ -14,7 +15,7 @@ from own_loop import run_async
 
 from gpt import SamplingOptions
 from gpt.config import as_config
-from gpt.ui.parts.errors import BUG, one_line_errors
+from gpt.ui.parts.errors import BUG, of_event, one_line_errors
 
 
 def our_zip():
@@ -172,3 +173,11 @@ def test_every_event_answers_what_is_typed_within_a_second_and_without_a_traceba
     run_async(all_events())
     assert unanswered == []
     assert slow == []
+
+
+@pytest.mark.parametrize("forged", [{}, {"position": None}, {"position": [1]}, {"position": "x"}])
+def test_an_event_without_its_data_is_refused_and_not_logged(forged):
+    """By hand to the queue: a traceback for each."""
+    with pytest.raises(gr.Error, match="the event has no position") as refused:
+        of_event(SimpleNamespace(**forged), "position")
+    assert not refused.value.print_exception

@@ -25,7 +25,7 @@ from gpt.ui.architecture.tensor_strip import strip_html
 from gpt.ui.architecture.views import PINNED, figures, problem_html
 from gpt.ui.architecture.workload import NAMES, workload_of
 from gpt.ui.internals.tab import InternalsTab
-from gpt.ui.parts.errors import is_mistake, one_line_errors
+from gpt.ui.parts.errors import is_mistake, of_event, one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import opening_of
 
@@ -103,12 +103,13 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
         opened.discard(page.sections[event.target])
 
     def choose(values: Values, event: gr.EventData) -> Values:
-        given = {**page.given(values), "part": event.part}
+        part = of_event(event, "part", str)
+        given = {**page.given(values), "part": part}
         try:
             shown = figures(given, named, [""])
         except (ValueError, KeyError):  # said beside the controls; no such part
             return {page.chosen: gr.skip()}
-        return {page.chosen: event.part, **{page.views[n]: shown[n] for n in ("map", "part")}}
+        return {page.chosen: part, **{page.views[n]: shown[n] for n in ("map", "part")}}
 
     inputs = {*page.inputs.values(), page.opened}
     shown = [*page.views.values()]
@@ -152,7 +153,10 @@ def _set_controls(page: Layout, named: tuple[Preset, ...]) -> None:
         return field_updates(by_key[key]) if key in by_key else [gr.skip()] * len(FIELDS)
 
     def take(event: gr.EventData) -> Values:
-        return {page.inputs[event.field]: slider_update(event.field, int(event.value))}
+        name = of_event(event, "field", str)
+        if name not in ("emb_dim", "n_heads"):
+            return {page.inputs["emb_dim"]: gr.skip()}
+        return {page.inputs[name]: slider_update(name, of_event(event, "value"))}
 
     page.preset.input(choose, page.preset, fields, **LIVE)
     page.reset.click(lambda: field_updates(named[0].cfg), None, fields, **LIVE)

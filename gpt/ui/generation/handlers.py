@@ -19,6 +19,7 @@ from gpt.ui.generation.runs import Claim, Runs
 from gpt.ui.generation.settings import OPENING
 from gpt.ui.generation.story import Draft, Story
 from gpt.ui.generation.versions import columns_html, versions
+from gpt.ui.parts.errors import of_event
 from gpt.ui.visit import Shared, Visitor
 
 Order = tuple[str, Any]  # what a run is to do, and with what
@@ -49,10 +50,10 @@ class Handlers:
         ) -> Values:
             given, session = value, request.session_hash or ""
             if kind == "use":
-                given = (story.chosen, int(event.token))
+                given = (story.chosen, of_event(event, "token"))
                 await self.runs.ended(session)
             elif kind == "guess":
-                given = (int(event.token), str(event.text))
+                given = (of_event(event, "token"), of_event(event, "text", str))
             if not self.runs.claim(session):  # a second click, a key held down
                 return gr.skip()
             story.order = (kind, given)
@@ -200,7 +201,7 @@ class Handlers:
 
     async def choose(self, story: Story, visitor: Visitor, event: gr.EventData) -> str:
         """A chip was clicked or reached by keys; while the text streams too."""
-        story.chosen = int(event.position)
+        story.chosen = max(of_event(event, "position"), 0)
         if story.present and not story.live:
             visitor.visit = story.present.visit(story.chosen)
         return self._panel(story)
@@ -233,11 +234,12 @@ class Handlers:
                     return gr.skip()
                 story.add(replace(story.present, shown=story.present.shown - 1, told=""))
                 story.chosen = None
-            elif name == "take" and not 0 <= int(event.column) < len(story.versions):
-                return gr.skip()
             elif name == "take":
-                story.add(story.versions[int(event.column)])
-                story.chosen = event.position
+                column, place = of_event(event, "column"), getattr(event, "position", None)
+                if not 0 <= column < len(story.versions):
+                    return gr.skip()
+                story.chosen = None if place is None else max(of_event(event, "position"), 0)
+                story.add(story.versions[column])
             elif not story.move(-1 if name == "undo" else 1):
                 return gr.skip()
             visitor.visit = story.present.visit(story.chosen)

@@ -15,6 +15,7 @@ from gradio.components import Component
 from gpt.ui.internals.folds import code_html
 from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Desk, OfModel, Panel, Section, Values
+from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.sentences import say
 
 NOTHING: Values = {}
@@ -104,9 +105,10 @@ class SectionList:
     async def come_into_view(self, values: Values, event: gr.EventData) -> AsyncIterator[Values]:
         """What came into view by scrolling shows the visit's position."""
         desk = values[self.desk]
-        if event.told > desk.told:
-            desk.told, desk.in_view = event.told, set(event.sections)
-        wanted = desk.late & set(event.sections) if desk.visit else set()
+        told, seen = of_event(event, "told"), of_event(event, "sections", frozenset)
+        if told > desk.told:
+            desk.told, desk.in_view = told, {*seen}
+        wanted = desk.late & seen if desk.visit else set()
         late = [panel for panel in self.panels if panel.spec.key in wanted]
         async for shown in self.filling(late, desk, desk.visit, desk.turn):
             yield shown
@@ -221,7 +223,7 @@ class SectionList:
                 desk.shown.add(section.key)
 
         async def pick(values: Values, event: gr.EventData) -> AsyncIterator[Values]:
-            picked = {name: int(getattr(event, name)) for name in section.picks}
+            picked = {name: of_event(event, name) for name in section.picks}
             values[self.desk].picked[section.key] = picked
             async for shown in show(values):
                 yield shown

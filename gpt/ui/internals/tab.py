@@ -17,7 +17,7 @@ from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList, rail_html
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.sections.text_to_tokens import prompt_chips, prompt_message
 from gpt.ui.parts.chips import CHOOSE_JS
-from gpt.ui.parts.errors import is_mistake, one_line_errors
+from gpt.ui.parts.errors import is_mistake, of_event, one_line_errors
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, opening_of
@@ -231,7 +231,7 @@ class InternalsTab:
         if desk.visit is None:
             raise ValueError(ENDED)
         if isinstance(getattr(event, "target", None), gr.HTML):
-            return desk.visit.at(int(event.position))
+            return desk.visit.at(of_event(event, "position"))
         typed, count = values[self.position], len(desk.visit.ids)
         typed = -1 if typed is None else whole("position", typed, -MAX_TOKENS, MAX_TOKENS)
         return desk.visit.at(resolve_position(typed, count))

@@ -56,6 +56,17 @@ def one_line() -> Iterator[None]:
         raise gr.Error(BUG) from error  # gradio logs it with its cause
 
 
+def of_event(event: Any, name: str, kind: Callable[[Any], Any] = int) -> Any:
+    """What an event tells under `name`, as `kind`.
+
+    Raises gr.Error, which is not logged, where a script sent something else.
+    """
+    try:
+        return kind(getattr(event, name))
+    except Exception as error:
+        raise gr.Error(f"the event has no {name}.", print_exception=False) from error
+
+
 def one_line_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
     """`handler` within `one_line`: a function or a generator, async or not."""
 
