@@ -3,6 +3,14 @@
 The GPT itself is five files; read them in this order: config, model, attention, cache, generate.
 """
 
+import os
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    # Threads of GNU's OpenMP (torch's on Linux) spin for each other's results for 0.3 ms, not 10.
+    # Beside a program that keeps one of two cores busy a token took up to 170 times as long as
+    # alone, now 12 times (assets/benchmarks/neighbour.txt). Read when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 from gpt.accounting import count_parameters
 from gpt.attention import MultiHeadAttention
 from gpt.checkpoints import export_model, tokenizer_of
