@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from gpt.config import GPTConfig
+from gpt.generate import read_in_blocks
 from gpt.model import GPTModel
 from gpt.trace import Edit, Trace
 
@@ -65,6 +66,17 @@ def read_prompt(
     device = model.pos_emb.weight.device
     model(torch.tensor([list(ids)], dtype=torch.long, device=device), trace=trace)
     return Run(model.cfg, tuple(ids), trace, between)
+
+
+@torch.inference_mode()
+def last_logits(
+    model: GPTModel, ids: Sequence[int], between: Callable[[], object] | None = None
+) -> torch.Tensor:
+    """Logits (vocab,) after `ids` with nothing traced, so that an int8 model computes them too."""
+    for logits in read_in_blocks(model, ids, model.new_cache(len(ids))):
+        if logits is None and between:
+            between()
+    return logits[0].float()
 
 
 def _pausing(

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from shut_out import faults_of_the_tab
+from shut_out import OPEN, faults_of_the_tab
 from watched import PATIENCE, expect, visit
 
 from gpt.ui.internals.sections import SECTIONS
@@ -179,8 +179,7 @@ def test_buttons_and_prompts_that_cannot_be_read(tab, monkeypatch):
 
 def test_all_sections_fit_a_screen_move_with_one_click_and_shut_nobody_out(tab):
     """It opened on empty boxes; a section had 2,700 px; a click made 24 to 34 requests."""
-    for section in SECTIONS:
-        open_section(tab, section.key)
+    tab.evaluate(OPEN)
     for elem_id, pattern in (
         ("int-merges", "7 bytes"), ("int-emb", "position vector"), ("int-stream", "resid_out = "),
         ("int-vec-words", "neurons are positive"), ("int-lens", "the model's own output"),

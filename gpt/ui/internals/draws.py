@@ -71,8 +71,8 @@ def draw_views(
             text += " It is the one in the text."
         elif came is not None:
             text += (
-                f" The text has {lab.piece(came)}: it was typed, chosen by you, or written in "
-                "another precision than float32, whose odds differ a little."
+                f" The text has {lab.piece(came)}: it was typed, chosen by you, or written with "
+                "other settings than these or in another precision."
             )
     ends = list(accumulate((width for _, width, _ in segments), initial=0.0))
     rows = [(*pair, label) for pair, (label, _, _) in zip(pairwise(ends), segments, strict=True)]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gpt.checkpoints import tokenizer_of
-from gpt.internals.run import Run, read_prompt, resolve_position
+from gpt.internals.run import Run, last_logits, read_prompt, resolve_position
 from gpt.internals.surprise import Foreseen, foreseen
 from gpt.serving.all_cores import give_way, on_all_cores
 from gpt.tokenizer import Tokenizer
@@ -167,6 +167,17 @@ class Lab:
     def logits(self, visit: Visit) -> torch.Tensor:
         """Logits (vocab,) of the prediction made at the visit's position."""
         return self.run(visit).logits[visit.position].cpu()
+
+    def logits_in(self, precision: str, visit: Visit) -> torch.Tensor:
+        """The same as the model computes them in `precision`. Raises ValueError if it cannot."""
+
+        def computed() -> torch.Tensor:
+            with self.registry.borrow(visit.source, precision=precision) as model:
+                return on_all_cores(last_logits, model, visit.ids[: visit.position + 1], give_way)
+
+        if precision == "float32":
+            return self.logits(visit)
+        return self.memo(visit, "logits", computed, precision, visit.position)
 
     def foreseen(self, visit: Visit) -> list[Foreseen]:
         """How each token of the prompt was predicted."""

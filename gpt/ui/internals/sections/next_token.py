@@ -8,8 +8,11 @@ from typing import Any
 import gradio as gr
 import torch
 
+from gpt.checkpoints.precision_record import default_precision
+from gpt.engine import PRECISIONS
 from gpt.internals.distribution import Choice, choice_row, choose
 from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
+from gpt.ui.generation.settings import AUTO
 from gpt.ui.generation.settings import STANDARD as WRITERS
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
 from gpt.ui.internals.folds import Code, numbers
@@ -25,7 +28,7 @@ ROWS = 20
 BARS = 8
 DEFAULTS = {
     "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0, "seed": 123, "at": 0,
-    "draws": 1000,
+    "draws": 1000, "precision": PRECISIONS[0],
 }  # fmt: skip
 
 
@@ -64,17 +67,20 @@ def as_written(text: Text) -> dict[str, Any]:
     values = {**WRITERS, **text.settings}
     new = text.position - len(text.ids) + (text.tokens or 0)
     chosen = {name: values[name] for name in ("temperature", "top_k", "top_p", "min_p")}
+    if values["device"] == "cpu":
+        auto = values["precision"] == AUTO
+        chosen["precision"] = default_precision(text.model) if auto else values["precision"]
     return {**chosen, "seed": text.seed, "at": new}
 
 
 def choice_views(
     lab: Lab, visit: Visit, temperature: Any, top_k: Any, top_p: Any, min_p: Any, seed: Any,
-    at: Any, draws: Any, query: str,
+    at: Any, draws: Any, query: str, precision: str = PRECISIONS[0],
 ) -> str:  # fmt: skip
     """The chances, the draw and many draws, with their numbers; a token found among them."""
     options = options_of(temperature, top_k, top_p, min_p, seed)
     at = whole("draw", at or 0, 0, MAX_DRAWS)
-    logits = lab.logits(visit)
+    logits = lab.logits_in(precision, visit)
     distribution = probabilities(logits, options)
     choice = choose(logits, distribution, options.temperature, ROWS)
     best = choice.rows[:BARS]
@@ -85,7 +91,7 @@ def choice_views(
         f"the {len(best)} best", show=chance, struck={n for n, r in enumerate(best) if not r.kept},
     )  # fmt: skip
     try:
-        found = find_token(lab, visit, query, distribution, options.temperature)
+        found = find_token(lab, visit, query, logits, distribution, options.temperature)
     except ValueError as error:  # of one box: the settings beside it hold
         found = say(str(error), "note")
     came = visit.ids[visit.position + 1 :]
@@ -102,15 +108,15 @@ def choice_views(
 
 
 def find_token(
-    lab: Lab, visit: Visit, query: str, distribution: torch.Tensor, temperature: float
-) -> str:
+    lab: Lab, visit: Visit, query: str, logits: torch.Tensor, distribution: torch.Tensor,
+    temperature: float,
+) -> str:  # fmt: skip
     """Rank, logit and probability of a token named by text or id; HTML.
 
     Raises ValueError as `Lab.named_ids` does.
     """
     if not query:
         return ""
-    logits = lab.logits(visit)
     ids = lab.named_ids(visit, query)[:8]
     softmax = logits.double().softmax(-1)
     found = [choice_row(logits, softmax, distribution, temperature, i) for i in ids]
@@ -187,7 +193,7 @@ SECTION = Section(
     title="Choice: from logits to one token",
     intro="Logits are divided by the **temperature**, **top-k**, **top-p** and **min-p** strike "
     "out the rest, the softmax shares 100 % among those that are left, and one random number "
-    "picks. A token chosen in Generation brings the settings that drew it, and the number.",
+    "picks. A token chosen in Generation brings what drew it: settings, precision, number.",
     view=choice_views,
     code=(Code(probabilities, "if options.temperature"), Code(draw)),
     controls={
@@ -198,9 +204,13 @@ SECTION = Section(
         "draws": _number("draws", "Draws", "int-draw-count", "To compare."),
         "seed": _number("seed", "Seed", "int-seed", "Of the draws."),
         "at": _number("at", "Draw", "int-draw", "Which, from 0."),
+        "precision": lambda: gr.Dropdown(
+            list(PRECISIONS), value=DEFAULTS["precision"], label="Precision", min_width=100,
+            info="Of the logits.", elem_id="int-precision", elem_classes="half",
+        ),
         "query": lambda: gr.Textbox(
-            label="Find a token", elem_id="int-find", min_width=220,
-            info="Its text, with its space, or its id.",
+            label="Find a token", info="Text or id.", min_width=100, elem_id="int-find",
+            elem_classes="half",
         ),
     },
     output="int-choice",
