@@ -276,3 +276,5 @@ def test_a_configuration_is_exported_imported_and_used_by_this_visitor(tab: Page
     expect(number(tab, "n_layers")).to_have_value("2")
     tab.locator("#arch-use").click()
     expect(tab.locator("#gen-model input")).to_have_value(re.compile("Yours, untrained"))
+    # The text of another model stood there until somebody pressed Generate.
+    expect(tab.locator("#gen-stats")).to_contain_text("by an untrained model")

@@ -36,7 +36,7 @@ def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
 
 
 def offer_to(page: Layout, shared: Shared) -> None:
-    """Wire the button: the pickers of all tabs choose the model, and Generation is shown."""
+    """Wire the button: the pickers of all tabs choose the model, and it writes in Generation."""
 
     @one_line_errors
     def use(values: dict[Any, Any]) -> dict[Any, Any]:
@@ -51,4 +51,4 @@ def offer_to(page: Layout, shared: Shared) -> None:
         api_visibility="private",
         concurrency_limit=None,
         show_progress="hidden",
-    )
+    ).success(js="() => gptPage.when('#gen-run', (button) => button.click())")
