@@ -103,6 +103,8 @@ def test_a_copy_says_what_it_cannot_hold() -> None:
     note = copied_link(json.dumps(place), visitor, desk, *sizes)
     assert "leaves out the text that was typed in Internals." in note
     assert "prompt=" not in note
+    for told in ("{bad", "[1]", '{"tab": {"a": 1}}', "[" * 100_000):  # two tracebacks each
+        assert "textarea" in copied_link(told, visitor, desk, *sizes)
     note = copied_link(json.dumps({**place, "tab": "generation"}), visitor, desk, *sizes)
     assert "leaves out the model, which lives on this page only" in note
     note = html.unescape(copied_code("{}", visitor, desk))

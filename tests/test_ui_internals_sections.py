@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from tiny_models import TINY, TinyRegistry, tiny_model
 
-from gpt.config import GPTConfig
+from gpt.checkpoints.sources import random_source
+from gpt.config import PRESETS, GPTConfig
 from gpt.engine import FastModel
 from gpt.generate import generate
 from gpt.internals.ablation import Part, ablate, sweep_heads
@@ -38,7 +39,7 @@ from gpt.sampling import SamplingOptions, draw, probabilities, uniforms
 from gpt.tokenizer import Tokenizer, display_form
 from gpt.ui.internals.draws import segments_of
 from gpt.ui.internals.folds import code_html
-from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
+from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, most_tokens
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.sections.logit_ledger import BARS
 from gpt.ui.internals.sections.logits_to_odds import read_logits, softmax_bars
@@ -661,3 +662,14 @@ def test_a_chosen_token_of_a_text_is_drawn_again_as_its_run_drew_it(precision):
         other = replace(at, ids=(*at.ids[:-1], 5))
         assert "that token is drawn. The text has" in views(lab, other, "choice", **controls)
     assert BY_KEY["choice"].as_written(replace(written, position=None)) == {}
+
+
+def test_a_pass_that_would_take_gigabytes_reads_fewer_tokens():
+    """One call with 64 heads and 300 layers took 4 GB, which stayed."""
+    assert most_tokens(GPTConfig()) == MAX_TOKENS
+    assert most_tokens(PRESETS["gpt2-xl"]) == MAX_TOKENS
+    deep = GPTConfig(vocab_size=50257, context_length=128, emb_dim=64, n_heads=64, n_layers=300)
+    assert most_tokens(deep) == 64
+    source = random_source(deep, 1)
+    with pytest.raises(ValueError, match="reads at most 64 with this model"):
+        Lab(TinyRegistry({}), Tokenizer()).encode(source, "a b " * 60)

@@ -22,6 +22,20 @@ def test_what_is_no_steering_is_one_line(given):
         steering_of(given)
 
 
+def test_a_million_pairs_of_steering_are_refused_before_they_are_sorted():
+    """They held the page's loop, and so everybody, for four seconds."""
+    with pytest.raises(ValueError, match="steering has 1,000,000 pairs: use at most 500"):
+        steering_of([[0, 1]] * 1_000_000)
+
+
+def test_a_model_of_a_forgotten_page_is_the_registry_s_to_refuse():
+    """After a restart gradio refused the page's own model, and Generate stayed hidden for ever."""
+    with gr.Blocks():
+        shared, picker = Shared(), gr.Dropdown(["a"])
+        shared.add_picker(picker)
+    assert picker.preprocess("random:seed=1") == "random:seed=1"
+
+
 def test_a_model_of_the_visitors_own_is_chosen_everywhere_and_the_newest_are_kept():
     with gr.Blocks():
         shared = Shared()

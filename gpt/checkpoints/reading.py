@@ -174,7 +174,7 @@ def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> G
             return replace(
                 preset,
                 qkv_bias="trf_blocks.0.att.W_query.bias" in tensors,
-                tie_weights=not both or torch.equal(tensors[_EMBEDDING], tensors[_HEAD]),
+                tie_weights=not both or _equal(tensors[_EMBEDDING], tensors[_HEAD]),
             )
     raise ValueError(
         f"{weights} has no configuration beside it and is no preset (vocab_size {vocab:,}, "
@@ -203,6 +203,12 @@ def _check_sizes(cfg: GPTConfig, tensors: Mapping[str, torch.Tensor], weights: P
             raise ValueError(f"{weights} is smaller than its configuration: {name} is {size}.")
 
 
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.dtype == other.dtype and one.element_size() == 1:  # torch cannot compare float8
+        one, other = one.view(torch.uint8), other.view(torch.uint8)
+    return torch.equal(one, other)
+
+
 def _blocks(tensors: Mapping[str, torch.Tensor]) -> set[str]:
     return {name.split(".")[1] for name in tensors if name.startswith("trf_blocks.")}
 
@@ -218,7 +224,7 @@ def _tie(
     if not cfg.tie_weights or _HEAD not in tensors:
         return tensors
     head = tensors[_HEAD]
-    if not torch.equal(tensors.get(_EMBEDDING, head), head):
+    if not _equal(tensors.get(_EMBEDDING, head), head):
         raise ValueError(f"{weights}: {_EMBEDDING} and {_HEAD} differ, but tie_weights is True.")
     return {name: t for name, t in tensors.items() if name != _HEAD} | {_EMBEDDING: head}
 

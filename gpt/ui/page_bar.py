@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from html import escape
@@ -109,9 +110,18 @@ class PageBar:
         gr.on(None, opened, [shared.visitor, inside.desk], outputs, **AT_ONCE)
 
 
+def of_page(where: str) -> dict[str, str]:
+    """What assets/page.js tells of the page as JSON; nothing where a script sent something else."""
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(where or "{}")
+        if isinstance(found, dict):
+            return {name: value for name, value in found.items() if isinstance(value, str)}
+    return {}
+
+
 def copied_link(where: str, visitor: Visitor, desk: Desk, *sizes: Any) -> str:
     """The note with the address of the visit, HTML; `sizes` are Architecture's."""
-    given = json.loads(where or "{}")
+    given = of_page(where)
     picked = {k: n for k, n in desk.picked.get("attention", {}).items() if n}
     opened = tuple(section.key for section in SECTIONS if section.key in desk.open)
     tab = given.get("tab") or "generation"

@@ -11,6 +11,7 @@ import gradio as gr
 
 from gpt.sampling import SamplingOptions
 
+MOST_STEERED = 500  # tokens of one text, as many as it may have
 MOST_MODELS = 8  # of a visitor's own, in the pickers
 
 
@@ -34,6 +35,8 @@ class Visit:
 
 def steering_of(pairs: Any) -> tuple[tuple[int, int], ...]:
     """`pairs` as tuples, by position. Raises ValueError as SamplingOptions does."""
+    if isinstance(pairs, (list, tuple)) and len(pairs) > MOST_STEERED:
+        raise ValueError(f"steering has {len(pairs):,} pairs: use at most {MOST_STEERED}.")
     with contextlib.suppress(TypeError, ValueError):  # what is no pair is refused as it is
         pairs = tuple(sorted((at, token) for at, token in pairs))
     return SamplingOptions(steering=pairs).steering
@@ -69,7 +72,12 @@ class Shared:
         self._own: list[list[Any]] = []
 
     def add_picker(self, picker: gr.Dropdown) -> None:
-        """From now on `use_model` changes this one too."""
+        """From now on `use_model` changes this one too.
+
+        gradio would refuse a visitor's own model once it has forgotten the page's choices, at a
+        restart or for newer visitors; the registry knows what there is.
+        """
+        picker.preprocess = lambda payload: payload  # type: ignore[method-assign]
         self.pickers.append(picker)
         self._own.append(list(picker.choices))
 

@@ -25,6 +25,11 @@ from gpt.ui.visit import Shared, Visitor
 Order = tuple[str, Any]  # what a run is to do, and with what
 
 
+def _position(told: Any) -> int:
+    """A place among the tokens of a text, whatever a script sent."""
+    return min(max(int(told), 0), 10**6)
+
+
 class Handlers:
     """The handlers of one layout; `story` holds a page's text.
 
@@ -201,7 +206,7 @@ class Handlers:
 
     async def choose(self, story: Story, visitor: Visitor, event: gr.EventData) -> str:
         """A chip was clicked or reached by keys; while the text streams too."""
-        story.chosen = max(of_event(event, "position"), 0)
+        story.chosen = of_event(event, "position", _position)
         if story.present and not story.live:
             visitor.visit = story.present.visit(story.chosen)
         return self._panel(story)
@@ -238,7 +243,7 @@ class Handlers:
                 column, place = of_event(event, "column"), getattr(event, "position", None)
                 if not 0 <= column < len(story.versions):
                     return gr.skip()
-                story.chosen = None if place is None else max(of_event(event, "position"), 0)
+                story.chosen = None if place is None else of_event(event, "position", _position)
                 story.add(story.versions[column])
             elif not story.move(-1 if name == "undo" else 1):
                 return gr.skip()

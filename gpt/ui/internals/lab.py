@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gpt.checkpoints import tokenizer_of
+from gpt.config import GPTConfig
 from gpt.internals.run import Run, last_logits, read_prompt, resolve_position
 from gpt.internals.surprise import Foreseen, foreseen
 from gpt.serving.all_cores import give_way, on_all_cores
@@ -22,6 +23,7 @@ from gpt.ui.parts.prompt_ids import prompt_ids
 MAX_TOKENS = 128  # an attention view has tokens x tokens cells a head
 MAX_TOKEN_CHARACTERS = 200  # of a box that names one token
 KEPT_BYTES = 384 * 2**20  # a trace of 128 tokens of GPT-2 small takes about 140 MiB
+MOST_BYTES = 3 * 2**29  # of one pass; one of 128 tokens of GPT-2 XL takes about 1.1 GiB
 KEPT_MEMOS = 64
 
 Progress = Callable[[float, str], Any]
@@ -129,10 +131,11 @@ class Lab:
         as can be are read for it. Without a chosen one the first that can be read. Ids, since a
         text may have others than were written.
         """
-        limit = min(MAX_TOKENS, self.registry.config_of(source).context_length)
+        limit = most_tokens(self.registry.config_of(source))
         if chosen is None:
             kept = tuple(ids[:limit])
             return Visit(source, kept, len(kept) - 1), 0
+        chosen = min(chosen, len(ids) - 1)
         if chosen < limit:
             kept = tuple(ids[: chosen + 1])
             return Visit(source, kept, max(len(kept) - 2, 0)), 0
@@ -147,11 +150,11 @@ class Lab:
         """The prompt's ids, checked against the model's sizes before any weight is loaded."""
         cfg = self.registry.config_of(source)
         ids = prompt_ids(prompt, self.tokenizer, cfg.vocab_size)
-        limit = min(MAX_TOKENS, cfg.context_length)
+        limit = most_tokens(cfg)
         if len(ids) > limit:
             raise ValueError(
-                f"the prompt has {len(ids):,} tokens and this tab reads at most {limit:,}: "
-                "shorten the text."
+                f"the prompt has {len(ids):,} tokens and this tab reads at most {limit:,} with "
+                "this model: shorten the text."
             )
         return ids
 
@@ -258,6 +261,23 @@ class Lab:
     def place(self, visit: Visit) -> str:
         """A position in words: `position 7 (·little)`."""
         return f"position {visit.position} ({self.piece(visit.ids[visit.position])})"
+
+
+def most_tokens(cfg: GPTConfig) -> int:
+    """How many tokens are read: the tensors of their pass are kept, in float32.
+
+    For each token that is its logits, and for each layer the scores of its heads at three stages
+    and some 20 tensors of the stream's width.
+    """
+
+    def n_bytes(t: int) -> int:
+        in_layers = cfg.n_layers * (4 * cfg.n_heads * t + 20 * cfg.emb_dim)
+        return 4 * t * (cfg.vocab_size + in_layers)
+
+    limit = min(MAX_TOKENS, cfg.context_length)
+    while limit > 2 and n_bytes(limit) > MOST_BYTES:
+        limit //= 2
+    return limit
 
 
 def check_length(typed: str) -> None:
