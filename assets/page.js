@@ -293,10 +293,12 @@ const gptPage = {
       const bar = section.querySelector(':scope > button');
       if (!bar.classList.contains('open')) bar.click();
       const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
-      section.scrollIntoView({block: 'start', behavior: still ? 'auto' : 'smooth'});
+      // On a phone the controls fill a screen: what they change is shown.
+      const shown = (innerWidth <= 640 && section.querySelector('.beside > :last-child')) || section;
+      shown.scrollIntoView({block: 'start', behavior: still ? 'auto' : 'smooth'});
       bar.focus({preventScroll: true});
       // What is filled above it moves it away: it is brought back until the visitor does something.
-      const stay = new ResizeObserver(() => section.scrollIntoView({block: 'start', behavior: 'instant'}));
+      const stay = new ResizeObserver(() => shown.scrollIntoView({block: 'start', behavior: 'instant'}));
       setTimeout(() => stay.observe(section.parentElement), still ? 0 : 500);
       const end = () => stay.disconnect();
       ['wheel', 'pointerdown', 'keydown'].forEach((name) => addEventListener(name, end, {once: true}));
@@ -420,3 +422,8 @@ const gptPage = {
     });
   },
 };
+
+// gradio's list of a dropdown stays open, over what follows, where one tabs out of it.
+addEventListener('keydown', (event) => {
+  if (event.key === 'Tab' && event.target.matches('[role=combobox]')) event.stopPropagation();
+}, true);

@@ -224,7 +224,7 @@ def test_decoding_is_bound_by_bandwidth_and_a_long_prompt_by_arithmetic() -> Non
     assert decode.bound == "bandwidth"
     matrices = 12 * 12 * 768 * 768 + 50257 * 768
     others = 124_439_808 - matrices - 1024 * 768  # norms and biases, float32
-    read = 2 * matrices + 4 * others + 72 * 2**20
+    read = 2 * matrices + 4 * others + 36 * 2**20  # on a GPU keys and values have 16 bits too
     assert decode.seconds == pytest.approx(read / 320e9)
     prompt = compute.prefill(SMALL_AS_RELEASED, 1, 1024, "float16", t4)
     assert prompt.bound == "arithmetic"

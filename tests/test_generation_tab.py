@@ -731,7 +731,7 @@ def test_another_token_while_the_text_streams_ends_that_run_first(page):
             4,
             ["temperature 0", "temperature 0.5", "temperature 1", "temperature 1.5"],
         ),
-        ("precision", 2, ["float32", "float16"]),
+        ("precision", 2, ["float32", "int8"]),
         ("training", 2, ["trained", "untrained"]),
     ],
 )

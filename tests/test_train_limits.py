@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+from contextlib import aclosing
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +21,7 @@ from gpt.training.trainer import Run
 from gpt.ui.train import finished as finished_module
 from gpt.ui.train import run as run_module
 from gpt.ui.train import tab as tab_module
-from gpt.ui.train.run import Line, Training
+from gpt.ui.train.run import MOST_TRAINING, Line, Training
 from gpt.ui.train.settings import EXPERIMENTS
 from gpt.ui.train.tab import Trainings
 
@@ -125,6 +126,26 @@ def test_a_run_does_not_hold_its_place_for_ever(limit, paused, note, monkeypatch
     training = run_async(go())
     assert note in training.note
     assert line.trainings == []
+    training.finished.drop()
+
+
+def test_a_pause_is_short_where_others_wait_for_the_place(monkeypatch):
+    """Two pages that had pressed Step kept everybody from training for ten minutes."""
+    monkeypatch.setattr(run_module, "PAUSED_SECONDS", 0.05)
+    line = Line()
+
+    async def go():
+        training = Training(line, {**TINY, "steps": 100_000}, paused=True)
+        others = [Training(line, TINY) for _ in range(MOST_TRAINING)]
+        async with aclosing(training.updates()) as updates:
+            async for _ in updates:
+                if others[0] not in line.trainings:
+                    line.trainings += others
+        return training
+
+    training = run_async(go())
+    assert "others wait for its place" in training.note
+    assert training.history.steps
     training.finished.drop()
 
 

@@ -29,6 +29,7 @@ from gpt.training.texts import make_text
 from gpt.training.trainer import Run
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.sections.side_by_side import EARLIER, comparison_html
+from gpt.ui.internals.sections.text_to_tokens import tokens_html
 from gpt.ui.links import Place, link_of, place_of
 from gpt.ui.parts.numbers import mib_and_mb, significant
 from gpt.ui.parts.sentences import say
@@ -464,6 +465,33 @@ def test_an_early_checkpoint_is_kept_and_compared_with_the_last(done):
     book = Visit("storyteller", (1, 2), 1)
     with pytest.raises(ValueError, match="only a model of the Train tab has an early one"):
         comparison_html(lab, book, EARLIER, "", -1)
+
+
+def test_a_run_that_is_stopped_early_is_compared_with_its_beginning():
+    """Stopped between two looks, it offered to compare step 36 with step 36."""
+
+    async def go():
+        training = Training(Line(), {**TINY, "steps": 40}, paused=True)
+        async with aclosing(training.updates()) as updates:
+            async for _ in updates:
+                if len(training.history.steps) == 4:  # a twelfth of them has been done
+                    training.stop()
+                elif training.rests:
+                    training.one_step()
+        return training
+
+    training = run_async(go())
+    assert re.fullmatch(r"Steps [0-3] and 4", training.finished.compared)
+    training.finished.drop()
+
+
+def test_a_vocabulary_of_characters_has_no_merges_to_show(done):
+    """It said that 0 merges leave 4 tokens, rank 1 of 0 being the most frequent pair."""
+    source = done.finished.source
+    lab = Lab(Registry(budget_bytes=2**28)).using(source)
+    shown = tokens_html(lab, lab.read(source, "The capital"), "")
+    assert "·capital is 8 bytes, each a token: this vocabulary has no merges." in shown
+    assert "rank 1 of" not in shown
 
 
 def test_no_model_is_better_than_the_floor():

@@ -22,6 +22,7 @@ class Device:
     bandwidth_bytes: float  # a second
     peak_flops: Mapping[str, float]
     source: str
+    is_gpu: bool = False
 
 
 def _peaks(float32: float, float16: float, bfloat16: float, int8: float) -> dict[str, float]:
@@ -61,6 +62,7 @@ DEVICES: tuple[Device, ...] = (
         _peaks(float32=8.1, float16=65, bfloat16=8.1, int8=130),
         "NVIDIA T4 data sheet (2019); bandwidth from the product brief, 320 GB/s (the sheet "
         "says 300)",
+        is_gpu=True,
     ),
     Device(
         "h100",
@@ -69,6 +71,7 @@ DEVICES: tuple[Device, ...] = (
         3350 * GIGA,
         _peaks(float32=67, float16=989.5, bfloat16=989.5, int8=1979),
         "NVIDIA H100 data sheet (2023), dense: half of the figures with sparsity",
+        is_gpu=True,
     ),
 )
 

@@ -112,7 +112,7 @@ class Roofline:
 def prefill(cfg: GPTConfig, batch: int, tokens: int, precision: str, on: Device) -> Roofline:
     """The first pass over a prompt: weights read once, keys and values written, one score row."""
     flops = forward(cfg, batch, tokens, last_only=True).total
-    written = kv_cache(cfg, batch, tokens, precision).value
+    written = _cache_bytes(cfg, batch, tokens, precision, on)
     return _roofline(flops, read_per_pass(cfg, precision) + written, precision, on)
 
 
@@ -121,8 +121,14 @@ def decode_step(
 ) -> Roofline:
     """One new token for each of `batch` rows, `seen_tokens` in all: weights and cache are read."""
     flops = forward(cfg, batch, 1, past_tokens=seen_tokens - 1).total
-    read = kv_cache(cfg, batch, seen_tokens, precision).value
+    read = _cache_bytes(cfg, batch, seen_tokens, precision, on)
     return _roofline(flops, read_per_pass(cfg, precision) + read, precision, on)
+
+
+def _cache_bytes(cfg: GPTConfig, batch: int, tokens: int, precision: str, on: Device) -> float:
+    """Keys and values are float32 on a CPU, and on a GPU as the weights are in 16 bits."""
+    n_bytes = kv_cache(cfg, batch, tokens, precision).value
+    return n_bytes / 2 if on.is_gpu and precision in ("float16", "bfloat16") else n_bytes
 
 
 def training_days(cfg: GPTConfig, tokens: float, utilisation: float, on: Device) -> float:

@@ -93,6 +93,8 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         chip.click()  # its numbers stayed away: the chips' script had lost the panel's name
         expect(page.locator("#train-line-panel p")).to_have_text(chip.get_attribute("title"))
 
+        page.click("#train-step")  # a teacher lost the trained model by it
+        expect(page.locator("#train-peek")).to_contain_text("press it once more to begin")
         take_along(page, tmp_path)
         write_with_it(page)
         opened(page)

@@ -20,8 +20,9 @@ LETTERS = (
     "d emb_dim, h n_heads, e = d / h."
 )
 ROOFLINE = (
-    "The least time a machine can need: the larger of operations / peak and bytes / bandwidth. A "
-    "prompt's operations are without the output head at all positions but the last. "
+    "The least time a machine can need: the larger of operations / peak and bytes / bandwidth. "
+    "Of a prompt, what follows the last block's keys and values is computed for its last token "
+    "only. "
     "Real programs reach a part of it; “Measured here” shows how much."
 )
 _UNITS = "YZEPTGMk"  # 10^24 down to 10^3

@@ -21,7 +21,7 @@ def panel_html(tokenizer: Tokenizer, step: Step, position: int, said: str = "") 
     """The ten likeliest as bars, the token that came marked; the others can take its place."""
     name = f"“{display(tokenizer, step.token_id)}”"  # in quotes: it may be a comma
     if step.rank is not None:
-        how = f"your choice; rank {step.rank:,} of the model's"
+        how = f"your choice; rank {step.rank:,} in the model's order"
     elif step.uniform is None:
         how = "the likeliest (temperature 0)"
     else:

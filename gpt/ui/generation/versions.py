@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import random_source
-from gpt.engine import DTYPES, PRECISIONS
+from gpt.engine import DTYPES
 from gpt.sampling import MAX_SEED
 from gpt.serving.registry import Registry
 from gpt.ui.generation.run import Writing
@@ -38,10 +38,11 @@ def versions(registry: Registry, asked: Wish, by: str, count: int) -> dict[str, 
             for t in TEMPERATURES[count]
         }
     if by == "precision":
-        names = PRECISIONS if asked.device == "cpu" else tuple(DTYPES)
+        # The exact one first, then what this page writes in by default.
+        names = ("float32", "int8", *DTYPES) if asked.device == "cpu" else tuple(DTYPES)
         return {
             name: replace(asked, precision=name, settings={**asked.settings, "precision": name})
-            for name in names[:count]
+            for name in tuple(dict.fromkeys(names))[:count]
         }
     source = random_source(registry.config_of(asked.source), UNTRAINED_SEED)
     precision = default_precision(source, asked.device)
@@ -69,7 +70,7 @@ def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
             pieces.append("" if step.stop == "stop_id" else decoder.push(token))
         rest = "".join(pieces[same:] if not part else pieces[same + 1 :])
         mark = f"<mark>{escape(pieces[same])}</mark>" if part else ""
-        told = escape(run.stage or f"{len(row):,} tokens")
+        told = escape(run.stage or counted(len(row), "token"))
         label = f'class="chips" role="group" tabindex="0" aria-label="Tokens of {escape(name)}"'
         chips = f"<div {label}>{run.written.chips}</div>" if over else ""
         take = f'<button type="button" aria-label="Take the version {escape(name)}">Take this one'

@@ -72,7 +72,8 @@ def draw_views(
         elif came is not None:
             text += (
                 f" The text has {lab.piece(came)}: it was typed, chosen by you, or written with "
-                "other settings than these or in another precision."
+                "other settings than these or in another precision; bfloat16 also rounds "
+                "otherwise where one token is computed at a time."
             )
     ends = list(accumulate((width for _, width, _ in segments), initial=0.0))
     rows = [(*pair, label) for pair, (label, _, _) in zip(pairwise(ends), segments, strict=True)]

@@ -72,8 +72,11 @@ class Layout:
             self.pause = gr.Button("Pause", interactive=False, elem_id="train-pause", min_width=80)
             self.one = gr.Button("Step", elem_id="train-step", min_width=80)
             # What it tells is seen below.
-            fold = "#train-one-step > button:not(.open)"
-            self.one.click(js=f"() => document.querySelector('{fold}')?.click()")
+            self.one.click(
+                js="() => { const fold = document.querySelector('#train-one-step > button'); "
+                "if (!fold.classList.contains('open')) fold.click(); "
+                "fold.scrollIntoView({block: 'center'}); }"
+            )
             self.stop = gr.Button(
                 "Stop", variant="stop", interactive=False, elem_id="train-stop", min_width=80
             )

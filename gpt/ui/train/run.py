@@ -24,6 +24,7 @@ from gpt.training.corpus import window_starts
 from gpt.training.evaluation import answers
 from gpt.training.events import Event, Stepped
 from gpt.training.trainer import Run
+from gpt.ui.parts.numbers import counted
 from gpt.ui.train.finished import KEPT_SECONDS, Finished, kept, new_folder
 from gpt.ui.train.history import History, Peek
 from gpt.ui.train.plans import NEVER, Plan, as_many_steps, pace, plan, with_steps
@@ -33,7 +34,7 @@ MOST_TRAINING, MOST_WAITING = 2, 20
 SHARE = 0.25  # of the time of all cores, while others write
 UPDATE_SECONDS, LOOK_SECONDS = 0.5, 0.25
 EVALUATE_SECONDS, SAMPLE_SECONDS = 1.5, 4.0
-PAUSED_SECONDS, MOST_SECONDS = 600, 1800
+PAUSED_SECONDS, PAUSES, MOST_SECONDS = 60, 10, 1800
 TRIED_STEPS = 4
 EARLY = 1 / 12, 1 / 2  # shares of all steps between which an early checkpoint is: 5 s of 60
 LIVE_TARGETS, LINE_TOKENS, PEEK_TOKENS = 2048, 64, 16
@@ -73,6 +74,7 @@ class Training:
         self.stage, self.note = "Starting …", ""
         self.paused, self.stopped, self._left = paused, False, False
         self.made, self.begun, self.over = time.monotonic(), False, False
+        self.warned = False  # that another run takes the place of its model
         self.finished: Finished | None = None
         self.axis, self.looked_away = "seconds", False  # what the page draws, and looks at
         self._line, self._single, self._news = line, int(paused), asyncio.Event()
@@ -169,8 +171,7 @@ class Training:
                 return
             if self.rests:
                 yield
-                if not await self._sleep(PAUSED_SECONDS):
-                    self.note = f"Stopped: it was paused for {PAUSED_SECONDS // 60} minutes."
+                if not await self._rested():
                     return
                 continue
             shown = time.monotonic()
@@ -186,6 +187,17 @@ class Training:
                 if now - self._sampled > SAMPLE_SECONDS or self.paused:
                     await self._sample()
             yield
+
+    async def _rested(self) -> bool:
+        """Whether it was asked to go on; a pause is short where others wait for its place."""
+        for _ in range(PAUSES):
+            if await self._sleep(PAUSED_SECONDS):
+                return True
+            if len(self._line.trainings) > MOST_TRAINING:
+                self.note = "Stopped: it was paused for a minute, and others wait for its place."
+                return False
+        self.note = f"Stopped: it was paused for {PAUSES} minutes."
+        return False
 
     async def _step(self) -> bool:
         """One step of the run; whether it was the last."""
@@ -230,10 +242,12 @@ class Training:
         history.evaluated.append((run.seconds, evaluated))
         history.line = (-run.nats(run.corpus.held_out[: LINE_TOKENS + 1])).exp().tolist()
         if math.isfinite(evaluated.nats_per_token):
-            self._good = run.step, copy.deepcopy(run.model.state_dict())
+            last, self._good = self._good, (run.step, copy.deepcopy(run.model.state_dict()))
             low, high = (share * self.plan.options.steps for share in EARLY)
-            if not run.step or (low <= run.step <= high and not self._early[0]):
+            if not run.step:
                 self._early = self._good
+            elif not self._early[0] and low <= last[0] <= high and last[0] < run.step:
+                self._early = last  # only now: the newest would be compared with itself
         if self.plan.text.name == "additions":
             self._add_up()
 
@@ -285,7 +299,9 @@ class Training:
         folder = archive.parent / f"at step {early:,}"  # its name is shown
         run.write_model(folder, "float32")
         count = count_parameters(run.cfg).total
-        label = f"Yours, trained on {text.called}: {count:,} parameters, {run.step:,} steps"
+        label = (
+            f"Yours, trained on {text.called}: {count:,} parameters, {counted(run.step, 'step')}"
+        )
         return kept(archive, folder, label, f"Steps {early:,} and {run.step:,}")
 
     async def _on_cores(self, work: Callable[[], T]) -> T:

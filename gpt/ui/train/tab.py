@@ -90,7 +90,7 @@ def build(
     for button, experiment, paused in starts:
         streamed = button.click(
             begin(experiment, paused), layout.inputs | {layout.axis},
-            {*layout.buttons, *layout.tries}, **AT_ONCE,
+            {*layout.buttons, *layout.tries, layout.progress, layout.step}, **AT_ONCE,
         ).then(
             one_line_errors(drive), {shared.visitor}, {*layout.streamed, layout.estimate},
             api_visibility="private", trigger_mode="multiple", show_progress="hidden", **training,
@@ -140,6 +140,15 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
         async def click(data: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
             session = request.session_hash or ""
             going = trainings.going(session)
+            before = trainings.of.get(session)
+            if going is None and paused and before and before.finished and not before.warned:
+                before.warned = True
+                told = say(
+                    "Step begins a new run, whose model takes the place of the one that is "
+                    "finished: press it once more to begin.",
+                    "note",
+                )
+                return {layout.progress: told, layout.step: told}
             if going is None:
                 trainings.start(session, layout.values(data), experiment, paused)
                 trainings.of[session].axis = data[layout.axis]
@@ -225,7 +234,8 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
 
     changes = [component.change for component in settings.values()]
     gr.on(
-        [*changes, layout.pasted.blur, layout.file.change, opening_of(layout.estimate)],
+        [*changes, layout.pasted.input, layout.pasted.blur, layout.file.change,
+         opening_of(layout.estimate)],
         one_line_errors(looked_at), layout.inputs | {shared.visitor},
         {layout.estimate, layout.problem, layout.split, layout.loss},
         api_visibility="private", show_progress="hidden", trigger_mode="always_last",

@@ -67,9 +67,8 @@ def as_written(text: Text) -> dict[str, Any]:
     values = {**WRITERS, **text.settings}
     new = text.position - len(text.ids) + (text.tokens or 0)
     chosen = {name: values[name] for name in ("temperature", "top_k", "top_p", "min_p")}
-    if values["device"] == "cpu":
-        auto = values["precision"] == AUTO
-        chosen["precision"] = default_precision(text.model) if auto else values["precision"]
+    precision = values["precision"] if values["device"] == "cpu" else "float32"
+    chosen["precision"] = default_precision(text.model) if precision == AUTO else precision
     return {**chosen, "seed": text.seed, "at": new}
 
 
@@ -97,8 +96,10 @@ def choice_views(
     came = visit.ids[visit.position + 1 :]
     drawn, segments = draw_views(lab, distribution, options, at, came[0] if came else None)
     many, tallied = tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS))
+    others = f"Computed in {precision}; the other sections are in float32."
     return (
         _sentence(choice, options, len(logits))
+        + (say(others, "hint") if precision != "float32" else "")
         + odds
         + drawn
         + many

@@ -92,13 +92,16 @@ def _merges(lab: Lab, cut: list[tuple[bytes, list[Merge]]]) -> str:
     for word, steps in cut:
         pieces += steps[-1].pieces if steps else [bytes([byte]) for byte in word]
     whole = display_form(b"".join(word for word, _ in cut))
-    text = (
-        f"{whole} is {sum(len(word) for word, _ in cut)} bytes. "
-        f"{counted(sum(len(steps) for _, steps in cut), 'merge')} leave "
-        f"{counted(len(pieces), 'token')}. Of all neighbours the pair with the lowest rank is "
-        f"merged first, rank 1 of {len(lab.tokenizer.ranks) - 256:,} being the pair that was the "
-        "most frequent when the vocabulary was made."
-    )
+    size, made = sum(len(word) for word, _ in cut), sum(len(steps) for _, steps in cut)
+    known = len(lab.tokenizer.ranks) - 256
+    text = f"{whole} is {counted(size, 'byte')}, each a token: this vocabulary has no merges."
+    if known:
+        text = (
+            f"{whole} is {counted(size, 'byte')}. {counted(made, 'merge')} "
+            f"{'leaves' if made == 1 else 'leave'} {counted(len(pieces), 'token')}. Of all "
+            f"neighbours the pair with the lowest rank is merged first, rank 1 of {known:,} being "
+            "the pair that was the most frequent when the vocabulary was made."
+        )
     rows = [
         (at, step.rank, f"{display_form(step.left)} + {display_form(step.right)}",
          display_form(step.made), " | ".join(map(display_form, step.pieces)))
@@ -139,9 +142,9 @@ SECTION = Section(
     key="tokens",
     rail="Tokens",
     title="Tokens: from text to numbers",
-    intro="The model reads no letters. Byte pair encoding joins the bytes of a word, the most "
-    "common pair first, until no known pair is left; what remains are its tokens. Click a word "
-    "above, or type one.",
+    intro="The model reads no letters. GPT-2's byte pair encoding joins the bytes of a word, the "
+    "most common pair first, until no known pair is left; what remains are its tokens. Click a "
+    "word above, or type one.",
     view=tokens_html,
     code=(Code(merge_steps),),
     controls={
