@@ -22,6 +22,7 @@ from gpt.checkpoints import precision_record
 from gpt.generate import generate
 from gpt.serving.kept import kept_of
 from gpt.serving.scheduler import scheduler_for
+from gpt.ui import tabs
 from gpt.ui.generation import handlers, settings, story, tab, versions
 from gpt.ui.generation import run as run_module
 from gpt.ui.generation import runs as sessions
@@ -50,7 +51,9 @@ def registry():
 @pytest.fixture(scope="module")
 def url(registry):
     with gr.Blocks() as demo:
-        demo.unload(tab.build(registry, "storyteller").left)
+        page = tabs.Page(registry, "storyteller")
+        tab.add_to(page)
+        demo.unload(page.left[0])
     demo.queue(api_open=False, max_size=1024, default_concurrency_limit=1)
     _, address, _ = demo.launch(
         prevent_thread_lock=True, quiet=True, ssr_mode=False, max_threads=300

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import IDS, TINY, VARIANTS, tiny_model
+from tiny_models import IDS, TINY, VARIANTS, read_lens, tiny_model
 
 from gpt.engine import PRECISIONS, FastModel
 from gpt.internals import ablation, attribution
@@ -16,9 +16,9 @@ from gpt.internals import lens as lens_module
 from gpt.internals.ablation import Part, ablate, edits_for, sweep_heads
 from gpt.internals.attribution import ROWS_AT_ONCE, gradient_x_input, occlusion
 from gpt.internals.head_kinds import head_scores
-from gpt.internals.heads import attention_rows, head_stages, layer_attention
+from gpt.internals.heads import attention_rows, head_stages
 from gpt.internals.ledger import read_ledger
-from gpt.internals.lens import read_lens, stage_logits, stage_names
+from gpt.internals.lens import stage_logits, stage_names
 from gpt.internals.patching import patch_sweep, read_contrast
 from gpt.internals.residual import VECTORS, read_norm, read_stream, token_vector
 from gpt.internals.run import read_prompt
@@ -38,7 +38,7 @@ def test_the_last_row_of_the_lens_is_the_models_own_output(cfg):
     model, run = read(cfg)
     last = len(stage_names(cfg.n_layers)) - 1
     assert (stage_logits(model, run, last) - run.logits).abs().max() < 1e-5
-    lens = read_lens(model, run, token_id=7)
+    lens = read_lens(model, run, 7)
     p = run.logits.double().softmax(-1)
     assert torch.equal(lens.best_ids[-1], run.logits.argmax(-1))
     assert torch.allclose(lens.best_probability[-1], p.amax(-1), atol=1e-5)
@@ -157,7 +157,7 @@ def test_the_stages_of_a_head_lead_from_one_to_the_next():
     assert torch.allclose(stages.masked[seen], stages.scores[seen] / stages.head_dim**0.5)
     assert stages.masked[~seen].eq(-math.inf).all()
     assert torch.allclose(stages.attention, stages.masked.softmax(-1))
-    assert torch.equal(layer_attention(run, 1)[2], stages.attention)
+    assert torch.equal(run.layer(1, "att.attention")[2], stages.attention)
 
 
 def test_attention_rows_say_where_a_query_looks():
@@ -340,14 +340,13 @@ def test_an_impossible_ablation_says_what_is_possible(part, mode, message):
 def test_the_shapes_table_names_lines_that_record_that_step():
     _, run = read()
     rows = shape_rows(run)
-    assert [row.name for row in rows] == list(run.trace.entries)
-    for row in rows:
+    assert [row.name for row, _ in rows] == list(run.trace.entries)
+    for row, _ in rows:
         assert f'"{row.name.rsplit(".", 1)[-1]}"' in linecache.getline(row.file, row.line)
-        assert row.n_bytes == 4 * math.prod(row.shape)
-    by_name = {row.name: row for row in rows}
-    assert by_name["trf_blocks.0.att.attention"].shape == (1, 3, 7, 7)
-    assert by_name["trf_blocks.1.resid_in"].same_as == "trf_blocks.0.resid_out"
-    assert by_name["trf_blocks.0.att_out"].same_as is None
+    assert run.trace["trf_blocks.0.att.attention"].shape == (1, 3, 7, 7)
+    same_as = {row.name: same for row, same in rows}
+    assert same_as["trf_blocks.1.resid_in"] == "trf_blocks.0.resid_out"
+    assert same_as["trf_blocks.0.att_out"] is None
 
 
 def test_a_prediction_compared_with_itself_is_equal():

@@ -434,7 +434,7 @@ def test_threads_and_handlers_of_an_event_loop_are_served_at_once():
 
     async def handler(i):
         steps = []
-        async with scheduler_for(model).submit([i, 2], options[i]) as run:
+        with scheduler_for(model).submit([i, 2], options[i]) as run:
             while not await run.ready(10):
                 pass
             async for step in run:
@@ -462,7 +462,7 @@ def test_nothing_is_ready_while_a_run_waits():
             assert not await second.ready(0.01)
             assert second.place == 1
         assert await second.ready(60)
-        await second.aclose()
+        second.close()
         return [step async for step in second]
 
     assert run_async(wait()) == []
@@ -547,7 +547,7 @@ def test_a_soak_of_visitors_who_come_and_go_leaves_nothing_behind():
     async def visitor(line):
         while line:
             i = line.pop()
-            async with scheduler_for(model).submit(*requests[i], text_of=str) as run:
+            with scheduler_for(model).submit(*requests[i], text_of=str) as run:
                 steps = []
                 while leaves[i] is None or len(steps) < leaves[i]:
                     if (step := await anext(run, None)) is None:

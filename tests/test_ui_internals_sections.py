@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_models import TINY, TinyRegistry, tiny_model
+from tiny_models import TINY, TinyRegistry, read_lens, tiny_model
 
 from gpt.checkpoints.sources import random_source
 from gpt.config import PRESETS, GPTConfig
@@ -26,9 +26,8 @@ from gpt.internals.ablation import Part, ablate, sweep_heads
 from gpt.internals.attribution import gradient_x_input, occlusion
 from gpt.internals.distribution import choose, rank_of, ranking, tally, uniform_interval
 from gpt.internals.head_kinds import best_heads, head_scores
-from gpt.internals.heads import attention_rows, head_stages, layer_attention
+from gpt.internals.heads import attention_rows, head_stages
 from gpt.internals.ledger import read_ledger
-from gpt.internals.lens import read_lens
 from gpt.internals.merges import merge_steps
 from gpt.internals.patching import patch_sweep, read_contrast
 from gpt.internals.residual import embeddings, read_norm, read_stream, token_vector
@@ -197,7 +196,7 @@ def check_attention(lab, visit, run, model):
     assert f"with {percent(row.share)}" in words
     assert numbers_of(words, (2, 3, 4), 1)[AT] == [row.share, row.first_share, row.entropy]
     alpha, _ = picture_of(grid, at=1)  # the heads of layer 1 side by side
-    shares = np.concatenate([*layer_attention(run, 1).numpy()], axis=1)
+    shares = np.concatenate([*run.layer(1, "att.attention").numpy()], axis=1)
     assert np.allclose(alpha, np.sqrt(shares), atol=0.003)
     assert re.search(r'data-layer="1" data-head="2"[^>]*aria-pressed="true"', grid)
     arcs = re.search(rf'<g class="from on" data-from="{AT}">(.*?)</g>', words)[1]
@@ -397,8 +396,8 @@ def check_compare(lab, visit, run, model):
 def check_shapes(lab, visit, run, model):
     text = views(lab, visit, "shapes")
     expected = [
-        [row.name, row.dtype, str(row.n_bytes), f"{row.file}:{row.line}", row.same_as or ""]
-        for row in shape_rows(run)
+        [row.name, "float32", str(4 * row.value.numel()), f"{row.file}:{row.line}", same or ""]
+        for row, same in shape_rows(run)
     ]
     assert [[*row[:1], *row[2:5], row[6]] for row in csv_of(text)[1:]] == expected
     assert "record(trace, &quot;att_out&quot;, self.att(" in text

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.config import GPTConfig
+from gpt.internals.lens import Lens, lens_in_steps
 from gpt.model import GPTModel
+from gpt.serving.registry import ModelSource
 
 TINY = GPTConfig(vocab_size=97, context_length=32, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.1)
 VARIANTS = [
@@ -33,10 +35,9 @@ def tiny_model(cfg: GPTConfig = TINY, seed: int = 0) -> GPTModel:
     return model
 
 
-@dataclass(frozen=True)
-class TinySource:
-    name: str
-    label: str
+def read_lens(*asked: Any) -> Lens:
+    *_, lens = lens_in_steps(*asked)
+    return lens
 
 
 class TinyRegistry:
@@ -46,8 +47,8 @@ class TinyRegistry:
         self.models = models
         self.borrowed = 0
 
-    def sources(self) -> tuple[TinySource, ...]:
-        return tuple(TinySource(name, name.title()) for name in self.models)
+    def sources(self) -> tuple[ModelSource, ...]:
+        return tuple(ModelSource(name, name.title()) for name in self.models)
 
     def config_of(self, source: str) -> GPTConfig:
         return config_of(source) if source.startswith("random:") else self.models[source].cfg

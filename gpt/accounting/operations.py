@@ -97,16 +97,8 @@ class Roofline:
 
     flops: float
     traffic_bytes: float
-    arithmetic_seconds: float
-    traffic_seconds: float
-
-    @property
-    def seconds(self) -> float:
-        return max(self.arithmetic_seconds, self.traffic_seconds)
-
-    @property
-    def bound(self) -> str:
-        return "arithmetic" if self.arithmetic_seconds >= self.traffic_seconds else "bandwidth"
+    seconds: float
+    bound: str  # arithmetic or bandwidth
 
 
 def prefill(cfg: GPTConfig, batch: int, tokens: int, precision: str, on: Device) -> Roofline:
@@ -144,9 +136,7 @@ def training_days(cfg: GPTConfig, tokens: float, utilisation: float, on: Device)
 
 
 def _roofline(flops: float, traffic_bytes: float, precision: str, on: Device) -> Roofline:
-    return Roofline(
-        flops,
-        traffic_bytes,
-        flops / on.peak_flops[precision],
-        traffic_bytes / on.bandwidth_bytes,
-    )
+    found = {"arithmetic": flops / on.peak_flops[precision]}
+    found["bandwidth"] = traffic_bytes / on.bandwidth_bytes
+    bound = max(found, key=lambda name: found[name])  # of equals the first
+    return Roofline(flops, traffic_bytes, found[bound], bound)

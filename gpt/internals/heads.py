@@ -1,4 +1,4 @@
-"""Attention of one layer: the weights of all heads, the stages of one, and a summary by query."""
+"""Attention of one head: its stages, and a summary by query."""
 
 from __future__ import annotations
 
@@ -30,11 +30,6 @@ class AttentionRow:
     first_share: float  # of the first token, which often takes what no other token gets
 
 
-def layer_attention(run: Run, layer: int) -> torch.Tensor:
-    """Attention weights (h, t, t) of every head of a layer."""
-    return run.layer(layer, "att.attention")
-
-
 def head_stages(run: Run, layer: int, head: int) -> HeadStages:
     """The stages of one head."""
     return HeadStages(
@@ -59,9 +54,6 @@ def attention_rows(attention: torch.Tensor, skip_first: bool = False) -> list[At
         seen = row[: position + 1]
         start = 1 if skip_first and position > 0 else 0
         most = start + int(seen[start:].argmax())
-        rows.append(
-            AttentionRow(
-                position, entropies[position].item(), most, row[most].item(), row[0].item()
-            )
-        )
+        shown = entropies[position].item(), most, row[most].item(), row[0].item()
+        rows.append(AttentionRow(position, *shown))
     return rows

@@ -58,20 +58,13 @@ def stage_logits(
     return model.out_head(model.final_norm(stage_stream(run, stage)[positions]))
 
 
-def read_lens(model: GPTModel, run: Run, token_id: int | None = None) -> Lens:
-    """The lens over all stages and positions.
+@torch.no_grad()
+def lens_in_steps(model: GPTModel, run: Run, token_id: int | None = None) -> Iterator[Lens | None]:
+    """The lens over all stages and positions: None after each stage of POSITIONS_AT_ONCE, then it.
 
     Computed in float64: a float32 softmax over 50,257 tokens does not sum to 1 closely enough
     for the third digit of an entropy or a divergence.
     """
-    *_, lens = lens_in_steps(model, run, token_id)
-    assert lens is not None
-    return lens
-
-
-@torch.no_grad()
-def lens_in_steps(model: GPTModel, run: Run, token_id: int | None = None) -> Iterator[Lens | None]:
-    """`read_lens` a stage and POSITIONS_AT_ONCE positions at a time: None after each, then it."""
     stages = stage_names(run.cfg.n_layers)
     blocks = []  # of positions; each is fields by stages
     for start in range(0, len(run.ids), POSITIONS_AT_ONCE):

@@ -1,45 +1,20 @@
-"""The pass as a table: every recorded tensor with its size and the line that computed it."""
+"""The pass as a table: every recorded tensor, and those that are one and the same."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from gpt.internals.run import Run
+from gpt.trace import Entry
 
 
-@dataclass(frozen=True)
-class ShapeRow:
-    """One step of the pass."""
+def shape_rows(run: Run) -> list[tuple[Entry, str | None]]:
+    """Each recorded tensor in the order of computation, and the step that had the same before.
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    n_bytes: int
-    file: str
-    line: int
-    same_as: str | None  # an earlier step with the same tensor, which takes no memory of its own
-
-
-def shape_rows(run: Run) -> list[ShapeRow]:
-    """A row a recorded tensor, in the order of computation.
-
-    File and line are those of the code that recorded the value.
+    One that was there before takes no memory of its own.
     """
     rows = []
     first: dict[tuple[int, tuple[int, ...]], str] = {}
     for entry in run.trace.entries.values():
-        value = entry.value
-        key = (value.data_ptr(), tuple(value.shape))
-        rows.append(
-            ShapeRow(
-                name=entry.name,
-                shape=tuple(value.shape),
-                dtype=str(value.dtype).removeprefix("torch."),
-                n_bytes=value.nbytes,
-                file=entry.file,
-                line=entry.line,
-                same_as=first.get(key),
-            )
-        )
+        key = (entry.value.data_ptr(), tuple(entry.value.shape))
+        rows.append((entry, first.get(key)))
         first.setdefault(key, entry.name)
     return rows

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from gpt.internals.distribution import ranking
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -40,12 +42,7 @@ def compare_predictions(first: torch.Tensor, second: torch.Tensor, n_best: int) 
         )
     logs = [torch.log_softmax(logits.double(), dim=-1) for logits in (first, second)]
     p, q = (log.exp() for log in logs)
-    ranks = []
-    for logits in (first, second):
-        order = logits.sort(descending=True, stable=True).indices
-        rank = torch.empty_like(order)
-        rank[order] = torch.arange(1, len(order) + 1, device=order.device)
-        ranks.append(rank)
+    ranks = [ranking(logits).argsort() + 1 for logits in (first, second)]
     chosen = ((ranks[0] <= n_best) | (ranks[1] <= n_best)).nonzero()[:, 0].tolist()
     chosen.sort(key=lambda i: (-max(p[i].item(), q[i].item()), i))
     pairs = tuple(

@@ -124,9 +124,6 @@ class Run:
         if wake is not None:
             wake()
 
-    async def aclose(self) -> None:
-        self.close()
-
     def __iter__(self) -> Run:
         return self
 
@@ -203,12 +200,6 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Run:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -10,19 +10,29 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from typing import Protocol
 
 from gpt.tokenizer import END_OF_TEXT
 from gpt.training.grammar import Grammar
 
 
-class Source(Protocol):
-    """Documents of a known distribution."""
+class Additions:
+    """Lines such as `27+48=75` of numbers from 10 to 99, each pair equally likely.
 
-    nats_per_document: float  # the entropy
+    A tenth of the 8,100 pairs is held out, so that right sums of them were not learnt by heart.
+    """
+
+    def __init__(self, held_out: bool = False) -> None:
+        pairs = [(a, b) for a in range(10, 100) for b in range(10, 100)]
+        self.pairs = [(a, b) for a, b in pairs if ((7 * a + 3 * b) % 10 == 0) == held_out]
+        self.nats_per_document = math.log(len(self.pairs))
 
     def document(self, rng: random.Random) -> tuple[str, float]:
-        """One document, a line without its line feed, and -ln of its probability."""
+        """One addition and -ln of its probability."""
+        a, b = self.pairs[int(rng.random() * len(self.pairs))]
+        return f"{a}+{b}={a + b}", self.nats_per_document
+
+
+Source = Grammar | Additions  # documents of a known entropy, a line each
 
 
 @dataclass(frozen=True)
@@ -127,23 +137,6 @@ STORIES = Grammar(
         "blew / the mist was thick / thunder rolled / nobody else was awake / bees were humming",
     }
 )
-
-
-class Additions:
-    """Lines such as `27+48=75` of numbers from 10 to 99, each pair equally likely.
-
-    A tenth of the 8,100 pairs is held out, so that right sums of them were not learnt by heart.
-    """
-
-    def __init__(self, held_out: bool = False) -> None:
-        pairs = [(a, b) for a in range(10, 100) for b in range(10, 100)]
-        self.pairs = [(a, b) for a, b in pairs if ((7 * a + 3 * b) % 10 == 0) == held_out]
-        self.nats_per_document = math.log(len(self.pairs))
-
-    def document(self, rng: random.Random) -> tuple[str, float]:
-        """One addition and -ln of its probability."""
-        a, b = self.pairs[int(rng.random() * len(self.pairs))]
-        return f"{a}+{b}={a + b}", self.nats_per_document
 
 
 _CAPITALS = """

@@ -26,7 +26,7 @@ class Page:
     source: str  # the model that is chosen at first
     device: str = "cpu"
     on_gpu: Any = None  # decorates what borrows a GPU, where one is borrowed
-    replicas: Any = None  # the handle of those that write instead of this process
+    replicas: Any = None  # of `gpt.serving.cluster.connect`: they write instead of this process
     shared: Shared = field(default_factory=Shared)
     tabs: dict[str, Any] = field(default_factory=dict)
     later: list[Callable[[], Any]] = field(default_factory=list)  # once all tabs are there

@@ -105,14 +105,6 @@ CARDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Question:
-    """What is asked at the end; `answer` computes a number, and a sentence that says why."""
-
-    text: str
-    answer: Callable[[], tuple[float, str]]
-
-
 def _tokens() -> tuple[float, str]:
     ids = tokenizer_of(STORYTELLER).encode(SENTENCE)
     return len(ids), f"each of its words is one token: ids {', '.join(map(str, ids))}."
@@ -132,21 +124,20 @@ def _embedding_share() -> tuple[float, str]:
     return 100 * part / counted.total, f"{part:,} of {counted.total:,} parameters."
 
 
-QUESTIONS = (
-    Question(f"How many tokens has “{SENTENCE}”?", _tokens),
-    Question(
-        "One token is twice as likely as another. How many times as likely is it at temperature "
-        "0.5?", _odds,
-    ),
-    Question("What share of the storyteller is its token embedding, in %?", _embedding_share),
-)  # fmt: skip
+# What is asked at the end, and what computes the number and a sentence that says why.
+QUESTIONS: dict[str, Callable[[], tuple[float, str]]] = {
+    f"How many tokens has “{SENTENCE}”?": _tokens,
+    "One token is twice as likely as another. How many times as likely is it at temperature "
+    "0.5?": _odds,
+    "What share of the storyteller is its token embedding, in %?": _embedding_share,
+}
 
 
 def checked(given: list[str]) -> list[str]:
     """A line for each question, HTML: right within 2 % or not, and the answer with its reason."""
     lines = []
-    for question, text in zip(QUESTIONS, given, strict=True):
-        value, reason = question.answer()
+    for answer, text in zip(QUESTIONS.values(), given, strict=True):
+        value, reason = answer()
         found = re.fullmatch(r"\s*(\d{1,9}(?:[.,]\d{1,9})?)\s*%?\s*", text[:40])
         guess = float(found[1].replace(",", ".")) if found else None
         right = guess is not None and abs(guess - value) <= max(0.02 * value, 1e-9)
@@ -163,8 +154,7 @@ def tour_html() -> str:
         for number, card in enumerate(CARDS, 1)
     ]  # fmt: skip
     asked = "".join(
-        f"<label>{escape(question.text)} "
-        '<input inputmode="decimal" size="8" maxlength="40"></label>'
+        f'<label>{escape(question)} <input inputmode="decimal" size="8" maxlength="40"></label>'
         for question in QUESTIONS
     )
     ask = f'<form>{asked}<button>Check</button></form><div class="said" aria-live="polite"></div>'

@@ -66,19 +66,10 @@ class Layout:
         self._costs()
         self._compare(named)
         self._work()
+        self.fields, self.workload = ([self.inputs[n] for n in names] for names in (FIELDS, NAMES))
         at_first = {name: box.value for name, box in self.inputs.items()}
         for name, text in figures(at_first, named, OPEN_AT_FIRST).items():
             self.views[name].value = text
-
-    @property
-    def fields(self) -> list[Any]:
-        """The components of FIELDS, in that order."""
-        return [self.inputs[name] for name in FIELDS]
-
-    @property
-    def workload(self) -> list[Any]:
-        """The components of NAMES, in that order."""
-        return [self.inputs[name] for name in NAMES]
 
     def given(self, values: Mapping[Any, Any]) -> dict[str, Any]:
         """What a handler got, by the name of the input."""

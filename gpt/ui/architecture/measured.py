@@ -68,11 +68,6 @@ def measured_html(cfg: GPTConfig, load: Workload) -> Iterator[str]:
         _one_at_a_time.release()
 
 
-def is_progress(text: str | None) -> bool:
-    """Whether “Measured here” shows a stage that is not the end."""
-    return "<progress" in (text or "")
-
-
 def progress_html(share: float, text: str) -> str:
     bar = f'<progress max="1" value="{share:.3f}"></progress>'
     return f'<p role="status">{bar} {escape(text)} …</p>'

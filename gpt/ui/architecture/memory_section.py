@@ -29,8 +29,8 @@ COLUMNS = (
 def memory_html(cfg: GPTConfig, load: Workload) -> str:
     """Two stacked bars with the four machines under each, then the table."""
     run = [_share(part) for part in _to_run(cfg, load)]
-    state, activations = _to_train(cfg, load)
-    train = [_share(state), _share(activations, "activations, ")]
+    activations = memory.kept_in_bfloat16(cfg, load.batch, load.tokens)
+    train = [_share(memory.training_state(cfg)), _share(activations, "activations, ")]
     what = f"batch {load.batch:,}, {load.tokens:,} tokens"
     return "".join(
         (
@@ -49,13 +49,6 @@ def _to_run(cfg: GPTConfig, load: Workload) -> list[memory.Amount]:
         memory.weights(cfg, load.precision),
         memory.kv_cache(cfg, load.batch, load.tokens, load.precision),
         memory.forward_activations(cfg, load.batch, load.tokens),
-    ]
-
-
-def _to_train(cfg: GPTConfig, load: Workload) -> list[memory.Amount]:
-    return [
-        memory.training_state(cfg),
-        memory.kept_in_bfloat16(cfg, load.batch, load.tokens),
     ]
 
 

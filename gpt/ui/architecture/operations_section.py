@@ -7,7 +7,7 @@ from gpt.accounting.machines import DEVICES
 from gpt.config import GPTConfig
 from gpt.ui.architecture.stacked_bars import Share, stacked_bar_html
 from gpt.ui.architecture.workload import Workload
-from gpt.ui.parts.numbers import percent, seconds, significant
+from gpt.ui.parts.numbers import percent, seconds, signed, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html
 
@@ -62,7 +62,8 @@ def operations_html(cfg: GPTConfig, load: Workload) -> str:
 def times_html(cfg: GPTConfig, load: Workload) -> str:
     """Expected times on the four machines, the chosen one first in a sentence."""
     columns = (
-        "machine", Column("peak", _a_second), Column("bandwidth", _bandwidth),
+        "machine", Column("peak", lambda flops: f"{flop_text(flops)}/s"),
+        Column("bandwidth", lambda n_bytes: f"{significant(n_bytes / 1e9)} GB/s"),
         Column("prompt", seconds), "limited by",
         Column("tokens/s"), "limit of tokens", Column("training", duration),
     )  # fmt: skip
@@ -91,14 +92,6 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
         + say(ROOFLINE, "hint")
         + say(f"Peaks from: {sources}. Collected in November 2026.", "hint")
     )
-
-
-def _a_second(flops: float) -> str:
-    return f"{flop_text(flops)}/s"
-
-
-def _bandwidth(n_bytes: float) -> str:
-    return f"{significant(n_bytes / 1e9)} GB/s"
 
 
 def readable_count(count: float) -> str:
@@ -160,14 +153,10 @@ def _rules_table(cfg: GPTConfig, load: Workload) -> str:
     ]
     columns = (
         "rule of thumb", Column("rule", flop_text), Column("counted", flop_text),
-        Column("off by", _off),
+        Column("off by", lambda share: f"{signed(100 * share)} %"),
     )  # fmt: skip
     caption = (
         f"For {load.batch:,} × {load.tokens:,} tokens: 2 N and 6 N miss attention's two products, "
         "and N counts tables that are only looked up"
     )
     return table_html(columns, rows, caption)
-
-
-def _off(share: float) -> str:
-    return f"{'+' if share > 0 else ''}{significant(100 * share)} %"

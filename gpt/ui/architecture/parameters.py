@@ -30,13 +30,9 @@ COLUMNS = (
     code_column("formula"), code_column("with these numbers"), "what for",
 )  # fmt: skip
 _GROUP_TITLES = {
-    "embeddings": "Embeddings",
-    "attention": "Block: attention",
-    "feed-forward": "Block: feed-forward",
-    "norms": "Block: norms",
-    "final norm": "Final norm",
-    "head": "Output head",
-}
+    "embeddings": "Embeddings", "attention": "Block: attention", "norms": "Block: norms",
+    "feed-forward": "Block: feed-forward", "final norm": "Final norm", "head": "Output head",
+}  # fmt: skip
 
 
 def total_html(cfg: GPTConfig) -> str:

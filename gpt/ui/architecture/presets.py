@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,7 +41,9 @@ def presets(registry: Any) -> tuple[Preset, ...]:
     for key, cfg in PRESETS.items():
         form = "the book's 124M" if key == "gpt2-small" else "no biases, own head"
         found.append(Preset(key, f"{key}: {form}", cfg))
-    found += _storyteller(registry)
+    with contextlib.suppress(ValueError):  # not in this copy of the project
+        cfg = registry.config_of("storyteller")
+        found.append(Preset("storyteller", "The storyteller that this app ships", cfg))
     released = {"qkv_bias": True, "tie_weights": True}
     for key, cfg in PRESETS.items():
         label = f"{key}, released: biases, tied head"
@@ -56,11 +59,3 @@ def presets(registry: Any) -> tuple[Preset, ...]:
 def name_of(cfg: GPTConfig, among: tuple[Preset, ...]) -> str:
     """The key of the preset equal to `cfg`, else CUSTOM."""
     return next((preset.key for preset in among if preset.cfg == cfg), CUSTOM)
-
-
-def _storyteller(registry: Any) -> list[Preset]:
-    try:
-        cfg = registry.config_of("storyteller")
-    except ValueError:  # not in this copy of the project
-        return []
-    return [Preset("storyteller", "The storyteller that this app ships", cfg)]

@@ -10,15 +10,6 @@ goes over. panel and versions are the HTML of a chosen token and of several runs
 settings are the controls as data, and endpoint is /generate, without a page.
 """
 
-from gpt.ui.generation.tab import GenerationTab, build
-from gpt.ui.tabs import Page
+from gpt.ui.generation.tab import add_to
 
-__all__ = ["add_to", "build"]
-
-
-def add_to(page: Page) -> GenerationTab:
-    writing = build(
-        page.registry, page.source, page.device, page.on_gpu, page.replicas, page.shared
-    )
-    page.left.append(writing.left)
-    return writing
+__all__ = ["add_to"]

@@ -9,7 +9,6 @@ from typing import Any
 import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
-from gpt.serving.registry import Registry
 from gpt.ui.generation.endpoint import endpoint
 from gpt.ui.generation.handlers import Handlers, Order
 from gpt.ui.generation.jobs import FRESH
@@ -17,6 +16,7 @@ from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING, model_note, precision_note
 from gpt.ui.parts.errors import one_line_errors
+from gpt.ui.tabs import Page
 from gpt.ui.visit import Shared
 
 AT_ONCE: dict[str, Any] = {  # nothing is computed
@@ -32,30 +32,17 @@ class GenerationTab:
     writes a visit's text again (None: the visit that all tabs share).
     """
 
-    prompt: gr.Textbox
     controls: dict[str, Any]  # what a link fills, by name: prompt, model, precision and settings
-    left: Callable[[gr.Request], Any]  # for `unload`: ends the run of a page that was closed
     writes_at: Callable[[Any, Order], None]
 
 
-def build(
-    registry: Registry,
-    default_source: str = "storyteller",
-    default_device: str = "cpu",
-    on_gpu: Callable[[Any], Any] | None = None,
-    cluster: Any = None,
-    shared: Shared | None = None,
-) -> GenerationTab:
-    """Lay out the tab and wire its events.
-
-    `on_gpu`, if any, decorates what borrows a GPU; `cluster` is the handle of the replicas that
-    write instead of this process (`gpt.serving.cluster.connect`).
-    """
-    tokenizer_of(default_source)  # read now, not by the first visitor
-    shared = shared or Shared()
-    layout = Layout(registry, default_source, default_device)
+def add_to(page: Page) -> GenerationTab:
+    """Lay out the tab and wire its events."""
+    shared = page.shared
+    tokenizer_of(page.source)  # read now, not by the first visitor
+    layout = Layout(page.registry, page.source, page.device)
     shared.add_picker(layout.model)
-    runs = Runs(registry, on_gpu, cluster)
+    runs = Runs(page.registry, page.on_gpu, page.replicas)
     handlers = Handlers(layout, runs, shared)
     # The scheduler has the waiting line, which knows everyone's place: gradio needs none.
     writing = {"concurrency_id": "writing", "concurrency_limit": None}
@@ -87,15 +74,16 @@ def build(
     async def stop(request: gr.Request) -> None:
         runs.stop(request.session_hash or "")
 
+    page.left.append(stop)  # a page that was closed ends its run
     layout.stop.click(stop, **AT_ONCE)
-    gr.api(endpoint(runs, default_source), api_name="generate", **writing)
+    gr.api(endpoint(runs, page.source), api_name="generate", **writing)
     _follow(layout)
     _change(layout, handlers, shared)
-    if OPENING and default_source == OPENING.model:
+    if OPENING and page.source == OPENING.model:
         # It can be copied as any text; without its ids Internals opens on a shorter one.
         shared.visitor.value.visit = OPENING
         gr.on(None, handlers.open, handlers.story, layout.streamed, **AT_ONCE)
-    return GenerationTab(layout.prompt, layout.controls, stop, writes_at)
+    return GenerationTab(layout.controls, writes_at)
 
 
 def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:

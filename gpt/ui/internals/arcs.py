@@ -23,7 +23,8 @@ def arcs_html(
     `attention` are shares (t, t); the width of an arc is the share. The arcs of the word at
     `position` show at first. With `skip` the first word is looked at by none.
     """
-    widths = [LETTER * sum(_columns(c) for c in word) for word in words]
+    wide = [sum(unicodedata.east_asian_width(c) in "WF" for c in word) for word in words]
+    widths = [LETTER * (len(word) + more) for word, more in zip(words, wide, strict=True)]
     starts = [sum(widths[:i]) + GAP * i + GAP for i in range(len(words))]
     middles = [start + width / 2 for start, width in zip(starts, widths, strict=True)]
     parts = []
@@ -60,7 +61,3 @@ def _arc(start: float, end: float, share: float) -> str:
         f'<path d="{path}" style="--s:{share:.3f}"><title>{percent(share)}</title></path>'
         f'<text class="share" x="{end:.0f}" y="{HEIGHT + 38}">{100 * share:.0f} %</text>'
     )
-
-
-def _columns(character: str) -> int:
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -246,9 +246,6 @@ class Lab:
         """Each token after its position: `7 ·little`."""
         return [f"{at} {self.piece(i)}" for at, i in enumerate(ids)]
 
-    def is_special(self, token_id: int) -> bool:
-        return token_id == self.tokenizer.end_of_text_id
-
     def pieces(self, ids: Sequence[int]) -> list[str]:
         return [self.piece(i) for i in ids]
 

@@ -61,12 +61,7 @@ class OfModel:
         return gr.Dropdown([0], value=0, label=self.label, elem_id=self.elem_id, min_width=110)
 
 
-def layer_box(elem_id: str) -> OfModel:
-    return OfModel("Layer", "n_layers", elem_id)
-
-
-def head_box(elem_id: str) -> OfModel:
-    return OfModel("Head", "n_heads", elem_id)
+layer_box, head_box = partial(OfModel, "Layer", "n_layers"), partial(OfModel, "Head", "n_heads")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from html import escape
 from typing import Any
 
@@ -244,7 +244,9 @@ class SectionList:
             return
         accordion.expand(expand, trigger_mode="always_last", **wired)
         if panel.controls:
-            changes = [_changes(c) for c in panel.controls.values()]
+            # A pass sets dropdowns, its layers and heads; all else is the visitor's to set.
+            controls = panel.controls.values()
+            changes = [c.input if isinstance(c, gr.Dropdown) else c.change for c in controls]
             gr.on(changes, show, trigger_mode="always_last", **wired)
         if section.picks:  # "always_last" would repeat the first pick of two
             panel.output.select(pick, trigger_mode="multiple", **wired)
@@ -277,8 +279,3 @@ async def _sent(
 def _former(panel: Panel) -> str:
     again = f"press “{panel.spec.button}” again."
     return say(f"The result was of the former pass: {again}", "note")
-
-
-def _changes(control: Component) -> Callable[..., Any]:
-    """The event of a change: a pass sets layers and heads, all else is the visitor's to set."""
-    return control.input if isinstance(control, gr.Dropdown) else control.change

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from html import escape
 
-from gpt.ui.parts.numbers import significant
+from gpt.ui.parts import numbers
 
 
 def bars(
@@ -29,26 +28,26 @@ def bars(
     with `tail` the last row is grey; rows in `struck` have their label struck out. `log`:
     probabilities, each factor of 10 as long.
     """
-    show = show or partial(_number, signed=signed)
+    show = show or (numbers.signed if signed else numbers.significant)
     drawn = {n: [_log(v) if log else v for v in values] for n, values in series.items()}
     every = [0.0, *(value for values in drawn.values() for value in values)]
     low, high = min(every), max(every)
     span = (high - low) or 1.0
     rows = []
     for row, label in enumerate(labels):
-        marks, numbers = [], []
+        marks, values_shown = [], []
         for name, values in drawn.items():
             value = values[row]
             kind = ("for" if value >= 0 else "against") if signed else "bar"
             at, width = (min(value, 0.0) - low) / span, abs(value) / span
             marks.append(f'<i class="{kind}" style="--at:{at:.2%};--w:{width:.3%}"></i>')
             number = texts[row] if texts else show(series[name][row])
-            numbers.append(f"<span>{escape(number)}</span>")
+            values_shown.append(f"<span>{escape(number)}</span>")
         kinds = " tail" * (tail and row == len(labels) - 1) + " struck" * (row in struck)
         rows.append(
             f'<div class="row{kinds}"><bdi class="name" title="{escape(label)}">{escape(label)}'
             f'</bdi><span class="track" style="--zero:{-low / span:.2%}">{"".join(marks)}</span>'
-            f'<span class="values">{"".join(numbers)}</span></div>'
+            f'<span class="values">{"".join(values_shown)}</span></div>'
         )
     names = "".join(f'<span><i class="key"></i> {escape(name)}</span>' for name in series if name)
     more = " two" if len(series) > 1 else ""
@@ -61,7 +60,3 @@ def bars(
 def _log(probability: float) -> float:
     """How far a probability is above 1 in 10^12, in powers of 10."""
     return math.log10(max(probability, 1e-12)) + 12
-
-
-def _number(value: float, signed: bool) -> str:
-    return ("+" if signed and value > 0 else "") + significant(value)

@@ -39,12 +39,18 @@ def chip_html(position: int, chip: Chip, attributes: str = 'type="button" tabind
     )
 
 
-def chips_html(chips: Sequence[Chip], label: str, selected: int | None = None) -> str:
-    """The chips in reading order as HTML, the selected one pressed; `label` names the group."""
+def chips_html(
+    chips: Sequence[Chip], label: str, selected: int | None = None, roving: bool = False
+) -> str:
+    """The chips in reading order as HTML, the selected one pressed; `label` names the group.
+
+    `roving`: they are one Tab stop, in which ROVING_JS moves.
+    """
     boxes = []
     for position, chip in enumerate(chips):
-        pressed = str(position == selected).lower()
-        box = chip_html(position, chip, f'type="button" aria-pressed="{pressed}"')
+        state = f'aria-pressed="{str(position == selected).lower()}"'
+        state = f'tabindex="{-1 if position else 0}"' if roving else state
+        box = chip_html(position, chip, f'type="button" {state}')
         if position == selected:
             box = box.replace('class="chip', 'class="chip selected', 1)
         boxes.append(box)

@@ -74,11 +74,7 @@ def search_for_no_missing_package() -> None:
 @functools.wraps(_begin_session)
 def _without_configurations(self: SessionState, blocks: Any) -> None:
     _begin_session(self, SimpleNamespace(default_config=blocks.default_config, blocks=()))
-    self.blocks_config.config_for_block = _no_configuration  # what changes is not written out
-
-
-def _no_configuration(*_: Any) -> dict[str, Any]:
-    return {}
+    self.blocks_config.config_for_block = lambda *_: {}  # what changes is not written out
 
 
 def begin_sessions_lightly() -> None:

@@ -39,6 +39,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{rounded:,.{max(0, digits - 1 - exponent)}f}".replace("-", "−")
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """`significant` with a plus before what is above 0."""
+    return ("+" if value > 0 else "") + significant(value, digits)
+
+
 def four(value: float) -> str:
     """`value` to four significant figures."""
     return significant(value, 4)

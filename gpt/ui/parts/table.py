@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -41,8 +42,7 @@ class Column:
         return shown(value) if value is None or isinstance(value, str) else self.show(value)
 
 
-def code_column(name: str) -> Column:
-    return Column(name, kind="code")
+code_column = partial(Column, kind="code")
 
 
 def table_html(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from gpt.ui.internals.sections.side_by_side import EARLIER
 from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.sentences import say
+from gpt.ui.tabs import Page
 from gpt.ui.train.layout import Layout
 from gpt.ui.train.plans import plan
 from gpt.ui.train.run import Line, Training
@@ -39,7 +40,6 @@ MOST_TRAININGS = 64  # whose curves are kept; of pages that were not closed the 
 class TrainTab:
     """What other parts of the page connect to."""
 
-    left: Callable[[gr.Request], Any]  # for `unload`: ends the run of a page that was closed
     controls: dict[str, Any]  # of the settings that a link sets, by name
 
 
@@ -76,13 +76,11 @@ class Trainings:
             del self.of[name]
 
 
-def build(
-    shared: Shared, default_device: str, prompt: gr.Textbox, inside: InternalsTab
-) -> TrainTab:
-    """Lay out the tab and wire its events; `prompt` is the box of Generation."""
-    layout = Layout()
-    layout.prompt = prompt
-    trainings = Trainings(default_device)
+def add_to(page: Page) -> TrainTab:
+    """Lay out the tab and wire its events."""
+    layout, shared = Layout(), page.shared
+    layout.prompt = page.tabs["generation"].controls["prompt"]
+    trainings = Trainings(page.device)
     training = {"concurrency_id": "training", "concurrency_limit": None}
     starts = [(layout.run, None, False), (layout.one, None, True)]
     starts += [(button, experiment, False) for button, experiment in layout.experiments]
@@ -125,8 +123,9 @@ def build(
     layout.stop.click(stop, **AT_ONCE)
     layout.axis.change(redraw, layout.axis, layout.loss, **AT_ONCE)
     _follow(layout, trainings, shared)
-    _afterwards(layout, trainings, shared, inside)
-    return TrainTab(left, {**layout.settings, "pasted": layout.pasted})
+    _afterwards(layout, trainings, shared, page.tabs["internals"])
+    page.left.append(left)
+    return TrainTab({**layout.settings, "pasted": layout.pasted})
 
 
 def _pause(going: Training) -> Any:

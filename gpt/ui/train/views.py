@@ -8,7 +8,7 @@ from html import escape
 
 from gpt.accounting import count_parameters, memory
 from gpt.tokenizer import Tokenizer
-from gpt.ui.parts.chips import Chip, chip_html, token_title
+from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import mib_and_mb, percent, seconds, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html
@@ -175,16 +175,8 @@ def line_view(training: Training) -> str:
         chips.append(_chip(tokenizer, position, token, f"probability {percent(share)}", share))
     mean = math.exp(sum(math.log(max(p, 1e-30)) for p in line) / len(line))
     said = f"Geometric mean of the true tokens' probabilities: {percent(mean)}."
-    return _row(chips, "Held-out text, by the probability of each token") + say(said, "hint")
-
-
-def _row(chips: list[Chip], label: str) -> str:
-    """The chips as one Tab stop, in which ROVING_JS moves."""
-    boxes = (
-        chip_html(at, chip, f'type="button" tabindex="{-1 if at else 0}"')
-        for at, chip in enumerate(chips)
-    )
-    return f'<div class="chips" role="group" aria-label="{escape(label)}">{"".join(boxes)}</div>'
+    row = chips_html(chips, "Held-out text, by the probability of each token", roving=True)
+    return row + say(said, "hint")
 
 
 def _chip(tokenizer: Tokenizer, at: int, token: int, extra: str, shade: float | None) -> Chip:
@@ -274,7 +266,7 @@ def split_view(plan: Plan) -> str:
         f"{len(ids):,} tokens to learn from, {len(plan.corpus.held_out):,} held out; a vocabulary "
         f"of {tokenizer.vocab_size:,} tokens, of which the text uses {len(ids.unique()):,}."
     )
-    return say(said) + _row(chips, "The first lines, split into tokens")
+    return say(said) + chips_html(chips, "The first lines, split into tokens", roving=True)
 
 
 # Of a run, for each component that is drawn while it goes on; "" leaves it as it is.

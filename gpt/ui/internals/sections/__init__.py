@@ -1,39 +1,19 @@
-"""The sections of the Internals tab, in the order of the page: a file a section."""
+"""The sections of the Internals tab: a file a section, by name in the order of the page."""
 
 from __future__ import annotations
 
-from gpt.ui.internals.sections import (
-    attention_heads,
-    block_vectors,
-    embedding_vectors,
-    logit_ledger,
-    logit_lens,
-    logits_to_odds,
-    next_token,
-    shape_table,
-    side_by_side,
-    stream_by_layer,
-    text_to_tokens,
-    two_prompts,
-    what_if,
-    what_mattered,
-)
+from importlib import import_module
 
-SECTIONS = (
-    text_to_tokens.SECTION,
-    embedding_vectors.SECTION,
-    attention_heads.SECTION,
-    stream_by_layer.SECTION,
-    block_vectors.SECTION,
-    logit_lens.SECTION,
-    logits_to_odds.SECTION,
-    next_token.SECTION,
-    logit_ledger.SECTION,
-    what_mattered.SECTION,
-    what_if.SECTION,
-    what_if.SWEEP,
-    two_prompts.SECTION,
-    side_by_side.SECTION,
-    shape_table.SECTION,
-    shape_table.FILE,
+from gpt.ui.internals.section import Section
+
+FILES = (
+    "text_to_tokens", "embedding_vectors", "attention_heads", "stream_by_layer", "block_vectors",
+    "logit_lens", "logits_to_odds", "next_token", "logit_ledger", "what_mattered", "what_if",
+    "two_prompts", "side_by_side", "shape_table",
+)  # fmt: skip
+SECTIONS = tuple(
+    found
+    for name in FILES
+    for found in vars(import_module(f"{__name__}.{name}")).values()
+    if isinstance(found, Section)
 )

@@ -11,13 +11,7 @@ import torch
 
 from gpt.attention import MultiHeadAttention
 from gpt.internals.head_kinds import KINDS, best_heads, even_share, head_scores
-from gpt.internals.heads import (
-    AttentionRow,
-    HeadStages,
-    attention_rows,
-    head_stages,
-    layer_attention,
-)
+from gpt.internals.heads import AttentionRow, HeadStages, attention_rows, head_stages
 from gpt.serving.all_cores import give_way, on_all_cores
 from gpt.ui.internals.arcs import arcs_html
 from gpt.ui.internals.folds import Code, numbers
@@ -56,7 +50,7 @@ def grid_html(lab: Lab, visit: Visit, layer: int, head: int, skip: bool) -> str:
     cfg, first = run.cfg, int(skip and len(run.ids) > 1)
     rows = []
     for i in range(cfg.n_layers):
-        sheet = picture(np.concatenate([*thumbs(layer_attention(run, i), first)], axis=1))
+        sheet = picture(np.concatenate([*thumbs(run.layer(i, "att.attention"), first)], axis=1))
         boxes = "".join(
             f'<button type="button" class="head" data-layer="{i}" data-head="{j}" data-at="{i}.{j}"'
             f' aria-label="layer {i}, head {j}" title="layer {i}, head {j}" style="--x:{j}" '

@@ -37,14 +37,14 @@ def shapes_html(lab: Lab, visit: Visit) -> str:
     rows = [
         (
             row.name,
-            "(" + ", ".join(f"{n:,}" for n in row.shape) + ")",
-            row.dtype,
-            row.n_bytes,
+            "(" + ", ".join(f"{n:,}" for n in row.value.shape) + ")",
+            str(row.value.dtype).removeprefix("torch."),
+            row.value.nbytes,
             f"{row.file}:{row.line}",
             linecache.getline(str(_ROOT / row.file), row.line).strip(),
-            row.same_as or "",
+            same_as or "",
         )
-        for row in shape_rows(run)
+        for row, same_as in shape_rows(run)
     ]
     cfg = run.cfg
     return say(
@@ -61,9 +61,7 @@ def save_trace(lab: Lab, visit: Visit, folder: Path) -> Path:
     cannot be written.
     """
     run = lab.run(visit)
-    arrays = {
-        row.name: run.trace[row.name].cpu().numpy() for row in shape_rows(run) if not row.same_as
-    }
+    arrays = {row.name: row.value.cpu().numpy() for row, same_as in shape_rows(run) if not same_as}
     key = json.dumps([visit.source, visit.ids]).encode()
     path = folder / f"trace-{hashlib.sha256(key).hexdigest()[:12]}.npz"
     part = path.with_suffix(f".{uuid.uuid4().hex}.part")
@@ -110,7 +108,7 @@ FILE = Section(
     title="Code: every tensor of the pass as a file",
     intro="All that the pass computed, to be read with `numpy.load`.",
     view=trace_file,
-    code=(Code(save_trace, "arrays = ", "}"), Code(save_trace, "with part.open", "np.savez")),
+    code=(Code(save_trace, "arrays = ", "part = "), Code(save_trace, "with part.open", "np.savez")),
     needs_model=True,
     output="int-npz-words",
     button="Prepare the trace as .npz",

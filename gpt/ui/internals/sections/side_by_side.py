@@ -70,14 +70,12 @@ def pair_html(lab: Lab, result: Comparison, names: tuple[str, str], what: str, f
     unit = "probability, log scale" if faint else "probability"
     drawn = bars(labels, dict(zip(names, both, strict=True)), unit, show=percent, log=faint)
     best = [min(pairs, key=lambda p: p.first_rank), min(pairs, key=lambda p: p.second_rank)]
-    change = (
-        f"Top token unchanged: {lab.piece(best[0].token_id)}, {percent(best[0].first)} → "
-        f"{percent(best[1].second)}"
-        if result.same_best
-        else f"Top token: {lab.piece(best[0].token_id)}, {percent(best[0].first)} → "
-        f"{lab.piece(best[1].token_id)}, {percent(best[1].second)}"
+    same = " unchanged" if result.same_best else ""
+    words = say(
+        f"{what}. Top token{same}: {lab.piece(best[0].token_id)}, {percent(best[0].first)} → "
+        f"{'' if same else f'{lab.piece(best[1].token_id)}, '}{percent(best[1].second)}. "
+        f"The predictions overlap by {percent(result.overlap)}."
     )
-    words = say(f"{what}. {change}. The predictions overlap by {percent(result.overlap)}.")
     words += formula(
         f"KL({names[0]} ‖ {names[1]}) = Σ p ln(p ÷ q)",
         f"{significant(result.divergence)} nats over the whole vocabulary; the best token gives "

@@ -45,7 +45,8 @@ def prompt_chips(lab: Lab, visit: Visit) -> str:
                 f"surprisal {significant(entry.surprisal)} nats"
             )
         title = token_title(at, token_id, lab.raw(token_id), extra)
-        chips.append(Chip(lab.piece(token_id), title, shade, lab.is_special(token_id)))
+        special = token_id == lab.tokenizer.end_of_text_id
+        chips.append(Chip(lab.piece(token_id), title, shade, special))
     return chips_html(chips, "tokens of the prompt", selected=visit.position)
 
 

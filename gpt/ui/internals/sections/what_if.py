@@ -13,7 +13,7 @@ from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Section, head_box, layer_box, radio, token_box
 from gpt.ui.internals.sections.side_by_side import pair_html
 from gpt.ui.parts.heat import heat_table
-from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.numbers import signed, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, table_html
 
@@ -49,7 +49,7 @@ def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Generator[str,
             given[layer] += [-change for change in row]
             yield say(f"Layer {layer + 1} of {run.cfg.n_layers} …")
     high = max(abs(x) for row in given for x in row) or 1.0
-    texts = [[signed(x) for x in row] for row in given]
+    texts = [[signed(x, 2) for x in row] for row in given]
     heat = heat_table(
         "Given to the logit by each head",
         [f"layer {i}" for i in range(len(given))],
@@ -70,10 +70,6 @@ def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Generator[str,
     name = f"head-sweep-position-{at}"
     table = table_html(SWEEP_COLUMNS, rows, "All heads by effect", csv_name=name)
     return words + heat + numbers(table)
-
-
-def signed(value: float) -> str:
-    return ("+" if value > 0 else "") + significant(value, 2)
 
 
 SECTION = Section(
