@@ -48,7 +48,7 @@ def _words(lab: Lab, visit: Visit, run: Run, stream, att: list[float], ff: list[
     more = "attention" if sum(att) > sum(ff) else "feed-forward"
     return say(
         f"At {lab.place(visit)} the stream starts with length {significant(first)} and ends with "
-        f"{significant(last)}; the lengths of what the {more} wrote have the larger sum."
+        f"{significant(last)}; in sum the {more} wrote the longer vectors."
     ) + formula(
         "resid_out = resid_in + att_out + ff_out",
         f"number 0 in layer 0: {_first(run, 'resid_out', at)} = {_first(run, 'resid_in', at)} + "
