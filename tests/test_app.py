@@ -19,6 +19,7 @@ from pathlib import Path
 
 import gradio
 import gradio.routes
+import httpx
 import pytest
 import torch
 from gradio.server_messages import ProcessCompletedMessage
@@ -149,6 +150,14 @@ def test_direct_calls_that_pass_by_the_queue_are_refused(url):
         urllib.request.urlopen(request)
     assert refused.value.code == 404
     assert "does not accept direct HTTP POST requests" in refused.value.read().decode()
+
+
+def test_a_huge_request_is_refused_before_it_is_read(url):
+    """Four of 100 MB took 2 GB, and everybody waited for two seconds."""
+    sent = {"data": ["x" * 9 * 2**20], "fn_index": 0, "session_hash": "huge"}
+    answer = httpx.post(f"{url}gradio_api/queue/join", json=sent)
+    assert answer.status_code == 413
+    assert "a request may hold 8 MiB" in answer.text
 
 
 def test_the_page_is_sent_compressed(url):
