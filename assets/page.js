@@ -234,8 +234,7 @@ const gptPage = {
       if (folded?.checkVisibility()) folded.click();
       else if (found?.checkVisibility()) {
         found.classList.add('tour-here');
-        found.scrollIntoView({block: 'start', behavior: 'instant'});
-        return;
+        return gptPage.stay(found);  // its first look scrolls
       }
       const again = () => cards[at]?.dataset.goes.includes(place) && point(place, tries - 1);
       if (tries) setTimeout(again, 100);
@@ -297,13 +296,16 @@ const gptPage = {
       const shown = (innerWidth <= 640 && section.querySelector('.beside > :last-child')) || section;
       shown.scrollIntoView({block: 'start', behavior: still ? 'auto' : 'smooth'});
       bar.focus({preventScroll: true});
-      // What is filled above it moves it away: it is brought back until the visitor does something.
-      const stay = new ResizeObserver(() => shown.scrollIntoView({block: 'start', behavior: 'instant'}));
-      setTimeout(() => stay.observe(section.parentElement), still ? 0 : 500);
-      const end = () => stay.disconnect();
-      ['wheel', 'pointerdown', 'keydown'].forEach((name) => addEventListener(name, end, {once: true}));
-      setTimeout(end, 15000);
+      setTimeout(() => gptPage.stay(shown), still ? 0 : 500);
     });
+  },
+  // What is filled above it moves it away: it is brought back until the visitor does something.
+  stay(shown) {
+    const watch = new ResizeObserver(() => shown.scrollIntoView({block: 'start', behavior: 'instant'}));
+    watch.observe(shown.closest('[role=tabpanel]') ?? document.body);
+    const end = () => watch.disconnect();
+    ['wheel', 'pointerdown', 'keydown'].forEach((name) => addEventListener(name, end, {once: true}));
+    setTimeout(end, 15000);
   },
   // What a button leads to in another tab, as soon as that is drawn: within ten seconds.
   when(selector, then, tries = 100) {
