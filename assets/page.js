@@ -234,7 +234,7 @@ const gptPage = {
       if (folded?.checkVisibility()) folded.click();
       else if (found?.checkVisibility()) {
         found.classList.add('tour-here');
-        return gptPage.stay(found);  // its first look scrolls
+        return gptPage.stay(found);  // which scrolls there at once
       }
       const again = () => cards[at]?.dataset.goes.includes(place) && point(place, tries - 1);
       if (tries) setTimeout(again, 100);

@@ -6,9 +6,10 @@ The GPT itself is five files; read them in this order: config, model, attention,
 import os
 
 if "OMP_WAIT_POLICY" not in os.environ:
-    # Threads of GNU's OpenMP (torch's on Linux) spin for each other's results for 0.3 ms, not 10.
-    # Beside a program that keeps one of two cores busy a token took up to 170 times as long as
-    # alone, now 12 times (assets/benchmarks/neighbour.txt). Read when torch is imported.
+    # Threads of GNU's OpenMP (torch's on Linux) spin while they wait for each other: 10,000 turns
+    # of a loop, not 300,000, before they sleep. Beside a program that keeps one of two cores busy
+    # (AMD EPYC) a token took up to 171 times as long as alone, now 12 times
+    # (assets/benchmarks/neighbour.txt). Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from gpt.accounting import count_parameters

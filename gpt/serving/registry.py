@@ -39,7 +39,7 @@ _Key = tuple[str, str, str]  # source, device, precision
 
 _LAYER_BYTES = 75_000  # of a block's Python objects, whatever its width, once it has decoded
 _MOST_DRAWN_LAYERS = 1000  # which a visitor may have made in a few seconds
-_MOST_DRAWN_TOKENS = 2**18
+_MOST_DRAWN_TOKENS = 2**18  # of a vocabulary: each step sorts them
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
 
 
@@ -159,7 +159,7 @@ class Registry:
         if source.startswith(RANDOM) and cfg.n_layers > _MOST_DRAWN_LAYERS:
             most = f"{_MOST_DRAWN_LAYERS:,}"
             raise ValueError(f"n_layers is {cfg.n_layers:,}: a model to run may have {most} here.")
-        if source.startswith(RANDOM) and cfg.vocab_size > _MOST_DRAWN_TOKENS:  # a step sorts them
+        if source.startswith(RANDOM) and cfg.vocab_size > _MOST_DRAWN_TOKENS:
             most = f"{_MOST_DRAWN_TOKENS:,}"
             raise ValueError(
                 f"vocab_size is {cfg.vocab_size:,}: a model to run may have {most} here."

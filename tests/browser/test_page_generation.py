@@ -139,6 +139,10 @@ def test_stop_and_a_mistake_leave_the_chips_on_the_first_screen_and_generate(slo
 
 def test_the_keyboard_alone_runs_stops_and_reads_the_chips_while_they_stream(slow_page):
     """Generate hid with the focus on it, and each chip was a Tab stop without its details."""
+    slow_page.locator("#gen-model input").focus()
+    expect(slow_page.get_by_role("listbox")).to_be_visible()
+    slow_page.keyboard.press("Tab")
+    expect(slow_page.get_by_role("listbox")).to_have_count(0)  # it stayed, over the prompt's label
     slow_page.fill("#gen-max-new-tokens input[type=number]", "500")
     slow_page.locator("#gen-run").focus()
     slow_page.keyboard.press("Enter")

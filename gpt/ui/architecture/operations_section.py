@@ -22,8 +22,7 @@ LETTERS = (
 ROOFLINE = (
     "The least time a machine can need: the larger of operations / peak and bytes / bandwidth. "
     "Of a prompt, what follows the last block's keys and values is computed for its last token "
-    "only. "
-    "Real programs reach a part of it; “Measured here” shows how much."
+    "only. Real programs reach a part of it; “Measured here” shows how much."
 )
 _UNITS = "YZEPTGMk"  # 10^24 down to 10^3
 

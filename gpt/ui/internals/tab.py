@@ -24,8 +24,8 @@ from gpt.ui.visit import Shared, opening_of
 
 INTRO = (
     "One pass of the model over your text, taken apart from the first token to the choice of the "
-    "next one. Every number comes from that pass, in float32 and eval mode (no dropout). "
-    f"At most {MAX_TOKENS} tokens."
+    "next one. Every number comes from that pass, in float32 and eval mode (no dropout), or says "
+    f"so. At most {MAX_TOKENS} tokens."
 )
 PROMPT = "Once upon a time there was a little"
 ENDED = (

@@ -112,7 +112,7 @@ def _merges(lab: Lab, cut: list[tuple[bytes, list[Merge]]]) -> str:
     return (
         say(text)
         + chips_html(chips, "the tokens of the word")
-        + table_html(MERGES, rows, f"The merges of {whole}", csv_name="merges")
+        + (table_html(MERGES, rows, f"The merges of {whole}", csv_name="merges") if rows else "")
     )
 
 
