@@ -17,6 +17,7 @@ from gpt.training.optimizer import (
     initialise_like_gpt2,
     learning_rate,
     make_optimizers,
+    mean_loss,
     orthogonal,
 )
 from gpt.training.options import TrainOptions
@@ -30,6 +31,23 @@ def test_the_rate_warms_up_and_falls_as_a_cosine_to_zero():
     assert rates[55] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_loss_and_its_gradient_are_those_of_cross_entropy(kind: torch.dtype) -> None:
+    """The gradient is written over the logits, 64 rows at a time: here two and a half of those."""
+    torch.manual_seed(0)
+    logits, targets = torch.randn(2, 80, 50, dtype=kind), torch.randint(50, (2, 80))
+    log_counts = torch.rand(50)
+    leaf = logits.clone().requires_grad_()
+    expected = F.cross_entropy((leaf + log_counts).float().flatten(0, 1), targets.flatten())
+    (gradient,) = torch.autograd.grad(3 * expected, leaf)
+    own = logits.clone().requires_grad_()
+    loss = mean_loss(own, targets, log_counts)
+    (found,) = torch.autograd.grad(3 * loss, own)
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(found, gradient)
+    assert found.data_ptr() == own.data_ptr()
 
 
 def test_only_matrices_decay():

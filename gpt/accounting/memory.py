@@ -164,17 +164,17 @@ def kept_by_autocast(cfg: GPTConfig, batch: int, new_tokens: int) -> Amount:
     numbers: 8 the stream before its two norms, 8 their results cast for four linear layers, 8
     queries, keys, values and heads, 16 the feed-forward's hidden layer, 4 the dropout masks. The
     attention matrix is not kept: this training has no dropout there. Around the layers: the
-    stream, its norm, a mask; the log probabilities; the matrices M cast to bfloat16.
-    Exact to 4 bytes in 256 positions for the tensors that autograd saves on a CPU in torch 2.13;
-    `batch` is the micro-batch, and `vocab` the tokens that occur in the text, at most.
+    stream, its norm, a mask; the logits, which their gradient overwrites; the matrices M cast to
+    bfloat16. Exact for the tensors that autograd saves on a CPU in torch 2.13; `batch` is the
+    micro-batch, and `vocab` the tokens that occur in the text, at most.
     """
     letters = letters_of(cfg)
     letters |= {"b": batch, "t": new_tokens}
     letters["M"] = cfg.n_layers * 12 * cfg.emb_dim**2 + cfg.vocab_size * cfg.emb_dim
     layer, around = (44, 10) if cfg.drop_rate else (40, 6)
     source = (
-        f"layers*({layer}*b*t*d + 4*b*h*t + 16*b*t) + {around}*b*t*d + 24*b*t + 8*t"
-        " + 4*b*t*vocab + 2*M"
+        f"layers*({layer}*b*t*d + 4*b*h*t + 16*b*t) + {around}*b*t*d + 16*b*t + 8*t"
+        " + 2*b*t*vocab + 2*M"
     )
     note = "float32 stream, bfloat16 products and copies of the matrices; no attention matrix"
     return amount("bfloat16 autocast (python -m gpt train)", source, letters, note)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from gpt.model import GPTModel
@@ -114,10 +114,37 @@ def moments_fit(optimizer: torch.optim.Optimizer) -> bool:
     return True
 
 
+class _MeanLoss(torch.autograd.Function):
+    """Cross-entropy that writes its gradient over the logits, a few rows at a time.
+
+    Autograd's own keeps the log probabilities, makes the rows' gradients and joins them: three
+    more arrays as large as the logits.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, targets: torch.Tensor, log_counts: torch.Tensor
+    ) -> torch.Tensor:
+        nats = torch.zeros((), device=logits.device)
+        rows = zip(logits.flatten(0, 1).split(64), targets.flatten().split(64), strict=True)
+        for x, y in rows:  # (64, compact) and (64,)
+            logs, at = (x + log_counts).float().log_softmax(-1), y[:, None]
+            nats -= logs.gather(1, at).sum()
+            x.copy_(logs.exp_().scatter_add_(1, at, -torch.ones_like(at, dtype=logs.dtype)))
+        ctx.save_for_backward(logits)
+        ctx.n = targets.numel()
+        return nats / ctx.n
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return ctx.saved_tensors[0].mul_(upstream / ctx.n), None, None
+
+
 def mean_loss(
     logits: torch.Tensor, targets: torch.Tensor, log_counts: torch.Tensor
 ) -> torch.Tensor:
-    """Mean cross-entropy of (b, t, compact) logits; a few rows at a time stay in the cache."""
-    rows = zip(logits.flatten(0, 1).split(256), targets.flatten().split(256), strict=True)
-    total = sum(F.cross_entropy(x + log_counts, y, reduction="sum") for x, y in rows)
-    return total / targets.numel()
+    """Mean cross-entropy () of (b, t, compact) logits plus `log_counts`; overwrites the logits.
+
+    Only one backward pass is possible.
+    """
+    return _MeanLoss.apply(logits, targets, log_counts)

@@ -317,7 +317,10 @@ class Run:
 
 
 def logit_bytes(cfg: GPTConfig, rows: int) -> int:
-    """Of the logits of `rows` windows, their log probabilities and their gradient, in float32."""
+    """Of the logits of `rows` windows, raised by log counts, and their log probabilities, float32.
+
+    A validation takes this much; a step only the logits, which their gradient overwrites.
+    """
     return 12 * rows * cfg.context_length * cfg.vocab_size
 
 
