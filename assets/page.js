@@ -216,25 +216,27 @@ const gptPage = {
       event.target.closest('.close')?.closest('.note').remove();
     });
   },
-  // One card is shown; its tab, its section and its place are too. Escape leaves the tour.
+  // One card is shown; its tab, its section and its place are too. Escape leaves the tour, which
+  // leaves the settings as it found them.
   tour(element, trigger) {
     const cards = [...element.querySelectorAll('.tour-card')];
     const find = (selector) => document.querySelector(selector);
-    let at = -1;
+    let at = -1, found = {};
     const set = (selector, value) => {
       const input = find(selector);
       if (!input) return;
+      found[selector] ??= input.value;
       input.value = value;
       ['input', 'change', 'blur'].forEach(
         (name) => input.dispatchEvent(new Event(name, {bubbles: true})));
     };
     const point = (place, tries = 50) => {
-      const found = find(place);
-      const folded = found?.closest('.gr-accordion')?.querySelector('.label-wrap:not(.open)');
+      const shown = find(place);
+      const folded = shown?.closest('.gr-accordion')?.querySelector('.label-wrap:not(.open)');
       if (folded?.checkVisibility()) folded.click();
-      else if (found?.checkVisibility()) {
-        found.classList.add('tour-here');
-        return gptPage.stay(found);  // which scrolls there at once
+      else if (shown?.checkVisibility()) {
+        shown.classList.add('tour-here');
+        return gptPage.stay(shown);  // which scrolls there at once
       }
       const again = () => cards[at]?.dataset.goes.includes(place) && point(place, tries - 1);
       if (tries) setTimeout(again, 100);
@@ -249,7 +251,11 @@ const gptPage = {
         next.hidden = i === cards.length - 1;
         card.querySelector('.back').hidden = i === 0;
       });
-      if (at < 0) return find('#tour-start')?.focus();
+      if (at < 0) {
+        Object.entries(found).forEach(([selector, value]) => set(selector, value));
+        found = {};
+        return find('#tour-start')?.focus();
+      }
       const {tab, at: place, sets} = JSON.parse(cards[at].dataset.goes);
       gptPage.openTab(tab);
       Object.entries(sets || {}).forEach(([selector, value]) => set(selector, value));

@@ -32,6 +32,8 @@ def test_hardly_anything_moves_while_the_page_is_drawn(page) -> None:
 def test_the_tour_shows_ten_places_asks_three_questions_and_is_left(page) -> None:
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 844})
+        heat = page.locator("#gen-temperature input[type=number]")
+        heat.fill("0.9")
         page.locator("#tour-start").press("Enter")
         for card in CARDS:
             expect(page.locator(".tour-card:visible h2")).to_contain_text(card.title)
@@ -48,3 +50,4 @@ def test_the_tour_shows_ten_places_asks_three_questions_and_is_left(page) -> Non
         page.keyboard.press("Escape")
         expect(page.locator(".tour-card:visible")).to_have_count(0)
         expect(page.locator("#tour-start")).to_be_focused()
+        expect(heat).to_have_value("0.9")  # it stayed at the tour's

@@ -117,6 +117,9 @@ def _follow(layout: Layout) -> None:
         layout.precision_note,
         **AT_ONCE,
     )
+    layout.by.change(  # trained beside untrained are two
+        lambda by: gr.update(visible=by != "training"), layout.by, layout.count, **multiple
+    )
     settings = list(layout.settings.values())
     layout.reset.click(
         lambda: [*DEFAULTS.values(), AUTO], None, [*settings, layout.precision], **AT_ONCE

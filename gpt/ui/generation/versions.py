@@ -81,5 +81,5 @@ def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
             f'</span>{mark}{escape(rest)}</p>{chips}<p class="stats">{told}</p></section>'
         )
     shared = f"Grey: what all begin with, {counted(same, 'token')}. " if same else ""
-    legend = f"{shared}Marked: where they part."
-    return f'<div id="gen-columns">{"".join(columns)}</div><p class="hint">{legend}</p>'
+    legend = f'<p class="legend">{shared}Marked: where they part.</p>'
+    return f'<div id="gen-columns">{"".join(columns)}</div>{legend}'
