@@ -15,7 +15,7 @@ from gpt.accounting.timing import Measured
 from gpt.config import PRESETS
 from gpt.ui.architecture.measured import result_html
 from gpt.ui.architecture.operations_section import flop_text
-from gpt.ui.architecture.stacked_bars import Share, meter_html, stacked_bar_html
+from gpt.ui.architecture.stacked_bars import meter_html, stacked_bar_html
 from gpt.ui.architecture.views import figures
 from gpt.ui.architecture.workload import workload_of
 from gpt.ui.parts.numbers import mib_and_mb, percent, seconds, significant
@@ -138,8 +138,7 @@ def test_two_side_by_side_give_this_over_that() -> None:
 
 
 def test_the_parts_of_a_stacked_bar_are_as_wide_as_their_share() -> None:
-    shares = [Share("a", 3, "3 x"), Share("b", 0, "0 x"), Share("c", 1, "1 x")]
-    html = stacked_bar_html(shares, "m")
+    html = stacked_bar_html({"a": 3, "b": 0, "c": 1}, "m", "{} x".format)
     bars = re.findall(r'x="([\d.]+)%" y="0" width="([\d.]+)%"', html)
     assert [(float(x), float(w)) for x, w in bars] == [(0, 75), (75, 25)]
     assert "a <b>75.0 %</b> <small>3 x</small>" in html
@@ -148,7 +147,7 @@ def test_the_parts_of_a_stacked_bar_are_as_wide_as_their_share() -> None:
 
 @pytest.mark.parametrize(("capacity", "line", "over"), [(8, 100, False), (2, 50, True)])
 def test_a_meter_fills_or_overflows(capacity: float, line: float, over: bool) -> None:
-    html = meter_html([Share("a", 3, ""), Share("c", 1, "")], capacity, "M", "t")
+    html = meter_html({"a": 3, "c": 1}, capacity, "M", "t")
     (x1, x2) = re.search(r'class="limit" x1="([\d.]+)%" x2="([\d.]+)%"', html).groups()
     assert float(x1) == float(x2) == line
     widths = [float(w) for w in re.findall(r'y="0" width="([\d.]+)%"', html)]

@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant("fits counts machines that do not fit", "architecture/memory_section.py",
            "total <= each.memory_bytes", "total > each.memory_bytes", ARCHITECTURE),
     Mutant("stacked bars at a tenth of their width", "architecture/stacked_bars.py",
-           "_pieces(shares, 100 / total, 36)", "_pieces(shares, 10 / total, 36)", ARCHITECTURE),
+           "_pieces(sizes, 100 / total, 36", "_pieces(sizes, 10 / total, 36", ARCHITECTURE),
     Mutant("the line of the capacity at 0", "architecture/stacked_bars.py",
            "end = capacity * scale", "end = 0 * scale", ARCHITECTURE),
     Mutant("the ratio upside down", "architecture/side_by_side.py",

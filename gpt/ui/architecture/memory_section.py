@@ -5,7 +5,7 @@ from __future__ import annotations
 from gpt.accounting import memory
 from gpt.accounting.machines import DEVICES
 from gpt.config import GPTConfig
-from gpt.ui.architecture.stacked_bars import Share, meter_html, stacked_bar_html
+from gpt.ui.architecture.stacked_bars import meter_html, stacked_bar_html
 from gpt.ui.architecture.workload import LABELS, Workload
 from gpt.ui.parts.numbers import mib_and_mb, percent, significant
 from gpt.ui.parts.sentences import say
@@ -28,9 +28,15 @@ COLUMNS = (
 
 def memory_html(cfg: GPTConfig, load: Workload) -> str:
     """Two stacked bars with the four machines under each, then the table."""
-    run = [_share(part) for part in _to_run(cfg, load)]
-    activations = memory.kept_in_bfloat16(cfg, load.batch, load.tokens)
-    train = [_share(memory.training_state(cfg)), _share(activations, "activations, ")]
+    running = [
+        memory.kv_cache(cfg, load.batch, load.tokens, load.precision),
+        memory.forward_activations(cfg, load.batch, load.tokens),
+    ]
+    run = {f"weights, {LABELS[load.precision]}": memory.weights(cfg, load.precision).value}
+    run |= {_named(part): part.value for part in running}
+    state = memory.training_state(cfg)
+    kept = memory.kept_in_bfloat16(cfg, load.batch, load.tokens)
+    train = {state.name: state.value, f"activations, {_named(kept)}": kept.value}
     what = f"batch {load.batch:,}, {load.tokens:,} tokens"
     return "".join(
         (
@@ -38,45 +44,36 @@ def memory_html(cfg: GPTConfig, load: Workload) -> str:
             _against_machines(f"To generate ({what}, {load.precision})", run),
             _against_machines(f"To train with AdamW in mixed precision ({what})", train),
             say(UNITS, "hint"),
-            _table(cfg, load, f"Memory for {what}"),
+            _table(cfg, load, running, f"Memory for {what}"),
             say(LETTERS, "hint"),
         )
     )
 
 
-def _to_run(cfg: GPTConfig, load: Workload) -> list[memory.Amount]:
-    return [
-        memory.weights(cfg, load.precision),
-        memory.kv_cache(cfg, load.batch, load.tokens, load.precision),
-        memory.forward_activations(cfg, load.batch, load.tokens),
-    ]
+def _named(part: memory.Amount) -> str:
+    return part.name + " (estimate)" * part.estimate
 
 
-def _share(part: memory.Amount, what: str = "") -> Share:
-    name = f"weights, {LABELS[part.name]}" if part.name in LABELS else what + part.name
-    return Share(name + " (estimate)" * part.estimate, part.value, mib_and_mb(part.value))
-
-
-def _against_machines(title: str, shares: list[Share]) -> str:
-    total = sum(share.value for share in shares)
+def _against_machines(title: str, sizes: dict[str, float]) -> str:
+    total = sum(sizes.values())
     fits = [each for each in DEVICES if total <= each.memory_bytes]
     verdict = f"fits {len(fits)} of {len(DEVICES)} machines"
-    bar = stacked_bar_html(shares, f"{title}: {mib_and_mb(total)}, {verdict}.")
+    bar = stacked_bar_html(sizes, f"{title}: {mib_and_mb(total)}, {verdict}.", mib_and_mb)
     meters = []
     for each in DEVICES:
         used = total / each.memory_bytes
         text = f"{percent(used)} of its memory"
         if used > 1:
             text = f"does not fit: {significant(used)} × its memory"
-        meters.append(meter_html(shares, each.memory_bytes, each.label, text))
+        meters.append(meter_html(sizes, each.memory_bytes, each.label, text))
     return bar + "".join(meters)
 
 
-def _table(cfg: GPTConfig, load: Workload, caption: str) -> str:
+def _table(cfg: GPTConfig, load: Workload, running: list[memory.Amount], caption: str) -> str:
     """Every amount, in groups; the number format of the workload is marked."""
     groups = {
         "Weights": [memory.weights(cfg, each) for each in memory.PRECISIONS],
-        "While running": _to_run(cfg, load)[1:],
+        "While running": running,
         "State of training": [memory.training_state(cfg, each) for each in memory.TRAINING_STATES],
         "Activations of training": [
             memory.kept_in_bfloat16(cfg, load.batch, load.tokens),

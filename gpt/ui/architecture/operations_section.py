@@ -5,7 +5,7 @@ from __future__ import annotations
 from gpt.accounting import operations
 from gpt.accounting.machines import DEVICES
 from gpt.config import GPTConfig
-from gpt.ui.architecture.stacked_bars import Share, stacked_bar_html
+from gpt.ui.architecture.stacked_bars import stacked_bar_html
 from gpt.ui.architecture.workload import Workload
 from gpt.ui.parts.numbers import percent, seconds, signed, significant
 from gpt.ui.parts.sentences import say
@@ -39,17 +39,17 @@ def flop_text(value: float) -> str:
 def operations_html(cfg: GPTConfig, load: Workload) -> str:
     """The bar and table of a forward pass, then tokens and rules."""
     forward = operations.forward(cfg, load.batch, load.tokens)
-    shares = [Share(part.name, part.value, flop_text(part.value)) for part in forward.parts]
-    largest = max(shares, key=lambda share: share.value)
+    sizes = {part.name: part.value for part in forward.parts}
+    largest = max(sizes, key=sizes.__getitem__)
     message = (
         f"A forward pass over {load.batch:,} × {load.tokens:,} tokens takes "
-        f"{flop_text(forward.total)}; the most goes into {largest.name}, "
-        f"{percent(largest.value / forward.total)}."
+        f"{flop_text(forward.total)}; the most goes into {largest}, "
+        f"{percent(sizes[largest] / forward.total)}."
     )
     return "".join(
         (
             say(load.cut, "note") if load.cut else "",
-            stacked_bar_html(shares, message),
+            stacked_bar_html(sizes, message, flop_text),
             say(f"{COUNTED} {LETTERS}", "hint"),
             _parts_table(forward, operations.backward_flops(cfg, load.batch, load.tokens)),
             _tokens_table(cfg, load),

@@ -10,7 +10,7 @@ from gpt.accounting.parameters import GROUPS
 from gpt.accounting.timing import count_on_meta
 from gpt.config import GPTConfig
 from gpt.ui.architecture.operations_section import readable_count
-from gpt.ui.architecture.stacked_bars import Share, stacked_bar_html
+from gpt.ui.architecture.stacked_bars import stacked_bar_html
 from gpt.ui.parts.numbers import mib_and_mb, percent, seconds
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html
@@ -84,11 +84,10 @@ def parameters_table(cfg: GPTConfig) -> str:
 def parameters_bar(cfg: GPTConfig) -> str:
     """The stacked bar of the groups with its message as a sentence."""
     count = count_parameters(cfg)
-    sizes = {group: count.subtotal(group) for group in GROUPS}
-    largest = max(sizes, key=lambda group: sizes[group])
-    message = f"Largest part: {largest}, {percent(sizes[largest] / count.total)} of the total."
-    shares = [Share(_GROUP_TITLES[group], size, f"{size:,}") for group, size in sizes.items()]
-    return stacked_bar_html(shares, message)
+    largest = max(GROUPS, key=count.subtotal)
+    share = percent(count.subtotal(largest) / count.total)
+    sizes = {_GROUP_TITLES[group]: count.subtotal(group) for group in GROUPS}
+    return stacked_bar_html(sizes, f"Largest part: {largest}, {share} of the total.", "{:,}".format)
 
 
 def check_html(cfg: GPTConfig) -> str:
