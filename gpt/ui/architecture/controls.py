@@ -82,8 +82,9 @@ def width_step(n_heads: Any) -> dict[str, int]:
     return {"step": int(min(n_heads, SLIDERS["emb_dim"])) if possible else 1}
 
 
-def control(name: str, first: GPTConfig) -> gr.Slider | gr.Number | gr.Checkbox:
-    """The component of a field, with the id that scripts use."""
+def control(name: str) -> gr.Slider | gr.Number | gr.Checkbox:
+    """The component of a field with the book's value, and with the id that scripts use."""
+    first = GPTConfig()
     given: dict[str, Any] = {
         "value": first[name], "label": name, "info": SAYS[name], "elem_id": f"arch-{name}",
     }  # fmt: skip

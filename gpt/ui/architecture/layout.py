@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -16,7 +16,7 @@ from gpt.ui.architecture.model_map import FIRST
 from gpt.ui.architecture.presets import CUSTOM, GPT3_NOTE, Preset
 from gpt.ui.architecture.tensor_strip import NO_TEXT
 from gpt.ui.architecture.views import figures
-from gpt.ui.architecture.workload import NAMES, training_controls, workload_controls
+from gpt.ui.architecture.workload import NAMES, workload_control
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.sentences import say
 
@@ -28,7 +28,6 @@ class Layout:
     """All components: `inputs` by name are what the `views` follow; `sections` have a key each."""
 
     def __init__(self, named: tuple[Preset, ...]) -> None:
-        self.first = named[0].cfg
         self.views: dict[str, gr.HTML | gr.Code] = {}
         self.sections: dict[gr.Accordion, str] = {}
         self.opened = gr.State({*OPEN_AT_FIRST})  # shared by handlers, changed in place
@@ -49,8 +48,8 @@ class Layout:
                 ]
             self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
         with gr.Accordion("More settings", open=False, elem_id="arch-more"):
-            self._controls(*BOXES, "drop_rate")
-            self._controls("qkv_bias", "tie_weights")
+            self._controls(control, *BOXES, "drop_rate")
+            self._controls(control, "qkv_bias", "tie_weights")
             self.reset = gr.Button("Reset to the book's 124M", size="sm", elem_id="arch-reset")
         self.check = gr.HTML(
             say("Check: not run yet.", "hint"), elem_id="arch-check", min_height=44
@@ -61,7 +60,7 @@ class Layout:
         with self._section("code", "The model as code", "arch-code"):
             self.views["code"] = gr.HTML()
         gr.Markdown(WORKLOAD)
-        self.inputs |= workload_controls()
+        self._controls(workload_control, "batch", "tokens", "precision", "device")
         self.wrong_load = gr.HTML(elem_id="arch-wrong-load", padding=False)
         self._costs()
         self._compare(named)
@@ -75,9 +74,9 @@ class Layout:
         """What a handler got, by the name of the input."""
         return {name: values[box] for name, box in self.inputs.items()}
 
-    def _controls(self, *names: str) -> None:
+    def _controls(self, make: Callable[[str], Any], *names: str) -> None:
         with gr.Row():
-            self.inputs |= {name: control(name, self.first) for name in names}
+            self.inputs |= {name: make(name) for name in names}
 
     def _section(self, key: str, title: str, elem_id: str) -> gr.Accordion:
         accordion = gr.Accordion(title, open=key in OPEN_AT_FIRST, elem_id=elem_id)
@@ -92,14 +91,14 @@ class Layout:
         self.problem = gr.HTML(
             elem_id="arch-problem", js_on_load=CHOOSE_JS.replace("KEY", "data-field")
         )
-        self._controls(*SLIDERS)
+        self._controls(control, *SLIDERS)
 
     def _costs(self) -> None:
         with self._section("memory", "Memory: does it fit?", "arch-memory-section"):
             self.views["memory"] = gr.HTML(elem_id="arch-memory")
         with self._section("operations", "Operations and times", "arch-compute-section"):
             self.views["compute"] = gr.HTML(elem_id="arch-compute")
-            self.inputs |= training_controls()
+            self._controls(workload_control, "train_tokens", "utilisation")
             self.views["times"] = gr.HTML(elem_id="arch-times")
         with gr.Accordion("Measured here", open=False, elem_id="arch-measured-section"):
             gr.Markdown(measured.ABOUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -59,41 +60,32 @@ def workload_of(values: Mapping[str, Any], cfg: GPTConfig) -> Workload:
     )
 
 
-def workload_controls() -> dict[str, Any]:
-    """The components of a workload by NAMES, but for the two that only training needs."""
-    with gr.Row():
-        return {
-            "batch": gr.Number(
-                DEFAULTS["batch"], label="Batch",
-                info="Sequences at once: 1 to 65,536.", elem_id="arch-batch", min_width=140,
-            ),
-            "tokens": gr.Number(
-                DEFAULTS["tokens"], label="Tokens",
-                info="Per sequence, up to the context.", elem_id="arch-tokens", min_width=140,
-            ),
-            "precision": gr.Dropdown(
-                [(label, name) for name, label in LABELS.items()], value=DEFAULTS["precision"],
-                label="Number format",
-                info="How weights are stored.", elem_id="arch-precision", min_width=140,
-            ),
-            "device": gr.Dropdown(
-                [(each.label, each.key) for each in DEVICES], value=DEFAULTS["device"],
-                label="Machine",
-                info="For times; all four are compared.", elem_id="arch-device", min_width=200,
-            ),
-        }  # fmt: skip
+_KINDS = {
+    "batch": partial(
+        gr.Number, label="Batch", info="Sequences at once: 1 to 65,536.", min_width=140
+    ),
+    "tokens": partial(
+        gr.Number, label="Tokens", info="Per sequence, up to the context.", min_width=140
+    ),
+    "precision": partial(
+        gr.Dropdown, [(label, name) for name, label in LABELS.items()], label="Number format",
+        info="How weights are stored.", min_width=140,
+    ),
+    "device": partial(
+        gr.Dropdown, [(each.label, each.key) for each in DEVICES], label="Machine",
+        info="For times; all four are compared.", min_width=200,
+    ),
+    "train_tokens": partial(
+        gr.Number, label="Training tokens D", min_width=160,
+        info="2.5 billion is about 20 a parameter for 124M.",
+    ),
+    "utilisation": partial(
+        gr.Slider, 0.01, 1, step=0.01, label="Utilisation", min_width=160,
+        info="The share of the peak that training reaches.",
+    ),
+}  # fmt: skip
 
 
-def training_controls() -> dict[str, Any]:
-    """The other two components."""
-    with gr.Row():
-        return {
-            "train_tokens": gr.Number(
-                DEFAULTS["train_tokens"], label="Training tokens D", min_width=160,
-                info="2.5 billion is about 20 a parameter for 124M.", elem_id="arch-train-tokens",
-            ),
-            "utilisation": gr.Slider(
-                0.01, 1, DEFAULTS["utilisation"], step=0.01, label="Utilisation", min_width=160,
-                info="The share of the peak that training reaches.", elem_id="arch-utilisation",
-            ),
-        }  # fmt: skip
+def workload_control(name: str) -> Any:
+    """The component of one of NAMES, with the id that scripts use."""
+    return _KINDS[name](value=DEFAULTS[name], elem_id=f"arch-{name.replace('_', '-')}")
