@@ -33,10 +33,11 @@ class Layout:
         self.opened = gr.State({*OPEN_AT_FIRST})  # shared by handlers, changed in place
         self.chosen, self.pinned = gr.State(FIRST), gr.State(None)
         self.inputs: dict[str, Any] = {"part": self.chosen, "pinned": self.pinned}
+        self.choices = [(preset.label, preset.key) for preset in named]
         with gr.Row(elem_classes="arch-head"):
             self.preset = gr.Dropdown(
-                [*((preset.label, preset.key) for preset in named), ("your own sizes", CUSTOM)],
-                value=named[0].key, label="Preset", elem_id="arch-preset",
+                [*self.choices, ("your own sizes", CUSTOM)], value=named[0].key, label="Preset",
+                elem_id="arch-preset",
             )  # fmt: skip
             self.views["total"] = gr.HTML(elem_id="arch-total", elem_classes="live")
         self._picture()
@@ -115,8 +116,8 @@ class Layout:
         with self._section("compare", "Compare two", "arch-compare-section"):
             with gr.Row():
                 self.compare = self.inputs["compare"] = gr.Dropdown(
-                    [(preset.label, preset.key) for preset in named], value=named[1].key,
-                    label="Compare with", elem_id="arch-compare-with", scale=3,
+                    self.choices, value=named[1].key, label="Compare with",
+                    elem_id="arch-compare-with", scale=3,
                 )  # fmt: skip
                 self.pin = gr.Button("Pin this configuration", size="sm", elem_id="arch-pin")
             self.views["compare"] = gr.HTML(elem_id="arch-compare")

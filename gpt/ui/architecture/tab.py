@@ -24,20 +24,17 @@ from gpt.ui.architecture.presets import Preset, name_of, presets
 from gpt.ui.architecture.tensor_strip import strip_html
 from gpt.ui.architecture.views import PINNED, figures, problem_html
 from gpt.ui.architecture.workload import NAMES, workload_of
+from gpt.ui.generation.tab import AT_ONCE
 from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import is_mistake, of_event, one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import opening_of
 
 Values = dict[Any, Any]  # by component
-LIVE: dict[str, Any] = {
-    "api_visibility": "private",
-    "show_progress": "hidden",
-    "queue": False,  # a few milliseconds each: never behind somebody's model run
-    "trigger_mode": "always_last",
-}
+# A few milliseconds each: never behind somebody's model run.
+LIVE = {**AT_ONCE, "trigger_mode": "always_last"}
 # For what reads its event: gradio's page repeats an "always_last" event with the first one's data.
-EACH = {**LIVE, "trigger_mode": "multiple"}
+EACH = {**AT_ONCE, "trigger_mode": "multiple"}
 
 
 def build(registry: Any) -> Layout:
@@ -52,11 +49,10 @@ def build(registry: Any) -> Layout:
         lambda form: gr.update(language=FORMATS[form]), page.format, page.views["export"],
         **EACH,
     )  # fmt: skip
-    choices = [(preset.label, preset.key) for preset in named]
     page.pin.click(
         lambda *values: (
             dict(zip(FIELDS, values, strict=True)),
-            gr.update(choices=[*choices, ("the pinned one", PINNED)], value=PINNED),
+            gr.update(choices=[*page.choices, ("the pinned one", PINNED)], value=PINNED),
         ),
         page.fields,
         [page.pinned, page.compare],
@@ -226,9 +222,8 @@ def _measure(page: Layout) -> None:
         unfinished = "<progress" in (text or "")
         return [cancelled if unfinished else gr.skip(), *idle]
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "queue": False}
     waiting = measured.progress_html(0, "waiting for the machine")
-    running = page.measure.click(lambda: [waiting, *busy], None, outputs, **quiet).then(
+    running = page.measure.click(lambda: [waiting, *busy], None, outputs, **AT_ONCE).then(
         run,
         [*page.fields, *page.workload],
         outputs,
@@ -238,8 +233,5 @@ def _measure(page: Layout) -> None:
         show_progress="hidden",
         trigger_mode="multiple",
     )
-    running.then(finish, page.measured, outputs, show_progress="hidden", **quiet)
-    page.cancel.click(
-        lambda: [cancelled, *idle], None, outputs, cancels=[running], show_progress="hidden",
-        **quiet,
-    )  # fmt: skip
+    running.then(finish, page.measured, outputs, **AT_ONCE)
+    page.cancel.click(lambda: [cancelled, *idle], None, outputs, cancels=[running], **AT_ONCE)
