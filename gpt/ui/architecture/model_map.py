@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gpt.accounting import count_parameters, letters_of
+from gpt.accounting import count_parameters
 from gpt.accounting.code_lines import sources
-from gpt.accounting.formula import Formula
 from gpt.accounting.operations import forward
 from gpt.accounting.parameters import GROUPS
 from gpt.config import GPTConfig
@@ -69,6 +68,7 @@ class Part:
     """A part of the model: what it is, its formula twice, shapes, and its parameters in all."""
 
     key: str
+    label: str
     title: str
     formula: str
     numbers: str
@@ -77,51 +77,48 @@ class Part:
     count: int = 0
     group: str = ""
 
-    @property
-    def label(self) -> str:
-        return SPOTS[self.key].label or self.key
-
 
 def parts(cfg: GPTConfig, batch: int, tokens: int) -> dict[str, Part]:
     """Every part of the picture by its key."""
     count = count_parameters(cfg)
-    flops = {part.name: part for part in forward(cfg, batch, tokens).parts}
     stream, wide = (batch, tokens, cfg.emb_dim), (batch, tokens, 4 * cfg.emb_dim)
     heads = (batch, cfg.n_heads, tokens, cfg.head_dim)
     logits = (batch, tokens, cfg.vocab_size)
     made = {"pos_emb": (tokens, cfg.emb_dim), "ff.layers.0": wide, "out_head": logits}
     made |= dict.fromkeys(("att.W_query", "att.W_key", "att.W_value"), heads)
     found = {}
+
+    def add(
+        key: str, shape: tuple[int, ...], title: str, formula: str, numbers: str, **held: Any
+    ) -> None:
+        label = SPOTS[key].label or key
+        found[key] = Part(key, label, title, formula, numbers, _shape(shape), **held)
+
     for row in count.rows:
         key = row.name.replace("trf_blocks.*.", "")
         numbers = f"{row.numbers} = {row.count:,} parameters"
-        if row.formula == "0":
+        if not row.count:
             numbers = "no parameters of its own: it is tied to tok_emb"
-        found[key] = Part(
-            key, row.purpose, row.formula, numbers, _shape(made.get(key, stream)), row.shape,
-            row.count, row.group,
+        add(
+            key, made.get(key, stream), row.purpose, row.formula, numbers,
+            held=row.shape, count=row.count, group=row.group,
         )  # fmt: skip
     every = cfg.n_layers * count.block
-    blocks = Formula("layers*block")
-    numbers = blocks.numbers({**letters_of(cfg), "block": count.block})
     title = f"TransformerBlock, {cfg.n_layers:,} times: reads the stream and adds to it twice"
-    made_of = f"{numbers} = {every:,} parameters"
-    found["block"] = Part("block", title, blocks.text(), made_of, _shape(stream), count=every)
+    numbers = f"{cfg.n_layers:,} × {count.block:,} = {every:,} parameters"
+    add("block", stream, title, "layers × block", numbers, count=every)
+    flops = {part.name: part for part in forward(cfg, batch, tokens).parts}
     for key, name, shape in (
         ("scores", "scores Q Kᵀ", (*heads[:3], tokens)), ("mixture", "attention × V", heads),
     ):  # fmt: skip
         part = flops[name]
-        numbers = f"{part.numbers} = {int(part.value):,} FLOP"
-        found[key] = Part(key, part.note, part.formula, numbers, _shape(shape))
-    for key, title, form, numbers, shape in (
-        ("gelu", "bends the widened numbers, one by one",
-         "0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))", "", wide),
-        ("ids", "what the tokenizer made of the text", "b × t", f"{batch:,} × {tokens:,}",
-         (batch, tokens)),
-        ("logits", "a score for each token at each position", "b × t × vocab", _shape(logits),
-         logits),
-    ):  # fmt: skip
-        found[key] = Part(key, title, form, numbers, _shape(shape))
+        add(key, shape, part.note, part.formula, f"{part.numbers} = {int(part.value):,} FLOP")
+    bent = "0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))"
+    add("gelu", wide, "bends the widened numbers, one by one", bent, "")
+    made_of = "what the tokenizer made of the text"
+    add("ids", (batch, tokens), made_of, "b × t", f"{batch:,} × {tokens:,}")
+    score = "a score for each token at each position"
+    add("logits", logits, score, "b × t × vocab", _shape(logits))
     return found
 
 
