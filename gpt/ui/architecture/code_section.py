@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpt.accounting import count_parameters
-from gpt.accounting.code_lines import line_costs, sources
+from gpt.accounting.code_lines import LineCost, line_costs, sources
 from gpt.accounting.operations import forward
 from gpt.config import GPTConfig
 from gpt.ui.architecture.operations_section import readable_count
@@ -31,13 +31,11 @@ def code_html(cfg: GPTConfig, batch: int, tokens: int) -> str:
     )
     tables = []
     for file, lines in sources().items():
-        rows, kinds = [], {}
+        rows = []
         for number, text in enumerate(lines, 1):
-            shape, *numbers = None, None, None
-            if cost := costs.get((file, number)):
-                shape = " × ".join(f"{size:,}" for size in cost.shape)
-                numbers = [cost.parameters or None, cost.flops or None]
-                kinds[number - 1] = "makes"
-            rows.append((number, text, shape, *numbers))
+            cost = costs.get((file, number), LineCost())
+            shape = " × ".join(f"{size:,}" for size in cost.shape)
+            rows.append((number, text, shape, cost.parameters or None, cost.flops or None))
+        kinds = {number - 1: "makes" for of, number in costs if of == file}
         tables.append(table_html(COLUMNS, rows, file, kinds=kinds))
     return f'{say(told)}<div class="source">{"".join(tables)}</div>'

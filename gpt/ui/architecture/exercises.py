@@ -47,14 +47,13 @@ def feed_forward_or_attention(cfg: GPTConfig) -> str:
 
 def larger_models(cfg: GPTConfig) -> str:
     """Exercise 4.2: the three larger sizes, only the configuration changed."""
-    rows, kinds = [], {}
-    for index, name in enumerate(("gpt2-medium", "gpt2-large", "gpt2-xl")):
-        each = PRESETS[name]
-        mib = weights(each).value / MIB
-        total = count_parameters(each).total
-        rows.append((name, each.emb_dim, each.n_layers, each.n_heads, total, mib))
-        if each.emb_dim == cfg.emb_dim:
-            kinds[index] = "marked"
+    rows = [
+        (name, each.emb_dim, each.n_layers, each.n_heads, count_parameters(each).total,
+         weights(each).value / MIB)
+        for name, each in PRESETS.items()
+        if name != "gpt2-small"
+    ]  # fmt: skip
+    kinds = {index: "marked" for index, row in enumerate(rows) if row[1] == cfg.emb_dim}
     sentence = (
         "Exercise 4.2: the same GPTModel, three other configurations. Marked: the one that the "
         f"button set, with emb_dim {cfg.emb_dim:,}."

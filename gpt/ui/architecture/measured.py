@@ -102,25 +102,19 @@ def result_html(cfg: GPTConfig, found: Measured, load: Workload) -> str:
     caption = (
         f"Times are computed for: {load.device.label}, at best, float32; measured on this machine"
     )
-    sentence = f"{described(cfg)}: {_sentence(found, step.traffic_bytes)}"
+    sentence = _sentence(cfg, found, step.traffic_bytes)
     return say(sentence, "note") + table_html(columns, rows, caption)
 
 
-def described(cfg: GPTConfig) -> str:
-    """A configuration in a few words, for a result that outlives the controls."""
-    return (
-        f"{counted(cfg.n_layers, 'layer')} of width {cfg.emb_dim:,} with "
-        f"{counted(cfg.n_heads, 'head')}, vocabulary {cfg.vocab_size:,}, context "
-        f"{cfg.context_length:,}"
-    )
-
-
-def _sentence(found: Measured, traffic_bytes: float) -> str:
+def _sentence(cfg: GPTConfig, found: Measured, traffic_bytes: float) -> str:
+    """How fast it was, and what: the result outlives the controls."""
     rate = 1 / found.decode_median_seconds
     flops = found.prefill_flops / found.prefill_seconds
     read = significant(traffic_bytes * rate / 1e9)
     return (
-        f"built in {seconds(found.build_seconds)}; the prompt ran at "
+        f"{counted(cfg.n_layers, 'layer')} of width {cfg.emb_dim:,} with "
+        f"{counted(cfg.n_heads, 'head')}, vocabulary {cfg.vocab_size:,}, context "
+        f"{cfg.context_length:,}: built in {seconds(found.build_seconds)}; the prompt ran at "
         f"{flop_text(flops)}/s; then {significant(rate)} tokens a second (median of "
         f"{len(found.decode_seconds)} steps), reading {read} GB/s."
     )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from gpt.internals.run import Run
 from gpt.ui.architecture.model_map import SPOTS
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.vector_figures import strips
@@ -18,26 +16,21 @@ NO_TEXT = (
 )
 
 
-def part_tensor(run: Run, key: str, position: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """All that a part made in the pass, and of it the numbers (n,) of one position."""
-    if key == "ids":
-        ids = run.batch()
-        return ids, ids[0, position : position + 1]
-    made = run.trace[SPOTS[key].recorded]
-    here = made[..., position, :]
-    if key == "scores":  # behind its own position a token looks at nothing
-        here = here[..., : position + 1]
-    return made, here.flatten()
-
-
 def strip_html(lab: Lab, visit: Visit | None, key: str) -> str:
     """The part's numbers at the visit's position: shape, least, mean and most, and the strip."""
     if visit is None:
         return say(NO_TEXT, "hint")
     lab = lab.using(visit.source)
     run = lab.run(visit)
-    made, here = part_tensor(run, key, visit.position)
-    values = here.double().cpu().numpy()
+    if key == "ids":
+        made = run.batch()
+        here = made[:, visit.position]
+    else:
+        made = run.trace[SPOTS[key].recorded]
+        here = made[..., visit.position, :]
+    if key == "scores":  # behind its own position a token looks at nothing
+        here = here[..., : visit.position + 1]
+    values = here.flatten().double().cpu().numpy()
     place = lab.place(visit) + (", block 0" if "trf_blocks" in SPOTS[key].recorded else "")
     shape = " × ".join(f"{size:,}" for size in made.shape)
     said = f"In the pass of Internals ({visit.source}, {place}): {len(values):,} of "
