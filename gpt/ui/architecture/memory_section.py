@@ -40,7 +40,7 @@ def memory_html(cfg: GPTConfig, load: Workload) -> str:
     what = f"batch {load.batch:,}, {load.tokens:,} tokens"
     return "".join(
         (
-            say(load.cut, "note") if load.cut else "",
+            say(load.cut, "note"),
             _against_machines(f"To generate ({what}, {load.precision})", run),
             _against_machines(f"To train with AdamW in mixed precision ({what})", train),
             say(UNITS, "hint"),

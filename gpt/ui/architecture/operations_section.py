@@ -48,7 +48,7 @@ def operations_html(cfg: GPTConfig, load: Workload) -> str:
     )
     return "".join(
         (
-            say(load.cut, "note") if load.cut else "",
+            say(load.cut, "note"),
             stacked_bar_html(sizes, message, flop_text),
             say(f"{COUNTED} {LETTERS}", "hint"),
             _parts_table(forward, operations.backward_flops(cfg, load.batch, load.tokens)),

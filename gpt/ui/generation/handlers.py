@@ -6,20 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 import gradio as gr
 
 from gpt.ui.generation.jobs import FRESH, Job, Jobs, Values, guess_ids
 from gpt.ui.generation.layout import Layout
-from gpt.ui.generation.panel import guess_html, guessed, hint_html, panel_html
+from gpt.ui.generation.panel import HINT, guess_html, guessed, panel_html
 from gpt.ui.generation.run import Writing
 from gpt.ui.generation.runs import Claim, Runs
 from gpt.ui.generation.settings import OPENING
 from gpt.ui.generation.story import Draft, Story
 from gpt.ui.generation.versions import columns_html, versions
 from gpt.ui.parts.errors import of_event
+from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, Visitor
 
 Order = tuple[str, Any]  # what a run is to do, and with what
@@ -65,7 +65,7 @@ class Handlers:
             shown = buttons(layout, busy=True)
             if kind in FRESH:
                 story.chosen, story.columns = None, ""
-                shown |= {**dict.fromkeys(layout.streamed, ""), layout.panel: hint_html()}
+                shown |= {**dict.fromkeys(layout.streamed, ""), layout.panel: HINT}
             if kind == "example":
                 shown |= layout.filled(given, with_seed=True)
             return shown
@@ -191,7 +191,7 @@ class Handlers:
             text, chips = written.text, written.chips
             told = (draft.told if draft and not run else "") or written.told_html()
         if run and run.stage:
-            told = f'<p class="stats">{escape(run.stage)}</p>'
+            told = say(run.stage, "stats")
         values = [text, told, chips, self._panel(story), story.columns]
         return dict(zip(self.layout.streamed, values, strict=True))
 
@@ -200,7 +200,7 @@ class Handlers:
         if guess:
             return guess_html(guess.asked.tokenizer, guess.steps[guess.shown])
         if seen is None or at is None or at >= seen.shown:
-            return hint_html()
+            return HINT
         said = story.said[1] if story.said[0] == at else ""
         return panel_html(seen.asked.tokenizer, seen.steps[at], at, said)
 

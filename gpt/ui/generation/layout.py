@@ -10,7 +10,7 @@ import gradio as gr
 from gpt.engine import PRECISIONS
 from gpt.engine.machine import available_devices
 from gpt.serving.registry import Registry
-from gpt.ui.generation.panel import hint_html
+from gpt.ui.generation.panel import HINT
 from gpt.ui.generation.settings import (
     AUTO,
     DRAW_A_SEED,
@@ -88,7 +88,7 @@ class Layout:
         )
         self._toolbar()
         self.panel = gr.HTML(
-            hint_html(),
+            HINT,
             elem_id="gen-panel",
             padding=False,
             html_template='<div class="chip-panel" role="region" aria-label="The chosen token" '

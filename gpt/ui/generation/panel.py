@@ -9,12 +9,9 @@ from gpt.generate import Step
 from gpt.tokenizer import Tokenizer
 from gpt.ui.generation.continuation import display
 from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.sentences import say
 
-HINT = "Bluer: the model was surer. Choose a token to see what else could have come."
-
-
-def hint_html(text: str = HINT) -> str:
-    return f'<p class="hint">{escape(text)}</p>'
+HINT = say("Bluer: the model was surer. Choose a token to see what else could have come.", "hint")
 
 
 def panel_html(tokenizer: Tokenizer, step: Step, position: int, said: str = "") -> str:
@@ -38,11 +35,10 @@ def panel_html(tokenizer: Tokenizer, step: Step, position: int, said: str = "") 
     tail = f"{count:,} other tokens: {percent(mass)}" if count > 0 else "No other token could come."
     if zoom > 1:
         tail += f". Bars are drawn {significant(zoom)} times as long: no token is likely here."
-    said = f'<p class="note">{escape(said)}</p>' if said else ""
     return (
-        f'{said}<p class="head" data-at="{position}"><b>{escape(heading)}</b> '
+        f'{say(said, "note")}<p class="head" data-at="{position}"><b>{escape(heading)}</b> '
         '<button type="button" id="gen-why">Why this word?</button></p>'
-        f'<div id="gen-use">{rows}</div><p class="hint">{escape(tail)}</p>{_draw(step, name)}'
+        f'<div id="gen-use">{rows}</div>{say(tail, "hint")}{_draw(step, name)}'
     )
 
 
@@ -75,7 +71,7 @@ def _draw(step: Step, name: str) -> str:
         'preserveAspectRatio="none"><rect width="1000" height="14" class="rest"/>'
         f'<rect x="{1000 * step.below:.1f}" width="{max(2, 1000 * step.probability):.1f}" '
         f'height="14" class="part"/><rect x="{min(997, 1000 * step.uniform):.1f}" width="3" '
-        f'height="14" class="dart"/></svg><p class="hint">{escape(said)}</p>'
+        f'height="14" class="dart"/></svg>{say(said, "hint")}'
     )
 
 

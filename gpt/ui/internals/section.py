@@ -156,8 +156,7 @@ class Panel:
             self.cancel = gr.Button("Cancel", elem_id=cancel_id, min_width=100, visible=False)
 
     def _lay_output(self) -> None:
-        said = say(self.spec.hint, "note") if self.spec.hint else ""
-        self.output = html(self.spec.output, said, self.spec.js)()
+        self.output = html(self.spec.output, say(self.spec.hint, "note"), self.spec.js)()
         self.more: list[Component] = []
         for row in self.spec.more:
             with gr.Row():

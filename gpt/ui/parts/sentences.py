@@ -6,8 +6,11 @@ from html import escape
 
 
 def say(text: str, kind: str = "say") -> str:
-    """One paragraph; `kind` is a class of assets/style.css: say, note (a bar) or hint (grey)."""
-    return f'<p class="{kind}">{escape(text)}</p>'
+    """One paragraph, nothing for an empty text.
+
+    `kind` is a class of assets/style.css: say, note (a bar), hint or stats (both grey).
+    """
+    return f'<p class="{kind}">{escape(text)}</p>' if text else ""
 
 
 def formula(general: str, numbers: str) -> str:

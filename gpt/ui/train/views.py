@@ -105,7 +105,6 @@ def progress_view(training: Training) -> str:
     """What it does, how far it is, and the newest numbers."""
     plan, steps, one = training.plan, training.history.steps, training.experiment
     look_for = say(f"{one.label}. Look for this: {one.look_for}", "note") if one else ""
-    note = say(training.note, "note") if training.note else ""
     state = training.stage
     if not state:
         finished = bool(plan and steps and steps[-1].step == plan.options.steps)
@@ -125,7 +124,8 @@ def progress_view(training: Training) -> str:
         f"gradient norm {significant(newest.gradient_norm)}",
     ]
     return (
-        f'{look_for}{note}<progress max="1" value="{done:.4f}" aria-label="Steps done"></progress>'
+        f"{look_for}{say(training.note, 'note')}"
+        f'<progress max="1" value="{done:.4f}" aria-label="Steps done"></progress>'
         f'<p class="stats"><b>{escape(state)}</b> {escape(" · ".join(told))}</p>'
     )
 
