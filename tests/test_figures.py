@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpt.ui.internals.vector_figures import histogram_pair
+from gpt.ui.internals.vector_figures import histogram_pair, plain
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.colours import AGAINST, FOR, HUE
 from gpt.ui.parts.heat import heat_table, picture
-from gpt.ui.parts.plots import plain
 
 LABELS = ["·the", "·a", "·\"an'", "a<b&c"]
 

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io
 import torch
 
 from gpt.ui.parts.colours import HUE, PARTS
 from gpt.ui.parts.heat import picture
 from gpt.ui.parts.numbers import significant
-from gpt.ui.parts.plots import plain
 from gpt.ui.parts.table import Column, table_html
+
+_BUTTONS = ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale", "resetscale"]
+_GRID = "rgba(128,134,149,0.25)"
+_AXIS: dict[str, Any] = {"gridcolor": _GRID, "zerolinecolor": _GRID, "fixedrange": True}
+# One look for both plotly figures. There is no `title` in it: gradio's PlotlyPlot takes 100 px from
+# the top of every figure that has that key.
+plotly.io.templates["gpt"] = go.layout.Template(
+    layout={
+        "margin": {"l": 16, "r": 24, "t": 36, "b": 44},  # at the top is room for gradio's label
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        # Mid-grey for axes: legible on white and on near-black.
+        "font": {"color": "#7b8290", "size": 12},
+        "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
+        "hoverlabel": {"namelength": -1},
+        "modebar": {"remove": _BUTTONS},
+        "xaxis": _AXIS,
+        "yaxis": {**_AXIS, "automargin": True},
+    }
+)
+plotly.io.templates.default = "gpt"
 
 
 def strips(values: np.ndarray, rows: Sequence[str], caption: str, legend: str = "") -> str:
@@ -71,6 +93,11 @@ def histogram_pair(
     figure.update_layout(height=170, barmode="overlay", showlegend=True)
     figure.update_xaxes(title="value")
     return figure.update_yaxes(title="numbers")
+
+
+def plain(text: str) -> str:
+    """`text` for plotly, which reads tags and entities in labels but shows `&quot;` as it is."""
+    return escape(text, quote=False)
 
 
 def largest_numbers(name: str, rows: Sequence[str], values: np.ndarray) -> str:
