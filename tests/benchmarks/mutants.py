@@ -54,8 +54,6 @@ MUTANTS = (
     Mutant("labels of every bar chart reversed", "parts/bars.py",
            "for row, label in enumerate(labels):", "for row, label in enumerate(labels[::-1]):",
            FIGURES),
-    Mutant("pictures without their mask", "parts/heat.py",
-           "if masked is not None:", "if False:", FIGURES),
     Mutant("the CSV holds what is shown", "parts/table.py",
            "writer.writerows([_inert(value) for value in row] for row in rows)",
            'writer.writerows([f"{value:,}" for value in row] for row in rows)', PARTS),

@@ -14,7 +14,6 @@ from gpt.ui.parts.colours import AGAINST, FOR, HUE
 
 TITLED_CELLS = 5000  # beyond this a tooltip a cell would make the page too heavy
 HUE_RGB, FOR_RGB, AGAINST_RGB = (tuple(bytes.fromhex(colour[1:])) for colour in (HUE, FOR, AGAINST))
-MASKED_RGBA = (0xA6, 0xAB, 0xB5, 0x60)
 
 
 def heat_table(
@@ -55,12 +54,12 @@ def heat_table(
     )
 
 
-def picture(values: np.ndarray, *, signed: bool = False, masked: np.ndarray | None = None) -> str:
+def picture(values: np.ndarray, *, signed: bool = False) -> str:
     """Rows of numbers (rows, columns) as a PNG data URI, a pixel a cell, clear where they are 0.
 
     So the panel's own colour is the 0, in light and dark. Full colour is the largest size, blue
     positive and red negative, or 1 for shares from 0 to 1, which are shaded by their square root,
-    so that weak ones are seen. Cells where `masked` is True are grey, NaN cells are clear.
+    so that weak ones are seen. NaN cells are clear.
     """
     values = np.nan_to_num(np.asarray(values, dtype=np.float64))
     high = float(np.abs(values).max(initial=0.0)) or 1.0
@@ -68,8 +67,6 @@ def picture(values: np.ndarray, *, signed: bool = False, masked: np.ndarray | No
     pixels = np.empty((*values.shape, 4))
     pixels[..., :3] = np.where(values[..., None] < 0, AGAINST_RGB, FOR_RGB if signed else HUE_RGB)
     pixels[..., 3] = 255 * strength
-    if masked is not None:
-        pixels[masked] = MASKED_RGBA
     out = io.BytesIO()
     Image.fromarray(pixels.round().astype(np.uint8), "RGBA").save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
