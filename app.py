@@ -58,7 +58,7 @@ from gpt.ui.parts.gradio_patches import (
     take_numbers_as_typed,
 )
 from gpt.ui.parts.kept_answers import KeptAnswers
-from gpt.ui.parts.small_bodies import SmallBodies
+from gpt.ui.parts.small_bodies import small_bodies
 from gpt.ui.tabs import Page
 from gpt.ui.tour import Tour
 
@@ -192,7 +192,7 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
         theme=THEME,
         css_paths=[ASSETS / "style.css"],
         head=HEAD,
-        app_kwargs={"middleware": [Middleware(KeptAnswers), Middleware(SmallBodies), COMPRESSION]},
+        app_kwargs={"middleware": [Middleware(KeptAnswers), Middleware(small_bodies), COMPRESSION]},
         ssr_mode=False,
         show_error=False,
         enable_monitoring=False,

@@ -12,16 +12,10 @@ from starlette.exceptions import HTTPException
 MOST_BYTES = 8 * 2**20  # a pasted text of 2 MB as JSON, and everything else on the page
 
 
-class SmallBodies:
+def small_bodies(app: Any) -> Any:
     """ASGI middleware: a longer body that is no upload is answered with 413."""
 
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["path"].endswith("/upload"):
-            await self._app(scope, receive, send)
-            return
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
         taken = 0
 
         async def bounded() -> Any:
@@ -32,4 +26,7 @@ class SmallBodies:
                 raise HTTPException(413, f"a request may hold {MOST_BYTES // 2**20} MiB.")
             return message
 
-        await self._app(scope, bounded, send)
+        free = scope["type"] != "http" or scope["path"].endswith("/upload")
+        await app(scope, receive if free else bounded, send)
+
+    return answer
