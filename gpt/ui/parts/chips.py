@@ -29,13 +29,15 @@ def token_title(position: int, token_id: int, raw: bytes, extra: str = "") -> st
     return f"{text}, {extra}" if extra else text
 
 
-def chip_html(position: int, chip: Chip, attributes: str = 'type="button" tabindex="-1"') -> str:
+def chip_html(
+    position: int, chip: Chip, state: str = 'tabindex="-1"', selected: bool = False
+) -> str:
     """One chip as a button; `data-position` is its key."""
-    classes = "chip special" if chip.special else "chip"
+    classes = "chip" + " selected" * selected + " special" * chip.special
     shade = "" if chip.shade is None else f' style="--shade:{min(max(chip.shade, 0), 1):.3f}"'
     return (
         f'<button class="{classes}" data-position="{position}" title="{escape(chip.title)}"'
-        f"{shade} {attributes}><bdi>{escape(chip.label)}</bdi></button>"
+        f'{shade} type="button" {state}><bdi>{escape(chip.label)}</bdi></button>'
     )
 
 
@@ -48,10 +50,9 @@ def chips_html(
     """
     boxes = []
     for position, chip in enumerate(chips):
-        state = f'aria-pressed="{str(position == selected).lower()}"'
-        state = f'tabindex="{-1 if position else 0}"' if roving else state
-        box = chip_html(position, chip, f'type="button" {state}')
-        if position == selected:
-            box = box.replace('class="chip', 'class="chip selected', 1)
-        boxes.append(box)
+        chosen = position == selected
+        state = f'aria-pressed="{str(chosen).lower()}"'
+        if roving:
+            state = f'tabindex="{-1 if position else 0}"'
+        boxes.append(chip_html(position, chip, state, chosen))
     return f'<div class="chips" role="group" aria-label="{escape(label)}">{"".join(boxes)}</div>'
