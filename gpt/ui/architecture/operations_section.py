@@ -24,15 +24,13 @@ ROOFLINE = (
     "Of a prompt, what follows the last block's keys and values is computed for its last token "
     "only. Real programs reach a part of it; “Measured here” shows how much."
 )
-_UNITS = "YZEPTGMk"  # 10^24 down to 10^3
 
 
 def flop_text(value: float) -> str:
     """Operations with four digits and a unit that fits: `291.6 GFLOP`."""
-    for index, unit in enumerate(_UNITS):
-        size = 1000 ** (len(_UNITS) - index)
-        if value >= size:
-            return f"{significant(value / size, 4)} {unit}FLOP"
+    for power, unit in zip(range(8, 0, -1), "YZEPTGMk", strict=True):
+        if value >= 1000**power:
+            return f"{significant(value / 1000**power, 4)} {unit}FLOP"
     return f"{significant(value, 4)} FLOP"
 
 

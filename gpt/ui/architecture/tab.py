@@ -74,18 +74,15 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
     def refresh(values: Values) -> Values:
         given = page.given(values)
         updates: Values = {page.inputs["emb_dim"]: gr.update(**width_step(given["n_heads"]))}
-        told = {page.problem: "", page.wrong_load: ""}
+        updates |= {page.problem: "", page.wrong_load: ""}
+        places = [page.problem]
         try:
             preset = name_of(configuration(given), named)
+            places.append(page.wrong_load)  # the boxes of the workload are far below the picture
+            return {**updates, page.preset: preset, **views(given, values[page.opened])}
         except ValueError as error:
-            possible = suggestions(given["emb_dim"], given["n_heads"])
-            return {**updates, **told, page.problem: problem_html(error, possible)}
-        try:
-            updates |= views(given, values[page.opened])
-        except ValueError as error:  # of the workload, whose boxes are far below the picture
-            line = problem_html(error, ())
-            return {**updates, page.problem: line, page.wrong_load: line}
-        return {**updates, **told, page.preset: preset}
+            line = problem_html(error, suggestions(given["emb_dim"], given["n_heads"]))
+            return {**updates, **dict.fromkeys(places, line)}
 
     def expand(values: Values, event: gr.EventData) -> Values:
         key = page.sections[event.target]
