@@ -28,13 +28,11 @@ def is_mistake(error: BaseException) -> bool:
 
     What C code raises has our frame as its innermost one too: the instruction there tells.
     """
-    if not isinstance(error, ValueError):
-        return False
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
+    if not isinstance(error, ValueError) or trace is None:
         return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
     code = trace.tb_frame.f_code
     return code.co_filename.startswith(PACKAGE) and code.co_code[trace.tb_lasti] == _RAISE
 

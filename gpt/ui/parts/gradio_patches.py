@@ -35,7 +35,6 @@ whole; texts still as what was added.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import sys
 from types import SimpleNamespace
@@ -54,7 +53,6 @@ SEARCHED = ("matplotlib", "bokeh")
 LOOK_SECONDS = 0.01
 
 
-@functools.wraps(_create)
 def _with_data(self: ProcessCompletedMessage, **fields: Any) -> None:
     _create(self, **{**fields, "output": fields.get("output") or {"data": []}})
 
@@ -71,7 +69,6 @@ def search_for_no_missing_package() -> None:
             sys.modules[name] = None  # type: ignore[assignment]
 
 
-@functools.wraps(_begin_session)
 def _without_configurations(self: SessionState, blocks: Any) -> None:
     _begin_session(self, SimpleNamespace(default_config=blocks.default_config, blocks=()))
     self.blocks_config.config_for_block = lambda *_: {}  # what changes is not written out
@@ -93,7 +90,6 @@ def look_for_events_less_often(page: gr.Blocks) -> None:
     page._queue.sleep_when_free = LOOK_SECONDS
 
 
-@functools.wraps(_diff)
 def _whole_updates(old: Any, new: Any) -> list[Any]:
     return [["replace", [], new]] if isinstance(new, dict) and new != old else _diff(old, new)
 
