@@ -13,7 +13,7 @@ import torch
 
 from gpt.ui.parts.colours import HUE, PARTS
 from gpt.ui.parts.heat import picture
-from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.table import Column, table_html
 
 _BUTTONS = ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale", "resetscale"]
@@ -73,11 +73,9 @@ def activation_curve(
     return figure.update_yaxes(title="after")
 
 
-def histogram_pair(
-    first: np.ndarray, second: np.ndarray, names: tuple[str, str], bins: int = 40
-) -> go.Figure:
+def histogram_pair(first: np.ndarray, second: np.ndarray, names: tuple[str, str]) -> go.Figure:
     """How the numbers of two rows are spread, over the same bins."""
-    edges = np.histogram_bin_edges(np.concatenate([first, second]), bins)
+    edges = np.histogram_bin_edges(np.concatenate([first, second]), bins=40)
     middle = ((edges[:-1] + edges[1:]) / 2).tolist()
     figure = go.Figure()
     for name, values, colour in ((names[0], first, PARTS[1]), (names[1], second, HUE)):
@@ -102,7 +100,7 @@ def plain(text: str) -> str:
 
 def largest_numbers(name: str, rows: Sequence[str], values: np.ndarray) -> str:
     """The largest of the numbers (rows, d) as a table, all of them as CSV; HTML."""
-    columns = [Column("dimension"), *[Column(row, lambda v: significant(v, 4)) for row in rows]]
+    columns = [Column("dimension"), *[Column(row, four) for row in rows]]
     every = [(i, *[float(v) for v in values[:, i]]) for i in range(values.shape[1])]
     largest = np.argsort(-np.abs(values).max(axis=0), kind="stable")[:8]
     shown = [every[i] for i in largest]
