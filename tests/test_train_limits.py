@@ -117,6 +117,7 @@ def test_steps_are_those_of_the_whole_budget_and_an_experiment_has_as_many(monke
 )
 def test_a_run_does_not_hold_its_place_for_ever(limit, paused, note, monkeypatch):
     monkeypatch.setattr(run_module, limit, 0.05)
+    monkeypatch.setattr(run_module, "UPDATE_SECONDS", 0.02)
     line = Line()
 
     async def go():

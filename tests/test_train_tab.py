@@ -64,6 +64,12 @@ def diverge_at(monkeypatch):
     return at
 
 
+@pytest.fixture
+def often(monkeypatch):
+    """A run of many steps is looked at after some of them, not after half a second."""
+    monkeypatch.setattr(run_module, "UPDATE_SECONDS", 0.02)
+
+
 @pytest.fixture(scope="module")
 def done():
     """One finished run that all tests read."""
@@ -204,6 +210,7 @@ def test_one_step_shows_its_window_its_losses_and_a_weight():
     assert html.count("<tr>") == 17
 
 
+@pytest.mark.usefixtures("often")
 def test_pause_holds_the_run_and_stop_keeps_the_model():
     async def go():
         training, seen = Training(Line(), {**TINY, "steps": 100_000}), []
@@ -436,16 +443,24 @@ def test_a_page_that_was_turned_away_may_ask_again():
 
 def test_without_positions_each_step_shuffles_their_embeddings():
     """At a learning rate of 0 nothing else moves them."""
-    rows = []
-    for positions, steps in ((True, 2), (False, 1), (False, 2)):
-        training = trained(steps=steps, positions=positions, rate=0.0)
-        rows.append(load_model(training.finished.source).pos_emb.weight.tolist())
-        training.finished.drop()
-    start, once, twice = rows
+
+    def rows(positions):
+        """The embeddings before the first step and after each of two."""
+        found = plan({**TINY, "steps": 3, "positions": positions, "rate": 0.0})
+        run = Run(found.cfg, found.options, found.corpus)
+        events = run.events()
+        yield run.model.pos_emb.weight.tolist()
+        for _ in range(2):
+            next(events)
+            yield run.model.pos_emb.weight.tolist()
+
+    start, once, twice = rows(positions=False)
     assert start != once != twice != start
     assert sorted(start) == sorted(once) == sorted(twice)
+    assert list(rows(positions=True)) == [start] * 3
 
 
+@pytest.mark.usefixtures("often")
 def test_a_link_trains_it_again_with_the_same_steps():
     """Steps that a budget bought here are counted: another machine's would buy others."""
 
@@ -526,6 +541,7 @@ def test_no_model_is_better_than_the_floor():
     assert 0.99 * floor < evaluated.nats_per_token < 1.1 * floor
 
 
+@pytest.mark.usefixtures("often")
 def test_a_page_that_was_closed_ends_its_training_and_leaves_nothing():
     """Its model was written and kept for an hour."""
 
