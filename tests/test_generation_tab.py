@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from contextlib import aclosing, contextmanager
@@ -60,6 +61,11 @@ def url(registry):
     )
     yield address
     demo.close()
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    return Client(url, verbose=False)
 
 
 def alone(registry, tokenizer, prompt="Hello", options=OPTIONS, source="storyteller"):
@@ -418,15 +424,21 @@ def test_a_full_line_is_one_line(registry, monkeypatch):
         written_by(registry, asked_of(registry))
 
 
+@functools.cache
+def components():
+    """What all pages share: components, which no handler changes."""
+    with gr.Blocks():
+        named = TinyRegistry(dict.fromkeys(("storyteller", "book-124M")))
+        return Shared(), Layout(named, "storyteller", "cpu")
+
+
 class Page:
     """The tab's handlers without a server: what a page shows at each update."""
 
     def __init__(self, registry):
-        with gr.Blocks():
-            self.shared = Shared()
-            self.layout = Layout(registry, "storyteller", "cpu")
-            self.runs = Runs(registry)
-            self.handlers = handlers.Handlers(self.layout, self.runs, self.shared)
+        self.shared, self.layout = components()
+        self.runs = Runs(registry)
+        self.handlers = handlers.Handlers(self.layout, self.runs, self.shared)
         self.story, self.known = Story(loaded="storyteller"), Visitor()
 
     def data(self, source="storyteller", prompt="Hello", **values):
@@ -849,8 +861,8 @@ def test_what_was_written_is_the_visit_of_all_tabs(page, registry, tokenizer):
 # The endpoint
 
 
-def test_the_endpoint_streams_by_keyword_and_ends_with_the_text(url, registry, tokenizer):
-    job = Client(url, verbose=False).submit(
+def test_the_endpoint_streams_by_keyword_and_ends_with_the_text(client, registry, tokenizer):
+    job = client.submit(
         prompt="Hello", max_new_tokens=12, temperature=1.0, top_p=1, seed=3, api_name="/generate"
     )
     text, statistics = job.result()
@@ -859,8 +871,8 @@ def test_the_endpoint_streams_by_keyword_and_ends_with_the_text(url, registry, t
     assert all(isinstance(value, str) for output in job.outputs() for value in output)
 
 
-def test_the_endpoint_steers_and_stops(url, registry, tokenizer):
-    client, plain = Client(url, verbose=False), alone(registry, tokenizer)
+def test_the_endpoint_steers_and_stops(client, registry, tokenizer):
+    plain = alone(registry, tokenizer)
     asked = {"prompt": "Hello", "max_new_tokens": 12, "temperature": 1.0, "top_p": 1, "seed": 3}
     options = replace(OPTIONS, steering=((4, 500),))
     text, told = client.predict(**asked, steering=[[4, 500]], api_name="/generate")
@@ -872,16 +884,15 @@ def test_the_endpoint_steers_and_stops(url, registry, tokenizer):
     assert "ended at your stop text" in told
 
 
-def test_the_endpoint_needs_only_a_prompt_and_takes_a_precision_by_position(url):
-    client = Client(url, verbose=False)
+def test_the_endpoint_needs_only_a_prompt_and_takes_a_precision_by_position(client):
     assert "seed" in client.predict(prompt="Hello", max_new_tokens=2, api_name="/generate")[1]
     positional = ("Hello", 3, "cpu", 0, 0, 1, 1, "storyteller", "float16")
     assert "on cpu, float16" in client.predict(*positional, api_name="/generate")[1]
 
 
-def test_the_endpoint_is_typed_and_described(url):
+def test_the_endpoint_is_typed_and_described(client):
     """Its results were called value_19 and value_304, after component ids."""
-    info = Client(url, verbose=False).view_api(return_format="dict")["named_endpoints"]["/generate"]
+    info = client.view_api(return_format="dict")["named_endpoints"]["/generate"]
     types = {p["parameter_name"]: p["python_type"]["type"] for p in info["parameters"]}
     assert types["prompt"] == "str"
     assert types["max_new_tokens"] == "int"
@@ -901,24 +912,23 @@ def test_the_endpoint_is_typed_and_described(url):
         ({"prompt": "a", "steering": [[0, 50257]]}, "outside the vocabulary"),
     ],
 )
-def test_the_endpoint_shows_a_callers_mistake_as_one_line(url, asked, message, capfd):
+def test_the_endpoint_shows_a_callers_mistake_as_one_line(client, asked, message, capfd):
     with pytest.raises(Exception, match=message):
-        Client(url, verbose=False).predict(**asked, api_name="/generate")
+        client.predict(**asked, api_name="/generate")
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_missing_device_is_told_with_what_is_used_instead(url):
+def test_a_missing_device_is_told_with_what_is_used_instead(client):
     """gradio refused it with a line of its own: the sentence could not be reached."""
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     asked = {"prompt": "Hello", "max_new_tokens": 2, "device": "cuda"}
-    told = Client(url, verbose=False).predict(**asked, api_name="/generate")[1]
+    told = client.predict(**asked, api_name="/generate")[1]
     assert "no cuda device: the CPU is used instead" in told
     assert "on cpu" in told
 
 
-def test_a_cancelled_job_frees_its_row_and_the_next_is_clean(url, registry):
-    client = Client(url, verbose=False)
+def test_a_cancelled_job_frees_its_row_and_the_next_is_clean(client, registry):
     scheduler = sessions.scheduler_for(registry.models["storyteller"])
     asked = {"prompt": "Hello", "seed": 1, "api_name": "/generate"}
     job = client.submit(max_new_tokens=500, **asked)
