@@ -76,9 +76,9 @@ def book() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    from gpt import Tokenizer
+    from gpt import tokenizer_of
 
-    return Tokenizer()
+    return tokenizer_of("gpt2")
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from tiny_models import TINY, TinyRegistry, tiny_model
 
+from gpt.checkpoints import tokenizer_of
 from gpt.internals.ablation import Part, ablate
 from gpt.internals.heads import head_stages
 from gpt.internals.residual import read_norm
-from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.lab import Lab
 from gpt.ui.internals.sections import logit_ledger
 from gpt.ui.internals.sections.attention_heads import attention_views
@@ -27,7 +27,7 @@ AT = 3
 @pytest.fixture(scope="module")
 def lab():
     model = tiny_model(replace(TINY, vocab_size=50257, context_length=160))
-    return Lab(TinyRegistry({"words": model}), Tokenizer())
+    return Lab(TinyRegistry({"words": model}), tokenizer_of("gpt2"))
 
 
 def test_the_share_of_attention_follows_from_the_very_score_that_is_shown(lab):

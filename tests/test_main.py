@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_models import TINY, tiny_model
 
-from gpt import Tokenizer, count_parameters, generate_text_simple, load_model
+from gpt import count_parameters, generate_text_simple, load_model, tokenizer_of
 from gpt.__main__ import main
 from gpt.checkpoints import save_model
 from gpt.checkpoints.sources import random_source
@@ -28,7 +28,7 @@ COMMAND = [sys.executable, "-m", "gpt"]
 
 
 def expected(prompt, n_tokens):
-    tokenizer, model = Tokenizer(), load_model(RANDOM)
+    tokenizer, model = tokenizer_of("gpt2"), load_model(RANDOM)
     ids = torch.tensor([tokenizer.encode(prompt)])
     return tokenizer.decode(generate_text_simple(model, ids, n_tokens, 32)[0].tolist())
 

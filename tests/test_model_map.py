@@ -18,7 +18,7 @@ from tiny_models import TinyRegistry, tiny_model
 
 from gpt import GPTConfig, count_parameters
 from gpt.accounting.code_lines import line_costs
-from gpt.tokenizer import Tokenizer
+from gpt.checkpoints import tokenizer_of
 from gpt.ui.architecture.model_map import boxes, code_line, map_html, part_html, parts
 from gpt.ui.architecture.tensor_strip import strip_html
 from gpt.ui.architecture.views import figures
@@ -85,7 +85,7 @@ def test_the_line_of_a_part_makes_the_shape_that_the_part_tells() -> None:
 @pytest.fixture(scope="module")
 def lab() -> Lab:
     model = tiny_model(replace(TINY, vocab_size=50257, context_length=160))
-    return Lab(TinyRegistry({"words": model}), Tokenizer())
+    return Lab(TinyRegistry({"words": model}), tokenizer_of("gpt2"))
 
 
 @pytest.mark.parametrize("key", parts(TINY, 1, 1))

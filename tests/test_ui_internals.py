@@ -16,9 +16,9 @@ from gradio_client.exceptions import AppError
 from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
+from gpt.checkpoints import tokenizer_of
 from gpt.internals.surprise import foreseen
 from gpt.serving.registry import Registry
-from gpt.tokenizer import Tokenizer
 from gpt.ui.internals import InternalsTab, section_list
 from gpt.ui.internals import lab as lab_module
 from gpt.ui.internals.lab import MAX_TOKENS, Lab
@@ -50,7 +50,7 @@ def lab(registry, tokenizer):
 @pytest.fixture(scope="module")
 def tab(registry):
     with gr.Blocks() as demo:
-        tab = InternalsTab(registry, Tokenizer())
+        tab = InternalsTab(registry, tokenizer_of("gpt2"))
     demo.queue(api_open=False, max_size=16)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     tab.demo, tab.url = demo, url
