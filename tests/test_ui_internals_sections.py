@@ -626,11 +626,19 @@ def test_a_folder_that_cannot_be_written_is_one_line(lab, visit, tmp_path):
 
 
 class InPrecisions(TinyRegistry):
-    """The tiny models, as the engine makes them in a precision."""
+    """The tiny models, as the engine makes them in a precision, each once."""
+
+    def __init__(self, models):
+        super().__init__(models)
+        self.made = {}
 
     def borrow(self, source, precision="float32", progress=None):
         model = self.models[source]
-        return nullcontext(model if precision == "float32" else FastModel(model, precision).eval())
+        if precision != "float32":
+            if (source, precision) not in self.made:
+                self.made[source, precision] = FastModel(model, precision).eval()
+            model = self.made[source, precision]
+        return nullcontext(model)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
