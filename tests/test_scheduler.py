@@ -5,13 +5,11 @@ import gc
 import itertools
 import os
 import random
-import subprocess
+import signal
 import sys
-import textwrap
 import threading
 import weakref
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from weakref import WeakValueDictionary
 
@@ -22,13 +20,12 @@ from tiny_models import IDS, TINY, tiny_model
 
 from gpt import GPTConfig, SamplingOptions, generate_text_simple
 from gpt.cache import KVCache
-from gpt.engine import FastModel
+from gpt.engine import FastModel, decode_step
 from gpt.generate import generate
 from gpt.serving import scheduler as module
 from gpt.serving.all_cores import on_all_cores
 from gpt.serving.scheduler import Scheduler, scheduler_for
 
-ROOT = Path(__file__).resolve().parent.parent
 GREEDY = SamplingOptions(max_new_tokens=8, temperature=0)
 
 
@@ -485,43 +482,27 @@ def test_a_thread_that_dies_tells_every_visitor_and_the_next_run_has_another(mon
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_starts_afresh():
     """ZeroGPU forks for every run: the parent's thread is not there, its locks may be held."""
-    code = """
-        import os, sys
-        sys.path.insert(0, "tests")
-        from tiny_models import tiny_model
-        from gpt import SamplingOptions
-        from gpt.engine import FastModel, decode_step
-        from gpt.serving import scheduler as module
+    model = FastModel(tiny_model(), "int8")
 
-        def texts():
-            options = SamplingOptions(max_new_tokens=5, seed=0)
-            return len(list(module.scheduler_for(model).submit([1], options)))
+    def written():
+        options = SamplingOptions(max_new_tokens=5, seed=0)
+        return len(list(scheduler_for(model).submit([1], options)))
 
-        model = FastModel(tiny_model(), "int8")
-        held = module.scheduler_for(model).submit([1], SamplingOptions(10**6, seed=0))
+    with scheduler_for(model).submit([1], SamplingOptions(10**6, seed=0)) as held:
         next(held)
-        module._lock.acquire()  # at the worst of moments
-        decode_step._compiling.acquire()
-        child = os.fork()
-        if child == 0:
-            print(texts(), flush=True)
-            os._exit(0)
-        module._lock.release()
-        decode_step._compiling.release()
-        os.waitpid(child, 0)
-        print(texts())
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (done.stdout.split(), done.returncode) == (["5", "5"], 0), done.stderr
+        with module._lock, decode_step._compiling:  # at the worst of moments
+            if (child := os.fork()) == 0:
+                found = 0
+                signal.alarm(60)  # whatever happens, the child ends
+                try:
+                    found = written()
+                finally:
+                    os._exit(found)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+        assert written() == 5
 
 
 def test_closing_from_another_thread_ends_a_visitor_who_waits(by_hand):

@@ -452,12 +452,13 @@ for rank in ("0", "1"):
         os.environ.update(RANK=rank, LOCAL_RANK=rank)
         os._exit(main(sys.argv[1:]))
     children.append(child)
+import torch._dynamo  # DistributedDataParallel imports it, for two seconds
 sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
 
 
 def test_two_processes_give_the_loss_of_one(begin, text, tmp_path):
-    """With gloo on the CPU and what torchrun gives to each process, but torch is imported once.
+    """With gloo on the CPU and what torchrun gives to each process; imports are made once for both.
 
     No dropout, since each process draws its own.
     """
