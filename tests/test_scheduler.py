@@ -73,7 +73,7 @@ def random_request(rng):
 
 
 @pytest.mark.parametrize(
-    "precisions", [("plain", "plain"), ("int8", "float32"), ("float16", "int8"), ("bfloat16",) * 2]
+    "precisions", [("plain", "int8"), ("float16", "float32"), ("bfloat16", "plain")]
 )
 def test_a_visitors_steps_are_the_same_alone_and_in_any_company(precisions, by_hand):
     """Two models, arrivals at any time, some closed before they are done: every step is the same,
@@ -553,8 +553,7 @@ def caches_alive():
     return sum(type(thing) is KVCache for thing in gc.get_objects())
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize(("precision", "temperature"), [("float32", 0), ("int8", 1.0)])
 def test_a_text_that_goes_on_is_not_written_again(precision, temperature, by_hand, monkeypatch):
     """Next after a text of 120 tokens once wrote all 120 again before the new one. Whatever the
     text goes on with is, to the last bit, what one long run gives, past the context too.
