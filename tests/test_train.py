@@ -60,20 +60,31 @@ def held_out(text, tmp_path_factory):
     return str(path)
 
 
+def made(folder, text, out="run", cfg=SMALL, **changes):
+    """A run on `text` in `out` below `folder`."""
+    base = TrainOptions(
+        text=(text,), out=out and str(folder / out), steps=12, batch_size=4, micro_batch=4,
+        warmup_steps=3, precision="float32", report_every=1, checkpoint_every=5,
+        validate_every=100, sample_tokens=5,
+    )  # fmt: skip
+    options = replace(base, **changes)
+    return Run(cfg, options, read_corpus(options.text, options.validation))
+
+
 @pytest.fixture
 def begin(text, tmp_path):
     """Makes a run on `text` in the folder `out` of tmp_path."""
 
     def make(out="run", cfg=SMALL, text=text, **changes):
-        base = TrainOptions(
-            text=(text,), out=out and str(tmp_path / out), steps=12, batch_size=4, micro_batch=4,
-            warmup_steps=3, precision="float32", report_every=1, checkpoint_every=5,
-            validate_every=100, sample_tokens=5,
-        )  # fmt: skip
-        options = replace(base, **changes)
-        return Run(cfg, options, read_corpus(options.text, options.validation))
+        return made(tmp_path, text, out, cfg, **changes)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def two_steps(text, tmp_path_factory):
+    """The checkpoint of a run of two steps."""
+    return finished(made(tmp_path_factory.mktemp("two"), text, steps=2)).folder.checkpoint
 
 
 def finished(run):
@@ -93,7 +104,7 @@ def assert_same_weights(one, other):
 
 
 def test_training_lowers_the_loss_and_leaves_a_model_that_loads(begin, held_out):
-    run = begin(steps=60, peak_rate=1e-2, validation=held_out)
+    run = begin(steps=30, peak_rate=1e-2, validation=held_out)
     events = list(run.events())
     held_out = [event for event in events if isinstance(event, Evaluated)]
     assert metrics(run)[0]["loss"] < math.log(50257)
@@ -286,16 +297,17 @@ def test_a_reader_that_fails_to_show_a_sample_finds_its_step_saved(begin):
     assert begin(steps=10, validate_every=5).step == 5
 
 
-def test_a_resumed_run_does_not_repeat_its_metrics(begin):
+def test_a_resumed_run_does_not_repeat_its_metrics(begin, monkeypatch):
     """metrics.jsonl had the steps 50, 100, 100, 120."""
-    run = begin(steps=60, checkpoint_every=30)
+    monkeypatch.setattr(trainer, "LOG_EVERY", 10)
+    run = begin(checkpoint_every=6)
     for event in run.events():
-        if event.step == 51:
+        if event.step == 11:
             break
-    run.folder.save({**torch.load(run.folder.checkpoint), "step": 30})  # killed before the 51st
+    run.folder.save({**torch.load(run.folder.checkpoint), "step": 6})  # killed before the 11th
     run.folder.metrics.open("a").write('{"step": 1')
-    again = finished(begin(steps=60, checkpoint_every=30))
-    assert [line["step"] for line in metrics(again)] == [50, 60]
+    again = finished(begin(checkpoint_every=6))
+    assert [line["step"] for line in metrics(again)] == [10, 12]
 
 
 def test_a_run_that_diverges_ends_and_keeps_its_last_good_checkpoint(begin):
@@ -383,16 +395,17 @@ def with_moments(state, change):
         lambda state: {name: value for name, value in state.items() if name != "step"},
     ],
 )
-def test_a_checkpoint_that_is_not_ours_is_refused_in_one_line(begin, change):
+def test_a_checkpoint_that_is_not_ours_is_refused_in_one_line(begin, two_steps, tmp_path, change):
     """Another object was a KeyError, TypeError or IndexError with a traceback; a moment of another
     shape ended the process.
     """
-    run = finished(begin(steps=2))
-    changed = change(torch.load(run.folder.checkpoint))
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    checkpoint.parent.mkdir()
+    changed = change(torch.load(two_steps))
     if isinstance(changed, bytes):
-        run.folder.checkpoint.write_bytes(changed)
+        checkpoint.write_bytes(changed)
     else:
-        torch.save(changed, run.folder.checkpoint)
+        torch.save(changed, checkpoint)
     with pytest.raises(ValueError, match=r"checkpoint.pt is .*: remove it or use another --out.$"):
         begin(steps=2)
 
@@ -439,6 +452,7 @@ def test_accumulated_micro_batches_give_the_step_of_one_batch(begin):
 
 TWO = """
 import os, sys
+import torch._dynamo  # DistributedDataParallel imports it, for two seconds
 from torch.distributed import TCPStore
 from gpt.__main__ import main
 
@@ -452,7 +466,6 @@ for rank in ("0", "1"):
         os.environ.update(RANK=rank, LOCAL_RANK=rank)
         os._exit(main(sys.argv[1:]))
     children.append(child)
-import torch._dynamo  # DistributedDataParallel imports it, for two seconds
 sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
 
