@@ -30,7 +30,8 @@ from gpt.training.evaluation import evaluate
 
 IDS = torch.arange(80) * 7 % 97
 WIDE = replace(TINY, vocab_size=50257)
-SOURCE = random_source(WIDE, 5)
+NARROW = replace(WIDE, emb_dim=8, n_heads=2, n_layers=1)
+SOURCE = random_source(NARROW, 5)
 
 
 def measured(kl, rate):
@@ -157,7 +158,7 @@ def test_the_command_measures_every_precision_and_records(capsys, tmp_path, monk
     assert [line.split()[0] for line in lines[1:5]] == list(PRECISIONS)
     kept = json.loads((tmp_path / "precision.json").read_text())[SOURCE]
     assert kept["precisions"]["float32"]["mean_kl_nats"] == 0
-    assert kept["precisions"]["int8"]["weight_bytes"] == weight_bytes(WIDE, "int8")
+    assert kept["precisions"]["int8"]["weight_bytes"] == weight_bytes(NARROW, "int8")
     assert kept["text"] == "text.txt"
     assert kept["machine"].startswith(processor())
     assert kept["kernels"] == {name: kernel_of(name) for name in PRECISIONS}

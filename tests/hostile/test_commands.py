@@ -6,6 +6,7 @@ import io
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -110,6 +111,15 @@ def test_a_long_message_keeps_its_beginning_and_what_to_do(capsys):
     assert line.endswith("int8.")
 
 
+@pytest.fixture
+def short_comparison(monkeypatch):
+    """`compare` in one precision; that it measures all is in tests/test_precision_record.py."""
+    measure = partial(precision_record.measure, precisions=("float32",))
+    monkeypatch.setattr(precision_record, "measure", measure)
+    monkeypatch.setattr(precision_record, "SPEED_REPEATS", 1)
+    monkeypatch.setattr(precision_record, "SPEED_TOKENS", 4)
+
+
 COMMANDS = ["generate", "params", "train", "evaluate", "compare", "export"]
 
 
@@ -118,11 +128,9 @@ COMMANDS = ["generate", "params", "train", "evaluate", "compare", "export"]
     [*((name, "ascii") for name in COMMANDS), ("params", "cp437"), ("generate", "cp1252")],
 )
 def test_a_console_that_is_not_utf8_shows_what_it_can(
-    command, encoding, text, tmp_path, monkeypatch
+    command, encoding, text, short_comparison, tmp_path, monkeypatch
 ):
     """`train` died at its first validation, before the checkpoint; `params` and `export` too."""
-    monkeypatch.setattr(precision_record, "SPEED_REPEATS", 1)
-    monkeypatch.setattr(precision_record, "SPEED_TOKENS", 4)
     arguments = {
         "generate": ["generate", TEXT, "--model", RANDOM, "--max-new-tokens", "2"],
         "params": ["params"],
@@ -170,11 +178,9 @@ def checkpoint(tmp_path):
     ],
 )
 def test_a_checkpoint_without_configuration_is_read_with_one(
-    command, how, checkpoint, text, tmp_path, monkeypatch, capsys
+    command, how, checkpoint, text, short_comparison, tmp_path, capsys
 ):
     """A checkpoint of the book's chapter 5 (context 256) could be read from Python only."""
-    monkeypatch.setattr(precision_record, "SPEED_REPEATS", 1)
-    monkeypatch.setattr(precision_record, "SPEED_TOKENS", 4)
     save_model(tiny_model(CHAPTER_5), tmp_path / "other", "float32")
     file = ["--config", str(tmp_path / "other" / "config.json")]
     given = SIZES.split() if how == "sizes" else file
