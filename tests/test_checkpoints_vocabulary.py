@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny_models import tiny_model
+from tiny_models import TINY, tiny_model
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers
 
 from gpt import export_model, load_model
@@ -40,7 +41,7 @@ def exported(tmp_path_factory):
 
 def written(source):
     model, tokenizer = load_model(source), tokenizer_of(source)
-    options = SamplingOptions(max_new_tokens=12, temperature=0)
+    options = SamplingOptions(max_new_tokens=6, temperature=0)
     steps = generate(model, tokenizer.encode(PROMPT), options, tokenizer.end_of_text_id)
     return tokenizer.decode(step.token_id for step in steps)
 
@@ -48,11 +49,10 @@ def written(source):
 def test_rows_and_vocabulary_permuted_alike_write_the_same_text(exported):
     """Such a folder was read with GPT-2's numbers: "Once upon a time phylogen retire Tw"."""
     same, permuted = exported
-    text = written("storyteller")
-    assert written(same) == text
-    assert tokenizer_of(permuted).ids != tokenizer_of(same).ids
-    assert written(permuted) == text
-    assert written(permuted / "model.safetensors") == text
+    own, gpt2s = tokenizer_of(permuted), tokenizer_of("gpt2")
+    assert tokenizer_of(same).ids == gpt2s.ids != own.ids
+    assert written(permuted) == written("storyteller")
+    assert tokenizer_of(permuted / "model.safetensors").ids == own.ids
 
 
 def test_the_exported_files_are_openais_byte_for_byte(exported):
@@ -66,9 +66,9 @@ def test_the_exported_files_are_openais_byte_for_byte(exported):
 
 
 def test_a_folders_own_tokenizer_is_exported_with_it(exported, tmp_path):
-    permuted = exported[1]
-    own = tokenizer_of(permuted)
-    export_model(load_model(permuted), tmp_path, own)
+    own = tokenizer_of(exported[1])
+    narrow = tiny_model(replace(TINY, vocab_size=own.vocab_size, emb_dim=6))
+    export_model(narrow, tmp_path, own)
     assert tokenizer_of(tmp_path).ids == own.ids
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["eos_token_id"] == own.end_of_text_id

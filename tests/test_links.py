@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -60,10 +61,15 @@ def opened(place: Place) -> Place:
     return found
 
 
+@cache
+def storyteller(precision: str) -> gpt.GPTModel:
+    return gpt.load_model("storyteller", precision=precision)
+
+
 @pytest.fixture(scope="module")
 def written() -> list[int]:
     """The new ids of VISIT."""
-    model = gpt.load_model("storyteller", precision="int8")
+    model = storyteller("int8")
     tokenizer = gpt.tokenizer_of("storyteller")
     options = gpt.SamplingOptions(
         max_new_tokens=9, temperature=1.1, top_p=0.9, seed=VISIT.seed, steering=VISIT.steering
@@ -218,7 +224,7 @@ def test_a_program_in_the_automatic_precision_takes_the_measured_one(capsys) -> 
     visit = Visit(model="storyteller", prompt="The king", seed=3, tokens=4)
     program = python_of(visit)
     assert "default_precision(source)" in program
-    model = gpt.load_model("storyteller", precision=default_precision("storyteller"))
+    model = storyteller(default_precision("storyteller"))
     tokenizer = gpt.tokenizer_of("storyteller")
     options = gpt.SamplingOptions(4, DEFAULTS["temperature"], seed=3)
     ids = tokenizer.encode("The king")
