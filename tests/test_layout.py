@@ -43,6 +43,7 @@ def imported_rooms(path):
     return names & {*ROOMS, *TOP}
 
 
+@cache
 def named_rooms(room):
     """The rooms that a room's docstring names: "Imports the rooms accounting and engine." """
     docstring = " ".join((ast.get_docstring(ast.parse(_init(room))) or "").split())
