@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
 
@@ -106,9 +107,11 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
 
 
 def test_on_a_phone_what_cannot_be_trained_is_a_line_and_the_rest_is_as_on_a_screen(
-    browser_tab, app_url, tmp_path
+    browser_tab, app_url, tmp_path, monkeypatch
 ):
-    """The diverging rate is a visitor's own: what was good before it is kept."""
+    """What was good before a run diverged is kept. Whether a rate of 10 does so is the processor's
+    rounding: on one with AVX-512 it stays finite.
+    """
     with visit(browser_tab, app_url + SMALLER + "&train-steps=3000", PHONE) as phone:
         phone.get_by_label("My own text").check()
         said = phone.locator(".toast-body")
@@ -158,6 +161,7 @@ def test_on_a_phone_what_cannot_be_trained_is_a_line_and_the_rest_is_as_on_a_scr
         settle(phone)
         phone.fill("#train-rate input", "10")
         settle(phone)
+        monkeypatch.setattr("gpt.training.trainer.learning_rate", lambda *_: math.inf)
         phone.click("#train-run")
         ended = until(phone, "not finite")
         assert re.search(r"it stopped, and the weights of step \d+ are kept. Use a lower", ended)
