@@ -543,7 +543,7 @@ def test_an_older_answer_does_not_cover_a_newer_one_of_the_same_section(tab, mon
     monkeypatch.setattr(panel, "spec", replace(panel.spec, view=slow_first))
 
     def fill():
-        return tab.sections.filling([panel], page.desk, page.desk.visit, page.desk.turn)
+        return tab.sections.filling([panel], page.desk)
 
     async def collect():
         shown = [step[panel.output] async for step in fill()]

@@ -106,7 +106,6 @@ class Desk:
     told: int = 0  # how often it was; an older word may come late
     late: set[str] = field(default_factory=set)  # not in view when the position changed
     visit: Visit | None = None
-    opened: bool = False  # the tab was, once
     written: Any = None  # of Generation, when the tab was last opened
     given: Visit | None = None  # what of it is looked at
     before: int = 0  # tokens of it that stand before that
@@ -119,11 +118,6 @@ class Desk:
     # Held while a message is on its way: gradio prepares several at once, and a short one would
     # overtake the long one before it.
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def next_turn(self) -> int:
-        """The number of a new turn, which ends the one before."""
-        self.turn += 1
-        return self.turn
 
 
 class Panel:

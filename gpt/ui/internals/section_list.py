@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from html import escape
 from typing import Any
 
@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.components import Component
 
 from gpt.ui.internals.folds import code_html
-from gpt.ui.internals.lab import Lab, Visit, at_most
+from gpt.ui.internals.lab import Lab, at_most
 from gpt.ui.internals.section import Desk, OfModel, Panel, Section, Values
 from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.sentences import say
@@ -84,12 +84,7 @@ class SectionList:
         return {each for panel in self.panels for each in panel.outputs}
 
     def filled(
-        self,
-        desk: Desk,
-        visit: Visit,
-        turn: int,
-        first: Values,
-        among: Collection[str] | None = None,
+        self, desk: Desk, first: Values, among: set[str] | None = None
     ) -> AsyncIterator[Values]:
         """`first`, then what the open sections show: those that only read, then the others.
 
@@ -97,10 +92,10 @@ class SectionList:
         """
         shown = [p for p in self.panels if p.spec.key in desk.open and not p.spec.button]
         if among is not None:
-            desk.late = {panel.spec.key for panel in shown} - set(among)
+            desk.late = {panel.spec.key for panel in shown} - among
             shown = [panel for panel in shown if panel.spec.key in among]
         shown.sort(key=lambda panel: panel.spec.needs_model)
-        return self.filling(shown, desk, visit, turn, first)
+        return self.filling(shown, desk, first)
 
     async def come_into_view(self, values: Values, event: gr.EventData) -> AsyncIterator[Values]:
         """What came into view by scrolling shows the visit's position."""
@@ -110,18 +105,19 @@ class SectionList:
             desk.told, desk.in_view = told, {*seen}
         wanted = desk.late & seen if desk.visit else set()
         late = [panel for panel in self.panels if panel.spec.key in wanted]
-        async for shown in self.filling(late, desk, desk.visit, desk.turn):
+        async for shown in self.filling(late, desk):
             yield shown
 
     async def filling(
-        self, panels: Sequence[Panel], desk: Desk, visit: Visit, turn: int, first: Values = NOTHING
+        self, panels: Sequence[Panel], desk: Desk, first: Values = NOTHING
     ) -> AsyncIterator[Values]:
-        """`first` and what panels show of `visit`; what is ready soon in one message.
+        """`first` and what panels show of the visit; what is ready soon in one message.
 
         A panel that something newer fills is left out. Ends early, between two steps, when the
-        visitor has moved on and `turn` is over.
+        visitor has moved on and the turn is over.
         """
-        ready = {"": (desk.fills.get("", 0), first)}
+        visit, turn = desk.visit, desk.turn
+        ready = {"": (0, first)}
         clock, fault = asyncio.get_running_loop().time, None
         due = clock() + SOON
         for panel in panels:
@@ -164,9 +160,9 @@ class SectionList:
         desk.shown.clear()
         return {o: said for panel in panels for o, said in panel.showing(_former(panel)).items()}
 
-    def choices(self, desk: Desk, visit: Visit) -> Values:
+    def choices(self, desk: Desk) -> Values:
         """The layers and heads of the visit's model, the chosen one kept where there is such."""
-        cfg = self.lab.registry.config_of(visit.source)
+        cfg = self.lab.registry.config_of(desk.visit.source)
         updates: Values = {}
         for box, field in self.of_model.items():
             count = getattr(cfg, field)
@@ -215,7 +211,7 @@ class SectionList:
             if visit is None:
                 yield panel.showing(EMPTY)
                 return
-            async for shown in self.filling([panel], desk, visit, desk.turn):
+            async for shown in self.filling([panel], desk):
                 yield shown
             if section.button and desk.visit != visit:
                 yield panel.showing(_former(panel))

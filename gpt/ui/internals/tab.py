@@ -118,7 +118,7 @@ class InternalsTab:
     ) -> AsyncIterator[Values]:
         """The pass over the prompt, then every open section; a mistake leaves nothing stale."""
         desk: Desk = values[self.desk]
-        turn = desk.next_turn()
+        desk.turn = turn = desk.turn + 1
         # A control that was heard from is as it was heard: this event may have come late.
         desk.values = {control: values[control] for control in self.sections.controls} | desk.values
         async with self.sections.lane:
@@ -138,11 +138,11 @@ class InternalsTab:
             return
         desk.visit = visit
         first = {
-            **self._above(desk, visit, visit.position if visit is desk.given else -1),
+            **self._above(desk, visit.position if visit is desk.given else -1),
             **self.sections.former(desk),
-            **self.sections.choices(desk, visit),
+            **self.sections.choices(desk),
         }
-        async for shown in self.sections.filled(desk, visit, turn, first):
+        async for shown in self.sections.filled(desk, first):
             yield shown
 
     def follow(self, shared: Shared) -> None:
@@ -155,10 +155,10 @@ class InternalsTab:
         ) -> AsyncIterator[Values]:
             desk: Desk = values[self.desk]
             written = values.pop(shared.visitor).visit
-            if desk.opened and written is desk.written:  # not chosen again, even the same
+            if written is desk.written:  # not chosen again, even the same
                 yield {self.prompt: gr.skip()}  # without any, gradio empties every output
                 return
-            desk.opened, desk.written = True, written
+            desk.written = written
             if written.ids:
                 try:
                     desk.given, desk.before = self.lab.given_by(
@@ -204,20 +204,21 @@ class InternalsTab:
     async def move(self, values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:  # type: ignore[assignment]
         """Another position of the same pass."""
         desk: Desk = values[self.desk]
-        turn = desk.next_turn()
+        desk.turn += 1
         try:
-            desk.visit = visit = self._moved(desk, values, event)
-            first = {**self._above(desk, visit, visit.position), **self.sections.former(desk)}
+            desk.visit = self._moved(desk, values, event)
+            first = {**self._above(desk, desk.visit.position), **self.sections.former(desk)}
         except ValueError as error:  # a trained model may be gone
             if not is_mistake(error):
                 raise
             yield {self.message: say(str(error), "note")}
             return
-        async for shown in self.sections.filled(desk, visit, turn, first, desk.in_view):
+        async for shown in self.sections.filled(desk, first, desk.in_view):
             yield shown
 
-    def _above(self, desk: Desk, visit: Visit, position: int) -> Values:
+    def _above(self, desk: Desk, position: int) -> Values:
         """What stands above the sections."""
+        visit = desk.visit
         lab = self.lab.using(visit.source)
         before = desk.before if desk.given and visit.key == desk.given.key else 0
         return {
