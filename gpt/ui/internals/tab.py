@@ -127,12 +127,9 @@ class InternalsTab:
             try:
                 visit = await anyio.to_thread.run_sync(self._read, values, progress)
             except ValueError as error:
-                if not is_mistake(error):
-                    raise
                 desk.visit = None
                 desk.shown.clear()
-                line = say(str(error), "note")
-                yield {self.message: line, self.chips: "", **self.sections.blank()}
+                yield self._refused(error)
                 return
         if desk.turn != turn:
             return
@@ -165,18 +162,15 @@ class InternalsTab:
                         written.model, written.ids, written.position
                     )
                 except ValueError as error:  # a trained model is kept for an hour
-                    if not is_mistake(error):
-                        raise
-                    line = say(str(error), "note")
-                    yield {self.message: line, self.chips: "", **self.sections.blank()}
+                    yield self._refused(error)
                     return
                 filled = {self.prompt: self.lab.text_of(desk.given), self.model: written.model}
                 values |= filled
                 yield filled | self.sections.as_written(desk, written)
             elif written.prompt and written.seed is None:  # of a link, which nobody wrote on
-                filled = {self.prompt: written.prompt, self.model: written.model or gr.skip()}
-                values |= {self.prompt: written.prompt}
-                values |= {self.model: written.model} if written.model else {}
+                filled = {self.prompt: written.prompt}
+                filled |= {self.model: written.model} if written.model else {}
+                values |= filled
                 yield filled
             async for shown in self.look(values, progress):
                 yield shown
@@ -215,6 +209,12 @@ class InternalsTab:
             return
         async for shown in self.sections.filled(desk, first, desk.in_view):
             yield shown
+
+    def _refused(self, error: ValueError) -> Values:
+        """The line of a mistake, and nothing in strip and sections; a fault of ours is raised."""
+        if not is_mistake(error):
+            raise error
+        return {self.message: say(str(error), "note"), self.chips: "", **self.sections.blank()}
 
     def _above(self, desk: Desk, position: int) -> Values:
         """What stands above the sections."""
