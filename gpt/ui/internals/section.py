@@ -44,24 +44,15 @@ def radio(elem_id: str, label: str, choices: Iterable[str], **given: Any) -> Mak
     return partial(gr.Radio, choices, value=first, label=label, elem_id=elem_id, **given)
 
 
-def dropdown(elem_id: str, label: str, choices: Iterable[str], **given: Any) -> Make:
+def dropdown(elem_id: str, label: str, choices: Iterable[Any], **given: Any) -> Make:
     """One of `choices`; the first at first."""
     return partial(gr.Dropdown, list(choices), label=label, elem_id=elem_id, **given)
 
 
-@dataclass(frozen=True)
-class OfModel:
-    """A dropdown of a model's layers or heads; its choices follow the model of the pass."""
-
-    label: str
-    count: str  # the field of GPTConfig
-    elem_id: str
-
-    def __call__(self) -> gr.Dropdown:
-        return gr.Dropdown([0], value=0, label=self.label, elem_id=self.elem_id, min_width=110)
-
-
-layer_box, head_box = partial(OfModel, "Layer", "n_layers"), partial(OfModel, "Head", "n_heads")
+# Controls of these names have as many choices as the model of the pass in a field of GPTConfig.
+OF_MODEL = {"layer": "n_layers", "head": "n_heads"}
+layer_box = partial(dropdown, label="Layer", choices=[0], min_width=110)
+head_box = partial(dropdown, label="Head", choices=[0], min_width=110)
 
 
 @dataclass(frozen=True)

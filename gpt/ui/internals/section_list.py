@@ -14,7 +14,7 @@ from gradio.components import Component
 
 from gpt.ui.internals.folds import code_html
 from gpt.ui.internals.lab import Lab, at_most
-from gpt.ui.internals.section import Desk, OfModel, Panel, Section, Values
+from gpt.ui.internals.section import OF_MODEL, Desk, Panel, Section, Values
 from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.sentences import say
 
@@ -54,6 +54,7 @@ class SectionList:
         self.panels: list[Panel] = []
         self.accordions: dict[str, gr.Accordion] = {}
         self.of_model: dict[Component, str] = {}  # what `choices` updates: a field of GPTConfig
+        self.of_text: set[Component] = set()  # what `as_written` updates, and what is beside it
         for section in sections:
             with gr.Accordion(
                 section.title, open=section.opened, elem_id=f"int-section-{section.key}",
@@ -64,11 +65,10 @@ class SectionList:
                 self._wire(section, panel, accordion)
                 gr.HTML(code_html(section.code), elem_id=f"int-code-{section.key}")
             self.panels.append(panel)
-            self.of_model |= {
-                panel.controls[name]: make.count
-                for name, make in section.controls.items()
-                if isinstance(make, OfModel)
-            }
+            boxes = panel.controls.items()
+            self.of_model |= {box: OF_MODEL[name] for name, box in boxes if name in OF_MODEL}
+            if section.as_written:
+                self.of_text |= {*panel.controls.values()}
         rail.select(
             self.come_into_view, {desk}, self.outputs, show_progress="hidden",
             trigger_mode="multiple", **EVENT,
@@ -170,12 +170,6 @@ class SectionList:
             updates[box] = gr.update(choices=list(range(count)), value=desk.values[box])
         return updates
 
-    @property
-    def of_text(self) -> set[Component]:
-        """What `as_written` updates, and what stands beside it."""
-        panels = [panel for panel in self.panels if panel.spec.as_written]
-        return {control for panel in panels for control in panel.controls.values()}
-
     def as_written(self, desk: Desk, text: Any) -> Values:
         """The controls that follow a text of Generation, as it sets them."""
         updates = {
@@ -218,6 +212,10 @@ class SectionList:
             elif section.button:
                 desk.shown.add(section.key)
 
+        def collapse(desk: Desk) -> Values:
+            desk.open.discard(section.key)
+            return panel.showing("")
+
         async def pick(values: Values, event: gr.EventData) -> AsyncIterator[Values]:
             picked = {name: of_event(event, name) for name in section.picks}
             values[self.desk].picked[section.key] = picked
@@ -246,16 +244,10 @@ class SectionList:
             gr.on(changes, show, trigger_mode="always_last", **wired)
         if section.picks:  # "always_last" would repeat the first pick of two
             panel.output.select(pick, trigger_mode="multiple", **wired)
-        accordion.collapse(
-            lambda desk: self._closed(desk, panel), self.desk, panel.outputs, **QUIET
-        )
+        accordion.collapse(collapse, self.desk, panel.outputs, **QUIET)
         if section.defaults:
             boxes = [panel.controls[name] for name in section.defaults]
             panel.button.click(lambda: list(section.defaults.values()), None, boxes, **QUIET)
-
-    def _closed(self, desk: Desk, panel: Panel) -> Values:
-        desk.open.discard(panel.spec.key)
-        return panel.showing("")
 
 
 async def _sent(
