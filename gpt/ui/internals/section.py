@@ -33,9 +33,13 @@ def plot(elem_id: str, label: str) -> Make:
     return partial(gr.Plot, label=label, elem_id=elem_id, min_width=340)
 
 
+def text_box(elem_id: str, label: str, value: str | None = None, **given: Any) -> Make:
+    given = {"min_width": 240, **given}
+    return partial(gr.Textbox, value, label=label, elem_id=elem_id, **given)
+
+
 def token_box(elem_id: str, label: str = "Token") -> Make:
-    info = "A token or its id; leave empty for the top one."
-    return partial(gr.Textbox, label=label, elem_id=elem_id, info=info, min_width=240)
+    return text_box(elem_id, label, info="A token or its id; leave empty for the top one.")
 
 
 def radio(elem_id: str, label: str, choices: Iterable[str], **given: Any) -> Make:

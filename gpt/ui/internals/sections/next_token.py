@@ -17,7 +17,7 @@ from gpt.ui.generation.settings import STANDARD as WRITERS
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section
+from gpt.ui.internals.section import Section, text_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import counted, four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
@@ -209,9 +209,8 @@ SECTION = Section(
             list(PRECISIONS), value=DEFAULTS["precision"], label="Precision", min_width=100,
             info="Of the logits.", elem_id="int-precision", elem_classes="half",
         ),
-        "query": lambda: gr.Textbox(
-            label="Find a token", info="Text or id.", min_width=100, elem_id="int-find",
-            elem_classes="half",
+        "query": text_box(
+            "int-find", "Find a token", info="Text or id.", min_width=100, elem_classes="half"
         ),
     },
     output="int-choice",

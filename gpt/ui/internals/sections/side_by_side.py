@@ -12,7 +12,7 @@ from gpt.internals.surprise import loss
 from gpt.internals.two_predictions import Comparison, compare_predictions
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
-from gpt.ui.internals.section import Section, radio
+from gpt.ui.internals.section import Section, radio, text_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
@@ -121,9 +121,7 @@ SECTION = Section(
     needs_model=True,
     controls={
         "way": radio("int-cmp-way", "Compare with", WAYS, min_width=320),
-        "prompt": lambda: gr.Textbox(
-            OTHER, label="Other prompt", elem_id="int-cmp-prompt", scale=3, min_width=260
-        ),
+        "prompt": text_box("int-cmp-prompt", "Other prompt", OTHER, scale=3, min_width=260),
         "position": lambda: gr.Number(
             -1, label="Position in it", precision=0, min_width=140, info="-1 is the last.",
             elem_id="int-cmp-position",

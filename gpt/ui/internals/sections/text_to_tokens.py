@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import partial
-
-import gradio as gr
 
 from gpt.internals.merges import Merge, merge_steps, word_of_token, words
 from gpt.internals.surprise import loss
 from gpt.tokenizer import display_form
-from gpt.ui.internals.folds import Code, folded
+from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, check_length
-from gpt.ui.internals.section import Section
+from gpt.ui.internals.section import Section, text_box
 from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import counted, percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -85,7 +82,7 @@ def tokens_html(lab: Lab, visit: Visit, typed: str) -> str:
     cut = [word.encode("utf-8", "replace") for word in words(typed or "")]
     cut = cut or [word_of_token([lab.raw(i) for i in visit.ids], visit.position)]
     steps = [(word, merge_steps(lab.tokenizer, word)) for word in cut]
-    return _merges(lab, steps) + folded("Numbers", _prompt_table(lab, visit))
+    return _merges(lab, steps) + numbers(_prompt_table(lab, visit))
 
 
 def _merges(lab: Lab, cut: list[tuple[bytes, list[Merge]]]) -> str:
@@ -149,11 +146,12 @@ SECTION = Section(
     view=tokens_html,
     code=(Code(merge_steps),),
     controls={
-        "typed": partial(
-            gr.Textbox, label="A word of your own", elem_id="int-word", min_width=240,
+        "typed": text_box(
+            "int-word",
+            "A word of your own",
             info="Merged while you type. Empty: the word of the chosen token.",
         ),
     },
     output="int-merges",
     opened=True,
-)  # fmt: skip
+)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-import gradio as gr
-
 from gpt.internals.patching import (
     Contrast,
     lead_of,
@@ -17,7 +15,7 @@ from gpt.internals.patching import (
 from gpt.serving.all_cores import each_on_all_cores, give_way, on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.internals.section import Section, head_box, radio
+from gpt.ui.internals.section import Section, head_box, radio, text_box
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say
@@ -114,12 +112,8 @@ SECTION = Section(
     code=(Code(leads_with, "edits: ", "_paste"), Code(Contrast.recovered), Code(lead_of)),
     needs_model=True,
     controls={
-        "first": lambda: gr.Textbox(
-            FIRST, label="First prompt", elem_id="int-patch-first", min_width=240
-        ),
-        "second": lambda: gr.Textbox(
-            SECOND, label="Second prompt", elem_id="int-patch-second", min_width=240
-        ),
+        "first": text_box("int-patch-first", "First prompt", FIRST),
+        "second": text_box("int-patch-second", "Second prompt", SECOND),
         "part": radio("int-patch-part", "Take from the first", PARTS, min_width=260),
         "head": head_box("int-patch-head"),
     },
