@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gpt.internals.merges import Merge, merge_steps, word_of_token, words
+from gpt.internals.merges import merge_steps, word_of_token, words
 from gpt.internals.surprise import loss
 from gpt.tokenizer import display_form
 from gpt.ui.internals.folds import Code, numbers
@@ -20,8 +20,6 @@ COLUMNS = (
     Column("position"), "token", Column("probability", percent), Column("rank"),
     Column("surprisal (nats)"),
 )  # fmt: skip
-
-
 NO_LOSS = "A single token has no loss: nothing came before it."
 LEGEND = (
     '<p class="legend"><span class="ramp"></span> probability of each token, 0 to 100 %, given the '
@@ -31,11 +29,11 @@ LEGEND = (
 
 def prompt_chips(lab: Lab, visit: Visit) -> str:
     """The prompt's tokens as buttons, shaded by probability, the chosen position pressed; HTML."""
-    seen = {entry.position: entry for entry in lab.foreseen(visit)}
     chips = []
-    for at, token_id in enumerate(visit.ids):
-        extra, shade = "the first token: nothing came before it", None
-        if entry := seen.get(at):
+    for at, entry in enumerate([None, *lab.foreseen(visit)]):
+        token_id, shade = visit.ids[at], None
+        extra = "the first token: nothing came before it"
+        if entry:
             shade = entry.probability
             extra = (
                 f"probability {percent(entry.probability)}, rank {entry.rank:,}, "
@@ -78,24 +76,20 @@ def perplexity(nats: float) -> str:
 
 def tokens_html(lab: Lab, visit: Visit, typed: str) -> str:
     """The merges of the words typed, or of the one that the token is of; the prompt's table."""
-    check_length(typed or "")
-    cut = [word.encode("utf-8", "replace") for word in words(typed or "")]
+    typed = typed or ""
+    check_length(typed)
+    cut = [word.encode("utf-8", "replace") for word in words(typed)]
     cut = cut or [word_of_token([lab.raw(i) for i in visit.ids], visit.position)]
-    steps = [(word, merge_steps(lab.tokenizer, word)) for word in cut]
-    return _merges(lab, steps) + numbers(_prompt_table(lab, visit))
-
-
-def _merges(lab: Lab, cut: list[tuple[bytes, list[Merge]]]) -> str:
+    merges = [merge_steps(lab.tokenizer, word) for word in cut]
     pieces: list[bytes] = []
-    for word, steps in cut:
+    for word, steps in zip(cut, merges, strict=True):
         pieces += steps[-1].pieces if steps else [bytes([byte]) for byte in word]
-    whole = display_form(b"".join(word for word, _ in cut))
-    size, made = sum(len(word) for word, _ in cut), sum(len(steps) for _, steps in cut)
-    known = len(lab.tokenizer.ranks) - 256
-    text = f"{whole} is {counted(size, 'byte')}, each a token: this vocabulary has no merges."
+    whole, size = display_form(b"".join(cut)), counted(sum(map(len, cut)), "byte")
+    made, known = sum(map(len, merges)), len(lab.tokenizer.ranks) - 256
+    text = f"{whole} is {size}, each a token: this vocabulary has no merges."
     if known:
         text = (
-            f"{whole} is {counted(size, 'byte')}. {counted(made, 'merge')} "
+            f"{whole} is {size}. {counted(made, 'merge')} "
             f"{'leaves' if made == 1 else 'leave'} {counted(len(pieces), 'token')}. Of all "
             f"neighbours the pair with the lowest rank is merged first, rank 1 of {known:,} being "
             "the pair that was the most frequent when the vocabulary was made."
@@ -103,13 +97,14 @@ def _merges(lab: Lab, cut: list[tuple[bytes, list[Merge]]]) -> str:
     rows = [
         (at, step.rank, f"{display_form(step.left)} + {display_form(step.right)}",
          display_form(step.made), " | ".join(map(display_form, step.pieces)))
-        for at, step in enumerate((step for _, steps in cut for step in steps), start=1)
+        for at, step in enumerate((step for steps in merges for step in steps), start=1)
     ]  # fmt: skip
     chips = [Chip(display_form(piece), f"{len(piece)} bytes") for piece in pieces]
     return (
         say(text)
         + chips_html(chips, "the tokens of the word")
         + (table_html(MERGES, rows, f"The merges of {whole}", csv_name="merges") if rows else "")
+        + numbers(_prompt_table(lab, visit))
     )
 
 
