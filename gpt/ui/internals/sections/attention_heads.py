@@ -25,7 +25,7 @@ from gpt.ui.parts.table import Column, csv_link, table_html
 
 # What a visitor chooses, and its name in HeadStages.
 STAGES = {"softmax": "attention", "scaled and masked": "masked", "scores": "scores"}
-THUMB = 32  # px, the most of a small picture's side: more tokens than that share a pixel
+THUMB = 32  # px of a small picture's side at most; where tokens share one, their largest share
 MAP_TOKENS = 32  # more than this are in the CSV and not in a table of cells
 NAMED = 3  # heads of each kind that are named
 
@@ -48,9 +48,12 @@ def grid_html(lab: Lab, visit: Visit, layer: int, head: int, skip: bool) -> str:
     """All heads as buttons, a row a layer, the chosen one pressed; HTML."""
     run = lab.run(visit)
     cfg, first = run.cfg, int(skip and len(run.ids) > 1)
+    fewer = -(-len(run.ids) // THUMB)
     rows = []
     for i in range(cfg.n_layers):
-        sheet = picture(np.concatenate([*thumbs(run.layer(i, "att.attention"), first)], axis=1))
+        shares = run.layer(i, "att.attention")[:, :, first:]
+        thumbs = torch.nn.functional.max_pool2d(shares, fewer, ceil_mode=True)
+        sheet = picture(torch.cat([*thumbs], dim=1).cpu().numpy())
         boxes = "".join(
             f'<button type="button" class="head" data-layer="{i}" data-head="{j}" data-at="{i}.{j}"'
             f' aria-label="layer {i}, head {j}" title="layer {i}, head {j}" style="--x:{j}" '
@@ -64,18 +67,6 @@ def grid_html(lab: Lab, visit: Visit, layer: int, head: int, skip: bool) -> str:
         'picture a head: rows look, columns are looked at. <span class="ramp root"></span> share '
         "0 to 1, by its square root.</p>"
     )
-
-
-def thumbs(attention: torch.Tensor, first: int = 0) -> list[np.ndarray]:
-    """A layer's shares (h, t, t) from key `first` on, each head at most THUMB x THUMB numbers.
-
-    Where tokens share a pixel it has the largest share of them.
-    """
-    shares = attention[:, :, first:]
-    fewer = -(-shares.shape[1] // THUMB)
-    if fewer > 1:
-        shares = torch.nn.functional.max_pool2d(shares, fewer, ceil_mode=True)
-    return list(shares.cpu().numpy())
 
 
 def kinds_html(lab: Lab, visit: Visit) -> str:
