@@ -19,7 +19,7 @@ from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Section, radio
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.heat import heat_table, picture
-from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.numbers import four, percent, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, csv_link, table_html
 
@@ -139,8 +139,8 @@ def _sentence(
         f"{significant(row.entropy)} nats of at most {significant(math.log(at + 1))}."
     ) + formula(
         "share = softmax over the visible tokens of (q·k ÷ √head_dim)",
-        f"{percent(share)} from q·k = {significant(score, 4)}; {significant(score, 4)} ÷ "
-        f"√{stages.head_dim} = {significant(score / stages.head_dim**0.5, 4)}",
+        f"{percent(share)} from q·k = {four(score)}; {four(score)} ÷ √{stages.head_dim} = "
+        f"{four(score / stages.head_dim**0.5)}",
     )
 
 

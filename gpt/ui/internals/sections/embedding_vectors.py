@@ -10,7 +10,7 @@ from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section
 from gpt.ui.internals.vector_figures import largest_numbers, strips
-from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.sentences import formula, say
 
 
@@ -20,14 +20,14 @@ def embedding_html(lab: Lab, visit: Visit) -> str:
     rows = embeddings(lab.run(visit), at).cpu()
     names = [f"token {lab.piece(visit.ids[at])}", f"position {at}", "sum"]
     lengths = [significant(row.norm().item()) for row in rows]
+    first = [four(x) for x in rows[:, 0].tolist()]
     cosine = torch.cosine_similarity(rows[0], rows[1], dim=0).item()
     words = say(
         f"The token vector has length {lengths[0]}, the position vector {lengths[1]}, their sum "
         f"{lengths[2]}; the cosine between the two is {significant(cosine)}."
     ) + formula(
         "x = token embedding + position embedding, number by number",
-        f"x[0] = {significant(rows[0, 0].item(), 4)} + {significant(rows[1, 0].item(), 4)} = "
-        f"{significant(rows[2, 0].item(), 4)}, and so on for {rows.shape[1]:,} numbers",
+        f"x[0] = {first[0]} + {first[1]} = {first[2]}, and so on for {rows.shape[1]:,} numbers",
     )
     table = numbers(largest_numbers("embeddings", names, rows.numpy()))
     return words + strips(rows.numpy(), names, "token, position and their sum as strips") + table

@@ -8,14 +8,14 @@ from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, radio, token_box
 from gpt.ui.parts.bars import bars
-from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html
 
 ALONE, LEAD = MODES = ("its logit", "its lead over the runner-up")
 BARS = 12
 COLUMNS = (
-    "part", "kind", Column("added", lambda v: significant(v, 4)),
+    "part", "kind", Column("added", four),
     Column("running total", lambda v: significant(v, 5)),
 )  # fmt: skip
 
@@ -51,7 +51,7 @@ def _sum(ledger: Ledger, what: str, place: str) -> str:
     by_kind: dict[str, float] = {}
     for term in ledger.terms:
         by_kind[term.kind] = by_kind.get(term.kind, 0.0) + term.value
-    numbers = " + ".join(f"({kind} {significant(v, 4)})" for kind, v in by_kind.items())
+    numbers = " + ".join(f"({kind} {four(v)})" for kind, v in by_kind.items())
     total = f"{ledger.total:.4f}".replace("-", "−")
     return say(
         f"The {what} after {place} is {ledger.logit:.4f}".replace("-", "−")

@@ -14,7 +14,7 @@ from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, html
 from gpt.ui.parts.bars import bars
-from gpt.ui.parts.numbers import percent, significant, whole
+from gpt.ui.parts.numbers import four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html
 
@@ -136,8 +136,8 @@ def _words(read: dict[str, Any]) -> str:
         )
     return say(sentence) + formula(
         "probability = e^logit ÷ Σ e^logit over the vocabulary",
-        f"{percent(best['probability'])} = e^{significant(best['logit'], 4)} ÷ "
-        f"e^{significant(best['logit'] - math.log(best['probability']), 4)}",
+        f"{percent(best['probability'])} = e^{four(best['logit'])} ÷ "
+        f"e^{four(best['logit'] - math.log(best['probability']))}",
     )
 
 

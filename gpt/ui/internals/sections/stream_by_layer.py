@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from gpt.internals.residual import read_stream
-from gpt.internals.run import Run
 from gpt.model import TransformerBlock
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, radio
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.heat import heat_table
-from gpt.ui.parts.numbers import significant
+from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, csv_link, table_html
 
@@ -39,25 +38,20 @@ def stream_html(lab: Lab, visit: Visit, measure: str) -> str:
         f"stream-{measure.split()[0]}", ["stage", *columns],
         [[s, *row] for s, row in zip(stages, values.tolist(), strict=True)],
     )  # fmt: skip
-    return _words(lab, visit, run, stream, att, ff) + legend + heat + added + numbers(link, table)
-
-
-def _words(lab: Lab, visit: Visit, run: Run, stream, att: list[float], ff: list[float]) -> str:  # type: ignore[no-untyped-def]
-    at = visit.position
-    first, last = stream.norms[0, at].item(), stream.norms[-1, at].item()
+    first, last = (significant(stream.norms[i, at].item()) for i in (0, -1))
     more = "attention" if sum(att) > sum(ff) else "feed-forward"
-    return say(
-        f"At {lab.place(visit)} the stream starts with length {significant(first)} and ends with "
-        f"{significant(last)}; in sum the {more} wrote the longer vectors."
+    after, *parts = (
+        four(run.layer(0, name)[at, 0].item())
+        for name in ("resid_out", "resid_in", "att_out", "ff_out")
+    )
+    words = say(
+        f"At {lab.place(visit)} the stream starts with length {first} and ends with {last}; in "
+        f"sum the {more} wrote the longer vectors."
     ) + formula(
         "resid_out = resid_in + att_out + ff_out",
-        f"number 0 in layer 0: {_first(run, 'resid_out', at)} = {_first(run, 'resid_in', at)} + "
-        f"{_first(run, 'att_out', at)} + {_first(run, 'ff_out', at)}",
+        f"number 0 in layer 0: {after} = {' + '.join(parts)}",
     )
-
-
-def _first(run: Run, name: str, position: int) -> str:
-    return significant(run.layer(0, name)[position, 0].item(), 4)
+    return words + legend + heat + added + numbers(link, table)
 
 
 SECTION = Section(
