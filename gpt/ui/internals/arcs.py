@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from html import escape
+from itertools import accumulate
+from unicodedata import east_asian_width
 
 import torch
 
@@ -23,10 +24,9 @@ def arcs_html(
     `attention` are shares (t, t); the width of an arc is the share. The arcs of the word at
     `position` show at first. With `skip` the first word is looked at by none.
     """
-    wide = [sum(unicodedata.east_asian_width(c) in "WF" for c in word) for word in words]
-    widths = [LETTER * (len(word) + more) for word, more in zip(words, wide, strict=True)]
-    starts = [sum(widths[:i]) + GAP * i + GAP for i in range(len(words))]
-    middles = [start + width / 2 for start, width in zip(starts, widths, strict=True)]
+    letters = [sum(1 + (east_asian_width(c) in "WF") for c in word) for word in words]
+    *starts, width = accumulate((LETTER * n + GAP for n in letters), initial=GAP)
+    middles = [start + LETTER * n / 2 for start, n in zip(starts, letters, strict=True)]
     parts = []
     for at, shares in enumerate(attention.tolist()):
         on = " on" if at == position else ""
@@ -40,7 +40,6 @@ def arcs_html(
             f'<text class="word{on}" data-from="{at}" tabindex="0" role="button" '
             f'x="{middles[at]:.0f}" y="{HEIGHT + 22}">{escape(word)}</text>'
         )
-    width = starts[-1] + widths[-1] + GAP
     return (
         f'<div class="arcs" data-at="{position}" role="group" aria-label="what each word looks at,'
         f' {escape(of)}"><svg width="{width}" height="{HEIGHT + 44}" '

@@ -29,41 +29,33 @@ TALLY_COLUMNS = ("token", Column("drawn"), Column("expected"))
 def segments_of(lab: Lab, distribution: torch.Tensor) -> list[Segment]:
     """The distribution in id order as (label, width, own): small neighbours are merged."""
     large = (distribution >= OWN_SEGMENT).nonzero()[:, 0].tolist()
-    total = distribution.double().cumsum(0)
     segments: list[Segment] = []
-    end, upto = 0.0, 0
-    for i in [*large, None]:
-        stop = len(distribution) if i is None else i
-        below = total[stop - 1].item() if stop else 0.0
-        kept = int((distribution[upto:stop] > 0).sum())
-        if kept:
-            segments.append((counted(kept, "token"), below - end, False))
-        if i is not None:
+    start = 0
+    for i in [*large, len(distribution)]:
+        between = distribution[start:i]
+        if kept := int((between > 0).sum()):
+            segments.append((counted(kept, "token"), between.double().sum().item(), False))
+        if i < len(distribution):
             segments.append((lab.piece(i), distribution[i].item(), True))
-            end, upto = total[i].item(), i + 1
+        start = i + 1
     return segments
 
 
 def draw_views(
-    lab: Lab,
-    distribution: torch.Tensor,
-    options: SamplingOptions,
-    at: int = 0,
-    came: int | None = None,
+    lab: Lab, distribution: torch.Tensor, options: SamplingOptions, at: int, came: int | None
 ) -> tuple[str, str]:
     """The seed's uniform number `at` on the cumulative bar, in words; the bar as a table; HTML.
 
     `came` is the token that comes next in the text, if there is one.
     """
-    segments, uniform = segments_of(lab, distribution), None
+    segments, u = segments_of(lab, distribution), None
     text = "Temperature 0 draws no random number: the token with the highest logit is it."
     if options.temperature > 0:
-        uniform = uniforms(torch.Generator().manual_seed(options.seed or 0), at + 1)[-1:]
-        token_id = int(draw(distribution[None], uniform))
+        uniform = uniforms(torch.Generator().manual_seed(options.seed), at + 1)[-1:]
+        u, token_id = uniform.item(), int(draw(distribution[None], uniform))
         low, high = uniform_interval(distribution, token_id)
         text = (
-            f"Draw {at:,} of seed {options.seed:,} is u = {uniform.item():.6f}. "
-            f"It falls between {low:.6f} and "
+            f"Draw {at:,} of seed {options.seed:,} is u = {u:.6f}. It falls between {low:.6f} and "
             f"{high:.6f}, the stretch of {lab.piece(token_id)} (id {token_id:,}, "
             f"{percent(distribution[token_id].item())}): that token is drawn."
         )
@@ -78,10 +70,10 @@ def draw_views(
     ends = list(accumulate((width for _, width, _ in segments), initial=0.0))
     rows = [(*pair, label) for pair, (label, _, _) in zip(pairwise(ends), segments, strict=True)]
     table = table_html(SEGMENT_COLUMNS, rows, "The bar from left to right", csv_name="cumulative")
-    return cumulative_bar(segments, uniform) + say(text), table
+    return cumulative_bar(segments, u) + say(text), table
 
 
-def cumulative_bar(segments: Sequence[Segment], uniform: torch.Tensor | None) -> str:
+def cumulative_bar(segments: Sequence[Segment], u: float | None) -> str:
     """One bar from 0 to 1 cut into segments in id order, and where a number falls on it; HTML.
 
     Segments that stand for one token take two colours in turn, the others are grey.
@@ -95,7 +87,6 @@ def cumulative_bar(segments: Sequence[Segment], uniform: torch.Tensor | None) ->
             f'{percent(width)}"><bdi>{shown}</bdi></span>'
         )
         turn += own
-    u = None if uniform is None else uniform.item()
     mark = "" if u is None else f'<i style="--at:{u:.3%}">u = {u:.4f}</i>'
     return (
         f'<div class="cumulative" role="group" aria-label="cumulative probability, in id order">'
@@ -110,7 +101,7 @@ def tally_views(
     if options.temperature == 0:
         drawn = distribution.argmax().expand(n)
     else:
-        numbers = uniforms(torch.Generator().manual_seed(options.seed or 0), n)
+        numbers = uniforms(torch.Generator().manual_seed(options.seed), n)
         drawn = draw(distribution[None], numbers[None])[0]
     found = tally(drawn, distribution, TALLY_ROWS)
     shares = {

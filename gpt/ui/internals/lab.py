@@ -132,15 +132,10 @@ class Lab:
         text may have others than were written.
         """
         limit = most_tokens(self.registry.config_of(source))
-        if chosen is None:
-            kept = tuple(ids[:limit])
-            return Visit(source, kept, len(kept) - 1), 0
-        chosen = min(chosen, len(ids) - 1)
-        if chosen < limit:
-            kept = tuple(ids[: chosen + 1])
-            return Visit(source, kept, max(len(kept) - 2, 0)), 0
-        kept = tuple(ids[chosen - limit : chosen])
-        return Visit(source, kept, limit - 1), chosen - limit
+        chosen = min(limit, len(ids)) if chosen is None else min(chosen, len(ids) - 1)
+        before = max(chosen - limit, 0)
+        kept = tuple(ids[before : chosen + (chosen < limit)])
+        return Visit(source, kept, max(chosen - before - 1, 0)), before
 
     def text_of(self, visit: Visit) -> str:
         """The visit's tokens as text."""

@@ -71,11 +71,10 @@ def _measure(
     lens: Lens, measure: str, vocab: int
 ) -> tuple[torch.Tensor, torch.Tensor, str, Callable[[float], str]]:
     """Values, their shades from 0 to 1, what these mean, and how one value is written."""
-    found = {
+    values = {
         RANK: lens.token_rank, CHANCE: lens.token_probability, ENTROPY: lens.entropy,
         DIVERGENCE: lens.divergence,
-    }.get(measure)  # fmt: skip
-    values = (lens.best_probability if found is None else found).double()
+    }.get(measure, lens.best_probability).double()  # fmt: skip
     nats = max(math.log(vocab), 1e-9)
     if measure == RANK:
         told = f"no colour: rank {vocab:,}, full colour: rank 1 (log)"

@@ -31,8 +31,7 @@ def mattered_steps(lab: Lab, visit: Visit, query: str) -> Generator[str, None, s
         yield say("Gradient: one pass and one step back …")
         known: dict[int | None, Occluded] = {}
         with lab.borrow(visit) as model:
-            found = on_all_cores(gradient_x_input, model, run, at, token_id)
-            gradient = found.tolist()
+            gradient = on_all_cores(gradient_x_input, model, run, at, token_id).tolist()
             for i, occluded in each_on_all_cores(occlusion(model, run, at, token_id)):
                 known[i] = occluded
                 if len(known) % 4 == 1:
