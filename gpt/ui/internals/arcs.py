@@ -27,23 +27,21 @@ def arcs_html(
     letters = [sum(1 + (east_asian_width(c) in "WF") for c in word) for word in words]
     *starts, width = accumulate((LETTER * n + GAP for n in letters), initial=GAP)
     middles = [start + LETTER * n / 2 for start, n in zip(starts, letters, strict=True)]
-    parts = []
-    for at, shares in enumerate(attention.tolist()):
+    drawn, texts = [], []
+    for at, (word, shares) in enumerate(zip(words, attention.tolist(), strict=True)):
         on = " on" if at == position else ""
         seen = [(share, key) for key, share in enumerate(shares[: at + 1]) if share >= LEAST]
         seen = sorted((s for s in seen if s[1] >= skip or at == 0), reverse=True)[:MOST]
         arcs = "".join(_arc(middles[at], middles[key], share) for share, key in seen)
-        parts.append(f'<g class="from{on}" data-from="{at}">{arcs}</g>')
-    for at, word in enumerate(words):
-        on = " on" if at == position else ""
-        parts.append(
+        drawn.append(f'<g class="from{on}" data-from="{at}">{arcs}</g>')
+        texts.append(
             f'<text class="word{on}" data-from="{at}" tabindex="0" role="button" '
             f'x="{middles[at]:.0f}" y="{HEIGHT + 22}">{escape(word)}</text>'
         )
     return (
         f'<div class="arcs" data-at="{position}" role="group" aria-label="what each word looks at,'
         f' {escape(of)}"><svg width="{width}" height="{HEIGHT + 44}" '
-        f'viewBox="0 0 {width} {HEIGHT + 44}">{"".join(parts)}</svg></div>'
+        f'viewBox="0 0 {width} {HEIGHT + 44}">{"".join(drawn + texts)}</svg></div>'
     )
 
 

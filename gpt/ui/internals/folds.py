@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[3]
 _KINDS = re.compile(
     r"""(?P<remark>\#.*)|(?P<text>[rbf]?("[^"\n]*"|'[^'\n]*'))|(?P<figure>\b\d[\w.]*)"""
     rf"|\b(?P<word>{'|'.join(keyword.kwlist)})\b"
@@ -42,8 +42,10 @@ class Code:
         """File, number of the first line, and the lines, read from the program that runs."""
         function = inspect.unwrap(self.function)
         source, start = inspect.getsourcelines(function)
-        file = Path(inspect.getsourcefile(function) or "").relative_to(_ROOT).as_posix()
-        begin, end = _after_docstring(source), len(source)
+        file = Path(inspect.getsourcefile(function) or "").relative_to(ROOT).as_posix()
+        (node,) = ast.parse(textwrap.dedent("".join(source))).body
+        statement, documented = node.body[0], ast.get_docstring(node) is not None
+        begin, end = statement.end_lineno if documented else statement.lineno - 1, len(source)
         if self.first:
             begin = next(i for i in range(begin, end) if self.first in source[i])
         if self.last:
@@ -63,11 +65,3 @@ def code_html(parts: Sequence[Code]) -> str:
             f'<pre class="code" tabindex="0"><code>{shown}</code></pre>'
         )
     return folded("</> code", "".join(blocks))
-
-
-def _after_docstring(source: Sequence[str]) -> int:
-    """The index of the first line of a function's body after its docstring."""
-    (node,) = ast.parse(textwrap.dedent("".join(source))).body
-    assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    documented = ast.get_docstring(node) is not None
-    return (node.body[0].end_lineno or 0) if documented else node.body[0].lineno - 1

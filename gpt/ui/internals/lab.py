@@ -75,8 +75,6 @@ class Results:
 
     def made(self, key: Any, make: Callable[[], Any]) -> Any:
         """`make()`, of which there is one at a time for a key: others wait for the first."""
-        if (result := self.get(key)) is not None:
-            return result
         with self._lock:
             lock = self._making.setdefault(key, threading.Lock())
         try:
@@ -218,7 +216,7 @@ class Lab:
             return int(self.logits(visit).argmax())
         ids = self.named_ids(visit, query)
         if len(ids) != 1:
-            pieces = " ".join(self.pieces(ids[:6]))
+            pieces = " ".join(map(self.piece, ids[:6]))
             raise ValueError(f"that text is {len(ids)} tokens ({pieces}): type one token or an id.")
         return ids[0]
 
@@ -240,9 +238,6 @@ class Lab:
     def places(self, ids: Sequence[int]) -> list[str]:
         """Each token after its position: `7 ·little`."""
         return [f"{at} {self.piece(i)}" for at, i in enumerate(ids)]
-
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        return [self.piece(i) for i in ids]
 
     def raw(self, token_id: int) -> bytes:
         """A token's bytes, none where the tokenizer has no text for it."""

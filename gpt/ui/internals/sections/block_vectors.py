@@ -70,10 +70,8 @@ def vector_views(
 def _folded(row: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """A long vector cut into rows of at most 128 numbers, the last padded with gaps."""
     width = min(128, len(row))
-    n_rows = -(-len(row) // width)
-    padded = np.full(n_rows * width, np.nan, dtype=np.float32)
-    padded[: len(row)] = row
-    return padded.reshape(n_rows, width), [f"from {i * width}" for i in range(n_rows)]
+    rows = np.pad(row, (0, -len(row) % width), constant_values=np.nan).reshape(-1, width)
+    return rows, [f"from {i * width}" for i in range(len(rows))]
 
 
 def _norm(row: Normed) -> tuple[str, str]:

@@ -33,7 +33,7 @@ def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
     asked = token_id if measure in (RANK, CHANCE) else None
     lens = lab.memo(visit, "lens", lambda: _read(lab, visit, asked), asked)
     values, shades, legend, show = _measure(lens, measure, run.cfg.vocab_size)
-    pieces = [lab.pieces(row) for row in lens.best_ids.tolist()]
+    pieces = [[lab.piece(i) for i in row] for row in lens.best_ids.tolist()]
     columns = lab.places(run.ids)
     titles = [
         [f"{stage}, {column}: {piece}, {show(value)}"

@@ -15,7 +15,7 @@ from gradio.utils import get_upload_folder
 
 from gpt.internals.shapes import shape_rows
 from gpt.trace import Trace
-from gpt.ui.internals.folds import Code
+from gpt.ui.internals.folds import ROOT, Code
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section
 from gpt.ui.parts.numbers import mib_and_mb
@@ -28,8 +28,6 @@ COLUMNS = (
     code_column("computed in"), code_column("the line"), code_column("same tensor as"),
 )  # fmt: skip
 
-_ROOT = Path(__file__).resolve().parents[4]
-
 
 def shapes_html(lab: Lab, visit: Visit) -> str:
     """Every step with shape, dtype, bytes, file and line, and that line itself; HTML."""
@@ -41,7 +39,7 @@ def shapes_html(lab: Lab, visit: Visit) -> str:
             str(row.value.dtype).removeprefix("torch."),
             row.value.nbytes,
             f"{row.file}:{row.line}",
-            linecache.getline(str(_ROOT / row.file), row.line).strip(),
+            linecache.getline(str(ROOT / row.file), row.line).strip(),
             same_as or "",
         )
         for row, same_as in shape_rows(run)

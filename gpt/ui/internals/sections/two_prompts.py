@@ -44,20 +44,11 @@ def patch_steps(
                 yield say(f"Layer {layer} of {cfg.n_layers} …")
         found = (contrast.answers, contrast.leads, recovered)
         lab.memos.put(key, found)
-    shared = zip(*ids, strict=True)
-    end = max(at for at, (a, b) in enumerate(shared) if a != b)
-    return _shown(lab, which, [row[:end] for row in ids], *found)
+    return _shown(lab, which, ids, found)
 
 
-def _shown(
-    lab: Lab,
-    head: int | None,
-    ids: list[list[int]],
-    answers: tuple[int, int],
-    leads: tuple[float, float],
-    recovered: list[list[float]],
-) -> str:
-    there, here = leads
+def _shown(lab: Lab, head: int | None, ids: list[list[int]], found: Any) -> str:
+    answers, (there, here), recovered = found
     first, second = (lab.piece(i) for i in answers)
     names = [f"into layer {i}" for i in range(len(recovered))]
     if head is None:
@@ -66,7 +57,7 @@ def _shown(
         names = [f"layer {i} head {head}" for i in range(len(recovered))]
     columns = [
         f"{at} {lab.piece(a)}" + (f" → {lab.piece(b)}" if a != b else "")
-        for at, (b, a) in enumerate(zip(*ids, strict=True))
+        for at, (b, a, _) in enumerate(zip(*ids, recovered[0], strict=False))  # up to the answers
     ]
     texts = [[_percent(x) for x in row] for row in recovered]
     caption = "How much of the first prompt's answer comes back"

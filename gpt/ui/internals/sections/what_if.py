@@ -66,9 +66,8 @@ def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Generator[str,
         f"{lab.place(visit)}: {significant(most)} (logit with the head − logit without, replaced "
         f"by {mode}). Blue: the head speaks for the token; red: against it."
     )
-    rows = [(str(layer), str(head), value) for layer, head, value in ranked]
     name = f"head-sweep-position-{at}"
-    table = table_html(SWEEP_COLUMNS, rows, "All heads by effect", csv_name=name)
+    table = table_html(SWEEP_COLUMNS, ranked, "All heads by effect", csv_name=name)
     return words + heat + numbers(table)
 
 
