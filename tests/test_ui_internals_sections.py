@@ -665,7 +665,7 @@ def test_a_chosen_token_of_a_text_is_drawn_again_as_its_run_drew_it(precision):
         assert f"Draw {new} of seed 7 is u = {step.uniform:.6f}." in shown
         assert f"(id {step.token_id:,}, {percent(step.probability)})" in shown
         assert "that token is drawn. It is the one in the text." in shown
-        exact = probabilities(lab.logits_in(precision, at), options)[step.token_id].item()
+        exact = probabilities(lab.logits(at, precision), options)[step.token_id].item()
         assert exact == pytest.approx(step.probability, rel=1e-6)
         other = replace(at, ids=(*at.ids[:-1], 5))
         assert "that token is drawn. The text has" in views(lab, other, "choice", **controls)

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -153,27 +154,19 @@ class Lab:
 
     def run(self, visit: Visit, progress: Progress | None = None) -> Run:
         """The run of this visit, kept or computed again."""
+        read = partial(self.by_model, visit, read_prompt, visit.ids, give_way, progress=progress)
+        return self.runs.made(visit.key, read)
 
-        def computed() -> Run:
-            with self.borrow(visit, progress) as model:
-                return on_all_cores(read_prompt, model, visit.ids, give_way)
+    def logits(self, visit: Visit, precision: str = "float32") -> torch.Tensor:
+        """Logits (vocab,) of the prediction made at the visit's position, in `precision`.
 
-        return self.runs.made(visit.key, computed)
-
-    def logits(self, visit: Visit) -> torch.Tensor:
-        """Logits (vocab,) of the prediction made at the visit's position."""
-        return self.run(visit).logits[visit.position].cpu()
-
-    def logits_in(self, precision: str, visit: Visit) -> torch.Tensor:
-        """The same as the model computes them in `precision`. Raises ValueError if it cannot."""
-
-        def computed() -> torch.Tensor:
-            with self.registry.borrow(visit.source, precision=precision) as model:
-                return on_all_cores(last_logits, model, visit.ids[: visit.position + 1], give_way)
-
+        Raises ValueError if the model cannot compute in it.
+        """
         if precision == "float32":
-            return self.logits(visit)
-        return self.memo(visit, "logits", computed, precision, visit.position)
+            return self.run(visit).logits[visit.position].cpu()
+        ids = visit.ids[: visit.position + 1]
+        read = partial(self.by_model, visit, last_logits, ids, give_way, precision=precision)
+        return self.memo(visit, "logits", read, precision, visit.position)
 
     def foreseen(self, visit: Visit) -> list[Foreseen]:
         """How each token of the prompt was predicted."""
@@ -188,10 +181,14 @@ class Lab:
         """`read(model, run, *settings)` of this pass, remembered; for small results only."""
 
         def made() -> Any:
-            with self.borrow(visit) as model:
-                return on_all_cores(read, model, self.run(visit), *settings)
+            return self.by_model(visit, read, self.run(visit), *settings)
 
         return self.memo(visit, read.__name__, made, *settings)
+
+    def by_model(self, visit: Visit, read: Callable[..., Any], *given: Any, **borrowed: Any) -> Any:
+        """`read(model, *given)` on all cores; `borrowed` is how `borrow` is to give the model."""
+        with self.borrow(visit, **borrowed) as model:
+            return on_all_cores(read, model, *given)
 
     def named_ids(self, visit: Visit, query: str) -> list[int]:
         """The ids that a box names: the tokens of its text as typed, or a number.
@@ -220,9 +217,11 @@ class Lab:
             raise ValueError(f"that text is {len(ids)} tokens ({pieces}): type one token or an id.")
         return ids[0]
 
-    def borrow(self, visit: Visit, progress: Progress | None = None) -> Any:
-        """The visit's model in float32 and eval mode, for the length of a `with`."""
-        return self.registry.borrow(visit.source, precision="float32", progress=progress)
+    def borrow(
+        self, visit: Visit, precision: str = "float32", progress: Progress | None = None
+    ) -> Any:
+        """The visit's model in eval mode, for the length of a `with`."""
+        return self.registry.borrow(visit.source, precision=precision, progress=progress)
 
     def piece(self, token_id: int) -> str:
         """A token as text, or its number where the tokenizer has no text for it."""

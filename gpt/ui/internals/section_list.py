@@ -18,7 +18,6 @@ from gpt.ui.internals.section import OF_MODEL, Desk, Panel, Section, Values
 from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.sentences import say
 
-NOTHING: Values = {}
 EMPTY = say("Press “Look inside” above: this is read from that one pass.", "note")
 # Seconds for which what is ready waits for more, at first and then: a message costs the page a
 # tenth of a second, whatever it brings, and more where the machine is busy.
@@ -88,8 +87,13 @@ class SectionList:
     ) -> AsyncIterator[Values]:
         """`first`, then what the open sections show: those that only read, then the others.
 
-        Of all open ones those `among` these; the others when they come into view.
+        Of all open ones those `among` these; the others when they come into view. Results of
+        buttons say that they are of another visit; they are not computed again.
         """
+        for panel in self.panels:
+            if panel.spec.key in desk.shown:
+                first |= _former(panel)
+        desk.shown.clear()
         shown = [p for p in self.panels if p.spec.key in desk.open and not p.spec.button]
         if among is not None:
             desk.late = {panel.spec.key for panel in shown} - among
@@ -109,7 +113,7 @@ class SectionList:
             yield shown
 
     async def filling(
-        self, panels: Sequence[Panel], desk: Desk, first: Values = NOTHING
+        self, panels: Sequence[Panel], desk: Desk, first: Values | None = None
     ) -> AsyncIterator[Values]:
         """`first` and what panels show of the visit; what is ready soon in one message.
 
@@ -117,7 +121,7 @@ class SectionList:
         visitor has moved on and the turn is over.
         """
         visit, turn = desk.visit, desk.turn
-        ready = {"": (0, first)}
+        ready = {"": (0, first or {})}
         clock, fault = asyncio.get_running_loop().time, None
         due = clock() + SOON
         for panel in panels:
@@ -153,12 +157,6 @@ class SectionList:
         yield {(panels or self.panels)[0].output: gr.skip()}
         if fault is not None:
             raise fault
-
-    def former(self, desk: Desk) -> Values:
-        """Results of buttons say that they are of another visit; they are not computed again."""
-        panels = [panel for panel in self.panels if panel.spec.key in desk.shown]
-        desk.shown.clear()
-        return {o: said for panel in panels for o, said in panel.showing(_former(panel)).items()}
 
     def choices(self, desk: Desk) -> Values:
         """The layers and heads of the visit's model, the chosen one kept where there is such."""
@@ -208,7 +206,7 @@ class SectionList:
             async for shown in self.filling([panel], desk):
                 yield shown
             if section.button and desk.visit != visit:
-                yield panel.showing(_former(panel))
+                yield _former(panel)
             elif section.button:
                 desk.shown.add(section.key)
 
@@ -264,6 +262,6 @@ async def _sent(
             yield message
 
 
-def _former(panel: Panel) -> str:
+def _former(panel: Panel) -> Values:
     again = f"press “{panel.spec.button}” again."
-    return say(f"The result was of the former pass: {again}", "note")
+    return panel.showing(say(f"The result was of the former pass: {again}", "note"))

@@ -134,11 +134,8 @@ class InternalsTab:
         if desk.turn != turn:
             return
         desk.visit = visit
-        first = {
-            **self._above(desk, visit.position if visit is desk.given else -1),
-            **self.sections.former(desk),
-            **self.sections.choices(desk),
-        }
+        above = self._above(desk, visit.position if visit is desk.given else -1)
+        first = above | self.sections.choices(desk)
         async for shown in self.sections.filled(desk, first):
             yield shown
 
@@ -201,7 +198,7 @@ class InternalsTab:
         desk.turn += 1
         try:
             desk.visit = self._moved(desk, values, event)
-            first = {**self._above(desk, desk.visit.position), **self.sections.former(desk)}
+            first = self._above(desk, desk.visit.position)
         except ValueError as error:  # a trained model may be gone
             if not is_mistake(error):
                 raise

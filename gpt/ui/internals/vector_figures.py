@@ -101,7 +101,7 @@ def plain(text: str) -> str:
 def largest_numbers(name: str, rows: Sequence[str], values: np.ndarray) -> str:
     """The largest of the numbers (rows, d) as a table, all of them as CSV; HTML."""
     columns = [Column("dimension"), *[Column(row, four) for row in rows]]
-    every = [(i, *[float(v) for v in values[:, i]]) for i in range(values.shape[1])]
+    every = [(i, *column) for i, column in enumerate(values.T.tolist())]
     largest = np.argsort(-np.abs(values).max(axis=0), kind="stable")[:8]
     shown = [every[i] for i in largest]
     caption = f"The 8 largest dimensions of {name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ import torch
 from gpt.attention import MultiHeadAttention
 from gpt.internals.head_kinds import KINDS, best_heads, even_share, head_scores
 from gpt.internals.heads import AttentionRow, HeadStages, attention_rows, head_stages
-from gpt.serving.all_cores import give_way, on_all_cores
+from gpt.serving.all_cores import give_way
 from gpt.ui.internals.arcs import arcs_html
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
@@ -71,12 +72,8 @@ def grid_html(lab: Lab, visit: Visit, layer: int, head: int, skip: bool) -> str:
 
 def kinds_html(lab: Lab, visit: Visit) -> str:
     """The heads that do each of the four things most, as buttons; HTML."""
-
-    def measured() -> dict[str, torch.Tensor]:
-        with lab.borrow(visit) as model:
-            return on_all_cores(lambda: head_scores(model, between=give_way))
-
-    scores = lab.memos.made((visit.source, "what heads do"), measured)
+    read = partial(lab.by_model, visit, partial(head_scores, between=give_way))
+    scores = lab.memos.made((visit.source, "what heads do"), read)
     rows = []
     for kind, meaning in KINDS.items():
         buttons = "".join(

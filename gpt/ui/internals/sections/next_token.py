@@ -79,7 +79,7 @@ def choice_views(
     """The chances, the draw and many draws, with their numbers; a token found among them."""
     options = options_of(temperature, top_k, top_p, min_p, seed)
     at = whole("draw", at or 0, 0, MAX_DRAWS)
-    logits = lab.logits_in(precision, visit)
+    logits = lab.logits(visit, precision)
     distribution = probabilities(logits, options)
     choice = choose(logits, distribution, options.temperature, ROWS)
     best = choice.rows[:BARS]
