@@ -23,12 +23,11 @@ def heat_table(
     shades: Sequence[Sequence[float]],
     texts: Sequence[Sequence[str]],
     selected: int | None = None,
-    titles: Sequence[Sequence[str]] | None = None,
+    more: Sequence[Sequence[str]] | None = None,
 ) -> str:
     """HTML of rows x columns cells shaded from 0 (the panel) to 1 (full hue), all text escaped.
 
-    Negative shades, down to -1, are red. A cell's tooltip is of `titles`, else names its row
-    and column.
+    Negative shades, down to -1, are red. A cell's tooltip names row, column and text, and `more`.
     `selected` is the column that stands out. The first row and column stay while it scrolls.
     """
     titled = len(rows) * len(columns) <= TITLED_CELLS
@@ -40,7 +39,7 @@ def heat_table(
     for y, (name, row_shades, row_texts) in enumerate(zip(rows, shades, texts, strict=True)):
         cells = []
         for at, (shade, text) in enumerate(zip(row_shades, row_texts, strict=True)):
-            told = titles[y][at] if titles else f"{name}, {columns[at]}: {text}"
+            told = f"{name}, {columns[at]}: {text}" + (f", {more[y][at]}" if more else "")
             title = f' title="{escape(told)}"' if titled else ""
             cells.append(
                 f'<td style="--s:{min(abs(shade), 1):.2f}"{_mark(at, selected, shade < 0)}{title}>'

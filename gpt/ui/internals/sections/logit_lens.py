@@ -34,16 +34,11 @@ def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
     lens = lab.memo(visit, "lens", lambda: _read(lab, visit, asked), asked)
     values, shades, legend, show = _measure(lens, measure, run.cfg.vocab_size)
     pieces = [[lab.piece(i) for i in row] for row in lens.best_ids.tolist()]
-    columns = lab.places(run.ids)
-    titles = [
-        [f"{stage}, {column}: {piece}, {show(value)}"
-         for column, piece, value in zip(columns, *cells, strict=True)]
-        for stage, *cells in zip(lens.stages, pieces, values.tolist(), strict=True)
-    ]  # fmt: skip
+    told = [[show(value) for value in row] for row in values.tolist()]
     chosen = f"{lab.piece(token_id)}, id {token_id:,}" if asked is not None else ""
     heat = heat_table(
         f"Best token after each stage; colour: {measure}{chosen and f' ({chosen})'}",
-        lens.stages, columns, shades.tolist(), pieces, at, titles,
+        lens.stages, lab.places(run.ids), shades.tolist(), pieces, at, told,
     )  # fmt: skip
     final = lens.best_ids[-1, at].item()
     others = [i for i, best in enumerate(lens.best_ids[:, at].tolist()) if best != final]
