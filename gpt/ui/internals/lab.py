@@ -28,7 +28,6 @@ MOST_BYTES = 3 * 2**29  # of one pass; one of 128 tokens of GPT-2 XL takes about
 KEPT_MEMOS = 64
 
 Progress = Callable[[float, str], Any]
-Key = tuple[str, tuple[int, ...]]  # what a run is of: a source and ids
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Visit:
     position: int
 
     @property
-    def key(self) -> Key:
+    def key(self) -> tuple[str, tuple[int, ...]]:
         return self.source, self.ids
 
     def at(self, position: int) -> Visit:

@@ -19,7 +19,6 @@ from gpt.ui.parts.errors import BUG, is_mistake
 from gpt.ui.parts.sentences import say
 
 Make = Callable[[], Component]
-View = Callable[..., Any]  # (lab, visit, **controls)
 Values = dict[Component, Any]  # what a handler gets, and what it yields
 
 
@@ -76,7 +75,7 @@ class Section:
     title: str
     intro: str
     code: tuple[Code, ...]  # 5 to 15 lines in all that computed what is shown
-    view: View
+    view: Callable[..., Any]  # (lab, visit, **controls)
     output: str  # the id of what it fills
     more: tuple[tuple[Make, ...], ...] = ()
     js: str = ""  # a script of the output

@@ -17,7 +17,7 @@ from gpt.ui.generation.settings import STANDARD as WRITERS
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, text_box
+from gpt.ui.internals.section import Make, Section, text_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import counted, four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
@@ -174,14 +174,14 @@ def _table(lab: Lab, choice: Choice, position: int) -> str:
     )
 
 
-def _slider(name: str, elem_id: str, info: str, low: float, high: float, step: float):  # type: ignore[no-untyped-def]
+def _slider(name: str, elem_id: str, info: str, low: float, high: float, step: float) -> Make:
     label = name.replace("_", "-").capitalize()
     return lambda: gr.Slider(
         low, high, DEFAULTS[name], step=step, label=label, info=info, elem_id=elem_id, min_width=220
     )
 
 
-def _number(name: str, label: str, elem_id: str, info: str):  # type: ignore[no-untyped-def]
+def _number(name: str, label: str, elem_id: str, info: str) -> Make:
     return lambda: gr.Number(
         DEFAULTS[name], label=label, info=info, precision=0, elem_id=elem_id, min_width=100,
         elem_classes="half",

@@ -51,21 +51,20 @@ def prompt_message(lab: Lab, visit: Visit, before: int = 0) -> str:
     `before` counts the tokens of its text that stand before it and are not read.
     """
     mean, cfg = loss(lab.foreseen(visit)), lab.run(visit).cfg
-    vocab = cfg.vocab_size
     text = f"{counted(len(visit.ids), 'token')}, float32, eval mode. "
     if before:
         whole = len(visit.ids) == cfg.context_length
         why = "the context is full, as it was in Generation" if whole else "this tab reads no more"
         text += f"The {counted(before, 'token')} before them are left out: {why}"
         text += ". " if whole else ", and the odds are not quite those of Generation. "
-    if mean is None:
-        return say(text + NO_LOSS) + LEGEND
-    said = say(
-        text + f"The model's loss on this prompt is {significant(mean)} nats a token, perplexity "
-        f"{perplexity(mean)}; a blind guess among {vocab:,} tokens would score "
-        f"{significant(math.log(vocab))} nats."
-    )
-    return said + LEGEND
+    told = NO_LOSS
+    if mean is not None:
+        told = (
+            f"The model's loss on this prompt is {significant(mean)} nats a token, perplexity "
+            f"{perplexity(mean)}; a blind guess among {cfg.vocab_size:,} tokens would score "
+            f"{significant(math.log(cfg.vocab_size))} nats."
+        )
+    return say(text + told) + LEGEND
 
 
 def perplexity(nats: float) -> str:
