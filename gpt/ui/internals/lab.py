@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -17,7 +17,7 @@ from gpt.checkpoints import tokenizer_of
 from gpt.config import GPTConfig
 from gpt.internals.run import Run, last_logits, read_prompt, resolve_position
 from gpt.internals.surprise import Foreseen, foreseen
-from gpt.serving.all_cores import give_way, on_all_cores
+from gpt.serving.all_cores import each_on_all_cores, give_way, on_all_cores
 from gpt.tokenizer import Tokenizer
 from gpt.ui.parts.prompt_ids import prompt_ids
 
@@ -188,6 +188,13 @@ class Lab:
         """`read(model, *given)` on all cores; `borrowed` is how `borrow` is to give the model."""
         with self.borrow(visit, **borrowed) as model:
             return on_all_cores(read, model, *given)
+
+    def each_by_model(
+        self, visit: Visit, read: Callable[..., Iterator[Any]], *given: Any
+    ) -> Iterator[Any]:
+        """What `read(model, *given)` yields; others compute between two steps."""
+        with self.borrow(visit) as model:
+            yield from each_on_all_cores(read(model, *given))
 
     def named_ids(self, visit: Visit, query: str) -> list[int]:
         """The ids that a box names: the tokens of its text as typed, or a number.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from gpt.internals.lens import Lens, lens_in_steps, readings, stage_logits
-from gpt.serving.all_cores import each_on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, dropdown, token_box
@@ -31,7 +31,8 @@ def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
     run, at = lab.run(visit), visit.position
     token_id = lab.token_id(visit, query)
     asked = token_id if measure in (RANK, CHANCE) else None
-    lens = lab.memo(visit, "lens", lambda: _read(lab, visit, asked), asked)
+    read = partial(lab.each_by_model, visit, lens_in_steps, run, asked)
+    lens = lab.memo(visit, "lens", lambda: [*read()][-1], asked)
     values, shades, legend, show = _measure(lens, measure, run.cfg.vocab_size)
     pieces = [[lab.piece(i) for i in row] for row in lens.best_ids.tolist()]
     told = [[show(value) for value in row] for row in values.tolist()]
@@ -54,12 +55,6 @@ def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
     )
     legend = f'<p class="legend"><span class="ramp"></span> {legend}</p>'
     return words + legend + heat + numbers(_table(lab, lens, visit, chosen))
-
-
-def _read(lab: Lab, visit: Visit, token_id: int | None) -> Lens:
-    with lab.borrow(visit) as model:  # others compute between two steps
-        *_, lens = each_on_all_cores(lens_in_steps(model, lab.run(visit), token_id))
-    return lens
 
 
 def _measure(

@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from gpt.internals.patching import (
-    Contrast,
-    lead_of,
-    leads_with,
-    patch_sweep,
-    read_contrast,
-)
-from gpt.serving.all_cores import each_on_all_cores, give_way, on_all_cores
+from gpt.internals.patching import Contrast, lead_of, leads_with, patch_sweep, read_contrast
+from gpt.serving.all_cores import give_way
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Section, head_box, radio, text_box
@@ -36,12 +30,11 @@ def patch_steps(
     key = (visit.source, "patching", *map(tuple, ids), which)
     found = lab.memos.get(key)
     if found is None:
-        with lab.borrow(visit) as model:
-            contrast = on_all_cores(read_contrast, model, *ids, give_way)
-            recovered: list[list[float]] = [[] for _ in range(cfg.n_layers + (which is None))]
-            for layer, row in each_on_all_cores(patch_sweep(model, contrast, which)):
-                recovered[layer] += row
-                yield say(f"Layer {layer} of {cfg.n_layers} …")
+        contrast = lab.by_model(visit, read_contrast, *ids, give_way)
+        recovered: list[list[float]] = [[] for _ in range(cfg.n_layers + (which is None))]
+        for layer, row in lab.each_by_model(visit, patch_sweep, contrast, which):
+            recovered[layer] += row
+            yield say(f"Layer {layer} of {cfg.n_layers} …")
         found = (contrast.answers, contrast.leads, recovered)
         lab.memos.put(key, found)
     return _shown(lab, which, ids, found)

@@ -7,7 +7,6 @@ from typing import Any
 
 from gpt.internals.ablation import Part, ablate, edits_for, sweep_batch, sweep_heads
 from gpt.internals.two_predictions import compare_predictions
-from gpt.serving.all_cores import each_on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.internals.section import Section, head_box, layer_box, radio, token_box
@@ -43,11 +42,9 @@ def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Generator[str,
     run, at = lab.run(visit), visit.position
     token_id = lab.token_id(visit, query)
     given: list[list[float]] = [[] for _ in range(run.cfg.n_layers)]  # logit with − without
-    with lab.borrow(visit) as model:
-        sweep = sweep_heads(model, run, at, token_id, MODES[mode])
-        for layer, row in each_on_all_cores(sweep):
-            given[layer] += [-change for change in row]
-            yield say(f"Layer {layer + 1} of {run.cfg.n_layers} …")
+    for layer, row in lab.each_by_model(visit, sweep_heads, run, at, token_id, MODES[mode]):
+        given[layer] += [-change for change in row]
+        yield say(f"Layer {layer + 1} of {run.cfg.n_layers} …")
     high = max(abs(x) for row in given for x in row) or 1.0
     texts = [[signed(x, 2) for x in row] for row in given]
     heat = heat_table(

@@ -6,7 +6,6 @@ from collections.abc import Generator
 from typing import Any
 
 from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
-from gpt.serving.all_cores import each_on_all_cores, on_all_cores
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, token_box
@@ -30,12 +29,11 @@ def mattered_steps(lab: Lab, visit: Visit, query: str) -> Generator[str, None, s
     if found is None:
         yield say("Gradient: one pass and one step back …")
         known: dict[int | None, Occluded] = {}
-        with lab.borrow(visit) as model:
-            gradient = on_all_cores(gradient_x_input, model, run, at, token_id).tolist()
-            for i, occluded in each_on_all_cores(occlusion(model, run, at, token_id)):
-                known[i] = occluded
-                if len(known) % 4 == 1:
-                    yield say(f"Occlusion: {len(known)} of {at + 2} …")
+        gradient = lab.by_model(visit, gradient_x_input, run, at, token_id).tolist()
+        for i, occluded in lab.each_by_model(visit, occlusion, run, at, token_id):
+            known[i] = occluded
+            if len(known) % 4 == 1:
+                yield say(f"Occlusion: {len(known)} of {at + 2} …")
         found = (gradient, known)
         lab.memos.put(key, found)
     return _shown(lab, visit, token_id, *found)
