@@ -71,12 +71,12 @@ class Section:
     """
 
     key: str
-    rail: str  # the entry of the rail that it stands under; the first one with it is gone to
     title: str
     intro: str
     code: tuple[Code, ...]  # 5 to 15 lines in all that computed what is shown
     view: Callable[..., Any]  # (lab, visit, **controls)
     output: str  # the id of what it fills
+    rail: str = ""  # its entry in the rail, if it is not what the title has before its colon
     more: tuple[tuple[Make, ...], ...] = ()
     js: str = ""  # a script of the output
     controls: Mapping[str, Make] = field(default_factory=dict)

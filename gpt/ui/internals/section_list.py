@@ -31,7 +31,7 @@ def rail_html(sections: Sequence[Section]) -> str:
     """The names in the order of the pass: a button goes to the first section under one; HTML."""
     first: dict[str, Section] = {}
     for section in sections:
-        first.setdefault(section.rail, section)
+        first.setdefault(section.rail or section.title.split(":")[0], section)
     stops = "".join(
         f'<button type="button" data-section="{section.key}">{escape(name)}</button>'
         for name, section in first.items()

@@ -167,7 +167,6 @@ def _table(
 
 SECTION = Section(
     key="attention",
-    rail="Attention",
     title="Attention: who looks at whom",
     intro="Each head lets every token look back at the tokens before it. Choose a head; hover, "
     "click or focus a word to see what it looks at. Attention shows where values were read from; "

@@ -35,7 +35,6 @@ def embedding_html(lab: Lab, visit: Visit) -> str:
 
 SECTION = Section(
     key="embeddings",
-    rail="Embeddings",
     title="Embeddings: ids become vectors",
     intro="Each token id picks a row of the token table, each position a row of the position "
     "table; their sum enters the first block. Blue is positive, red negative.",

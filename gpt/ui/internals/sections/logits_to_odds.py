@@ -143,7 +143,6 @@ def _words(read: dict[str, Any]) -> str:
 
 SECTION = Section(
     key="logits",
-    rail="Odds",
     title="Odds: from logits to probabilities",
     intro="At every position the last layer gives each token of the vocabulary one number, its "
     "**logit**: a guess at what comes next. The softmax turns them into probabilities.",

@@ -190,7 +190,6 @@ def _number(name: str, label: str, elem_id: str, info: str) -> Make:
 
 SECTION = Section(
     key="choice",
-    rail="Choice",
     title="Choice: from logits to one token",
     intro="Logits are divided by the **temperature**, **top-k**, **top-p** and **min-p** strike "
     "out the rest, the softmax shares 100 % among those that are left, and one random number "

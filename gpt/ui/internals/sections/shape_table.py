@@ -91,7 +91,6 @@ def trace_file(lab: Lab, visit: Visit) -> str:
 
 SECTION = Section(
     key="shapes",
-    rail="Code",
     title="Code: the pass step by step",
     intro="What the pass computed, in the order in which it was computed. The last columns are the "
     "line of this program that made the tensor, noted while it ran, so they cannot go stale.",
@@ -102,7 +101,6 @@ SECTION = Section(
 
 FILE = Section(
     key="file",
-    rail="Code",
     title="Code: every tensor of the pass as a file",
     intro="All that the pass computed, to be read with `numpy.load`.",
     view=trace_file,

@@ -132,7 +132,6 @@ def _prompt_table(lab: Lab, visit: Visit) -> str:
 
 SECTION = Section(
     key="tokens",
-    rail="Tokens",
     title="Tokens: from text to numbers",
     intro="The model reads no letters. GPT-2's byte pair encoding joins the bytes of a word, the "
     "most common pair first, until no known pair is left; what remains are its tokens. Click a "

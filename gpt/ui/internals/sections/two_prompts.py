@@ -87,7 +87,6 @@ def _percent(share: float) -> str:
 
 SECTION = Section(
     key="patch",
-    rail="What if",
     title="What if: one prompt's inside in another's",
     intro="Two prompts that differ in a word and, later, in the answer to it. The model reads both "
     "up to the answer; then one place of the second pass is set to what the first had there. "

@@ -70,7 +70,6 @@ def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Generator[str,
 
 SECTION = Section(
     key="ablation",
-    rail="What if",
     title="What if: a part silenced",
     intro="Silence one part and run the pass again: what it writes is replaced at every position, "
     "by zeros or by the mean of what it wrote there and at the positions before. The difference "
@@ -90,7 +89,6 @@ SECTION = Section(
 
 SWEEP = Section(
     key="sweep",
-    rail="What if",
     title="What if: every head silenced in turn",
     intro="All heads, one after the other: what each gives to one token's logit.",
     view=sweep_steps,
