@@ -130,6 +130,7 @@ class Panel:
                     self._lay_output()
         if not spec.beside:
             self._lay_output()
+        self.outputs = [self.output, *self.more, *([self.cancel] if self.cancel else [])]
 
     def _lay_controls(self) -> None:
         spec = self.spec
@@ -149,10 +150,6 @@ class Panel:
         for row in self.spec.more:
             with gr.Row():
                 self.more += [make() for make in row]
-
-    @property
-    def outputs(self) -> list[Component]:
-        return [self.output, *self.more, *([self.cancel] if self.cancel else [])]
 
     def fill(self, lab: Lab, desk: Desk, visit: Visit) -> Iterator[Values]:
         """What the view gives, or the one line that says what is wrong with a control."""

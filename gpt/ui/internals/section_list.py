@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio.to_thread
 import gradio as gr
-from gradio.components import Component
 
 from gpt.ui.internals.folds import code_html
 from gpt.ui.internals.lab import Lab, at_most
@@ -52,8 +51,6 @@ class SectionList:
         self.lane = asyncio.Semaphore(1)  # one computation with a model at a time, in order
         self.panels: list[Panel] = []
         self.accordions: dict[str, gr.Accordion] = {}
-        self.of_model: dict[Component, str] = {}  # what `choices` updates: a field of GPTConfig
-        self.of_text: set[Component] = set()  # what `as_written` updates, and what is beside it
         for section in sections:
             with gr.Accordion(
                 section.title, open=section.opened, elem_id=f"int-section-{section.key}",
@@ -64,23 +61,17 @@ class SectionList:
                 self._wire(section, panel, accordion)
                 gr.HTML(code_html(section.code), elem_id=f"int-code-{section.key}")
             self.panels.append(panel)
-            boxes = panel.controls.items()
-            self.of_model |= {box: OF_MODEL[name] for name, box in boxes if name in OF_MODEL}
-            if section.as_written:
-                self.of_text |= {*panel.controls.values()}
+        # Everything that a changed visit may change.
+        self.outputs = {each for panel in self.panels for each in panel.outputs}
+        named = [(p.spec, name, box) for p in self.panels for name, box in p.controls.items()]
+        self.controls = {box for *_, box in named}
+        # What `choices` updates, with the field of GPTConfig; what `as_written` does, and others.
+        self.of_model = {box: OF_MODEL[name] for _, name, box in named if name in OF_MODEL}
+        self.of_text = {box for spec, _, box in named if spec.as_written}
         rail.select(
             self.come_into_view, {desk}, self.outputs, show_progress="hidden",
             trigger_mode="multiple", **EVENT,
         )  # fmt: skip
-
-    @property
-    def controls(self) -> set[Component]:
-        return {control for panel in self.panels for control in panel.controls.values()}
-
-    @property
-    def outputs(self) -> set[Component]:
-        """Everything that a changed visit may change."""
-        return {each for panel in self.panels for each in panel.outputs}
 
     def filled(
         self, desk: Desk, first: Values, among: set[str] | None = None
