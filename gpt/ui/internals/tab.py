@@ -31,8 +31,6 @@ PROMPT = "Once upon a time there was a little"
 ENDED = (
     "this page's visit has ended (the server was restarted, or many others came): reload the page."
 )
-
-
 STRIP_JS = CHOOSE_JS.replace("KEY", "data-position") + "gptPage.strip(element, watch);"
 
 
