@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import TOKENS_AT_ONCE, Run
+from gpt.internals.run import TOKENS_AT_ONCE, Run, pasted
 from gpt.model import GPTModel
 from gpt.trace import Edit
 
@@ -35,17 +35,17 @@ def edits_for(run: Run, part: Part, mode: str) -> dict[str, Edit]:
         raise ValueError(f"mode is {mode!r}: use {' or '.join(MODES)}.")
     if not 0 <= part.layer < cfg.n_layers:
         raise ValueError(f"layer {part.layer} does not exist: use 0 to {cfg.n_layers - 1}.")
-    if part.kind == "head":
-        if not 0 <= part.head < cfg.n_heads:
-            raise ValueError(f"head {part.head} does not exist: use 0 to {cfg.n_heads - 1}.")
-        return {f"trf_blocks.{part.layer}.att.heads": _head_edit(run, part, mode)}
-    names = {"ff": ["ff_out"], "layer": ["att_out", "ff_out"]}.get(part.kind)
-    if names is None:
+    if part.kind == "head" and not 0 <= part.head < cfg.n_heads:
+        raise ValueError(f"head {part.head} does not exist: use 0 to {cfg.n_heads - 1}.")
+    parts = {"head": ["att.heads"], "ff": ["ff_out"], "layer": ["att_out", "ff_out"]}
+    if part.kind not in parts:
         raise ValueError(f"part is {part.kind!r}: use head, ff or layer.")
-    return {
-        f"trf_blocks.{part.layer}.{name}": _replace_by(_stand_in(run.layer(part.layer, name), mode))
-        for name in names
-    }
+    place = (slice(None), part.head) if part.kind == "head" else (slice(None),)  # in every row
+    edits = {}
+    for name in parts[part.kind]:
+        stand_in = _stand_in(run.layer(part.layer, name), mode)
+        edits[f"trf_blocks.{part.layer}.{name}"] = pasted(stand_in, [place])
+    return edits
 
 
 @torch.no_grad()
@@ -76,32 +76,11 @@ def sweep_batch(
 ) -> list[float]:
     """A row of the batch for each of `heads`, which that row goes without."""
     stand_ins = _stand_in(run.layer(layer, "att.heads")[:, : position + 1], mode)  # (h, t, e)
-
-    def edit(outputs: torch.Tensor) -> torch.Tensor:  # (rows, h, t, e)
-        outputs = outputs.clone()
-        for row, head in enumerate(heads):
-            outputs[row, head] = stand_ins[head]
-        return outputs
-
+    edit = pasted(stand_ins, list(enumerate(heads)))  # of (rows, h, t, e)
     trace = run.what_if({f"trf_blocks.{layer}.att.heads": edit})
     ids = run.batch(len(heads), position + 1)
     logits = model(ids, trace=trace, last_only=True)[:, -1, token_id]
     return (logits - run.logits[position, token_id]).tolist()
-
-
-def _head_edit(run: Run, part: Part, mode: str) -> Edit:
-    stand_in = _stand_in(run.layer(part.layer, "att.heads"), mode)[part.head]
-
-    def edit(heads: torch.Tensor) -> torch.Tensor:  # (b, h, t, e)
-        heads = heads.clone()
-        heads[:, part.head] = stand_in
-        return heads
-
-    return edit
-
-
-def _replace_by(stand_in: torch.Tensor) -> Edit:
-    return lambda value: stand_in.expand_as(value)
 
 
 def _stand_in(values: torch.Tensor, mode: str) -> torch.Tensor:

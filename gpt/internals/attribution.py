@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import TOKENS_AT_ONCE, Run
+from gpt.internals.run import TOKENS_AT_ONCE, Run, pasted
 from gpt.model import GPTModel
 
 ROWS_AT_ONCE = 8  # variants of the prompt in one batch
@@ -72,13 +72,7 @@ def _occluded_logits(
     model: GPTModel, run: Run, position: int, variants: list[int | None]
 ) -> torch.Tensor:
     """(variants, vocab): a row of the batch for each variant."""
-
-    def zero(embedded: torch.Tensor) -> torch.Tensor:
-        embedded = embedded.clone()
-        for row, i in enumerate(variants):
-            if i is not None:
-                embedded[row, i] = 0
-        return embedded
-
+    nothing = torch.zeros_like(run.trace["tok_emb"][0])  # (t, d)
+    zero = pasted(nothing, [(row, i) for row, i in enumerate(variants) if i is not None])
     ids = run.batch(len(variants), position + 1)  # later tokens have no effect at `position`
     return model(ids, trace=run.what_if({"tok_emb": zero}), last_only=True)[:, -1]

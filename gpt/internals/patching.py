@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import TOKENS_AT_ONCE, Run, read_prompt
+from gpt.internals.run import TOKENS_AT_ONCE, Run, pasted, read_prompt
 from gpt.model import GPTModel
 from gpt.trace import Edit
 
@@ -89,31 +89,19 @@ def leads_with(
     One pass, with a row of the batch for each collection of places. A place is the residual stream
     before a block (layer n_layers: after the last one), or, with `head`, what that head wrote.
     """
+    own = [] if head is None else [head]  # the axis of heads is there only for what they wrote
     edits: dict[str, Edit] = {}
     for layer in sorted({layer for places in rows for layer, _ in places}):
-        at = [(row, at) for row, places in enumerate(rows) for la, at in places if la == layer]
+        at = [
+            (row, *own, at) for row, places in enumerate(rows) for la, at in places if la == layer
+        ]
         name = "att.heads" if head is not None else "resid_in"
         if layer == model.cfg.n_layers:
             layer, name = layer - 1, "resid_out"
-        edits[f"trf_blocks.{layer}.{name}"] = _paste(contrast.first.layer(layer, name), at, head)
+        edits[f"trf_blocks.{layer}.{name}"] = pasted(contrast.first.layer(layer, name), at)
     trace = contrast.second.what_if(edits)
     logits = model(contrast.second.batch(len(rows)), trace=trace, last_only=True)[:, -1]
     return [lead_of(row, contrast.answers) for row in logits]
-
-
-def _paste(source: torch.Tensor, at: list[tuple[int, int]], head: int | None) -> Edit:
-    """Puts `source` in the batch at (row, position): (t, d), or (h, t, e) of one head."""
-
-    def edit(value: torch.Tensor) -> torch.Tensor:  # (b, t, d) or (b, h, t, e)
-        value = value.clone()
-        for row, position in at:
-            if head is None:
-                value[row, position] = source[position]
-            else:
-                value[row, head, position] = source[head, position]
-        return value
-
-    return edit
 
 
 def lead_of(logits: torch.Tensor, answers: tuple[int, int]) -> float:

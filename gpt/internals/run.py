@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -94,6 +95,18 @@ def _pausing(
 
     ends = [f"trf_blocks.{i}.resid_out" for i in range(n_layers if between else 0)]
     return {**edits, **{name: then_pause(edits.get(name)) for name in ends}}
+
+
+def pasted(source: torch.Tensor, places: Sequence[tuple[Any, ...]]) -> Edit:
+    """An edit: at each place of a batch, its row first, what `source` has there in its one row."""
+
+    def edit(value: torch.Tensor) -> torch.Tensor:
+        value = value.clone()
+        for row, *place in places:
+            value[(row, *place)] = source[tuple(place)]
+        return value
+
+    return edit
 
 
 def resolve_position(position: int, tokens: int) -> int:

@@ -92,7 +92,7 @@ SECTION = Section(
     "up to the answer; then one place of the second pass is set to what the first had there. "
     "Where the first answer comes back, that place carries the difference.",
     view=patch_steps,
-    code=(Code(leads_with, "edits: ", "_paste"), Code(Contrast.recovered), Code(lead_of)),
+    code=(Code(leads_with, "edits: ", "pasted("), Code(Contrast.recovered), Code(lead_of)),
     needs_model=True,
     controls={
         "first": text_box("int-patch-first", "First prompt", FIRST),

@@ -75,7 +75,7 @@ SECTION = Section(
     "by zeros or by the mean of what it wrote there and at the positions before. The difference "
     "is what this part contributes here.",
     view=ablation_html,
-    code=(Code(edits_for, "if part.kind"), Code(ablate)),
+    code=(Code(edits_for, "parts = "), Code(ablate)),
     needs_model=True,
     controls={
         "kind": radio("int-abl-kind", "Silence", KINDS, min_width=300, scale=3),
@@ -92,7 +92,7 @@ SWEEP = Section(
     title="What if: every head silenced in turn",
     intro="All heads, one after the other: what each gives to one token's logit.",
     view=sweep_steps,
-    code=(Code(sweep_batch, "stand_ins = ", "return outputs"),),
+    code=(Code(sweep_batch, "stand_ins = "),),
     needs_model=True,
     controls={
         "query": token_box("int-sweep-token"),
