@@ -104,8 +104,7 @@ class Roofline:
 def prefill(cfg: GPTConfig, batch: int, tokens: int, precision: str, on: Device) -> Roofline:
     """The first pass over a prompt: weights read once, keys and values written, one score row."""
     flops = forward(cfg, batch, tokens, last_only=True).total
-    written = _cache_bytes(cfg, batch, tokens, precision, on)
-    return _roofline(flops, read_per_pass(cfg, precision) + written, precision, on)
+    return _roofline(cfg, flops, batch, tokens, precision, on)
 
 
 def decode_step(
@@ -113,14 +112,7 @@ def decode_step(
 ) -> Roofline:
     """One new token for each of `batch` rows, `seen_tokens` in all: weights and cache are read."""
     flops = forward(cfg, batch, 1, past_tokens=seen_tokens - 1).total
-    read = _cache_bytes(cfg, batch, seen_tokens, precision, on)
-    return _roofline(flops, read_per_pass(cfg, precision) + read, precision, on)
-
-
-def _cache_bytes(cfg: GPTConfig, batch: int, tokens: int, precision: str, on: Device) -> float:
-    """Keys and values are float32 on a CPU, and on a GPU as the weights are in 16 bits."""
-    n_bytes = kv_cache(cfg, batch, tokens, precision).value
-    return n_bytes / 2 if on.is_gpu and precision in ("float16", "bfloat16") else n_bytes
+    return _roofline(cfg, flops, batch, seen_tokens, precision, on)
 
 
 def training_days(cfg: GPTConfig, tokens: float, utilisation: float, on: Device) -> float:
@@ -135,7 +127,14 @@ def training_days(cfg: GPTConfig, tokens: float, utilisation: float, on: Device)
     return per_token * tokens / (peak * utilisation) / DAY_SECONDS
 
 
-def _roofline(flops: float, traffic_bytes: float, precision: str, on: Device) -> Roofline:
+def _roofline(
+    cfg: GPTConfig, flops: float, batch: int, tokens: int, precision: str, on: Device
+) -> Roofline:
+    """Traffic is the weights, and keys and values of `tokens`, whether written or read."""
+    cache_bytes = kv_cache(cfg, batch, tokens, precision).value
+    if on.is_gpu and precision in ("float16", "bfloat16"):
+        cache_bytes /= 2  # float32 on a CPU, and on a GPU as the weights are
+    traffic_bytes = read_per_pass(cfg, precision) + cache_bytes
     found = {"arithmetic": flops / on.peak_flops[precision]}
     found["bandwidth"] = traffic_bytes / on.bandwidth_bytes
     bound = max(found, key=lambda name: found[name])  # of equals the first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,6 @@ from gpt.accounting import memory
 from gpt.accounting.meta_model import model_without_values
 from gpt.config import GPTConfig
 from gpt.generate import read_in_blocks
-from gpt.model import GPTModel
 
 LIMIT_BYTES = 2 * 2**30  # weights, cache and activations in float32, so that all visitors fit
 DECODE_STEPS = 32
@@ -114,17 +114,18 @@ def measure(
     build_seconds = time.perf_counter() - start
     ids = torch.arange(planned.prompt_tokens).remainder(cfg.vocab_size).unsqueeze(0)
     yield Stage(0.4, f"prefill of {planned.prompt_tokens:,} tokens")
-    run(_forward, model, ids[:, :1], None)  # warm-up: threads and kernels
+    forward = functools.partial(model, last_only=True)  # of ids and a cache
+    run(_timed, forward, ids[:, :1])  # warm-up: threads and kernels
     cache = model.new_cache(planned.prompt_tokens + planned.steps)
     reading, prefill_seconds, logits = read_in_blocks(model, ids[0].tolist(), cache), 0.0, None
     while logits is None:  # a block at a time: others take turns on `run`
-        logits, seconds = run(_next, reading)
+        logits, seconds = run(_timed, next, reading)
         prefill_seconds += seconds
     decode_seconds: list[float] = []
     for step in range(planned.steps):
         share = 0.6 + 0.4 * step / planned.steps
         yield Stage(share, f"decoding, step {step + 1} of {planned.steps}")
-        logits, seconds = run(_forward, model, logits.view(1, 1, -1).argmax(-1), cache)
+        logits, seconds = run(_timed, forward, logits.view(1, 1, -1).argmax(-1), cache)
         decode_seconds.append(seconds)
     after = resident_bytes()
     result = Measured(
@@ -139,7 +140,6 @@ def measure(
         decode_flops=decode_flops,
         decode_seconds=tuple(decode_seconds),
     )
-    del model, cache, logits
     yield Stage(1.0, "done", result)
 
 
@@ -164,19 +164,11 @@ def _draw(parameter: torch.nn.Parameter, generator: torch.Generator) -> None:
         parameter.uniform_(-0.02, 0.02, generator=generator)
 
 
-def _next(reading: Iterator[torch.Tensor | None]) -> tuple[torch.Tensor | None, float]:
-    """What comes next of a prompt that is read, and the seconds it took."""
-    with torch.inference_mode():
-        start = time.perf_counter()
-        return next(reading), time.perf_counter() - start
-
-
-def _forward(model: GPTModel, ids: torch.Tensor, cache: Any) -> tuple[torch.Tensor, float]:
-    """Logits of the last position and the seconds they took."""
-    with torch.inference_mode():  # within the step: the server moves generators between threads
-        start = time.perf_counter()
-        logits = model(ids, cache, last_only=True)
-        return logits, time.perf_counter() - start
+@torch.inference_mode()  # within the step: the server moves generators between threads
+def _timed(work: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    """What `work(*args)` gives, and the seconds it took."""
+    start = time.perf_counter()
+    return work(*args), time.perf_counter() - start
 
 
 def _counted_flops(cfg: GPTConfig, planned: Plan) -> tuple[int, int]:
