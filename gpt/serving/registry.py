@@ -36,10 +36,9 @@ from gpt.model import GPTModel
 
 _Key = tuple[str, str, str]  # source, device, precision
 
-
 _LAYER_BYTES = 75_000  # of a block's Python objects, whatever its width, once it has decoded
-_MOST_DRAWN_LAYERS = 1000  # which a visitor may have made in a few seconds
-_MOST_DRAWN_TOKENS = 2**18  # of a vocabulary: each step sorts them
+# Of a model that a visitor may have made in a few seconds; each step sorts the vocabulary.
+_MOST_DRAWN = {"n_layers": 1000, "vocab_size": 2**18}
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
 
 
@@ -156,14 +155,9 @@ class Registry:
     def _allowed_bytes(self, source: str, precision: str) -> int:
         """What a model takes. Raises ValueError if that, or its depth, is more than is allowed."""
         cfg = self.config_of(source)
-        if source.startswith(RANDOM) and cfg.n_layers > _MOST_DRAWN_LAYERS:
-            most = f"{_MOST_DRAWN_LAYERS:,}"
-            raise ValueError(f"n_layers is {cfg.n_layers:,}: a model to run may have {most} here.")
-        if source.startswith(RANDOM) and cfg.vocab_size > _MOST_DRAWN_TOKENS:
-            most = f"{_MOST_DRAWN_TOKENS:,}"
-            raise ValueError(
-                f"vocab_size is {cfg.vocab_size:,}: a model to run may have {most} here."
-            )
+        for name, most in _MOST_DRAWN.items():
+            if source.startswith(RANDOM) and cfg[name] > most:
+                raise ValueError(f"{name} is {cfg[name]:,}: a model to run may have {most:,} here.")
         n_bytes = held_bytes(cfg, precision)
         if n_bytes > self.budget_bytes:
             raise ValueError(
