@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from gpt.config import GPTConfig
 from gpt.sampling import MAX_SEED, MAX_TEMPERATURE
@@ -13,6 +14,13 @@ STORYTELLER = GPTConfig(
     context_length=256, emb_dim=256, n_heads=4, n_layers=4, drop_rate=0.1, tie_weights=True
 )
 
+_MANY = 2**53
+
+
+def _option(default: Any, text: str, low: float | None = None, high: float = _MANY) -> Any:
+    """A field: its help on the command line and, of a number that has any, its bounds."""
+    return field(default=default, metadata={"help": text, "low": low, "high": high})
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -21,64 +29,45 @@ class TrainOptions:
     Raises ValueError if a value is impossible.
     """
 
-    text: tuple[str, ...] = field(default=(), metadata={"help": "UTF-8 files to learn from"})
-    validation: str = field(default="", metadata={"help": "a held-out UTF-8 file"})
-    vocabulary: str = field(
-        default="gpt2",
-        metadata={"help": "gpt2, characters, or how many byte pair tokens to train on the text"},
+    text: tuple[str, ...] = _option((), "UTF-8 files to learn from")
+    validation: str = _option("", "a held-out UTF-8 file")
+    vocabulary: str = _option(
+        "gpt2", "gpt2, characters, or how many byte pair tokens to train on the text"
     )
-    out: str = field(default="runs/storyteller", metadata={"help": "folder for what is written"})
-    steps: int = field(default=8200, metadata={"help": "updates of the weights"})
-    batch_size: int = field(default=8, metadata={"help": "windows a step, over all processes"})
-    micro_batch: int = field(default=8, metadata={"help": "windows a forward pass at most"})
-    optimizer: str = field(
-        default="adamw",
-        metadata={"help": "adamw, or muon: Muon for the blocks' matrices, AdamW for the rest"},
+    out: str = _option("runs/storyteller", "folder for what is written")
+    steps: int = _option(8200, "updates of the weights", 1)
+    batch_size: int = _option(8, "windows a step, over all processes", 1, 2**16)
+    micro_batch: int = _option(8, "windows a forward pass at most", 1, 2**16)
+    optimizer: str = _option(
+        "adamw", "adamw, or muon: Muon for the blocks' matrices, AdamW for the rest"
     )
-    peak_rate: float = field(default=1e-3, metadata={"help": "learning rate after the warm-up"})
-    warmup_steps: int = field(default=200, metadata={"help": "steps of linear warm-up"})
-    weight_decay: float = field(default=0.5, metadata={"help": "of matrices; never of vectors"})
-    beta2: float = field(default=0.95, metadata={"help": "AdamW's second decay rate"})
-    clip: float = field(
-        default=1.0,
-        metadata={
-            "help": "largest norm of the gradient; tokens that the text lacks share one row, whose "
-            "gradient is the sum of theirs, so the norm is larger than over the whole vocabulary"
-        },
+    peak_rate: float = _option(1e-3, "learning rate after the warm-up", 0, 1e6)
+    warmup_steps: int = _option(200, "steps of linear warm-up", 0)
+    weight_decay: float = _option(0.5, "of matrices; never of vectors", 0, 1e6)
+    beta2: float = _option(0.95, "AdamW's second decay rate", 0, math.nextafter(1, 0))
+    clip: float = _option(
+        1.0,
+        "largest norm of the gradient; tokens that the text lacks share one row, whose gradient is "
+        "the sum of theirs, so the norm is larger than over the whole vocabulary",
     )
-    initialisation: str = field(default="gpt2", metadata={"help": "gpt2, or torch for the book's"})
-    attention_dropout: bool = field(
-        default=False, metadata={"help": "drop attention weights too (much slower)"}
-    )
-    positions: bool = field(
-        default=True, metadata={"help": "learn positions; without, each step shuffles them"}
-    )
-    precision: str = field(default="bfloat16", metadata={"help": "bfloat16 or float32 arithmetic"})
-    device: str = field(default="cpu", metadata={"help": "cpu, cuda or mps"})
-    seed: int = field(default=123, metadata={"help": "of weights, order and dropout"})
-    report_every: int = field(
-        default=10, metadata={"help": "steps between readings of the loss, which wait for a GPU"}
-    )
-    validate_every: int = field(default=1000, metadata={"help": "steps between validations"})
-    checkpoint_every: int = field(default=250, metadata={"help": "steps between checkpoints"})
-    prompt: str = field(default="Once upon a time", metadata={"help": "what samples continue"})
-    sample_tokens: int = field(default=60, metadata={"help": "tokens of a sample at most"})
-    temperature: float = field(default=0.8, metadata={"help": "of samples"})
+    initialisation: str = _option("gpt2", "gpt2, or torch for the book's")
+    attention_dropout: bool = _option(False, "drop attention weights too (much slower)")
+    positions: bool = _option(True, "learn positions; without, each step shuffles them")
+    precision: str = _option("bfloat16", "bfloat16 or float32 arithmetic")
+    device: str = _option("cpu", "cpu, cuda or mps")
+    seed: int = _option(123, "of weights, order and dropout", 0, MAX_SEED)
+    report_every: int = _option(10, "steps between readings of the loss, which wait for a GPU", 1)
+    validate_every: int = _option(1000, "steps between validations", 1)
+    checkpoint_every: int = _option(250, "steps between checkpoints", 1)
+    prompt: str = _option("Once upon a time", "what samples continue")
+    sample_tokens: int = _option(60, "tokens of a sample at most", 1)
+    temperature: float = _option(0.8, "of samples", 0, MAX_TEMPERATURE)
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            *((name, 1, 2**53) for name in ("steps", "report_every", "validate_every")),
-            *((name, 1, 2**53) for name in ("checkpoint_every", "sample_tokens")),
-            *((name, 1, 2**16) for name in ("batch_size", "micro_batch")),
-            ("warmup_steps", 0, 2**53),
-            ("seed", 0, MAX_SEED),
-            ("peak_rate", 0, 1e6),
-            ("weight_decay", 0, 1e6),
-            ("beta2", 0, math.nextafter(1, 0)),
-            ("temperature", 0, MAX_TEMPERATURE),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} is {getattr(self, name)}: use {low:,} to {high:,}.")
+        for item in fields(self):
+            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
+            if low is not None and not low <= value <= high:
+                raise ValueError(f"{item.name} is {value}: use {low:,} to {high:,}.")
         number = self.vocabulary.isdecimal() and len(self.vocabulary) < 10
         if self.vocabulary not in ("gpt2", "characters") and not number:
             raise ValueError(
