@@ -210,7 +210,7 @@ class Run:
         self.average = loss if self.step == 0 else torch.lerp(self.average, loss, 0.02)
         self.step += 1
         every = (LOG_EVERY, options.report_every, options.validate_every, options.checkpoint_every)
-        reported = self.step == options.steps or any(self.step % n == 0 for n in every)
+        reported = any(map(self._is_due, every))
         losses = [float(x) for x in (loss, self.average)] if reported else []
         norm = float(norm) if reported else math.nan
         self.seconds += time.perf_counter() - started
@@ -248,8 +248,12 @@ class Run:
     def _is_finite(self, stepped: Stepped) -> bool:
         if not math.isfinite(stepped.average_loss + stepped.gradient_norm):
             return False
-        used = (self.options.checkpoint_every, self.options.validate_every, self.options.steps)
-        return all(self.step % n != 0 for n in used) or self._weights_are_finite()
+        used = (self.options.checkpoint_every, self.options.validate_every)
+        return not any(map(self._is_due, used)) or self._weights_are_finite()
+
+    def _is_due(self, every: int) -> bool:
+        """Whether what is done every so many steps is done after this one; at the end all is."""
+        return self.step % every == 0 or self.step == self.options.steps
 
     def _after(self, stepped: Stepped) -> Iterator[Event]:
         """Loss and checkpoint first, then what may fail, and the events when all is written."""
@@ -257,13 +261,12 @@ class Run:
             yield stepped
             return
         found: list[Event] = [stepped]
-        done = self.step == self.options.steps
-        if self.step % LOG_EVERY == 0 or done:
+        if self._is_due(LOG_EVERY):
             spent, loss = round(self.seconds, 1), stepped.average_loss
             self._log(tokens=stepped.tokens, seconds=spent, loss=loss)
-        if self.step % self.options.checkpoint_every == 0 or done:
+        if self._is_due(self.options.checkpoint_every):
             self._save()
-        if self.step % self.options.validate_every == 0 or done:
+        if self._is_due(self.options.validate_every):
             if self.corpus.held_out is not None:
                 found.append(evaluated := self.evaluated())
                 self._log(validation=evaluated.nats_per_token, targets=evaluated.n_targets)
