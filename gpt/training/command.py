@@ -31,16 +31,10 @@ from gpt.training.trainer import Run
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One flag for each field of TrainOptions and GPTConfig, and `--evaluate`."""
-    parser.add_argument(
-        "--evaluate",
-        metavar="CHECKPOINT",
-        help="only print the loss of a model on --text",
-    )
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        help="with --evaluate: the JSON configuration of a checkpoint that has none beside it",
-    )
+    text = "only print the loss of a model on --text"
+    parser.add_argument("--evaluate", metavar="CHECKPOINT", help=text)
+    text = "with --evaluate: the JSON configuration of a checkpoint that has none beside it"
+    parser.add_argument("--config", metavar="FILE", help=text)
     for group, defaults in (
         (parser.add_argument_group("the run"), TrainOptions()),
         (parser.add_argument_group("the model"), STORYTELLER),
