@@ -41,26 +41,20 @@ class SamplingOptions:
     steering: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        for name, low, or_off in (
-            ("max_new_tokens", 1, ""),
-            ("top_k", 1, ", or None to keep every token"),
-            ("seed", 0, ", or None to draw one"),
+        whole, real = "a whole number of at least", (int, float)
+        for name, kind, low, high, allowed in (
+            ("max_new_tokens", int, 1, math.inf, f"{whole} 1"),
+            ("top_k", int, 1, math.inf, f"{whole} 1, or None to keep every token"),
+            ("seed", int, 0, math.inf, f"{whole} 0, or None to draw one"),
+            ("seed", int, 0, MAX_SEED, f"at most {MAX_SEED:,}"),
+            ("temperature", real, 0, MAX_TEMPERATURE, f"0 (greedy) to {MAX_TEMPERATURE:,.0f}"),
+            ("top_p", real, math.ulp(0.0), 1, "more than 0 and at most 1 (off)"),
+            ("min_p", real, 0, 1, "0 (off) to 1"),
         ):
             value = getattr(self, name)
-            if not _is_whole(value, low) and not (or_off and value is None):
-                raise ValueError(
-                    f"{name} is {_shown(value)}: use a whole number of at least {low}{or_off}."
-                )
-        if self.seed is not None and self.seed > MAX_SEED:
-            raise ValueError(f"seed is {_shown(self.seed)}: use at most {MAX_SEED:,}.")
-        for name, low, high, allowed in (
-            ("temperature", 0, MAX_TEMPERATURE, f"0 (greedy) to {MAX_TEMPERATURE:,.0f}"),
-            ("top_p", math.ulp(0.0), 1, "more than 0 and at most 1 (off)"),
-            ("min_p", 0, 1, "0 (off) to 1"),
-        ):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not low <= value <= high:
+            if value is None and name in ("top_k", "seed"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
                 raise ValueError(f"{name} is {_shown(value)}: use {allowed}.")
         if not isinstance(self.stop, str) or len(self.stop) > MAX_STOP:
             raise ValueError(
@@ -293,8 +287,8 @@ def _check_steering(steering: Any) -> None:
         )
 
 
-def _is_whole(value: object, low: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _shown(value: object) -> str:
