@@ -50,6 +50,13 @@ def test_the_loss_and_its_gradient_are_those_of_cross_entropy(kind: torch.dtype)
     assert found.data_ptr() == own.data_ptr()
 
 
+def test_logits_that_cannot_be_written_over_are_refused() -> None:
+    """Their gradient went into a copy, and the logits themselves were taken for it."""
+    logits = torch.randn(2, 50, 80, requires_grad=True).transpose(1, 2)
+    with pytest.raises(RuntimeError, match="view"):
+        mean_loss(logits, torch.randint(50, (2, 80)), torch.zeros(50))
+
+
 def test_only_matrices_decay():
     (optimizer,) = make_optimizers(tiny_model(), TrainOptions())
     decayed, kept = optimizer.param_groups
