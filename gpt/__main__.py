@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import io
 import os
 import re
@@ -37,67 +38,6 @@ models, wherever MODEL is asked for:
   PATH            a folder that `train` or `export` wrote, any Hugging Face GPT-2 folder,
                   or a checkpoint of the book (.safetensors or .pth); one that has no
                   configuration beside it needs --config, or the sizes as options
-"""
-_GENERATE = """\
-Continues a text. The text goes to the standard output, token by token; notes, the speed and the
-seed go to the standard error. Ctrl-C stops the run and keeps what was written.
-
-examples:
-  python -m gpt generate "Once upon a time"
-  python -m gpt generate "Hello, I am" --model book-124M --max-new-tokens 6 --temperature 0
-  python -m gpt generate --model gpt2 --top-p 0.9 --seed 7 < prompt.txt
-"""
-_PARAMS = f"""\
-Counts the parameters of a configuration, part by part: where each part is, its tensors, how
-many numbers they hold and by which formula. No weights are read or allocated.
-
-examples:
-  python -m gpt params                                the book's 124M configuration
-  python -m gpt params gpt2-xl --context-length 2048  a model's or preset's own, changed
-  python -m gpt params storyteller
-
-presets: {", ".join(PRESETS)}
-"""
-_EXPORT = """\
-Writes a Hugging Face GPT-2 folder: config.json and model.safetensors, and the tokenizer's files
-if the vocabulary is GPT-2's. `AutoModelForCausalLM.from_pretrained(FOLDER)` of transformers, and
-whatever else reads such a folder, then gives the logits that the model gives here.
-
-examples:
-  python -m gpt export storyteller my-gpt2
-  python -m gpt export book.pth my-gpt2 --precision float16
-"""
-_TRAIN = """\
-Trains a GPT on plain text files and writes it as a folder that MODEL can name elsewhere, or
-only measures one on held-out text with --evaluate. A killed run continues from its checkpoint.
-
-examples:
-  python -m gpt train --text tales.txt --validation held-out.txt --out runs/tales
-  python -m gpt train --evaluate storyteller --text held-out.txt
-"""
-
-
-_COMPARE = """\
-Measures what each precision costs on a text, against float32: the mean KL divergence, how often
-the most probable token is the same, the perplexity; and its tokens a second on this machine.
---record keeps that in assets/precision.json, from which the page and `generate` take the default.
-
-examples:
-  python -m gpt compare storyteller --text held-out.txt --record
-  python -m gpt compare gpt2 --text held-out.txt --tokens 4096
-"""
-
-_SERVE = """\
-Starts replicas that write texts for the page, `python app.py --cluster ADDRESS`, on Ray Serve
-(pip install "ray[serve]"). Without --address they are in a cluster of this machine alone. Runs
-until Ctrl-C, which stops the replicas.
-
---replicas MIN-MAX scales: one more while over 16 runs a replica go on for 10 s, one less after
-10 minutes without need. A replica takes 64 runs at once; what is more waits for a free row.
-
-examples:
-  python -m gpt serve --replicas 2
-  python -m gpt serve --replicas 1-4 --model storyteller --model gpt2 --address auto
 """
 
 
@@ -151,8 +91,8 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         prog="python -m gpt", description="The GPT of the book, from the command line."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (summary, text, arguments, command) in _COMMANDS.items():
-        layout = argparse.RawDescriptionHelpFormatter
+    for name, (summary, arguments, command) in _COMMANDS.items():
+        layout, text = argparse.RawDescriptionHelpFormatter, inspect.getdoc(command)
         sub = commands.add_parser(
             name, help=summary, description=text, epilog=_MODELS, formatter_class=layout
         )
@@ -169,76 +109,6 @@ def _add(parser: argparse.ArgumentParser, *options: tuple[str, Any, Any, str, st
         parser.add_argument(
             f"--{name}", type=kind, default=default, metavar=metavar, help=text, **more
         )
-
-
-def _generate_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "without it, the standard input is read"
-    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help=text)
-    devices, precisions = ", ".join(available_devices()), ", ".join(PRECISIONS)
-    _add(
-        parser,
-        ("model", str, "storyteller", "MODEL", _DEFAULT),
-        ("max-new-tokens", int, 50, "N", f"stop after so many, if no other end comes; {_DEFAULT}"),
-        ("temperature", float, 0.8, "T", f"0: the best token, 1: as the model says; {_DEFAULT}"),
-        ("top-k", int, None, "K", "sample among the K most probable (default: all)"),
-        ("top-p", float, 1.0, "P", "sample among the fewest that hold P (default: 1, all)"),
-        ("min-p", float, 0.0, "P", "leave out what is below P of the best's (default: 0, none)"),
-        ("stop", str, "", "TEXT", "end with the token that completes this text"),
-        ("steer", _steer, [], "POSITION:ID", "this token comes there, from 0; may be repeated"),
-        ("seed", int, None, "S", "same seed, same text on one machine (default: drawn, and told)"),
-        ("device", str, "cpu", "D", f"this machine has {devices}; {_DEFAULT}"),
-        (
-            "precision",
-            str,
-            "auto",
-            "TYPE",
-            f"of the weights: {precisions}; auto is the fastest that was measured to cost little, "
-            f"else float32; {_DEFAULT}",
-        ),
-    )
-    _add_configuration(parser)
-
-
-def _params_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "a preset, untied and without biases as in the book (OpenAI's own: add --tie-weights "
-    text += f"--qkv-bias), else a model; {_DEFAULT}"
-    parser.add_argument("model", nargs="?", default="gpt2-small", metavar="MODEL", help=text)
-    _add_configuration(parser, "in place of MODEL's")
-
-
-def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from gpt.training.command import add_arguments
-
-    add_arguments(parser)
-
-
-def _compare_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="what to measure")
-    parser.add_argument("--text", required=True, metavar="FILE", help="held-out text, UTF-8")
-    text = f"how many tokens of it, from its beginning; {_DEFAULT}"
-    parser.add_argument("--tokens", type=int, default=20_480, metavar="N", help=text)
-    parser.add_argument("--record", action="store_true", help="keep the result as the default's")
-    _add_configuration(parser)
-
-
-def _export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="what to write")
-    parser.add_argument("folder", metavar="FOLDER", help="where; it is made if need be")
-    text = f"of the weights: {', '.join(DTYPES)}; {_DEFAULT}"
-    _add(parser, ("precision", str, "float32", "TYPE", text))
-    _add_configuration(parser)
-
-
-def _serve_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "loaded by each before the first request; may be given more than once; a PATH that is "
-    text += "not named cannot be asked for"
-    _add(
-        parser,
-        ("replicas", str, "1", "N|MIN-MAX", f"how many; {_DEFAULT}"),
-        ("model", str, [], "MODEL", text),
-        ("address", str, None, "auto|ADDRESS", "of a Ray cluster that runs; auto: this machine's"),
-        ("cores", int, 0, "N", "of a replica (default: its machine's, divided among replicas)"),
-    )
 
 
 def _add_configuration(
@@ -270,6 +140,29 @@ def _configuration(
     return replace(found, **given)
 
 
+def _generate_arguments(parser: argparse.ArgumentParser) -> None:
+    text = "without it, the standard input is read"
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help=text)
+    devices = ", ".join(available_devices())
+    text = f"of the weights: {', '.join(PRECISIONS)}; auto is the fastest that was measured to "
+    text += f"cost little, else float32; {_DEFAULT}"
+    _add(
+        parser,
+        ("model", str, "storyteller", "MODEL", _DEFAULT),
+        ("max-new-tokens", int, 50, "N", f"stop after so many, if no other end comes; {_DEFAULT}"),
+        ("temperature", float, 0.8, "T", f"0: the best token, 1: as the model says; {_DEFAULT}"),
+        ("top-k", int, None, "K", "sample among the K most probable (default: all)"),
+        ("top-p", float, 1.0, "P", "sample among the fewest that hold P (default: 1, all)"),
+        ("min-p", float, 0.0, "P", "leave out what is below P of the best's (default: 0, none)"),
+        ("stop", str, "", "TEXT", "end with the token that completes this text"),
+        ("steer", _steer, [], "POSITION:ID", "this token comes there, from 0; may be repeated"),
+        ("seed", int, None, "S", "same seed, same text on one machine (default: drawn, and told)"),
+        ("device", str, "cpu", "D", f"this machine has {devices}; {_DEFAULT}"),
+        ("precision", str, "auto", "TYPE", text),
+    )
+    _add_configuration(parser)
+
+
 def _steer(text: str) -> tuple[int, int]:
     position, _, token_id = text.partition(":")
     if not (position.isdecimal() and token_id.isdecimal()):
@@ -279,6 +172,14 @@ def _steer(text: str) -> tuple[int, int]:
 
 
 def _generate(args: argparse.Namespace) -> None:
+    """Continues a text. The text goes to the standard output, token by token; notes, the speed and
+    the seed go to the standard error. Ctrl-C stops the run and keeps what was written.
+
+    examples:
+      python -m gpt generate "Once upon a time"
+      python -m gpt generate "Hello, I am" --model book-124M --max-new-tokens 6 --temperature 0
+      python -m gpt generate --model gpt2 --top-p 0.9 --seed 7 < prompt.txt
+    """
     names = {field.name for field in fields(SamplingOptions)} - {"steering"}
     given = {name: value for name, value in vars(args).items() if name in names}
     options = SamplingOptions(**given, steering=tuple(args.steer)).with_seed()
@@ -322,7 +223,33 @@ def _standard_input() -> str:
         ) from error
 
 
+@contextlib.contextmanager
+def _progress() -> Any:
+    """A callback that keeps one line of the terminal up to date; silent if it is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    yield lambda done, stage: print(f"\r\033[K{stage} {done:.0%}", end="", file=sys.stderr)
+    print("\r\033[K", end="", file=sys.stderr)
+
+
+def _params_arguments(parser: argparse.ArgumentParser) -> None:
+    text = "a preset, untied and without biases as in the book (OpenAI's own: add --tie-weights "
+    text += f"--qkv-bias), else a model; {_DEFAULT}"
+    parser.add_argument("model", nargs="?", default="gpt2-small", metavar="MODEL", help=text)
+    _add_configuration(parser, "in place of MODEL's")
+    parser.description = f"{parser.description}\n\npresets: {', '.join(PRESETS)}"
+
+
 def _params(args: argparse.Namespace) -> None:
+    """Counts the parameters of a configuration, part by part: where each part is, its tensors, how
+    many numbers they hold and by which formula. No weights are read or allocated.
+
+    examples:
+      python -m gpt params                                the book's 124M configuration
+      python -m gpt params gpt2-xl --context-length 2048  a model's or preset's own, changed
+      python -m gpt params storyteller
+    """
     cfg = _configuration(args, lambda: PRESETS.get(args.model) or config_of(args.model))
     count = count_parameters(cfg)
     table = [("part", "tensors", "parameters", "share", "formula")]
@@ -340,7 +267,21 @@ def _params(args: argparse.Namespace) -> None:
     print(f"{count.total:,} parameters, {hundredths // 100:,}.{hundredths % 100:02} MiB in float32")
 
 
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    from gpt.training.command import add_arguments
+
+    add_arguments(parser)
+
+
 def _train(args: argparse.Namespace) -> None:
+    """Trains a GPT on plain text files and writes it as a folder that MODEL can name elsewhere, or
+    only measures one on held-out text with --evaluate. A killed run continues from its
+    checkpoint.
+
+    examples:
+      python -m gpt train --text tales.txt --validation held-out.txt --out runs/tales
+      python -m gpt train --evaluate storyteller --text held-out.txt
+    """
     from gpt.training.command import run
 
     closing = run(args)
@@ -348,14 +289,82 @@ def _train(args: argparse.Namespace) -> None:
         print(closing)
 
 
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="what to measure")
+    parser.add_argument("--text", required=True, metavar="FILE", help="held-out text, UTF-8")
+    text = f"how many tokens of it, from its beginning; {_DEFAULT}"
+    parser.add_argument("--tokens", type=int, default=20_480, metavar="N", help=text)
+    parser.add_argument("--record", action="store_true", help="keep the result as the default's")
+    _add_configuration(parser)
+
+
 def _compare(args: argparse.Namespace) -> None:
+    """Measures what each precision costs on a text, against float32: the mean KL divergence, how
+    often the most probable token is the same, the perplexity; and its tokens a second on this
+    machine. --record keeps that in assets/precision.json, from which the page and `generate`
+    take the default.
+
+    examples:
+      python -m gpt compare storyteller --text held-out.txt --record
+      python -m gpt compare gpt2 --text held-out.txt --tokens 4096
+    """
     from gpt.checkpoints.precision_record import compare_precisions
 
     cfg = _configuration(args)
     print(compare_precisions(args.model, args.text, args.tokens, args.record, cfg))
 
 
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="what to write")
+    parser.add_argument("folder", metavar="FOLDER", help="where; it is made if need be")
+    text = f"of the weights: {', '.join(DTYPES)}; {_DEFAULT}"
+    _add(parser, ("precision", str, "float32", "TYPE", text))
+    _add_configuration(parser)
+
+
+def _export(args: argparse.Namespace) -> None:
+    """Writes a Hugging Face GPT-2 folder: config.json and model.safetensors, and the tokenizer's
+    files if the vocabulary is GPT-2's. `AutoModelForCausalLM.from_pretrained(FOLDER)` of
+    transformers, and whatever else reads such a folder, then gives the logits that the model
+    gives here.
+
+    examples:
+      python -m gpt export storyteller my-gpt2
+      python -m gpt export book.pth my-gpt2 --precision float16
+    """
+    with _progress() as progress:
+        cfg = _configuration(args)
+        model = load_model(args.model, precision=args.precision, cfg=cfg, progress=progress)
+    folder = export_model(model, path_of(args.folder), tokenizer_of(args.model))
+    for path in sorted(folder.iterdir()):
+        print(f"{path.stat().st_size:>13,} bytes  {path}")
+
+
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    text = "loaded by each before the first request; may be given more than once; a PATH that is "
+    text += "not named cannot be asked for"
+    _add(
+        parser,
+        ("replicas", str, "1", "N|MIN-MAX", f"how many; {_DEFAULT}"),
+        ("model", str, [], "MODEL", text),
+        ("address", str, None, "auto|ADDRESS", "of a Ray cluster that runs; auto: this machine's"),
+        ("cores", int, 0, "N", "of a replica (default: its machine's, divided among replicas)"),
+    )
+
+
 def _serve(args: argparse.Namespace) -> None:
+    """Starts replicas that write texts for the page, `python app.py --cluster ADDRESS`, on Ray
+    Serve (pip install "ray[serve]"). Without --address they are in a cluster of this machine
+    alone. Runs until Ctrl-C, which stops the replicas.
+
+    --replicas MIN-MAX scales: one more while over 16 runs a replica go on for 10 s, one less
+    after 10 minutes without need. A replica takes 64 runs at once; what is more waits for a free
+    row.
+
+    examples:
+      python -m gpt serve --replicas 2
+      python -m gpt serve --replicas 1-4 --model storyteller --model gpt2 --address auto
+    """
     from gpt.serving.replicas import served
 
     numbers = re.fullmatch(r"([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?", args.replicas, re.ASCII)
@@ -369,32 +378,13 @@ def _serve(args: argparse.Namespace) -> None:
         threading.Event().wait()
 
 
-def _export(args: argparse.Namespace) -> None:
-    with _progress() as progress:
-        cfg = _configuration(args)
-        model = load_model(args.model, precision=args.precision, cfg=cfg, progress=progress)
-    folder = export_model(model, path_of(args.folder), tokenizer_of(args.model))
-    for path in sorted(folder.iterdir()):
-        print(f"{path.stat().st_size:>13,} bytes  {path}")
-
-
-@contextlib.contextmanager
-def _progress() -> Any:
-    """A callback that keeps one line of the terminal up to date; silent if it is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    yield lambda done, stage: print(f"\r\033[K{stage} {done:.0%}", end="", file=sys.stderr)
-    print("\r\033[K", end="", file=sys.stderr)
-
-
-_COMMANDS = {  # name: summary, description, arguments, what runs
-    "generate": ("continue a text", _GENERATE, _generate_arguments, _generate),
-    "params": ("count a configuration's parameters", _PARAMS, _params_arguments, _params),
-    "train": ("train a model on text files, or measure one", _TRAIN, _train_arguments, _train),
-    "compare": ("measure what a precision costs", _COMPARE, _compare_arguments, _compare),
-    "export": ("write a Hugging Face GPT-2 folder", _EXPORT, _export_arguments, _export),
-    "serve": ("start replicas that write for the page", _SERVE, _serve_arguments, _serve),
+_COMMANDS = {  # name: summary, arguments, what runs; its docstring is the description
+    "generate": ("continue a text", _generate_arguments, _generate),
+    "params": ("count a configuration's parameters", _params_arguments, _params),
+    "train": ("train a model on text files, or measure one", _train_arguments, _train),
+    "compare": ("measure what a precision costs", _compare_arguments, _compare),
+    "export": ("write a Hugging Face GPT-2 folder", _export_arguments, _export),
+    "serve": ("start replicas that write for the page", _serve_arguments, _serve),
 }
 
 if __name__ == "__main__":
