@@ -69,8 +69,8 @@ def _parts(cfg: GPTConfig) -> tuple[_Part, ...]:
         ("att.W_key", *qkv, "what a position offers to be found by", "attention"),
         ("att.W_value", *qkv, "what a position passes on when it is found", "attention"),
         ("att.out_proj", "d d, d", "d*d + d", "mixes the heads back into the stream", "attention"),
-        ("ff.layers.0", "4d d, 4d", "4*d*d + 4*d", "widens each position to 4 d", "feed-forward"),
-        ("ff.layers.2", "d 4d, d", "4*d*d + d", "narrows it back to d", "feed-forward"),
+        ("ff.layers.0", "4*d d, 4*d", "4*d*d + 4*d", "widens each position to 4 d", "feed-forward"),
+        ("ff.layers.2", "d 4*d, d", "4*d*d + d", "narrows it back to d", "feed-forward"),
         ("norm1", "d, d", "2*d", "scale and shift in front of attention", "norms"),
         ("norm2", "d, d", "2*d", "scale and shift in front of feed-forward", "norms"),
     )
@@ -118,8 +118,5 @@ def letters_of(cfg: GPTConfig) -> dict[str, Number]:
 
 
 def _shape(shape: str, letters: Mapping[str, Number]) -> str:
-    sizes = []
-    for axis in shape.split():
-        factor = 4 if axis.startswith("4") else 1
-        sizes.append(f"{factor * letters[axis.removeprefix('4')]:,}")
+    sizes = (f"{Formula(axis).value(letters):,}" for axis in shape.split())
     return f"({' × '.join(sizes)})"

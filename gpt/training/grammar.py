@@ -19,22 +19,17 @@ class _Part:
     """A piece of a template: its literal text, then at most one slot."""
 
     literal: str
-    rule: str = ""
-    name: str = ""
-    other: str = ""
-    again: str = ""
-    form: int = 0
+    rule: str | None
+    name: str | None
+    other: str | None
+    again: str | None
+    form: int
 
 
 def parts_of(template: str) -> list[_Part]:
     """The template cut after each of its slots."""
-    parts, end = [], 0
-    for slot in _SLOT.finditer(template):
-        rule, name, other, again, form = (group or "" for group in slot.groups())
-        literal = template[end : slot.start()]
-        parts.append(_Part(literal, rule, name, other, again, int(form or 0)))
-        end = slot.end()
-    return [*parts, _Part(template[end:])]
+    cut = [*_SLOT.split(template), *[None] * 5]  # a literal, a slot's five groups, a literal, ...
+    return [_Part(*cut[at : at + 5], int(cut[at + 5] or 0)) for at in range(0, len(cut), 6)]
 
 
 class Grammar:
