@@ -48,7 +48,7 @@ def _gpt2() -> Tokenizer:
 def _of_folder(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Tokenizer:
     """The tokenizer that the files of `folder` describe; `stamps` says which there are."""
     files = {name for name, _, _ in stamps}
-    settings = _settings(folder, files)
+    settings = _settings(folder)
     if "tokenizer.json" in files:
         ids, merges = _from_tokenizer_json(folder / "tokenizer.json")
     elif {"vocab.json", "merges.txt"} <= files:
@@ -71,12 +71,10 @@ def _of_folder(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Tokeni
         raise _refused(folder, str(error).rstrip(".")) from error
 
 
-def _settings(folder: Path, files: set[str]) -> Mapping[str, Any]:
+def _settings(folder: Path) -> Mapping[str, Any]:
     """tokenizer_config.json. Raises ValueError if it says that the text is treated otherwise."""
-    if "tokenizer_config.json" not in files:
-        return {}
     where = folder / "tokenizer_config.json"
-    settings = read_json(where)
+    settings = read_json(where) if where.is_file() else {}
     kind = str(settings.get("tokenizer_class", _CLASSES[0]))
     if kind.removesuffix("Fast") not in _CLASSES:
         raise _refused(where, f"it is a {kind[:40]}")
