@@ -10,6 +10,7 @@ from gpt.tokenizer import Tokenizer
 from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.chips import Chip, chip_html
 from gpt.ui.parts.numbers import counted, percent, seconds, significant
+from gpt.ui.parts.sentences import say
 
 N_OTHERS = 3  # of the candidates, in a chip's tooltip; the panel has ten
 ENDED = {
@@ -101,8 +102,8 @@ class Continuation:
     def told_html(self) -> str:
         """The statistics and a line for each note, as HTML."""
         line = self.statistics() or ("Stopped before the first token." if self.stopped else "")
-        notes = "".join(f'<p class="note">{escape(note)}</p>' for note in self._asked.notes)
-        return f'<p class="stats">{escape(line)}</p>{notes}'
+        notes = "".join(say(note, "note") for note in self._asked.notes)
+        return f'<p class="stats">{escape(line)}</p>{notes}'  # an empty line keeps its height
 
 
 def token_chip(tokenizer: Tokenizer, step: Step, position: int) -> Chip:
@@ -111,15 +112,16 @@ def token_chip(tokenizer: Tokenizer, step: Step, position: int) -> Chip:
     raw = tokenizer.token_bytes(step.token_id) if known else b""
     others = [c for c in step.candidates if c.token_id != step.token_id][:N_OTHERS]
     how = "the likeliest" if step.uniform is None else f"drawn at u = {step.uniform:.4f}"
-    lines = [
-        f"{display(tokenizer, step.token_id)}  {percent(step.probability)}, {how}",
-        "Instead: "
-        + ", ".join(f"{display(tokenizer, c.token_id)} {percent(c.probability)}" for c in others),
+    label = display(tokenizer, step.token_id)
+    instead = (f"{display(tokenizer, c.token_id)} {percent(c.probability)}" for c in others)
+    lines = (
+        f"{label}  {percent(step.probability)}, {how}",
+        f"Instead: {', '.join(instead)}" if others else "Nothing else was possible.",
         f"new token {position}, id {step.token_id:,}, bytes {raw[:16].hex(' ')}",
-    ]
+    )
     return Chip(
-        label=display(tokenizer, step.token_id),
-        title="\n".join(lines if others else [lines[0], "Nothing else was possible.", lines[2]]),
+        label=label,
+        title="\n".join(lines),
         shade=step.probability,
         special=step.token_id == tokenizer.end_of_text_id,
     )
