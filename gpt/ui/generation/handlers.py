@@ -108,7 +108,7 @@ class Handlers:
         visitor: Visitor = data[self.shared.visitor]
         job = await asyncio.to_thread(self.jobs.of, data, story, visitor.visit)
         if job.done:
-            self._keep(job.draft(job.known, job.most or 0), story, job, visitor)
+            self._keep(job.draft(job.known, job.most), story, job, visitor)
             yield
             return
         run = story.live = Writing(job.asked, self.runs.row, job.known, job.most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -102,19 +103,16 @@ class Layout:
 
     def _toolbar(self) -> None:
         """Small buttons that go on, back, or over the text again."""
-
-        def button(text: str, elem_id: str) -> gr.Button:
-            return gr.Button(text, size="sm", min_width=40, scale=0, elem_id=elem_id)
-
+        button = partial(gr.Button, size="sm", min_width=40, scale=0)
         with gr.Row(elem_id="gen-toolbar"):
-            self.next = button("Next token", "gen-next")
-            self.next_10 = button("× 10", "gen-next-10")
-            self.back = button("Back", "gen-back")
-            self.undo = button("Undo", "gen-undo")
-            self.redo = button("Redo", "gen-redo")
-            self.more = button("Continue", "gen-continue")
-            self.again = button("Same seed", "gen-again")
-            self.reseed = button("New seed", "gen-new")
+            self.next = button("Next token", elem_id="gen-next")
+            self.next_10 = button("× 10", elem_id="gen-next-10")
+            self.back = button("Back", elem_id="gen-back")
+            self.undo = button("Undo", elem_id="gen-undo")
+            self.redo = button("Redo", elem_id="gen-redo")
+            self.more = button("Continue", elem_id="gen-continue")
+            self.again = button("Same seed", elem_id="gen-again")
+            self.reseed = button("New seed", elem_id="gen-new")
             self.guess = gr.Checkbox(
                 False, label="Guess first", container=False, min_width=100, elem_id="gen-guess"
             )
@@ -176,8 +174,6 @@ class Layout:
 
     def filled(self, visit: Visit, with_seed: bool = False) -> dict[Any, Any]:
         """The controls of a visit; the seed of a text stays where a new one is drawn."""
-        seed = DRAW_A_SEED if visit.seed is None else visit.seed
         values = {**STANDARD, **visit.settings, "prompt": visit.prompt, "model": visit.model}
-        del values["seed"]
-        values |= {"seed": seed} if with_seed else {}
-        return {c: values[name] for name, c in self.controls.items() if name in values}
+        values["seed"] = DRAW_A_SEED if visit.seed is None else visit.seed
+        return {c: values[n] for n, c in self.controls.items() if with_seed or n != "seed"}

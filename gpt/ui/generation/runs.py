@@ -75,9 +75,7 @@ class Runs:
 
     def stop(self, session: str) -> None:
         """The session's runs end where they are, of its page and of its calls."""
-        if claim := self.claims.get(session):
-            claim.stop()
-        for of, claim in self._calls:
+        for of, claim in (*self.claims.items(), *self._calls):
             if of == session:
                 claim.stop()
 

@@ -51,12 +51,11 @@ class Wish:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the visitor should know before the first token."""
-        count = len(self.options.steering)
-        steered = (
-            f"Steered: you chose {counted(count, 'token')}; "
-            f"all others are drawn with seed {self.options.seed}.",
-        )
-        return (*self.fits, *(steered if count else ()))
+        if not self.options.steering:
+            return self.fits
+        chosen = counted(len(self.options.steering), "token")
+        drawn = f"all others are drawn with seed {self.options.seed}."
+        return (*self.fits, f"Steered: you chose {chosen}; {drawn}")
 
     def with_options(self, **changed: Any) -> Wish:
         """The same run with other options."""
