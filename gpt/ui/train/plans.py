@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from gpt.accounting import count_parameters, operations
@@ -23,6 +24,8 @@ MOST_LOGIT_BYTES = 256 * 2**20
 LOGIT_FLOPS, SCORE_FLOPS = 1000, 250  # of products in the time of a number of a softmax
 TELLING_FLOPS = 0.1e9  # of a step; a smaller one's time is not its arithmetic
 NEVER = 2**53  # steps between what the page does at times of its own
+# Arithmetic a second of training here: a first guess, then as the last run measured it.
+pace = SimpleNamespace(flops=30e9)
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,16 @@ class Plan:
     cfg: GPTConfig
     options: TrainOptions
 
+    @cached_property
+    def compact(self) -> GPTConfig:
+        """The configuration over the tokens that the text uses, which is what is computed."""
+        used = len(self.corpus.ids.unique())
+        return GPTConfig(**{**self.cfg, "vocab_size": min(used + 1, self.cfg.vocab_size)})
+
     @property
     def flops(self) -> int:
         """Of a step, forward and backward; softmaxes as products that take about as long."""
-        cfg = compact(self.cfg, self.corpus)
+        cfg = self.compact
         n, t = self.options.batch_size, cfg.context_length
         products = operations.forward(cfg, n, t).total + operations.backward_flops(cfg, n, t)
         scores = cfg.n_layers * cfg.n_heads * t
@@ -47,7 +56,12 @@ class Plan:
     @property
     def logit_bytes(self) -> int:
         """Of a step."""
-        return logit_bytes(compact(self.cfg, self.corpus), self.options.batch_size)
+        return logit_bytes(self.compact, self.options.batch_size)
+
+    @property
+    def seconds(self) -> float:
+        """About what a step takes."""
+        return max(self.flops / pace.flops, 0.004)
 
     @cached_property
     def baselines(self) -> dict[str, float]:
@@ -67,12 +81,6 @@ class Plan:
         if given["text"] != OWN or self.values["file"]:
             given["pasted"] = ""
         return {name: value for name, value in given.items() if value != DEFAULTS.get(name, "")}
-
-
-def compact(cfg: GPTConfig, corpus: Corpus) -> GPTConfig:
-    """The configuration over the tokens that the text uses, which is what is computed."""
-    used = len(corpus.ids.unique())
-    return GPTConfig(**{**cfg, "vocab_size": min(used + 1, cfg.vocab_size)})
 
 
 def plan(values: Mapping[str, Any], device: str = "cpu") -> Plan:
@@ -132,20 +140,6 @@ def _check(found: Plan) -> None:
             f"the text has {n:,} tokens to learn from and a context of {t} needs {2 * t + 1:,}: "
             "use more text or a shorter context."
         )
-
-
-class Pace:
-    """Arithmetic a second of training here: a first guess, then as the last run measured it."""
-
-    def __init__(self) -> None:
-        self.flops = 30e9
-
-    def seconds(self, found: Plan) -> float:
-        """About what a step takes."""
-        return max(found.flops / self.flops, 0.004)
-
-
-pace = Pace()
 
 
 def with_steps(found: Plan, each: float) -> Plan:

@@ -27,7 +27,7 @@ from gpt.training.trainer import Run
 from gpt.ui.parts.numbers import counted
 from gpt.ui.train.finished import KEPT_SECONDS, Finished, kept, new_folder
 from gpt.ui.train.history import History, Peek
-from gpt.ui.train.plans import NEVER, Plan, as_many_steps, pace, plan, with_steps
+from gpt.ui.train.plans import NEVER, Plan, as_many_steps, plan, with_steps
 from gpt.ui.train.settings import Experiment
 
 MOST_TRAINING, MOST_WAITING = 2, 20
@@ -160,7 +160,7 @@ class Training:
         tried = [await self._on_cores(lambda: next(events, None)) for _ in range(1 + TRIED_STEPS)]
         done = [event.seconds for event in tried if isinstance(event, Stepped)]
         if len(done) < 2:
-            return pace.seconds(found)
+            return found.seconds
         return statistics.median(b - a for a, b in itertools.pairwise(done))  # others may delay one
 
     async def _train(self, began: float) -> AsyncIterator[None]:
@@ -205,7 +205,7 @@ class Training:
         single, self._single = self._single, max(self._single - 1, 0)
         event = await self._on_cores(self._peek if single else lambda: next(self._events, None))
         if not isinstance(event, Stepped):
-            self._back_to_good(self.run.step)
+            self._back_to_good()
             return True
         self.history.steps.append(event)
         return event.step == self.plan.options.steps
@@ -231,7 +231,7 @@ class Training:
         self._looked = await self._now_and_then(self._measure)
         good = math.isfinite(self.history.evaluated[-1][1].nats_per_token)
         if not good:
-            self._back_to_good(self.run.step)
+            self._back_to_good()
         return good
 
     def _measure(self) -> None:
@@ -272,14 +272,14 @@ class Training:
         await self._on_cores(work)
         return time.monotonic() + 4 * (time.monotonic() - began)
 
-    def _back_to_good(self, step: int) -> None:
-        kept, weights = self._good
-        self.run.model.load_state_dict(weights)
-        self.run.step = kept
+    def _back_to_good(self) -> None:
+        run, (kept, weights) = self.run, self._good
         self.note = (
-            f"The loss is not finite at step {step:,}: it stopped, and the weights of step "
+            f"The loss is not finite at step {run.step:,}: it stopped, and the weights of step "
             f"{kept:,} are kept. Use a lower learning rate."
         )
+        run.model.load_state_dict(weights)
+        run.step = kept
 
     async def _end(self) -> None:
         """The last numbers, and the model kept for an hour."""

@@ -13,7 +13,7 @@ from gpt.ui.parts.numbers import mib_and_mb, percent, seconds, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html
 from gpt.ui.train.curve import curve, thinned
-from gpt.ui.train.plans import NEVER, Plan, compact, pace
+from gpt.ui.train.plans import NEVER, Plan
 from gpt.ui.train.run import Training
 from gpt.ui.train.settings import MARKS
 
@@ -224,7 +224,7 @@ def numbers_view(training: Training) -> str:
 
 def estimate_view(plan: Plan) -> str:
     """Parameters and memory, and what the budget buys: as a bar, and in sentences."""
-    cfg, options, each = compact(plan.cfg, plan.corpus), plan.options, pace.seconds(plan)
+    cfg, options, each = plan.compact, plan.options, plan.seconds
     state = memory.training_state(cfg, "adamw-float32").value
     a_step = options.batch_size * cfg.context_length
     steps = options.steps if options.steps < NEVER else plan.values["budget"] / each
