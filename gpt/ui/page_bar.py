@@ -32,7 +32,7 @@ from gpt.ui.links import (
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import TABS, Page
-from gpt.ui.train.tab import TrainTab
+from gpt.ui.train.layout import Layout as Training
 from gpt.ui.visit import Visit, Visitor
 
 IN_ZIP = "trained-gpt/model"  # the folder of a trained model
@@ -65,7 +65,7 @@ class PageBar:
         shared, config_of = page.shared, page.registry.config_of
         writing: GenerationTab = page.tabs["generation"]
         inside: InternalsTab = page.tabs["internals"]
-        training: TrainTab = page.tabs["train"]
+        training: Training = page.tabs["train"]
         architecture: Architecture = page.tabs["architecture"]
         sizes = {name: architecture.inputs[name] for name in SIZES.values()}
         writing.writes_at(self.note.input, ("replay", None))

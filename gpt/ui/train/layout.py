@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from gpt.training.choices import OWN
 from gpt.ui.parts.chips import ROVING_JS
 from gpt.ui.parts.sentences import say
 from gpt.ui.train.settings import EXPERIMENTS, SETTINGS, TEMPERATURE
@@ -35,7 +34,8 @@ class Layout:
                 self._buttons()
                 self._results()
         self._below()
-        self.inputs = {*self.settings.values(), self.pasted, self.file}
+        self.controls = {**self.settings, "pasted": self.pasted}
+        self.inputs = {*self.controls.values(), self.file}
         self.streamed = [self.progress, self.loss, self.sample, self.line, self.step, self.numbers]
         self.afterwards = [self.write, self.inside, self.early, self.download]
         self.buttons = [self.run, self.pause, self.stop]
@@ -142,10 +142,5 @@ class Layout:
 
     def values(self, data: Mapping[Any, Any]) -> dict[str, Any]:
         """The settings by name in what an event has read of `inputs`."""
-        values = {name: data[component] for name, component in self.settings.items()}
-        return {**values, "pasted": data[self.pasted], "file": data[self.file]}
-
-    def for_text(self, text: str) -> dict[Any, Any]:
-        """The boxes of one's own text are there for it alone."""
-        boxes = (self.pasted, self.file, self.problem)
-        return {box: gr.update(visible=text == OWN) for box in boxes}
+        values = {name: data[component] for name, component in self.controls.items()}
+        return {**values, "file": data[self.file]}

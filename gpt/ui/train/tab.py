@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import anyio.to_thread
 import gradio as gr
 
+from gpt.training.choices import OWN
 from gpt.ui.generation.tab import AT_ONCE
 from gpt.ui.internals.sections.side_by_side import EARLIER
 from gpt.ui.internals.tab import InternalsTab
@@ -34,13 +34,6 @@ from gpt.ui.visit import Shared, Visit, opening_of
 
 LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
 MOST_TRAININGS = 64  # whose curves are kept; of pages that were not closed the oldest goes
-
-
-@dataclass(frozen=True)
-class TrainTab:
-    """What other parts of the page connect to."""
-
-    controls: dict[str, Any]  # of the settings that a link sets, by name
 
 
 class Trainings:
@@ -76,8 +69,8 @@ class Trainings:
             del self.of[name]
 
 
-def add_to(page: Page) -> TrainTab:
-    """Lay out the tab and wire its events."""
+def add_to(page: Page) -> Layout:
+    """Lay out the tab and wire its events; a link sets the `controls`."""
     layout, shared = Layout(), page.shared
     layout.prompt = page.tabs["generation"].controls["prompt"]
     trainings = Trainings(page.device)
@@ -125,7 +118,7 @@ def add_to(page: Page) -> TrainTab:
     _follow(layout, trainings, shared)
     _afterwards(layout, trainings, shared, page.tabs["internals"])
     page.left.append(left)
-    return TrainTab({**layout.settings, "pasted": layout.pasted})
+    return layout
 
 
 def _pause(going: Training) -> Any:
@@ -165,7 +158,7 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
     async def drive(data: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         training = trainings.of.get(request.session_hash or "")
         if training is None or training.begun:
-            yield dict.fromkeys(layout.streamed, gr.skip())
+            yield gr.skip()
             return
         counted = None
         async with aclosing(training.updates()) as updates:
@@ -185,21 +178,19 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
         """The buttons as they should be now, which may be the next run's already."""
         session = request.session_hash or ""
         if trainings.going(session):
-            return [gr.skip()] * len(layout.ended)
-        last = trainings.of.get(session)
+            return gr.skip()
+        last, made = trainings.of.get(session), trainings.made(session)
         if last and not (last.history.steps or last.note):  # it was refused: the one before
             last = last.former
-        made = trainings.made(session)
-        finished = made.finished if made else None
         on, off = gr.update(interactive=True), gr.update(interactive=False)
         pause = gr.update(value="Pause", interactive=False)
-        tries = [on] * len(layout.tries)
+        buttons = [on, pause, off, *[on] * len(layout.tries)]
         told = progress_view(last) if last else EMPTY
-        if finished is None:
-            return [on, pause, off, *tries, off, off, off, off, told]
-        early = gr.update(value=finished.compared, interactive=True)
-        zipped = gr.update(value=str(finished.archive), interactive=True)
-        return [on, pause, off, *tries, on, on, early, zipped, told]
+        if made is None:
+            return [*buttons, off, off, off, off, told]
+        early = gr.update(value=made.finished.compared, interactive=True)
+        zipped = gr.update(value=str(made.finished.archive), interactive=True)
+        return [*buttons, on, on, early, zipped, told]
 
     return begin, drive, finish
 
@@ -209,12 +200,12 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
     settings = layout.settings
 
     async def looked_at(data: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
-        last = trainings.of.get(request.session_hash or "")
+        last, values = trainings.of.get(request.session_hash or ""), layout.values(data)
         if last is not None:
-            last.looked_away = last.values != layout.values(data)
+            last.looked_away = last.values != values
         promised = last is None or not last.history.evaluated  # else the curve stays
         try:
-            found = await anyio.to_thread.run_sync(plan, layout.values(data))
+            found = await anyio.to_thread.run_sync(plan, values)
         except ValueError as error:
             if not is_mistake(error):
                 raise
@@ -223,13 +214,11 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
             told = {layout.estimate: line, layout.problem: line, layout.split: ""}
             return {**told, layout.loss: ""} if promised else told
         # A link to the run that was made has its steps: another machine's budget buys others.
-        made = last.plan if last and last.plan and last.values == layout.values(data) else None
+        made = last.plan if last and last.values == values else None
         data[shared.visitor].training = (made or found).repeated
-        shown = {layout.estimate: estimate_view(found), layout.problem: ""}
-        shown[layout.split] = split_view(found)
-        if promised:
-            shown[layout.loss] = promise_view(found)
-        return shown
+        told = {layout.estimate: estimate_view(found), layout.problem: ""}
+        told[layout.split] = split_view(found)
+        return {**told, layout.loss: promise_view(found)} if promised else told
 
     changes = [component.change for component in settings.values()]
     gr.on(
@@ -240,9 +229,11 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
         api_visibility="private", show_progress="hidden", trigger_mode="always_last",
         concurrency_id="train-plan", concurrency_limit=2,
     )  # fmt: skip
-    boxes = [layout.pasted, layout.file, layout.problem]
     multiple = {**AT_ONCE, "trigger_mode": "multiple"}  # two "always_last" would never end
-    settings["text"].change(layout.for_text, settings["text"], boxes, **multiple)
+    settings["text"].change(
+        lambda chosen: [gr.update(visible=chosen == OWN)] * 3,
+        settings["text"], [layout.pasted, layout.file, layout.problem], **multiple,
+    )  # fmt: skip
     settings["vocabulary"].change(
         lambda chosen: gr.update(visible=chosen == PAIRS),
         settings["vocabulary"], settings["pairs"], **multiple,
@@ -267,19 +258,18 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
 
 def _afterwards(layout: Layout, trainings: Trainings, shared: Shared, inside: InternalsTab) -> None:
     """The model is chosen in the other tabs, and what it wrote is what they look at."""
-
     comparing = inside.sections.accordions["compare"]
     way = next(p.controls["way"] for p in inside.sections.panels if "way" in p.controls)
 
     def to(tab: str, more: dict[Any, Any]) -> Any:
         async def use(data: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
             last = trainings.made(request.session_hash or "")
-            if last is None or last.finished is None or last.plan is None:
+            if last is None:
                 raise ValueError("there is no trained model: press Train first.")
             visitor, made = data[shared.visitor], last.finished
             tokenizer, options = last.plan.corpus.tokenizer, last.plan.options
-            written = last.history.sample.text if last.history.sample else options.prompt
-            ids = tuple(tokenizer.encode(written)) or (tokenizer.end_of_text_id,)
+            written = tuple(tokenizer.encode(last.history.sample.text))
+            ids = written or (tokenizer.end_of_text_id,)
             visitor.visit = Visit(model=made.source, prompt=options.prompt, ids=ids)
             chosen = shared.use_model(visitor, made.label, made.source)
             told = {layout.prompt: options.prompt, shared.tabs: gr.update(selected=tab)}
