@@ -12,7 +12,7 @@ from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import mib_and_mb, percent, seconds, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html
-from gpt.ui.train.curve import curve, thinned
+from gpt.ui.train.curve import Points, curve, thinned
 from gpt.ui.train.plans import NEVER, Plan
 from gpt.ui.train.run import Training
 from gpt.ui.train.settings import MARKS
@@ -44,16 +44,14 @@ def loss_view(training: Training) -> str:
         return ""
     by_tokens = training.axis == "tokens"
     a_step = plan.options.batch_size * plan.cfg.context_length
-    lines = {
-        name: [
-            *(((s.tokens if by_tokens else s.seconds), s.loss) for s in of.history.steps)
-        ] if name == "train" else [
-            (e.step * a_step if by_tokens else at, e.nats_per_token)
-            for at, e in of.history.evaluated
-        ]
-        for name, of in (("before", training.former), ("train", training), ("held-out", training))
-        if of is not None
-    }  # fmt: skip
+
+    def held_out(of: Training) -> Points:
+        found = of.history.evaluated
+        return [(e.step * a_step if by_tokens else at, e.nats_per_token) for at, e in found]
+
+    lines = {"before": held_out(training.former)} if training.former else {}
+    lines["train"] = [(s.tokens if by_tokens else s.seconds, s.loss) for s in history.steps]
+    lines["held-out"] = held_out(training)
     newest = history.steps[-1] if history.steps else None
     until = plan.options.steps * a_step if by_tokens else float(plan.values["budget"])
     if newest and not by_tokens:
@@ -61,9 +59,8 @@ def loss_view(training: Training) -> str:
         until = max(newest.seconds, min(max(left, 1), 2 * until))
     said = loss_sentence(training)
     axis = "tokens read" if by_tokens else "seconds of training"
-    keys = ["train", "held-out", *(["before"] if training.former else [])]
     names = {"train": "training loss", "held-out": "held-out loss", "before": "the run before"}
-    legend = "".join(f'<span class="{key}">{names[key]}</span>' for key in keys)
+    legend = "".join(f'<span class="{key}">{names[key]}</span>' for key in names if key in lines)
     return (
         f'<p class="train-legend">{legend}<span>nats a token, log scale</span></p>'
         + curve(lines, plan.baselines, axis, until, said)
@@ -74,19 +71,16 @@ def loss_view(training: Training) -> str:
 def loss_sentence(training: Training) -> str:
     """Where the held-out loss is, between which baselines."""
     at, newest = training.history.evaluated[-1]
-    loss, marks = newest.nats_per_token, training.plan.baselines
+    loss, (_, frequency, *floor) = newest.nats_per_token, training.plan.baselines.values()
     if not math.isfinite(loss):
         return f"The held-out loss is not finite after {seconds(at)}."
-    names = list(marks.values())
-    below = next((at for at, e in training.history.evaluated if e.nats_per_token < names[1]), None)
+    found = training.history.evaluated
+    below = next((at for at, e in found if e.nats_per_token < frequency), None)
+    since = f"since {seconds(below)}" if below else "from the start"
+    guess = f"the guess by frequency alone ({significant(frequency)})"
     text = f"Held-out loss {significant(loss)} nats a token after {seconds(at)} of training"
-    if loss >= names[1]:
-        text += f", above the guess by frequency alone ({significant(names[1])})."
-    else:
-        text += f"; below the guess by frequency alone ({significant(names[1])}) "
-        text += f"since {seconds(below)}." if below else "from the start."
-    if len(names) > 2:
-        text += f" No model gets below {significant(names[2])} but by chance."
+    text += f", above {guess}." if loss >= frequency else f"; below {guess} {since}."
+    text += f" No model gets below {significant(floor[0])} but by chance." if floor else ""
     return text + difference(training)
 
 
@@ -95,9 +89,9 @@ def difference(training: Training) -> str:
     former = training.former
     if former is None or former.values != training.values:
         return ""
-    pairs = zip(training.history.steps, former.history.steps, strict=False)
+    pairs = list(zip(training.history.steps, former.history.steps, strict=False))
     most = max((abs(a.loss - b.loss) for a, b in pairs), default=0.0)
-    n = min(len(training.history.steps), len(former.history.steps))
+    n = len(pairs)
     return f" Over {n:,} steps its training loss differs from the run before by {most:.3g} at most."
 
 
