@@ -141,15 +141,19 @@ def test_a_link_leads_back_to_any_visit(seed: int) -> None:
 
 
 def test_a_link_names_what_is_impossible_and_keeps_the_rest() -> None:
+    """Many brackets were a traceback at once, a parameter "steering" one at Copy link."""
     query = {
         "tab": "settings", "model": "gpt9", "prompt": "A fox", "temperature": "-1", "top_k": "x",
         "seed": "-3", "steer": "1:2,1", "layer": "two", "open": "lens,odd", "precision": "int2",
-        "tokens": "7",
-        "utm_source": "a program that adds its own",
+        "min_p": "[" * 5_000, "tokens": "7",
+        "utm_source": "a program that adds its own", "steering": "5",
     }  # fmt: skip
     place, wrong = place_of(query, config_of)
     assert place == Place(Visit(prompt="A fox", tokens=7))
-    named = ["tab", "model", "temperature", "top_k", "seed", "steer", "layer", "open", "precision"]
+    named = [
+        "tab", "model", "temperature", "top_k", "seed", "steer", "layer", "open", "precision",
+        "min_p",
+    ]  # fmt: skip
     assert len(wrong) == len(named)
     assert all(name in line for name, line in zip(named, wrong, strict=True))
     assert all("\n" not in line for line in wrong)

@@ -30,7 +30,7 @@ TRAINING = {f"train-{name}": name for name in (*train.DEFAULTS, "pasted")}  # al
 # Of Architecture, by their ids.
 SIZES = {f"arch-{name}": name for name in (*FIELDS, *workload.NAMES)}
 SIZES_AT_FIRST = {**{name: GPTConfig()[name] for name in FIELDS}, **workload.DEFAULTS}
-_TEXT = ("seed", "steering", "tokens", "position")  # mean nothing without the prompt
+_TEXT = ("seed", "tokens", "position")  # mean nothing without the prompt
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def place_of(
             elif setting := TRAINING.get(name):
                 place.setdefault("training", {})[setting] = _of_training(setting, text)
             elif size := SIZES.get(name):
-                sizes[size] = _of_sizes(size, text)
+                sizes[size] = _typed(text, SIZES_AT_FIRST[size])
             elif name in _TEXT:
                 number = _whole(text)
                 if name == "seed":
@@ -169,12 +169,9 @@ def command_of(visit: Visit) -> str:
 
 def _options(visit: Visit) -> dict[str, Any]:
     """The fields of SamplingOptions that are not its defaults, and those that a run is about."""
-    values = {**DEFAULTS, **{k: v for k, v in visit.settings.items() if k in DEFAULTS}}
-    options = sampling_options(values)
+    options = sampling_options({**DEFAULTS, **visit.settings}, visit.steering)
     tokens = visit.tokens or options.max_new_tokens
     options = replace(options, seed=visit.seed, max_new_tokens=tokens)
-    if visit.steering:
-        options = replace(options, steering=visit.steering)
     always = ("max_new_tokens", "temperature", "seed")
     fields = vars(options).items()
     empty = vars(type(options)())
@@ -205,32 +202,25 @@ def _setting(name: str, text: str) -> Any:
     """The value of a setting. Raises ValueError if the controls cannot have it."""
     if name == "precision":
         return _one_of((AUTO, *PRECISIONS), text)
-    value = text
-    if not isinstance(DEFAULTS[name], str):
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"{text[:40]!r} is no number.")
+    value = _typed(text, DEFAULTS[name])
+    if not isinstance(DEFAULTS[name], str) and type(value) not in (int, float):
+        raise ValueError(f"{text[:40]!r} is no number.")
     sampling_options({**DEFAULTS, name: value})
     return value
 
 
-def _of_sizes(name: str, text: str) -> Any:
-    """The value of a control of Architecture, not checked."""
-    with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(text)
-    return text
-
-
 def _of_training(name: str, text: str) -> Any:
     """The value of a setting of Train. Raises ValueError if the controls cannot have it."""
-    value: Any = text
-    if not isinstance(train.DEFAULTS.get(name, ""), str):
-        with contextlib.suppress(ValueError, RecursionError):
-            value = json.loads(text)
+    value = _typed(text, train.DEFAULTS.get(name, ""))
     return value if name == "pasted" else train.checked(name, value)
+
+
+def _typed(text: str, default: Any) -> Any:
+    """The value that a text stands for where the default is such, not checked."""
+    if not isinstance(default, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(text)
+    return text
 
 
 def _one_of(allowed: Sequence[str], text: str) -> str:
