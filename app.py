@@ -60,7 +60,7 @@ from gpt.ui.parts.gradio_patches import (
 from gpt.ui.parts.kept_answers import KeptAnswers
 from gpt.ui.parts.small_bodies import small_bodies
 from gpt.ui.tabs import Page
-from gpt.ui.tour import Tour
+from gpt.ui.tour import add_tour
 
 TITLE = "A GPT, from scratch"
 INTRODUCTION = (
@@ -166,7 +166,7 @@ def build_demo(
         page = Page(registry, source, default_device, ON_GPU, replicas)
         page.add_tabs()
         bar.connect(page)
-        Tour()
+        add_tour()
         gr.Markdown(ABOUT, elem_classes="hint")
         for left in page.left:
             demo.unload(left)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import replace
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -45,20 +46,17 @@ class PageBar:
     def __init__(self, title: str, introduction: str) -> None:
         with gr.Row(elem_id="page-bar"):
             gr.HTML(f"<h1>{title}</h1><p>{introduction}</p>", padding=False)
-            self._button("Take the 5-minute tour", "tour-start")
-            self.link = self._button("Copy link", "copy-link")
-            self.code = self._button("Copy as Python", "copy-python")
-            self.presenter = self._button("Presenter", "presenter")
+            button = partial(gr.Button, size="sm", min_width=60, scale=0)
+            button("Take the 5-minute tour", elem_id="tour-start")
+            self.link = button("Copy link", elem_id="copy-link")
+            self.code = button("Copy as Python", elem_id="copy-python")
+            self.presenter = button("Presenter", elem_id="presenter")
         self.note = gr.HTML(
             elem_id="page-note",
             elem_classes="live",
             js_on_load="gptPage.note(element, trigger, watch);",
         )
         self.where = gr.Textbox(visible=False)
-
-    @staticmethod
-    def _button(text: str, elem_id: str) -> gr.Button:
-        return gr.Button(text, size="sm", min_width=60, scale=0, elem_id=elem_id)
 
     def connect(self, page: Page) -> None:
         """Wire the buttons, and the opening of a link, which fills the controls of two tabs."""

@@ -182,17 +182,13 @@ watch('value', () => {
 """
 
 
-class Tour:
-    """The cards of a page, and the answers to what they ask."""
-
-    def __init__(self) -> None:
-        tour = gr.HTML(
-            tour_html(), elem_id="tour", js_on_load="gptPage.tour(element, trigger);", padding=False
-        )
-        said = gr.HTML(elem_id="tour-said", js_on_load=SAID_JS)
-        tour.submit(
-            _said, None, said, queue=False, api_visibility="private", show_progress="hidden"
-        )
+def add_tour() -> None:
+    """Lay out the cards, and wire the answers to what they ask."""
+    tour = gr.HTML(
+        tour_html(), elem_id="tour", js_on_load="gptPage.tour(element, trigger);", padding=False
+    )
+    said = gr.HTML(elem_id="tour-said", js_on_load=SAID_JS)
+    tour.submit(_said, None, said, queue=False, api_visibility="private", show_progress="hidden")
 
 
 def _said(event: gr.EventData) -> str:

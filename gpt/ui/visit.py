@@ -68,8 +68,7 @@ class Shared:
     def __init__(self) -> None:
         self.visitor = gr.State(Visitor())
         self.tabs = gr.Tabs()
-        self.pickers: list[gr.Dropdown] = []
-        self._own: list[list[Any]] = []
+        self.pickers: dict[gr.Dropdown, list[Any]] = {}  # and the choices of their own
 
     def add_picker(self, picker: gr.Dropdown) -> None:
         """From now on `use_model` changes this one too.
@@ -78,8 +77,7 @@ class Shared:
         restart or for newer visitors; the registry knows what there is.
         """
         picker.preprocess = lambda payload: payload  # type: ignore[method-assign]
-        self.pickers.append(picker)
-        self._own.append(list(picker.choices))
+        self.pickers[picker] = list(picker.choices)
 
     def use_model(self, visitor: Visitor, label: str, source: str) -> dict[Any, Any]:
         """Updates: all pickers choose a model that this visitor made, and Generation is shown.
@@ -90,5 +88,5 @@ class Shared:
         visitor.models = [*others, (label, source)][-MOST_MODELS:]
         return {self.tabs: gr.update(selected="generation")} | {
             picker: gr.update(choices=[*own, *visitor.models], value=source)
-            for picker, own in zip(self.pickers, self._own, strict=True)
+            for picker, own in self.pickers.items()
         }
