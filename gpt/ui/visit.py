@@ -76,7 +76,7 @@ class Shared:
         gradio would refuse a visitor's own model once it has forgotten the page's choices, at a
         restart or for newer visitors; the registry knows what there is.
         """
-        picker.preprocess = lambda payload: payload  # type: ignore[method-assign]
+        picker.preprocess = lambda payload: payload
         self.pickers[picker] = list(picker.choices)
 
     def use_model(self, visitor: Visitor, label: str, source: str) -> dict[Any, Any]:

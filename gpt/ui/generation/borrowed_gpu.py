@@ -70,7 +70,7 @@ class BorrowedRow(ArrivingRow):
         loop, left = asyncio.get_running_loop(), threading.Event()
 
         def read() -> None:
-            with contextlib.closing(self._steps):  # type: ignore[type-var]  # a generator
+            with contextlib.closing(self._steps):  # a generator
                 for step in self._steps:
                     if left.is_set():
                         return

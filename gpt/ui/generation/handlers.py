@@ -48,11 +48,7 @@ class Handlers:
         kind, value = order
         layout = self.layout
 
-        async def claim(
-            story: Story,
-            request: gr.Request,
-            event: gr.EventData = None,  # type: ignore[assignment]
-        ) -> Values:
+        async def claim(story: Story, request: gr.Request, event: gr.EventData = None) -> Values:
             given, session = value, request.session_hash or ""
             if kind == "use":
                 given = (story.chosen, of_event(event, "token"))
@@ -222,10 +218,7 @@ class Handlers:
         """The handler of Back, Undo, Redo and Take; each gives the controls of its draft back."""
 
         async def changed(
-            story: Story,
-            visitor: Visitor,
-            prompt: str,
-            event: gr.EventData = None,  # type: ignore[assignment]
+            story: Story, visitor: Visitor, prompt: str, event: gr.EventData = None
         ) -> Values:
             typed = None
             if story.live or not (story.present or name == "take"):

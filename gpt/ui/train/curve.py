@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from gpt.ui.parts.numbers import significant
 
 Points = Sequence[tuple[float, float]]
+Scale = Callable[[float], float]
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 34
 MOST_POINTS = 240
@@ -60,7 +61,7 @@ def thinned(points: Points) -> Points:
     return [*points[:-1:stride], *points[-1:]]
 
 
-def _y_ticks(low: float, high: float, y_of) -> str:  # type: ignore[no-untyped-def]
+def _y_ticks(low: float, high: float, y_of: Scale) -> str:
     ticks = TICKS if high < 300 * low else TICKS[::3]  # of a loss that diverges, the powers of ten
     return "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_of(tick):.1f}" '
@@ -71,7 +72,7 @@ def _y_ticks(low: float, high: float, y_of) -> str:  # type: ignore[no-untyped-d
     )
 
 
-def _x_ticks(axis: str, until: float, x_of) -> str:  # type: ignore[no-untyped-def]
+def _x_ticks(axis: str, until: float, x_of: Scale) -> str:
     ticks = "".join(
         f'<text x="{x_of(until * i / 4):.1f}" y="{HEIGHT - 18}" '
         f'text-anchor="{"end" if i == 4 else "middle"}">{escape(_short(until * i / 4))}</text>'
