@@ -143,7 +143,7 @@ class Training:
     async def _begin(self) -> None:
         """Reads the text, and counts the steps of the budget."""
         found = await _in_hands(plan, self.values, self.device)
-        if self.former is not None and self.former.plan is not None:
+        if self.former is not None:
             found = as_many_steps(found, self.former.plan)
         if found.options.steps == NEVER:
             found = with_steps(found, await self._seconds_of_a_step(found))
@@ -201,7 +201,6 @@ class Training:
 
     async def _step(self) -> bool:
         """One step of the run; whether it was the last."""
-        assert self.run is not None
         single, self._single = self._single, max(self._single - 1, 0)
         event = await self._on_cores(self._peek if single else lambda: next(self._events, None))
         if not isinstance(event, Stepped):

@@ -40,7 +40,7 @@ def promise_view(plan: Plan) -> str:
 def loss_view(training: Training) -> str:
     """The curve, its legend, and the same in a sentence."""
     plan, history = training.plan, training.history
-    if plan is None or not history.evaluated:
+    if not history.evaluated:
         return ""
     by_tokens = training.axis == "tokens"
     a_step = plan.options.batch_size * plan.cfg.context_length
@@ -101,10 +101,10 @@ def progress_view(training: Training) -> str:
     look_for = say(f"{one.label}. Look for this: {one.look_for}", "note") if one else ""
     state = training.stage
     if not state:
-        finished = bool(plan and steps and steps[-1].step == plan.options.steps)
+        finished = steps and steps[-1].step == plan.options.steps
         ended = "Finished." if finished else "Stopped; the model is kept."
         state = ended if training.over else "Paused." if training.rests else "Training …"
-    if plan is None or not steps:
+    if not steps:
         return look_for + say(training.note or state, "hint")
     newest, total = steps[-1], plan.options.steps
     done = newest.step / total
@@ -138,7 +138,7 @@ def sample_view(training: Training) -> str:
     if history.sample is None:
         return ""
     if history.right is None:
-        prompt = training.plan.options.prompt if training.plan else ""
+        prompt = training.plan.options.prompt
         rest = history.sample.text[len(prompt) :]
         return f"<p class='train-text'><b>{escape(prompt)}</b>{escape(rest)}</p>"
     right, asked = history.right
@@ -160,9 +160,8 @@ def is_right(question: str, answer: str) -> bool:
 def line_view(training: Training) -> str:
     """The first held-out tokens as chips, bluer the more probable each was to the model."""
     plan, line = training.plan, training.history.line
-    if plan is None or not line:
+    if not line:
         return ""
-    assert plan.corpus.held_out is not None
     tokenizer, ids = plan.corpus.tokenizer, plan.corpus.held_out[: len(line) + 1].tolist()
     chips = [_chip(tokenizer, 0, ids[0], "nothing is before it", None)]
     for position, (token, share) in enumerate(zip(ids[1:], line, strict=True), start=1):
@@ -182,7 +181,7 @@ def _chip(tokenizer: Tokenizer, at: int, token: int, extra: str, shade: float | 
 def step_view(training: Training) -> str:
     """One window of the newest single step: inputs, targets, losses, and what a weight did."""
     peek, plan = training.history.peek, training.plan
-    if peek is None or plan is None:
+    if peek is None:
         return NO_STEP
     pieces = plan.corpus.tokenizer.pieces(peek.ids)
     rows = [
