@@ -78,8 +78,7 @@ def place_of(
     What is impossible is left at its default. `config_of` raises ValueError for an unknown model.
     """
     given: dict[str, Any] = {"settings": {}}
-    place: dict[str, Any] = {}
-    sizes: dict[str, Any] = {}
+    place: dict[str, Any] = {"training": {}, "sizes": {}}
     wrong = []
     for name, text in query.items():
         try:
@@ -100,22 +99,20 @@ def place_of(
                 pairs = [pair.split(":") for pair in text.split(",")]
                 given["steering"] = steering_of([[_whole(n) for n in pair] for pair in pairs])
             elif setting := TRAINING.get(name):
-                place.setdefault("training", {})[setting] = _of_training(setting, text)
+                place["training"][setting] = _of_training(setting, text)
             elif size := SIZES.get(name):
-                sizes[size] = _typed(text, SIZES_AT_FIRST[size])
+                place["sizes"][size] = _typed(text, SIZES_AT_FIRST[size])
+            elif name == "seed":
+                given[name] = SamplingOptions(seed=_whole(text)).seed  # none that is too large
             elif name in _TEXT:
-                number = _whole(text)
-                if name == "seed":
-                    SamplingOptions(seed=number)  # raises ValueError for one that is too large
-                given[name] = number
+                given[name] = _whole(text)
             elif name == "precision" or name in DEFAULTS:
                 given["settings"][name] = _setting(name, text)
         except ValueError as error:
             wrong.append(str(error) if name in str(error) else f"{name}: {error}")
-    if told := impossible({**SIZES_AT_FIRST, **sizes}):
+    if told := impossible({**SIZES_AT_FIRST, **place["sizes"]}):
         wrong.append(told)
-    else:
-        place["sizes"] = sizes
+        place["sizes"] = {}
     return Place(Visit(**given), **place), tuple(wrong)
 
 

@@ -251,7 +251,7 @@ class Handlers:
     async def open(self, story: Story, request: gr.Request) -> Values:
         """The finished example that a page opens with: a real run, made once."""
         linked = request and {"prompt", "model"} & set(request.query_params)
-        if OPENING is None or story.present or story.live or linked:
+        if story.present or story.live or linked:
             return gr.skip()
         task = self._opening
         if task is None or (task.done() and (task.cancelled() or task.exception())):
