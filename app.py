@@ -163,7 +163,7 @@ def build_demo(
     registry.config_of(source)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
         bar = PageBar(TITLE, INTRODUCTION)
-        page = Page(registry, source, default_device, ON_GPU, replicas)
+        page = Page(registry, source, default_device, ON_GPU, bar.note.input, replicas)
         page.add_tabs()
         bar.connect(page)
         add_tour()

@@ -14,8 +14,7 @@ import gradio as gr
 from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import TRAINED
 from gpt.ui.architecture.controls import FIELDS, configuration, field_updates
-from gpt.ui.architecture.layout import Layout as Architecture
-from gpt.ui.generation.tab import AT_ONCE, GenerationTab
+from gpt.ui.generation.tab import AT_ONCE
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.tab import InternalsTab
@@ -33,7 +32,6 @@ from gpt.ui.links import (
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import TABS, Page
-from gpt.ui.train.layout import Layout as Training
 from gpt.ui.visit import Visit, Visitor
 
 IN_ZIP = "trained-gpt/model"  # the folder of a trained model
@@ -61,13 +59,9 @@ class PageBar:
     def connect(self, page: Page) -> None:
         """Wire the buttons, and the opening of a link, which fills the controls of two tabs."""
         shared, config_of = page.shared, page.registry.config_of
-        writing: GenerationTab = page.tabs["generation"]
+        controls, training = page.tabs["generation"].controls, page.tabs["train"].controls
+        sizes = {name: page.tabs["architecture"].inputs[name] for name in SIZES.values()}
         inside: InternalsTab = page.tabs["internals"]
-        training: Training = page.tabs["train"]
-        architecture: Architecture = page.tabs["architecture"]
-        sizes = {name: architecture.inputs[name] for name in SIZES.values()}
-        writing.writes_at(self.note.input, ("replay", None))
-        controls = writing.controls
         known = [self.where, shared.visitor, inside.desk, *sizes.values()]
         for button, copy in ((self.link, copied_link), (self.code, copied_code)):
             button.click(
@@ -92,7 +86,7 @@ class PageBar:
                 shown |= {s: gr.update(open=key in desk.open) for key, s in sections.items()}
             if visit.model not in ("", *(source for _, source in controls["model"].choices)):
                 filled |= shared.use_model(visitor, "The link's, untrained", visit.model)
-            filled |= {training.controls[name]: value for name, value in place.training.items()}
+            filled |= {training[name]: value for name, value in place.training.items()}
             if place.sizes:
                 every = {**SIZES_AT_FIRST, **place.sizes}
                 updates = field_updates(configuration(every))  # with the sliders' ends and steps
@@ -104,7 +98,7 @@ class PageBar:
 
         sections = inside.sections.accordions
         outputs = {self.note, shared.tabs, *shared.pickers, *controls.values(), *sections.values()}
-        outputs |= {*training.controls.values(), *sizes.values()}
+        outputs |= {*training.values(), *sizes.values()}
         gr.on(None, opened, [shared.visitor, inside.desk], outputs, **AT_ONCE)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
 from gpt.ui.generation.endpoint import endpoint
-from gpt.ui.generation.handlers import Handlers, Order
+from gpt.ui.generation.handlers import Handlers
 from gpt.ui.generation.jobs import FRESH
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Runs
@@ -24,20 +22,8 @@ AT_ONCE: dict[str, Any] = {  # nothing is computed
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class GenerationTab:
-    """What other parts of the page connect to.
-
-    `writes_at(event, order)` wires one more event that asks for a run: its order ("replay", visit)
-    writes a visit's text again (None: the visit that all tabs share).
-    """
-
-    controls: dict[str, Any]  # what a link fills, by name: prompt, model, precision and settings
-    writes_at: Callable[[Any, Order], None]
-
-
-def add_to(page: Page) -> GenerationTab:
-    """Lay out the tab and wire its events."""
+def add_to(page: Page) -> Layout:
+    """Lay out the tab and wire its events; a link fills its `controls`."""
     shared = page.shared
     tokenizer_of(page.source)  # read now, not by the first visitor
     layout = Layout(page.registry, page.source, page.device)
@@ -46,8 +32,10 @@ def add_to(page: Page) -> GenerationTab:
     handlers = Handlers(layout, runs, shared)
     # The scheduler has the waiting line, which knows everyone's place: gradio needs none.
     writing = {"concurrency_id": "writing", "concurrency_limit": None}
-
-    def writes_at(event: Any, order: Order) -> None:
+    starts = layout.starts()
+    if page.replay is not None:
+        starts.append((page.replay, ("replay", None)))
+    for event, order in starts:
         # Three events, since gradio makes a component anew for each output that an update skips:
         # each has the outputs that change, and no others.
         first = [layout.run, layout.stop, *(layout.streamed if order[0] in FRESH else ())]
@@ -68,9 +56,6 @@ def add_to(page: Page) -> GenerationTab:
         streamed.success(handlers.finish, known, shown, **AT_ONCE)
         streamed.failure(handlers.failed, known, [*shown, *layout.streamed], **AT_ONCE)
 
-    for event, order in layout.starts():
-        writes_at(event, order)
-
     async def stop(request: gr.Request) -> None:
         runs.stop(request.session_hash or "")
 
@@ -83,7 +68,7 @@ def add_to(page: Page) -> GenerationTab:
         # It can be copied as any text; without its ids Internals opens on a shorter one.
         shared.visitor.value.visit = OPENING
         gr.on(None, handlers.open, handlers.story, layout.streamed, **AT_ONCE)
-    return GenerationTab(layout.controls, writes_at)
+    return layout
 
 
 def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
