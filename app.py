@@ -49,14 +49,7 @@ from gpt.serving import all_cores, cluster
 from gpt.serving.registry import Registry
 from gpt.ui.generation.borrowed_gpu import gpu_seconds
 from gpt.ui.page_bar import PageBar
-from gpt.ui.parts.gradio_patches import (
-    begin_sessions_lightly,
-    end_cancelled_runs_in_silence,
-    look_for_events_less_often,
-    search_for_no_missing_package,
-    send_updates_whole,
-    take_numbers_as_typed,
-)
+from gpt.ui.parts import gradio_patches
 from gpt.ui.parts.kept_answers import KeptAnswers
 from gpt.ui.parts.small_bodies import small_bodies
 from gpt.ui.tabs import Page
@@ -182,12 +175,12 @@ def build_demo(
 
 def launch(demo: gr.Blocks, **where: Any) -> Any:
     """Serve `demo`, quiet and with limits; `where` is host, port and share as gradio names them."""
-    end_cancelled_runs_in_silence()
-    search_for_no_missing_package()
-    begin_sessions_lightly()
-    send_updates_whole()
-    look_for_events_less_often(demo)
-    take_numbers_as_typed()
+    gradio_patches.end_cancelled_runs_in_silence()
+    gradio_patches.search_for_no_missing_package()
+    gradio_patches.begin_sessions_lightly()
+    gradio_patches.send_updates_whole()
+    gradio_patches.look_for_events_less_often(demo)
+    gradio_patches.take_numbers_as_typed()
     return demo.launch(
         theme=THEME,
         css_paths=[ASSETS / "style.css"],

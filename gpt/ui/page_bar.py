@@ -13,22 +13,12 @@ import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import TRAINED
+from gpt.ui import links
 from gpt.ui.architecture.controls import FIELDS, configuration, field_updates
 from gpt.ui.generation.tab import AT_ONCE
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.tab import InternalsTab
-from gpt.ui.links import (
-    OPENED,
-    SIZES,
-    SIZES_AT_FIRST,
-    Place,
-    command_of,
-    impossible,
-    link_of,
-    place_of,
-    python_of,
-)
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import TABS, Page
@@ -60,7 +50,7 @@ class PageBar:
         """Wire the buttons, and the opening of a link, which fills the controls of two tabs."""
         shared, config_of = page.shared, page.registry.config_of
         controls, training = page.tabs["generation"].controls, page.tabs["train"].controls
-        sizes = {name: page.tabs["architecture"].inputs[name] for name in SIZES.values()}
+        sizes = {name: page.tabs["architecture"].inputs[name] for name in links.SIZES.values()}
         inside: InternalsTab = page.tabs["internals"]
         known = [self.where, shared.visitor, inside.desk, *sizes.values()]
         for button, copy in ((self.link, copied_link), (self.code, copied_code)):
@@ -71,7 +61,7 @@ class PageBar:
         self.presenter.click(None, None, None, js="gptPage.presenter")
 
         def opened(visitor: Visitor, desk: Desk, request: gr.Request) -> dict[Any, Any]:
-            place, wrong = place_of(dict(request.query_params), config_of)
+            place, wrong = links.place_of(dict(request.query_params), config_of)
             visit = place.visit
             desk.open = set(place.open)
             desk.picked["attention"] = {"layer": place.layer or 0, "head": place.head or 0}
@@ -82,13 +72,13 @@ class PageBar:
                 given |= {"seed": visit.seed, "max_new_tokens": visit.tokens}
             filled = {controls[k]: v for k, v in given.items() if v not in ("", None)}
             shown: dict[Any, Any] = {self.note: note_of(place, wrong)}
-            if place.open != OPENED:
+            if place.open != links.OPENED:
                 shown |= {s: gr.update(open=key in desk.open) for key, s in sections.items()}
             if visit.model not in ("", *(source for _, source in controls["model"].choices)):
                 filled |= shared.use_model(visitor, "The link's, untrained", visit.model)
             filled |= {training[name]: value for name, value in place.training.items()}
             if place.sizes:
-                every = {**SIZES_AT_FIRST, **place.sizes}
+                every = {**links.SIZES_AT_FIRST, **place.sizes}
                 updates = field_updates(configuration(every))  # with the sliders' ends and steps
                 every |= dict(zip(FIELDS, updates, strict=True))
                 filled |= {box: every[name] for name, box in sizes.items()}
@@ -121,12 +111,12 @@ def copied_link(where: str, visitor: Visitor, desk: Desk, *sizes: Any) -> str:
     shown = desk.visit and (desk.given is None or desk.visit.key != desk.given.key)
     if tab == "internals" and shown:
         visit, missing = Visit(), ["the text that was typed in Internals"]
-    named = dict(zip(SIZES.values(), sizes, strict=True))
-    changed = {name: n for name, n in named.items() if n != SIZES_AT_FIRST[name]}
-    if tab == "architecture" and (wrong := impossible(named)):
+    named = dict(zip(links.SIZES.values(), sizes, strict=True))
+    changed = {name: n for name, n in named.items() if n != links.SIZES_AT_FIRST[name]}
+    if tab == "architecture" and (wrong := links.impossible(named)):
         changed, missing = {}, [f"the sizes ({wrong.rstrip('.')})"]
-    place = Place(visit, tab, **picked, open=opened, training=visitor.training, sizes=changed)
-    address, told = link_of(place, str(given.get("page", ""))[:500], missing)
+    place = links.Place(visit, tab, **picked, open=opened, training=visitor.training, sizes=changed)
+    address, told = links.link_of(place, str(given.get("page", ""))[:500], missing)
     return _copied("The link", address, told, ' data-link="1"')
 
 
@@ -138,11 +128,11 @@ def copied_code(where: str, visitor: Visitor, *_: Any) -> str:
     needs = ""
     if visit.model.startswith(TRAINED):
         visit, needs = replace(visit, model=IN_ZIP), f"It needs {IN_ZIP}, from “Take it along”."
-    program = _copied("The program", python_of(visit), needs)
-    return program + _copied("The command", command_of(visit), needs)
+    program = _copied("The program", links.python_of(visit), needs)
+    return program + _copied("The command", links.command_of(visit), needs)
 
 
-def note_of(place: Place, wrong: tuple[str, ...]) -> str:
+def note_of(place: links.Place, wrong: tuple[str, ...]) -> str:
     """What an opened link could not do, and the text that the page is to write again; HTML."""
     visit, mark = place.visit, ""
     if visit.prompt and visit.model and visit.seed is not None:

@@ -17,19 +17,11 @@ from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import is_mistake, one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import Page
+from gpt.ui.train import views
 from gpt.ui.train.layout import Layout
 from gpt.ui.train.plans import plan
 from gpt.ui.train.run import Line, Training
 from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
-from gpt.ui.train.views import (
-    EMPTY,
-    STREAMED,
-    estimate_view,
-    loss_view,
-    progress_view,
-    promise_view,
-    split_view,
-)
 from gpt.ui.visit import Shared, Visit, opening_of
 
 LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
@@ -110,7 +102,7 @@ def add_to(page: Page) -> Layout:
         if last is None:
             return gr.skip()
         last.axis = axis
-        return loss_view(last)
+        return views.loss_view(last)
 
     layout.pause.click(pause, None, layout.pause, **AT_ONCE)
     layout.stop.click(stop, **AT_ONCE)
@@ -163,15 +155,15 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
         counted = None
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
-                views = zip(layout.streamed, STREAMED, strict=True)
-                shown = {component: html for component, view in views if (html := view(training))}
+                drawn = zip(layout.streamed, views.STREAMED, strict=True)
+                shown = {box: html for box, view in drawn if (html := view(training))}
                 if training.plan is not None:
                     data[shared.visitor].training = training.plan.repeated
                     # Its steps are known now, and their seconds; unless others are looked at.
                     if counted is not training.plan:
                         counted = training.plan
                         if not training.looked_away:
-                            shown[layout.estimate] = estimate_view(counted)
+                            shown[layout.estimate] = views.estimate_view(counted)
                 yield shown
 
     async def finish(request: gr.Request) -> list[Any]:
@@ -185,7 +177,7 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
         on, off = gr.update(interactive=True), gr.update(interactive=False)
         pause = gr.update(value="Pause", interactive=False)
         buttons = [on, pause, off, *[on] * len(layout.tries)]
-        told = progress_view(last) if last else EMPTY
+        told = views.progress_view(last) if last else views.EMPTY
         if made is None:
             return [*buttons, off, off, off, off, told]
         early = gr.update(value=made.finished.compared, interactive=True)
@@ -216,9 +208,9 @@ def _follow(layout: Layout, trainings: Trainings, shared: Shared) -> None:
         # A link to the run that was made has its steps: another machine's budget buys others.
         made = last.plan if last and last.values == values else None
         data[shared.visitor].training = (made or found).repeated
-        told = {layout.estimate: estimate_view(found), layout.problem: ""}
-        told[layout.split] = split_view(found)
-        return {**told, layout.loss: promise_view(found)} if promised else told
+        told = {layout.estimate: views.estimate_view(found), layout.problem: ""}
+        told[layout.split] = views.split_view(found)
+        return {**told, layout.loss: views.promise_view(found)} if promised else told
 
     changes = [component.change for component in settings.values()]
     gr.on(
