@@ -82,27 +82,24 @@ def add_to(page: Page) -> Layout:
             ended(finish, None, layout.ended, **AT_ONCE)
 
     async def pause(request: gr.Request) -> Any:
-        going = trainings.going(request.session_hash or "")
-        if going is None:
-            return gr.skip()
-        going.pause()
-        return _pause(going)
+        if going := trainings.going(request.session_hash or ""):
+            going.pause()
+            return _pause(going)
+        return gr.skip()
 
     async def stop(request: gr.Request) -> None:
         if going := trainings.going(request.session_hash or ""):
             going.stop()
 
     async def left(request: gr.Request) -> None:
-        session = request.session_hash or ""
-        if last := trainings.of.pop(session, None):
+        if last := trainings.of.pop(request.session_hash or "", None):
             last.stop(left=True)
 
     async def redraw(axis: str, request: gr.Request) -> Any:
-        last = trainings.of.get(request.session_hash or "")
-        if last is None:
-            return gr.skip()
-        last.axis = axis
-        return views.loss_view(last)
+        if last := trainings.of.get(request.session_hash or ""):
+            last.axis = axis
+            return views.loss_view(last)
+        return gr.skip()
 
     layout.pause.click(pause, None, layout.pause, **AT_ONCE)
     layout.stop.click(stop, **AT_ONCE)
@@ -139,7 +136,7 @@ def _handlers(layout: Layout, trainings: Trainings, shared: Shared) -> tuple[Any
             elif paused:
                 going.one_step()
             else:
-                return {layout.run: gr.skip()}
+                return gr.skip()
             off, on = gr.update(interactive=False), gr.update(interactive=True)
             pause = _pause(trainings.of[session])
             begun = {layout.run: off, layout.pause: pause, layout.stop: on}
