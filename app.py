@@ -64,40 +64,13 @@ ABOUT = (
     "(https://www.manning.com/books/build-a-large-language-model-from-scratch), chapter 4. Every "
     "number on this page is computed by the code in `gpt/`."
 )
-# From the first paint on, since the style sheet comes later: the page's width, and room for what is
-# drawn late (a tab, buttons, the chips of the first text), else what stands below would move down.
-# And what a medium changes of the page itself: gradio lets a style sheet's @media rules reach only
-# what is inside it.
+# head.css is there from the first paint on, since the style sheet comes later: the page's width,
+# and room for what is drawn late (a tab, buttons, the chips of the first text), else what stands
+# below would move down. And what a medium changes of the page itself: gradio lets a style sheet's
+# @media rules reach only what is inside it.
 ASSETS = Path(__file__).parent / "assets"
-HEAD = f"""<style>
-.gradio-container {{ width: 100%; max-width: 1180px !important; margin: 0 auto !important; }}
-.tabs {{ min-height: 95vh; }}
-#page-note:first-child ~ .tabs {{ margin-top: 90px; }}
-#page-bar {{ min-height: 74px; }}
-#gen-buttons {{ min-height: 40px; }}
-#gen-examples {{ min-height: 26px; }}
-#gen-tokens:has(#gen-chips:empty) {{ min-height: 127px; }}
-@media (max-width: 640px) {{
-  .main.fillable.app {{ padding: 8px 12px !important; }}
-  #page-note:first-child ~ .tabs {{ margin-top: 141px; }}
-  #page-bar {{ min-height: 125px; align-items: flex-start !important; }}
-  #gen-examples {{ min-height: 90px; }}
-  #gen-toolbar {{ min-height: 64px; }}
-}}
-@media (min-width: 641px) {{
-  body.presenter .gradio-container {{ max-width: 1800px !important; zoom: 1.35; }}
-}}
-@media print {{
-  @page {{ margin: 10mm; }}
-  html, body, gradio-app {{ background: #ffffff !important; }}
-  footer {{ display: none !important; }}
-  .gradio-container {{
-    zoom: 0.7; max-width: none !important; overflow: visible !important; --body-text-color: #000000;
-    --background-fill-primary: #ffffff; --background-fill-secondary: #ffffff;
-  }}
-  .gradio-container :is(.gap, .form, .column, .row) {{ gap: 4px !important; }}
-}}
-</style><script>{(ASSETS / "page.js").read_text()}</script>"""
+STYLE, SCRIPT = ((ASSETS / name).read_text() for name in ("head.css", "page.js"))
+HEAD = f"<style>\n{STYLE}</style><script>{SCRIPT}</script>"
 # The reader's own fonts: nothing to download, and a familiar page in every script.
 THEME = gr.themes.Default(
     primary_hue="blue",
