@@ -106,8 +106,9 @@ def test_a_signed_picture_is_symmetric_about_0_and_blue_where_positive() -> None
 @pytest.mark.parametrize(("shade", "style"), [(0.0, "0.00"), (0.5, "0.50"), (1.7, "1.00")])
 def test_a_heat_table_shades_each_cell_by_its_number(shade: float, style: str) -> None:
     html = heat_table("c", ["r"], ["x", "<y>"], [[shade, 0.25]], [["·a", "<b>"]], 1, [["t", "u"]])
-    assert f'<td style="--s:{style}" title="t">·a</td>' in html
-    assert '<td style="--s:0.25" class="here" title="u">&lt;b&gt;</td>' in html
+    assert f'<td style="--s:{style}" title="r, x: ·a, t">·a</td>' in html
+    told = "r, &lt;y&gt;: &lt;b&gt;, u"
+    assert f'<td style="--s:0.25" class="here" title="{told}">&lt;b&gt;</td>' in html
 
 
 def test_a_heat_table_is_red_where_it_is_negative() -> None:
