@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from gpt.generate import Step
 from gpt.sampling import SamplingOptions
 from gpt.serving.replicas import APP, MAX_QUEUED, Key, start_ray
+from gpt.serving.run import Handover, Run
 
 PATIENCE_SECONDS = 30.0  # without any message, until a run gives up
 RETRY_SECONDS = 0.5
@@ -25,65 +25,40 @@ _GONE = "the cluster does not answer: try again in a minute."
 _FULL = f"{MAX_QUEUED} others are waiting to write: try again in a minute."
 
 
-class ArrivingRow:
+class ArrivingRow(Run):
     """The steps of one run as they arrive from elsewhere, read within one event loop.
 
-    As the scheduler's Run. A kind of it has `_read`, which puts every step, and raises what ends
-    the run.
+    A kind of it has `_read`, which puts every step, and raises what ends the run.
     """
 
     place = 0
     started: float | None = None  # by time.perf_counter(), without waiting and loading
-    _closed = False
 
     def __init__(self) -> None:
-        self._arrived: deque[Step] = deque()
+        super().__init__(Handover())
         self._reader: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
 
     def put(self, *steps: Step) -> None:
-        self._arrived += steps
-        self._news.set()
+        self._row.steps += steps
+        self._row.tell()
 
     async def ready(self, timeout_seconds: float | None = None) -> bool:
-        """True once there is a step, the end or an error; False if the time is over before."""
+        """As of every run; with it the reading begins."""
         if self._reader is None:
             self._reader = asyncio.ensure_future(self._read())
-            self._reader.add_done_callback(lambda _: self._news.set())
-        if not self._arrived and not self._reader.done():
-            self._news.clear()
-            news = asyncio.ensure_future(self._news.wait())
-            try:  # Python 3.11's wait_for loses a cancel that comes together with the news
-                await asyncio.wait({news}, timeout=timeout_seconds)
-            finally:
-                news.cancel()
-        return bool(self._arrived) or self._reader.done()
-
-    async def ended(self, timeout_seconds: float) -> None:
-        """Comes back once the last step is there, or the time is over."""
-        assert self._reader is not None
-        await asyncio.wait({self._reader}, timeout=timeout_seconds)
-
-    def take(self) -> list[Step]:
-        """The steps that are there and were not taken yet, without waiting."""
-        return [self._arrived.popleft() for _ in range(len(self._arrived))]
-
-    def __aiter__(self) -> ArrivingRow:
-        return self
-
-    async def __anext__(self) -> Step:
-        await self.ready()
-        if self._arrived:
-            return self._arrived.popleft()
-        if not self._reader.cancelled():
-            self._reader.result()  # raises what ended it
-        raise StopAsyncIteration
+            self._reader.add_done_callback(self._end)
+        return await super().ready(timeout_seconds)
 
     def close(self) -> None:
         """Ends the reading; nothing more comes."""
-        self._closed = True
+        super().close()
         if self._reader is not None:
             self._reader.cancel()
+
+    def _end(self, reader: asyncio.Task[None]) -> None:
+        self._row.error = None if reader.cancelled() else reader.exception()
+        self._row.over = True
+        self._row.tell()
 
 
 class ClusterRow(ArrivingRow):
@@ -131,7 +106,7 @@ class ClusterRow(ArrivingRow):
         try:
             while True:
                 message = await asyncio.wait_for(anext(response, None), PATIENCE_SECONDS)
-                if message is None or self._closed:  # wait_for may lose the cancel
+                if message is None or self._row.closed:  # wait_for may lose the cancel
                     return
                 self._heard = time.perf_counter()
                 self.place, steps = message

@@ -18,39 +18,20 @@ if TYPE_CHECKING:
     from gpt.serving.scheduler import Scheduler
 
 
-class ScheduledRow(Row):
-    """A visitor's row: its cache and unread tokens, and the steps that the visitor has not taken.
+class Handover:
+    """Steps that were made and that the visitor has not taken; neither side needs a lock for it."""
 
-    The engine thread appends steps and the visitor takes them; neither needs a lock for it.
-    """
-
-    cache: KVCache | None = None
-    n_bytes = 0  # of its full cache
     started: float | None = None
-    reads = True  # a prompt, or a window that moved, before it writes on
-    chunk: Iterator[torch.Tensor | None] | None = None  # the forward pass that it is in
     over = False  # nothing will be appended
     closed = False  # by the visitor
     error: BaseException | None = None
     wake: Callable[[], Any] | None = None  # set while the visitor waits
-    kept: Kept | None = None  # where its keys and values go when it ends
-    known: Sequence[Step] = ()  # its first steps, until it begins
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.n_prompt = len(self.window)
-        self.unread = self.window  # of prompt or window; else the newest token
+    def __init__(self) -> None:
         self.steps: deque[Step] = deque()
 
-    def put(self, step: Step | BaseException) -> None:
-        """Hands a step, or the error that ends the row, to the visitor."""
-        if isinstance(step, BaseException):
-            self.error = step
-        else:
-            self.steps.append(step)
-        if self.stop is not None or self.error is not None:
-            self.leave()
-            self.over = True
+    def tell(self) -> None:
+        """Wakes the visitor, if it waits."""
         wake = self.wake  # only the visitor's side sets it: no wake-up is lost
         if wake is not None:
             wake()
@@ -61,6 +42,34 @@ class ScheduledRow(Row):
     def has_news(self) -> bool:
         """Whether the visitor need not wait."""
         return self.has_ended() or bool(self.steps)
+
+
+class ScheduledRow(Row, Handover):
+    """A visitor's row, whose steps the engine thread appends: its cache and its unread tokens."""
+
+    cache: KVCache | None = None
+    n_bytes = 0  # of its full cache
+    reads = True  # a prompt, or a window that moved, before it writes on
+    chunk: Iterator[torch.Tensor | None] | None = None  # the forward pass that it is in
+    kept: Kept | None = None  # where its keys and values go when it ends
+    known: Sequence[Step] = ()  # its first steps, until it begins
+
+    def __init__(self, *args: Any) -> None:
+        Row.__init__(self, *args)
+        Handover.__init__(self)
+        self.n_prompt = len(self.window)
+        self.unread = self.window  # of prompt or window; else the newest token
+
+    def put(self, step: Step | BaseException) -> None:
+        """Hands a step, or the error that ends the row, to the visitor."""
+        if isinstance(step, BaseException):
+            self.error = step
+        else:
+            self.steps.append(step)
+        if self.stop is not None or self.error is not None:
+            self.leave()
+            self.over = True
+        self.tell()
 
     def leave(self) -> None:
         """Lets go of its keys and values, or hands them on."""
@@ -90,9 +99,9 @@ class ScheduledRow(Row):
 class Run:
     """A visitor's iterator of steps, plain and asynchronous; closing it frees its row."""
 
-    def __init__(self, row: ScheduledRow, scheduler: Scheduler) -> None:
+    def __init__(self, row: Handover, scheduler: Scheduler | None = None) -> None:
         self._row = row
-        self._scheduler: Scheduler | None = scheduler  # keeps it, and its model, meanwhile
+        self._scheduler = scheduler  # keeps it, and its model, meanwhile
 
     def take(self) -> list[Step]:
         """The steps that are there and were not taken yet, without waiting."""
@@ -120,9 +129,7 @@ class Run:
         self._row.closed = True
         self._row.steps.clear()
         self._scheduler = None
-        wake = self._row.wake
-        if wake is not None:
-            wake()
+        self._row.tell()
 
     def __iter__(self) -> Run:
         return self
