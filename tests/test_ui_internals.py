@@ -24,6 +24,7 @@ from gpt.ui.internals import lab as lab_module
 from gpt.ui.internals.lab import MAX_TOKENS, Lab
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
+from gpt.ui.visit import Visit
 
 TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
 PROMPT = "Hello, I am a little"
@@ -662,6 +663,22 @@ def test_a_model_that_has_gone_is_a_line_at_the_next_click(tab, monkeypatch):
     page.desk.visit = replace(page.desk.visit, source="trained:gone")
     page.click(1)
     assert "is gone: train it again" in page.shown["int-message"]
+
+
+def test_what_was_looked_at_is_let_go_where_a_text_cannot_be_opened(tab, monkeypatch):
+    """The line said that its model is gone, and the sections' controls filled with the text before."""
+    page = Page(tab, "tokens")
+    page.look()
+    shared = SimpleNamespace(visitor=gr.State(), add_picker=lambda _: None)
+    with tab.demo:
+        tab.follow(shared)
+    opened = [fn.fn for fn in tab.demo.fns.values() if fn.name == "opened"][-1]
+    monkeypatch.setattr(tab.lab.registry, "config_of", Registry(budget_bytes=1).config_of)
+    written = Visit(model="trained:gone", prompt="Hello", ids=(1, 2))
+    page.values[shared.visitor] = SimpleNamespace(visit=written)
+    run_async(page.event(opened))
+    assert "is gone: train it again" in page.shown["int-message"]
+    assert page.desk.visit is None
 
 
 def test_a_closed_section_is_not_computed_when_its_controls_are_set(tab):

@@ -125,9 +125,7 @@ class InternalsTab:
             try:
                 visit = await anyio.to_thread.run_sync(self._read, values, progress)
             except ValueError as error:
-                desk.visit = None
-                desk.shown.clear()
-                yield self._refused(error)
+                yield self._refused(desk, error)
                 return
         if desk.turn != turn:
             return
@@ -157,7 +155,7 @@ class InternalsTab:
                         written.model, written.ids, written.position
                     )
                 except ValueError as error:  # a trained model is kept for an hour
-                    yield self._refused(error)
+                    yield self._refused(desk, error)
                     return
                 filled = {self.prompt: self.lab.text_of(desk.given), self.model: written.model}
                 values |= filled
@@ -205,8 +203,10 @@ class InternalsTab:
         async for shown in self.sections.filled(desk, first, desk.in_view):
             yield shown
 
-    def _refused(self, error: ValueError) -> Values:
+    def _refused(self, desk: Desk, error: ValueError) -> Values:
         """The line of a mistake, and nothing in strip and sections; a fault of ours is raised."""
+        desk.visit = None
+        desk.shown.clear()
         if not is_mistake(error):
             raise error
         return {self.message: say(str(error), "note"), self.chips: "", **self.sections.blank()}
