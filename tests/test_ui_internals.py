@@ -666,7 +666,7 @@ def test_a_model_that_has_gone_is_a_line_at_the_next_click(tab, monkeypatch):
 
 
 def test_what_was_looked_at_is_let_go_where_a_text_cannot_be_opened(tab, monkeypatch):
-    """The line said that its model is gone, and the sections' controls filled with the text before."""
+    """The line said that its model is gone; the controls below filled with the text of before."""
     page = Page(tab, "tokens")
     page.look()
     shared = SimpleNamespace(visitor=gr.State(), add_picker=lambda _: None)
