@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gpt.accounting import count_parameters
@@ -22,11 +23,10 @@ from gpt.training.bundle import write_bundle
 from gpt.training.choices import MADE
 from gpt.training.corpus import window_starts
 from gpt.training.evaluation import answers
-from gpt.training.events import Event, Stepped
+from gpt.training.events import Evaluated, Event, Sampled, Stepped
 from gpt.training.trainer import Run
 from gpt.ui.parts.numbers import counted
 from gpt.ui.train.finished import KEPT_SECONDS, Finished, kept, new_folder
-from gpt.ui.train.history import History, Peek
 from gpt.ui.train.plans import NEVER, Plan, as_many_steps, plan, with_steps
 from gpt.ui.train.settings import Experiment
 
@@ -41,6 +41,31 @@ LIVE_TARGETS, LINE_TOKENS, PEEK_TOKENS = 2048, 64, 16
 PEEKED = "trf_blocks.0.ff.layers.0.weight"
 _HANDS = ThreadPoolExecutor(4, thread_name_prefix="train")  # for waiting, mostly
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Peek:
+    """One window of one step: ids (n,), the loss of each target, one weight before and after."""
+
+    step: int
+    ids: list[int]
+    nats: list[float]
+    before: float
+    after: float
+    learning_rate: float
+
+
+@dataclass
+class History:
+    """What was measured so far; held-out losses with the seconds of training before them."""
+
+    steps: list[Stepped] = field(default_factory=list)
+    evaluated: list[tuple[float, Evaluated]] = field(default_factory=list)
+    right: tuple[int, int] | None = None  # sums of those asked
+    answers: list[tuple[str, str]] = field(default_factory=list)
+    sample: Sampled | None = None
+    line: list[float] = field(default_factory=list)  # probabilities of the held-out line's tokens
+    peek: Peek | None = None
 
 
 class Line:
