@@ -99,7 +99,7 @@ class Page:
         panel = next(p for p in self.tab.sections.panels if p.spec.key == section)
         named = {panel.controls[name]: value for name, value in controls.items()}
         self.values |= named
-        [show] = [fn.fn for fn in self.tab.demo.fns.values() if fn.fn.__name__ == "show"
+        [show] = [fn.fn for fn in self.tab.demo.fns.values() if fn.name == "show"
                   and set(fn.inputs) == {self.tab.desk, *panel.controls.values()}]  # fmt: skip
         await self.event(show)
 
