@@ -15,14 +15,13 @@ from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import TRAINED
 from gpt.ui import links
 from gpt.ui.architecture.controls import FIELDS, configuration, field_updates
-from gpt.ui.generation.tab import AT_ONCE
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import TABS, Page
-from gpt.ui.visit import Visit, Visitor
+from gpt.ui.visit import AT_ONCE, Visit, Visitor
 
 IN_ZIP = "trained-gpt/model"  # the folder of a trained model
 NOTHING_YET = "press Generate first: there is no text yet that a program could write again."

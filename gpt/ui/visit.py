@@ -11,6 +11,9 @@ import gradio as gr
 
 from gpt.sampling import SamplingOptions
 
+AT_ONCE: dict[str, Any] = {  # options of an event in which nothing is computed
+    "api_visibility": "private", "queue": False, "show_progress": "hidden"
+}  # fmt: skip
 MOST_STEERED = 500  # tokens of one text, as many as it may have
 MOST_MODELS = 8  # of a visitor's own, in the pickers
 

@@ -24,11 +24,10 @@ from gpt.ui.architecture.presets import Preset, name_of, presets
 from gpt.ui.architecture.tensor_strip import strip_html
 from gpt.ui.architecture.views import PINNED, figures, problem_html
 from gpt.ui.architecture.workload import NAMES, workload_of
-from gpt.ui.generation.tab import AT_ONCE
 from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import is_mistake, of_event, one_line_errors
 from gpt.ui.parts.sentences import say
-from gpt.ui.visit import opening_of
+from gpt.ui.visit import AT_ONCE, opening_of
 
 Values = dict[Any, Any]  # by component
 # A few milliseconds each: never behind somebody's model run.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from html import escape
 
 from gpt.generate import Step
 from gpt.tokenizer import Tokenizer
 from gpt.ui.generation.wish import Wish
-from gpt.ui.parts.chips import Chip, chip_html
+from gpt.ui.parts.chips import Chip, chip_html, display
 from gpt.ui.parts.numbers import counted, percent, seconds, significant
 from gpt.ui.parts.sentences import say
 
@@ -125,11 +124,3 @@ def token_chip(tokenizer: Tokenizer, step: Step, position: int) -> Chip:
         shade=step.probability,
         special=step.token_id == tokenizer.end_of_text_id,
     )
-
-
-@functools.lru_cache(maxsize=2**16)
-def display(tokenizer: Tokenizer, token_id: int) -> str:
-    """A token as shown; an id beyond the tokenizer's vocabulary as ⟨id⟩."""
-    if token_id >= tokenizer.vocab_size:
-        return f"⟨{token_id}⟩"
-    return tokenizer.piece(token_id).display

@@ -7,7 +7,7 @@ from html import escape
 
 from gpt.generate import Step
 from gpt.tokenizer import Tokenizer
-from gpt.ui.generation.continuation import display
+from gpt.ui.parts.chips import display
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import say
 

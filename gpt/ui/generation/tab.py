@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
@@ -15,11 +13,7 @@ from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING, model_note, precision_note
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.tabs import Page
-from gpt.ui.visit import Shared
-
-AT_ONCE: dict[str, Any] = {  # nothing is computed
-    "api_visibility": "private", "queue": False, "show_progress": "hidden"
-}  # fmt: skip
+from gpt.ui.visit import AT_ONCE, Shared
 
 
 def add_to(page: Page) -> Layout:

@@ -19,6 +19,7 @@ from gpt.internals.run import Run, last_logits, read_prompt, resolve_position
 from gpt.internals.surprise import Foreseen, foreseen
 from gpt.serving.all_cores import each_on_all_cores, give_way, on_all_cores
 from gpt.tokenizer import Tokenizer
+from gpt.ui.parts.chips import display
 from gpt.ui.parts.prompt_ids import prompt_ids
 
 MAX_TOKENS = 128  # an attention view has tokens x tokens cells a head
@@ -231,9 +232,7 @@ class Lab:
 
     def piece(self, token_id: int) -> str:
         """A token as text, or its number where the tokenizer has no text for it."""
-        if 0 <= token_id < self.tokenizer.vocab_size:
-            return self.tokenizer.piece(token_id).display
-        return f"#{token_id}"
+        return display(self.tokenizer, token_id)
 
     def short(self, token_id: int, limit: int = 10) -> str:
         """`piece`, cut where it would not fit on an axis."""

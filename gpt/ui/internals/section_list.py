@@ -16,6 +16,7 @@ from gpt.ui.internals.lab import Lab, at_most
 from gpt.ui.internals.section import OF_MODEL, Desk, Panel, Section, Values
 from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.sentences import say
+from gpt.ui.visit import AT_ONCE
 
 EMPTY = say("Press “Look inside” above: this is read from that one pass.", "note")
 # Seconds for which what is ready waits for more, at first and then: a message costs the page a
@@ -23,7 +24,6 @@ EMPTY = say("Press “Look inside” above: this is read from that one pass.", "
 SOON, LATER = 0.25, 1.0
 # No event waits for another visitor's in gradio's queue: `SectionList.lane` is where they wait.
 EVENT: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None}
-QUIET: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 
 
 def rail_html(sections: Sequence[Section]) -> str:
@@ -220,7 +220,7 @@ class SectionList:
         }
         if panel.cancel:  # the flag is read between two steps, so that only this panel stops
             panel.cancel.click(
-                lambda desk: desk.cancelled.add(section.key), self.desk, None, **QUIET
+                lambda desk: desk.cancelled.add(section.key), self.desk, None, **AT_ONCE
             )
         if section.button:
             panel.button.click(show, **wired)
@@ -233,10 +233,10 @@ class SectionList:
             gr.on(changes, show, trigger_mode="always_last", **wired)
         if section.picks:  # "always_last" would repeat the first pick of two
             panel.output.select(pick, trigger_mode="multiple", **wired)
-        accordion.collapse(collapse, self.desk, panel.outputs, **QUIET)
+        accordion.collapse(collapse, self.desk, panel.outputs, **AT_ONCE)
         if section.defaults:
             boxes = [panel.controls[name] for name in section.defaults]
-            panel.button.click(lambda: list(section.defaults.values()), None, boxes, **QUIET)
+            panel.button.click(lambda: list(section.defaults.values()), None, boxes, **AT_ONCE)
 
 
 async def _sent(

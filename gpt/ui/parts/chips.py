@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from gpt.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,14 @@ class Chip:
 # Scripts of gr.HTML components; assets/page.js says what each does. KEY is an attribute.
 CHOOSE_JS = "gptPage.choose(element, trigger, watch, 'KEY');\n"
 ROVING_JS = "gptPage.roving(element, trigger, watch);\n"
+
+
+@functools.lru_cache(maxsize=2**16)
+def display(tokenizer: Tokenizer, token_id: int) -> str:
+    """A token as shown; an id beyond the tokenizer's vocabulary as ⟨id⟩."""
+    if token_id >= tokenizer.vocab_size:
+        return f"⟨{token_id}⟩"
+    return tokenizer.piece(token_id).display
 
 
 def token_title(position: int, token_id: int, raw: bytes, extra: str = "") -> str:

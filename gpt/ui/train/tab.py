@@ -11,7 +11,6 @@ import anyio.to_thread
 import gradio as gr
 
 from gpt.training.choices import OWN
-from gpt.ui.generation.tab import AT_ONCE
 from gpt.ui.internals.sections.side_by_side import EARLIER
 from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import is_mistake, one_line_errors
@@ -22,7 +21,7 @@ from gpt.ui.train.layout import Layout
 from gpt.ui.train.plans import plan
 from gpt.ui.train.run import Line, Training
 from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
-from gpt.ui.visit import Shared, Visit, opening_of
+from gpt.ui.visit import AT_ONCE, Shared, Visit, opening_of
 
 LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
 MOST_TRAININGS = 64  # whose curves are kept; of pages that were not closed the oldest goes
