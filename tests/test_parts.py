@@ -65,7 +65,7 @@ def test_sentences_are_escaped() -> None:
 
 def test_a_chip_is_as_dark_as_its_number_and_tells_what_it_knows() -> None:
     title = token_title(3, 50256, b"<|endoftext|>x", "8.44 %")
-    assert title.startswith("position 3, id 50,256, bytes 3c 7c 65")
+    assert title.startswith("position 3, id 50,256, hexadecimal bytes 3c 7c 65")
     assert title.endswith(", 8.44 %")
     html = chips_html([Chip("·a", "t", 0.25), Chip("<b>", title, 2.0, special=True)], "Tokens", 1)
     first, second = re.findall(r"<button .*?</button>", html)

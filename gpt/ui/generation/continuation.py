@@ -116,7 +116,7 @@ def token_chip(tokenizer: Tokenizer, step: Step, position: int) -> Chip:
     lines = (
         f"{label}  {percent(step.probability)}, {how}",
         f"Instead: {', '.join(instead)}" if others else "Nothing else was possible.",
-        f"new token {position}, id {step.token_id:,}, bytes {raw[:16].hex(' ')}",
+        f"new token {position}, id {step.token_id:,}, hexadecimal bytes {raw[:16].hex(' ')}",
     )
     return Chip(
         label=label,

@@ -36,7 +36,7 @@ def display(tokenizer: Tokenizer, token_id: int) -> str:
 def token_title(position: int, token_id: int, raw: bytes, extra: str = "") -> str:
     """The tooltip of a token: position (from 0), id, bytes, and what else is known."""
     hexes = raw.hex(" ") if len(raw) <= 16 else raw[:16].hex(" ") + " …"
-    text = f"position {position}, id {token_id:,}, bytes {hexes}"
+    text = f"position {position}, id {token_id:,}, hexadecimal bytes {hexes}"
     return f"{text}, {extra}" if extra else text
 
 
