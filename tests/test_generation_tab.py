@@ -696,6 +696,14 @@ def test_a_guess_is_told_with_its_rank_before_the_odds(page, registry, tokenizer
     assert "gen-use" in panel
 
 
+def test_a_text_that_begins_asks_for_no_guess_about_the_one_before(page):
+    """While it was written the panel asked what comes next, and heard no answer."""
+    page.do("write")
+    assert "What comes next?" in page.do("next", 1, guess=True)[page.layout.panel]
+    updates = run_async(everything(page.press("one", ("again", None), guess=True)))
+    assert not [update for update in updates if "What comes next?" in update[page.layout.panel]]
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "event", "message"),
     [

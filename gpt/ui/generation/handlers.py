@@ -60,7 +60,7 @@ class Handlers:
             story.order = (kind, given)
             shown = buttons(layout, busy=True)
             if kind in FRESH:
-                story.chosen, story.columns = None, ""
+                story.chosen, story.guess, story.columns = None, None, ""
                 shown |= {**dict.fromkeys(layout.streamed, ""), layout.panel: HINT}
             if kind == "example":
                 shown |= layout.filled(given, with_seed=True)
