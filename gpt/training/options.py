@@ -24,7 +24,7 @@ def _option(default: Any, text: str, low: float | None = None, high: float = _MA
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a run goes; the defaults are those of the bundled storyteller.
+    """How a run goes; the bundled storyteller has muon and float32, and else the defaults.
 
     Raises ValueError if a value is impossible.
     """
@@ -35,7 +35,7 @@ class TrainOptions:
         "gpt2", "gpt2, characters, or how many byte pair tokens to train on the text"
     )
     out: str = _option("runs/storyteller", "folder for what is written")
-    steps: int = _option(8200, "updates of the weights", 1)
+    steps: int = _option(9000, "updates of the weights", 1)
     batch_size: int = _option(8, "windows a step, over all processes", 1, 2**16)
     micro_batch: int = _option(8, "windows a forward pass at most", 1, 2**16)
     optimizer: str = _option(
