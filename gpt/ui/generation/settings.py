@@ -120,10 +120,11 @@ def sampling_options(
     return SamplingOptions(**read, steering=steering)
 
 
-# A visit is one click away; settings that it does not name get their defaults.
+# A visit is one click away; settings that it does not name get their defaults. Seeds chosen among
+# 18 and 12 texts: the others fall into loops of sons and daughters sooner.
 EXAMPLES = {
-    "Once upon a time": Visit("storyteller", "Once upon a time there was a king who", seed=7),
-    "The wolf": Visit("storyteller", "The wolf looked at the little girl and said,", seed=7),
+    "Once upon a time": Visit("storyteller", "Once upon a time there was a king who", seed=10),
+    "The wolf": Visit("storyteller", "The wolf looked at the little girl and said,", seed=2),
     "A dragon · always the top word": Visit(
         "storyteller", "The dragon", {"max_new_tokens": 60, "temperature": 0}, seed=7
     ),
