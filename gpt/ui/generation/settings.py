@@ -64,11 +64,11 @@ class Setting:
         )
 
 
-# Compared on 32 texts of the former storyteller each, 100 tokens: share of repeated 4-grams, the model's
-# mean log-probability a token, share of distinct tokens. Temperature 0.8: 0.42 %, -2.79, 0.66 (it
-# stumbles); 0.7 with top-p 0.9: 0.77 %, -2.11, 0.58; 0.8 with min-p 0.05: 1.19 %, -2.11, 0.56;
-# 0.6 with top-k 40: 1.84 %, -2.04, 0.55; 0.7 with min-p 0.1: 3.38 %, -1.86, 0.50; 0.5 with top-k
-# 50: 4.38 %, -1.83, 0.51.
+# Compared on 32 texts of the former storyteller each, 100 tokens: share of repeated 4-grams, the
+# model's mean log-probability a token, share of distinct tokens. Temperature 0.8: 0.42 %, -2.79,
+# 0.66 (it stumbles); 0.7 with top-p 0.9: 0.77 %, -2.11, 0.58; 0.8 with min-p 0.05: 1.19 %, -2.11,
+# 0.56; 0.6 with top-k 40: 1.84 %, -2.04, 0.55; 0.7 with min-p 0.1: 3.38 %, -1.86, 0.50; 0.5 with
+# top-k 50: 4.38 %, -1.83, 0.51.
 SETTINGS = {
     "max_new_tokens": Setting(
         120, gr.Slider, "Max new tokens",
