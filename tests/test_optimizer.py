@@ -35,9 +35,9 @@ def test_the_rate_warms_up_and_falls_as_a_cosine_to_zero():
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_the_loss_and_its_gradient_are_those_of_cross_entropy(kind: torch.dtype) -> None:
-    """The gradient is written over the logits, 64 rows at a time: here two and a half of those."""
+    """The gradient is written over the logits, 256 rows at a time: here two and a half of those."""
     torch.manual_seed(0)
-    logits, targets = torch.randn(2, 80, 50, dtype=kind), torch.randint(50, (2, 80))
+    logits, targets = torch.randn(2, 320, 50, dtype=kind), torch.randint(50, (2, 320))
     log_counts = torch.rand(50)
     leaf = logits.clone().requires_grad_()
     expected = F.cross_entropy((leaf + log_counts).float().flatten(0, 1), targets.flatten())

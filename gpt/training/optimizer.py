@@ -126,8 +126,9 @@ class _MeanLoss(torch.autograd.Function):
         ctx: Any, logits: torch.Tensor, targets: torch.Tensor, log_counts: torch.Tensor
     ) -> torch.Tensor:
         nats = torch.zeros((), device=logits.device)
-        rows = logits.view(-1, logits.shape[-1]).split(64)  # a copy would leave the logits alone
-        for x, y in zip(rows, targets.flatten().split(64), strict=True):  # (64, compact), (64,)
+        rows = logits.view(-1, logits.shape[-1])  # a copy would leave the logits alone
+        pairs = zip(rows.split(256), targets.flatten().split(256), strict=True)
+        for x, y in pairs:  # (256, compact), (256,)
             logs, at = (x + log_counts).float().log_softmax(-1), y[:, None]
             nats -= logs.gather(1, at).sum()
             x.copy_(logs.exp_().scatter_add_(1, at, -torch.ones_like(at, dtype=logs.dtype)))

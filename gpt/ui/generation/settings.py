@@ -121,7 +121,7 @@ def sampling_options(
 
 
 # A visit is one click away; settings that it does not name get their defaults. Seeds chosen among
-# 18 and 12 texts: the others fall into loops of sons and daughters sooner.
+# 18 and 12 texts, of which many fall into loops: "a son, and a son".
 EXAMPLES = {
     "Once upon a time": Visit("storyteller", "Once upon a time there was a king who", seed=10),
     "The wolf": Visit("storyteller", "The wolf looked at the little girl and said,", seed=2),
