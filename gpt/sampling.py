@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-_NUCLEI = (512, 8192)  # top-p sorts as many of the best tokens, and all if they are too few
+_NUCLEI = (32, 512, 8192)  # top-p sorts as many of the best tokens, all if they are too few
 _BLOCK = 256
 _SMALLEST_TEMPERATURE = 1e-30
 _NOT_FINITE = "the model's logits are not finite: its weights are damaged."
@@ -217,14 +217,19 @@ def draw(distribution: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 def best_ids(row: np.ndarray, k: int) -> np.ndarray:
     """Ids of the k largest of `row` (n,), best first, of equals the lower id first."""
+    return _best_ids(row, k)[:k]
+
+
+def _best_ids(row: np.ndarray, k: int) -> np.ndarray:
+    """As `best_ids`, and those of others that were found with them: all are sorted."""
     k = min(k, len(row))
     if k < 1:
         return np.arange(0)
-    blocks = row[: len(row) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+    blocks = torch.from_numpy(row[: len(row) // _BLOCK * _BLOCK]).view(-1, _BLOCK)
     # k blocks have a maximum of at least the floor, so no smaller value is among the k largest.
-    bounds = blocks.max(axis=1) if k <= len(blocks) else row
+    bounds = blocks.amax(dim=1).numpy() if k <= len(blocks) else row
     ids = np.flatnonzero(row >= np.partition(bounds, -k)[-k])
-    return ids[np.argsort(-row[ids], kind="stable")[:k]]
+    return ids[np.argsort(-row[ids], kind="stable")]
 
 
 def _kept(row: np.ndarray, best: np.floating, options: SamplingOptions) -> _Kept:
@@ -236,19 +241,16 @@ def _kept(row: np.ndarray, best: np.floating, options: SamplingOptions) -> _Kept
             scaled = (scaled - float(best)).div_(temperature)  # no overflow
         return _of_weights(None, torch.softmax(scaled, dim=-1).numpy())
 
-    def weigh(values: np.ndarray) -> np.ndarray:
-        """Weights in float64: a float32 softmax over 50,257 terms sums to 1 +- 6e-5."""
-        shifted = torch.from_numpy(values).double().sub_(float(best))
-        return shifted.div_(temperature).exp_().numpy()
-
-    ids = None
+    ids, values = None, row
     if options.top_k is not None and options.top_k < len(row):
         ids = np.sort(best_ids(row, options.top_k))
+        values = row[ids]
+    # In float64: a float32 softmax over 50,257 terms sums to 1 +- 6e-5.
+    shifted = torch.from_numpy(values).double().sub_(float(best))
+    weights = shifted.div_(temperature).exp_().numpy()
     if options.top_p < 1:
-        values = row if ids is None else row[ids]
-        inside = _nucleus(values, weigh, options.top_p)
-        ids = inside if ids is None else ids[inside]
-    weights = weigh(row if ids is None else row[ids])
+        inside = _nucleus(values, weights, options.top_p)
+        ids, weights = inside if ids is None else ids[inside], weights[inside]
     if options.min_p > 0:
         probable = np.flatnonzero(weights >= options.min_p)  # the best one's weight is 1
         ids, weights = probable if ids is None else ids[probable], weights[probable]
@@ -262,19 +264,16 @@ def _of_weights(ids: np.ndarray | None, weights: np.ndarray) -> _Kept:
     return _Kept(ids, weights, sums.cumsum(dtype=np.float64))
 
 
-def _nucleus(values: np.ndarray, weigh: Any, top_p: float) -> np.ndarray:
+def _nucleus(values: np.ndarray, weights: np.ndarray, top_p: float) -> np.ndarray:
     """Ids, ascending, of the fewest of the best of `values` (n,) that hold `top_p` of the mass."""
-    total = weigh(values).sum()
-    for size in (*(size for size in _NUCLEI if size < len(values)), len(values)):
-        best = np.sort(np.partition(values, -size)[-size:])[::-1]
-        weights = weigh(best.copy())
-        inside = (weights.cumsum() - weights) / total < top_p  # mass of the better tokens
+    total = weights.sum()
+    for size in (*_NUCLEI, len(values)):
+        ids = _best_ids(values, size)
+        better = weights[ids].cumsum() - weights[ids]  # the mass of the better tokens
+        inside = better / total < top_p
         if not inside[-1]:
             break  # what is left out has less
-    count = int(inside.sum())
-    above = np.flatnonzero(values > best[count - 1])
-    equal = np.flatnonzero(values == best[count - 1])[: count - len(above)]  # of them the first
-    return np.sort(np.append(above, equal))
+    return np.sort(ids[inside])
 
 
 def _check_steering(steering: Any) -> None:
