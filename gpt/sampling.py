@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-_NUCLEI = (32, 512, 8192)  # top-p sorts as many of the best tokens, all if they are too few
+_FEW = 32  # of the best tokens, which are often enough for top-p
+_BITS = 48  # of a float64's 64: what is left tells 16 bins from one power of two to the next
 _BLOCK = 256
 _SMALLEST_TEMPERATURE = 1e-30
 _NOT_FINITE = "the model's logits are not finite: its weights are damaged."
@@ -266,14 +267,18 @@ def _of_weights(ids: np.ndarray | None, weights: np.ndarray) -> _Kept:
 
 def _nucleus(values: np.ndarray, weights: np.ndarray, top_p: float) -> np.ndarray:
     """Ids, ascending, of the fewest of the best of `values` (n,) that hold `top_p` of the mass."""
-    total = weights.sum()
-    for size in (*_NUCLEI, len(values)):
-        ids = _best_ids(values, size)
-        better = weights[ids].cumsum() - weights[ids]  # the mass of the better tokens
-        inside = better / total < top_p
-        if not inside[-1]:
-            break  # what is left out has less
-    return np.sort(ids[inside])
+    wanted = top_p * weights.sum()
+    inside, ids, better = np.zeros(len(values), bool), _best_ids(values, _FEW), 0.0
+    if weights[ids].sum() < wanted:  # of many, only those at the border are sorted
+        bins = weights.view(np.int64) >> _BITS  # the bits are in the order of the values
+        mass = np.bincount(bins, weights)
+        above = mass[::-1].cumsum()[::-1] - mass
+        border = int(np.argmax(above < wanted))
+        inside, ids, better = bins > border, np.flatnonzero(bins == border), above[border]
+        ids = ids[np.argsort(-values[ids], kind="stable")]
+    better = better + weights[ids].cumsum() - weights[ids]  # the mass of the better tokens
+    inside[ids[better < wanted]] = True
+    return np.flatnonzero(inside)
 
 
 def _check_steering(steering: Any) -> None:
