@@ -135,7 +135,7 @@ def written(runs, prompt="Hello", values=VALUES, source="storyteller", precision
 
 
 def test_the_text_is_that_of_the_same_run_here(runs, cuda, tokenizer):
-    options = SamplingOptions(max_new_tokens=8, temperature=0.7, top_p=0.9, seed=3)
+    options = settings.sampling_options(VALUES)
     expected = [step.token_id for step in generate(cuda, tokenizer.encode("Hello"), options)]
     result = written(runs)
     assert [step.token_id for step in result.steps] == expected

@@ -16,6 +16,7 @@ from gpt.accounting.parameters import count_parameters
 from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import config_of
 from gpt.sampling import SamplingOptions, probabilities
+from gpt.ui.generation.settings import DEFAULTS
 from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.numbers import percent
 
@@ -94,7 +95,7 @@ CARDS = (
         "One random number between 0 and 1 falls on the line of all tokens, and the token it "
         "falls on comes. The same seed gives the same numbers, so the same text.",
         "Click a word of the text, then press “use this” beside another one.",
-        {"#gen-temperature input[type=number]": 0.7},
+        {"#gen-temperature input[type=number]": DEFAULTS["temperature"]},
     ),
     Card(
         "Loop", "generation", "#gen-next",

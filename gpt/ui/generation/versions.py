@@ -17,7 +17,7 @@ from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.numbers import counted
 
 BY = {name: name.capitalize() for name in ("seed", "temperature", "precision", "training")}
-TEMPERATURES = {2: (0, 1.0), 3: (0, 0.7, 1.4), 4: (0, 0.5, 1.0, 1.5)}
+TEMPERATURES = {2: (0, 1.0), 3: (0, 0.8, 1.4), 4: (0, 0.5, 1.0, 1.5)}
 UNTRAINED_SEED = 123  # the book's
 
 
