@@ -23,7 +23,7 @@ from gpt.generate import N_CANDIDATES, Step, next_steps, read, read_in_blocks
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
 from gpt.serving.all_cores import take_turns
-from gpt.serving.kept import kept_of
+from gpt.serving.kept import MOST_BYTES, kept_of
 from gpt.serving.run import Run, ScheduledRow
 
 MAX_ROWS = 64
@@ -37,7 +37,8 @@ class Scheduler:
 
     A prompt is read in chunks of `prefill_chunk` tokens, a block between two steps of others.
     At most `max_rows` run at once, whose keys and values take at most `cache_bytes` (by default a
-    quarter of what is free and no other scheduler's); one that needs more by itself runs alone.
+    quarter of what is free and neither another scheduler's nor for texts that have ended); one that
+    needs more by itself runs alone.
     The others wait in line.
     """
 
@@ -59,7 +60,8 @@ class Scheduler:
         if cache_bytes is None:
             free = free_bytes(model.pos_emb.weight.device)
             others = sum(scheduler.cache_bytes for scheduler in list(_schedulers.values()))
-            cache_bytes = max(0, (8 * 2**30 if free is None else free) - others) // _MEMORY_SHARE
+            left = (8 * 2**30 if free is None else free) - others - MOST_BYTES
+            cache_bytes = max(0, left) // _MEMORY_SHARE
         self.cache_bytes = cache_bytes
         self._waiting: deque[ScheduledRow] = deque()
         self._running: deque[ScheduledRow] = deque()  # the one that reads next comes first
