@@ -45,10 +45,10 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 
 from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import path_of
-from gpt.engine.machine import usable_device
 from gpt.serving import all_cores, cluster
 from gpt.serving.registry import Registry
 from gpt.ui.generation.borrowed_gpu import gpu_seconds
+from gpt.ui.generation.wish import usable_device
 from gpt.ui.page_bar import PageBar
 from gpt.ui.parts import gradio_patches
 from gpt.ui.parts.kept_answers import KeptAnswers

@@ -127,11 +127,9 @@ class FastModel(GPTModel):
                 self._check(torch.tensor([[token_id]]), cache.length)
             check_context(cache.length + 1, self.cfg.context_length)
             cache.layers[0].check_room(1)
-        step = self._decoder.step
-        assert step is not None
         layers = [layer for cache in caches for layer in cache.layers]
         buffers = [buffer for layer in layers for buffer in (layer.keys, layer.values)]
-        logits = step(torch.tensor(ids), [cache.length for cache in caches], buffers)
+        logits = self._decoder.step(torch.tensor(ids), [cache.length for cache in caches], buffers)
         for layer in layers:
             layer.length += 1
         return logits

@@ -23,13 +23,6 @@ def available_devices() -> list[str]:
     return devices
 
 
-def usable_device(wanted: str) -> tuple[str, str]:
-    """The device to use for `wanted`, and one sentence if that is another one, else ''."""
-    if wanted in available_devices():
-        return wanted, ""
-    return "cpu", f"This machine has no {wanted} device: the CPU is used instead."
-
-
 def usable_cores() -> int:
     """Cores this process may use: the smallest of affinity, container quota and CPU_CORES.
 

@@ -11,7 +11,7 @@ from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import RANDOM, TRAINED
 from gpt.engine import check_precision
-from gpt.engine.machine import usable_device
+from gpt.engine.machine import available_devices
 from gpt.generate import context_notes
 from gpt.sampling import SamplingOptions
 from gpt.serving.registry import Registry
@@ -19,6 +19,13 @@ from gpt.tokenizer import Tokenizer
 from gpt.ui.generation.settings import AUTO, STANDARD, sampling_options
 from gpt.ui.parts.numbers import counted
 from gpt.ui.parts.prompt_ids import prompt_ids
+
+
+def usable_device(wanted: str) -> tuple[str, str]:
+    """The device to use for `wanted`, and one sentence if that is another one, else ''."""
+    if wanted in available_devices():
+        return wanted, ""
+    return "cpu", f"This machine has no {wanted} device: the CPU is used instead."
 
 
 @dataclass(frozen=True)
