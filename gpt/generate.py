@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from gpt.cache import KVCache
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
-from gpt.sampling import SamplingOptions, choose, uniforms
+from gpt.sampling import Candidate, SamplingOptions, choose, uniforms
 
 N_CANDIDATES = 10
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A token that could have been drawn, with its probability of being drawn."""
-
-    token_id: int
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -157,13 +150,11 @@ class Row:
         self.context_length = model.cfg.context_length
         self.window = _checked(ids, model.cfg.vocab_size)[-self.context_length :]
         self.options = options.with_seed()
-        assert self.options.seed is not None
-        self.seed = self.options.seed
         self.stop_id = stop_id
         self.n_candidates = n_candidates
         self.made = 0
         self.stop: str | None = None  # why it ended, as in `Step`
-        self._generator = torch.Generator().manual_seed(self.seed)
+        self._generator = torch.Generator().manual_seed(self.options.seed)
         self._steering = dict(options.steering)
         self._text_of, self._text = text_of, ""  # the newest part of what was written
 
@@ -177,10 +168,20 @@ class Row:
         """The number in [0, 1) that draws the next token; None when greedy."""
         return float(uniforms(self._generator)) if self.options.temperature > 0 else None
 
-    @property
-    def steered(self) -> int | None:
-        """The next token where the options name it."""
-        return self._steering.get(self.made)
+    def next_step(self, logits: np.ndarray) -> Step:
+        """Chooses the next token from its float32 logits (vocab,), and appends it."""
+        uniform, context_tokens = self.uniform(), len(self.window)
+        steered = self._steering.get(self.made)  # the token that the options name here
+        choice = choose(logits, self.options, uniform, self.n_candidates, steered)
+        self.append(choice.token_id)
+        return Step(
+            **choice._asdict(),
+            uniform=uniform,
+            seed=self.options.seed,
+            context_tokens=context_tokens,
+            stop=self.stop,
+            rank=None if steered is None else 1 + int((logits > logits[steered]).sum()),
+        )
 
     def append(self, token_id: int) -> None:
         """Notes the next token, and whether it is the last."""
@@ -204,36 +205,11 @@ def next_steps(logits: torch.Tensor, rows: Sequence[Row]) -> list[Step | Excepti
     error in place of a step.
     """
     steps: list[Step | Exception] = []
-    numbers = [row.uniform() for row in rows]
-    options = [row.options for row in rows]
-    steered = [row.steered for row in rows]
-    choices = choose(logits, options, numbers, [row.n_candidates for row in rows], steered)
-    for i, (row, uniform, choice) in enumerate(zip(rows, numbers, choices, strict=True)):
-        if isinstance(choice, ValueError):
-            steps.append(choice)
-            continue
-        context_tokens = len(row.window)
+    for row, own in zip(rows, logits.detach().float().cpu().numpy(), strict=True):
         try:
-            row.append(choice.token_id)
-        except Exception as error:  # of the caller's `text_of`
+            steps.append(row.next_step(own))
+        except Exception as error:
             steps.append(error)
-            continue
-        candidates = tuple(Candidate(*pair) for pair in choice.candidates)
-        better = None if steered[i] is None else logits[i] > logits[i, choice.token_id]
-        steps.append(
-            Step(
-                choice.token_id,
-                choice.probability,
-                candidates,
-                uniform,
-                row.seed,
-                context_tokens,
-                row.stop,
-                choice.below,
-                choice.kept,
-                None if better is None else 1 + int(better.sum()),
-            )
-        )
     return steps
 
 

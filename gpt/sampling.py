@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ _FEW = 32  # of the best tokens, which are often enough for top-p
 _BITS = 48  # of a float64's 64: what is left tells 16 bins from one power of two to the next
 _BLOCK = 256
 _SMALLEST_TEMPERATURE = 1e-30
-_NOT_FINITE = "the model's logits are not finite: its weights are damaged."
 MAX_TEMPERATURE = 1e6
 MAX_STOP = 200  # characters
 MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
@@ -76,6 +75,13 @@ class SamplingOptions:
         return off or self.temperature == 0
 
 
+class Candidate(NamedTuple):
+    """A token that could have been drawn, with its probability of being drawn."""
+
+    token_id: int
+    probability: float
+
+
 class Choice(NamedTuple):
     """A token, its probability, and the most probable tokens with theirs, best first.
 
@@ -85,19 +91,19 @@ class Choice(NamedTuple):
 
     token_id: int
     probability: float
-    candidates: list[tuple[int, float]]
-    below: float | None = None
-    kept: int = 0
+    candidates: tuple[Candidate, ...]
+    below: float | None
+    kept: int
 
 
 class _Kept(NamedTuple):
-    """The tokens that may be drawn, ids ascending (None: all), and their weights.
+    """The tokens that may be drawn, ids ascending, and their weights.
 
     A probability is a weight over `total`. `block_ends` are the sums of the weights up to the end
     of each block of 256, in float64.
     """
 
-    ids: np.ndarray | None
+    ids: np.ndarray
     weights: np.ndarray
     block_ends: np.ndarray
 
@@ -126,54 +132,38 @@ class _Kept(NamedTuple):
 
     def shares_of(self, token_ids: np.ndarray) -> list[float]:
         """The probabilities of tokens, 0 where a filter left one out."""
-        if self.ids is None:
-            return (self.weights[token_ids] / self.total).tolist()
         places = self.ids.searchsorted(token_ids).clip(max=len(self.ids) - 1)
         kept = self.ids[places] == token_ids
         return np.where(kept, self.weights[places] / self.total, 0.0).tolist()
 
 
 def choose(
-    logits: torch.Tensor,
-    options: Sequence[SamplingOptions],
-    uniforms: Sequence[float | None],
-    n_candidates: Sequence[int],
-    steered: Sequence[int | None] = (),
-) -> list[Choice | ValueError]:
-    """For each row of `logits` (rows, vocab) the token that its options and its number choose.
-
-    The number is in [0, 1), None at temperature 0: there the best token is chosen, and shown with
-    the probabilities of the logits' softmax. A token in `steered` is taken instead. No row depends
-    on another. A row whose largest logit is not finite gets a ValueError in place of a choice.
-    """
-    rows = logits.detach().float().cpu().numpy()
-    named = steered or [None] * len(rows)
-    return [_chosen(*row) for row in zip(rows, options, uniforms, n_candidates, named, strict=True)]
-
-
-def _chosen(
-    row: np.ndarray,
+    logits: np.ndarray,
     options: SamplingOptions,
     uniform: float | None,
     n_candidates: int,
-    steered: int | None,
-) -> Choice | ValueError:
-    best = int(row.argmax())  # the first of equals; NaN before all else
-    if not np.isfinite(row[best]):
-        return ValueError(_NOT_FINITE)  # no filter sees such a row
-    kept = _kept(row, row[best], options)
-    token_id, below = best, None
-    if uniform is not None:
-        token_id = place = kept.place_of(uniform)
-        below = kept.below(place)
-        if kept.ids is not None:
-            token_id = int(kept.ids[place])
+    steered: int | None = None,
+) -> Choice:
+    """The token that the options and a number choose from float32 logits (vocab,).
+
+    The number is in [0, 1), None at temperature 0: there the best token is chosen, and shown with
+    the probabilities of the logits' softmax. The token `steered`, if any, is taken instead.
+    Raises ValueError if the largest logit is not finite.
+    """
+    kept = _kept(logits, options)
+    below = None
     if steered is not None:
-        token_id, below = steered, None
-    shown = best_ids(row, n_candidates)
-    *shares, probability = kept.shares_of(np.append(shown, token_id))
-    candidates = [pair for pair in zip(shown.tolist(), shares, strict=True) if pair[1] > 0]
-    return Choice(token_id, probability, candidates, below, len(kept.weights))
+        token_id = steered
+    elif uniform is None:
+        token_id = int(logits.argmax())  # the first of equals
+    else:
+        place = kept.place_of(uniform)
+        token_id, below = int(kept.ids[place]), kept.below(place)
+    best = best_ids(logits, n_candidates)
+    *shares, probability = kept.shares_of(np.append(best, token_id))
+    pairs = zip(best.tolist(), shares, strict=True)
+    candidates = tuple(Candidate(*pair) for pair in pairs if pair[1] > 0)
+    return Choice(token_id, probability, candidates, below, len(kept.ids))
 
 
 def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tensor:
@@ -186,14 +176,11 @@ def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tenso
     rows = logits.detach().float().cpu().reshape(-1, logits.shape[-1]).numpy()
     shares = np.zeros(rows.shape)
     for row, share in zip(rows, shares, strict=True):
-        best = int(row.argmax())
-        if not np.isfinite(row[best]):
-            raise ValueError(_NOT_FINITE)
+        kept = _kept(row, options)
         if options.temperature == 0:
-            share[best] = 1.0
+            share[row.argmax()] = 1.0
         else:
-            kept = _kept(row, row[best], options)
-            share[slice(None) if kept.ids is None else kept.ids] = kept.weights
+            share[kept.ids] = kept.weights
             share /= share.sum()
     return torch.from_numpy(shares).reshape(logits.shape).to(logits.device)
 
@@ -233,32 +220,44 @@ def _best_ids(row: np.ndarray, k: int) -> np.ndarray:
     return ids[np.argsort(-row[ids], kind="stable")]
 
 
-def _kept(row: np.ndarray, best: np.floating, options: SamplingOptions) -> _Kept:
-    """What may be drawn from the logits `row` (vocab,), whose largest is `best`."""
+def _kept(row: np.ndarray, options: SamplingOptions) -> _Kept:
+    """What may be drawn from the logits `row` (vocab,), with its weights.
+
+    Raises ValueError if the largest logit is not finite.
+    """
+    best = float(row.max())  # NaN if any is
+    if not math.isfinite(best):
+        raise ValueError("the model's logits are not finite: its weights are damaged.")
     temperature = max(options.temperature or 1.0, _SMALLEST_TEMPERATURE)
+    ids = _all_ids(len(row))
     if options.keeps_all:
         scaled = torch.from_numpy(row)
         if temperature != 1:
-            scaled = (scaled - float(best)).div_(temperature)  # no overflow
-        return _of_weights(None, torch.softmax(scaled, dim=-1).numpy())
+            scaled = (scaled - best).div_(temperature)  # no overflow
+        return _of_weights(ids, torch.softmax(scaled, dim=-1).numpy())
 
-    ids, values = None, row
+    values = row
     if options.top_k is not None and options.top_k < len(row):
         ids = np.sort(best_ids(row, options.top_k))
         values = row[ids]
     # In float64: a float32 softmax over 50,257 terms sums to 1 +- 6e-5.
-    shifted = torch.from_numpy(values).double().sub_(float(best))
+    shifted = torch.from_numpy(values).double().sub_(best)
     weights = shifted.div_(temperature).exp_().numpy()
     if options.top_p < 1:
         inside = _nucleus(values, weights, options.top_p)
-        ids, weights = inside if ids is None else ids[inside], weights[inside]
+        ids, weights = ids[inside], weights[inside]
     if options.min_p > 0:
-        probable = np.flatnonzero(weights >= options.min_p)  # the best one's weight is 1
-        ids, weights = probable if ids is None else ids[probable], weights[probable]
+        probable = weights >= options.min_p  # the best one's weight is 1
+        ids, weights = ids[probable], weights[probable]
     return _of_weights(ids, weights)
 
 
-def _of_weights(ids: np.ndarray | None, weights: np.ndarray) -> _Kept:
+@functools.lru_cache(maxsize=8)
+def _all_ids(vocab_size: int) -> np.ndarray:
+    return np.arange(vocab_size)
+
+
+def _of_weights(ids: np.ndarray, weights: np.ndarray) -> _Kept:
     whole = len(weights) // _BLOCK * _BLOCK
     sums = torch.from_numpy(weights[:whole].reshape(-1, _BLOCK)).sum(dim=-1).numpy()
     sums = np.append(sums, weights[whole:].sum())

@@ -3,12 +3,14 @@
 import itertools
 import math
 from dataclasses import FrozenInstanceError
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from gpt import SamplingOptions
+from gpt import GPTConfig, SamplingOptions
+from gpt.generate import Row, next_steps
 from gpt.sampling import best_ids, choose, draw, probabilities, uniforms
 
 
@@ -16,6 +18,12 @@ def rows(n=40, vocab=23, seed=0):
     """Random logits (n, vocab), rounded so that many are equal."""
     generator = torch.Generator().manual_seed(seed)
     return (torch.randn(n, vocab, generator=generator) * 3).round() / 2
+
+
+def steps_of(logits, options):
+    """The next steps of texts with these options, from the logits (rows, vocab) of all."""
+    model = SimpleNamespace(cfg=GPTConfig(vocab_size=logits.shape[1]), training=False)
+    return next_steps(logits, [Row(model, [0], each) for each in options])
 
 
 def reference(logits, options):
@@ -193,14 +201,11 @@ def test_a_filter_never_lets_a_lower_logit_outrank_a_higher_one(filtered):
 
 def test_rows_that_are_chosen_together_are_chosen_as_alone():
     """Bit for bit, whatever the options of the others."""
-    generator = torch.Generator().manual_seed(2)
-    logits = torch.randn(12, 50_257, generator=generator) * 4
+    logits = torch.randn(12, 50_257, generator=torch.Generator().manual_seed(2)) * 4
     kinds = [{"temperature": 0}, {"temperature": 0.8}, {"top_k": 40}, {"top_p": 0.9}]
-    options = [SamplingOptions(**kinds[i % 4]) for i in range(12)]
-    numbers = [None if i % 4 == 0 else float(uniforms(generator)) for i in range(12)]
-    together = choose(logits, options, numbers, [10] * 12)
-    alone = [choose(logits[i : i + 1], [options[i]], [numbers[i]], [10])[0] for i in range(12)]
-    assert together == alone
+    options = [SamplingOptions(seed=i, **kinds[i % 4]) for i in range(12)]
+    alone = [steps_of(logits[i : i + 1], [options[i]])[0] for i in range(12)]
+    assert steps_of(logits, options) == alone
 
 
 @pytest.mark.parametrize("options", [SamplingOptions(), SamplingOptions(top_k=300)], ids=str)
@@ -211,7 +216,7 @@ def test_the_chosen_token_is_the_draw_of_the_probabilities(options):
     borders = distribution[0].cumsum(0)[[0, 255, 256, 511, 767, 999]].tolist()
     numbers = [0.0, 0.25, 0.5, 1 - 2**-53, *(b + d for b in borders for d in (-1e-7, 1e-7))]
     for number in (n for n in numbers if 0 <= n < 1):
-        chosen = choose(logits, [options], [number], [3])[0]
+        chosen = choose(logits[0].numpy(), options, number, 3)
         assert chosen.token_id == int(
             draw(distribution, torch.tensor([number], dtype=torch.float64))
         )
@@ -220,21 +225,17 @@ def test_the_chosen_token_is_the_draw_of_the_probabilities(options):
 
 
 def test_a_token_of_probability_0_is_never_chosen():
-    logits = torch.full((1, 1_000), -torch.inf)
-    logits[0, [300, 700]] = 0.0
+    logits = np.full(1_000, -np.inf, dtype=np.float32)
+    logits[[300, 700]] = 0.0
     for number, expected in ((0.0, 300), (0.5, 700), (1 - 2**-53, 700)):
-        assert choose(logits, [SamplingOptions()], [number], [10])[0][:3] == (
-            expected,
-            0.5,
-            [(300, 0.5), (700, 0.5)],
-        )
+        chosen = choose(logits, SamplingOptions(), number, 10)
+        assert chosen[:3] == (expected, 0.5, ((300, 0.5), (700, 0.5)))
 
 
 def test_one_row_of_damaged_logits_gets_its_error_alone():
     logits = torch.randn(3, 97)
     logits[1, 5] = math.nan
-    greedy = SamplingOptions(temperature=0)
-    first, second, third = choose(logits, [greedy] * 3, [None] * 3, [0] * 3)
+    first, second, third = steps_of(logits, [SamplingOptions(temperature=0)] * 3)
     assert first.token_id == int(logits[0].argmax())
     assert "logits are not finite" in str(second)
     assert third.token_id == int(logits[2].argmax())
@@ -246,11 +247,11 @@ def test_damaged_logits_meet_no_filter(damaged, damage):
     """With top-k and top-p on, a row of NaN was an IndexError: it ended every visitor's run."""
     logits = rows(2, 600)
     logits[0, damaged] = damage
-    options = SamplingOptions(top_k=3, top_p=0.5, min_p=0.1)
-    first, second = choose(logits, [options] * 2, [0.5] * 2, [5] * 2)
+    options = SamplingOptions(top_k=3, top_p=0.5, min_p=0.1, seed=1)
+    first, second = steps_of(logits, [options] * 2)
     finite = math.isfinite(logits[0].max())
     assert isinstance(first, ValueError) != finite
-    assert second == choose(logits[1:], [options], [0.5], [5])[0]
+    assert second == steps_of(logits[1:], [options])[0]
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.3, 40.0], ids=["all equal", "many equal", "few equal"])
@@ -288,5 +289,5 @@ def test_large_logits_of_several_rows_are_finite_together():
 def test_among_equal_logits_the_lowest_id_is_the_best_token():
     logits = torch.zeros(2, 5_000)
     logits[0, [4_999, 700, 1_300]] = 2.0
-    greedy = SamplingOptions(temperature=0)
-    assert [c.token_id for c in choose(logits, [greedy] * 2, [None] * 2, [0] * 2)] == [700, 0]
+    steps = steps_of(logits, [SamplingOptions(temperature=0)] * 2)
+    assert [step.token_id for step in steps] == [700, 0]

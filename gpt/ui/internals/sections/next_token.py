@@ -195,7 +195,7 @@ SECTION = Section(
     "out the rest, the softmax shares 100 % among those that are left, and one random number "
     "picks. A token chosen in Generation brings what drew it: settings, precision, number.",
     view=choice_views,
-    code=(Code(probabilities, "if options.temperature"), Code(draw)),
+    code=(Code(probabilities, "kept = _kept"), Code(draw)),
     controls={
         "temperature": _slider("temperature", "int-temperature", "0: greedy.", 0, 2, 0.05),
         "top_p": _slider("top_p", "int-top-p", "1: off.", 0.01, 1, 0.01),
