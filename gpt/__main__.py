@@ -21,6 +21,7 @@ from gpt.accounting import count_parameters
 from gpt.checkpoints import export_model, tokenizer_of
 from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import config_of, load_model, path_of
+from gpt.checkpoints.tensors import read_text
 from gpt.config import PRESETS, GPTConfig
 from gpt.engine import DTYPES, PRECISIONS
 from gpt.engine.machine import available_devices, usable_cores
@@ -308,10 +309,19 @@ def _compare(args: argparse.Namespace) -> None:
       python -m gpt compare storyteller --text held-out.txt --record
       python -m gpt compare gpt2 --text held-out.txt --tokens 4096
     """
-    from gpt.checkpoints.precision_record import compare_precisions
+    from gpt.checkpoints import precision_record
 
     cfg = _configuration(args)
-    print(compare_precisions(args.model, args.text, args.tokens, args.record, cfg))
+    if args.tokens < 2:
+        raise ValueError(f"--tokens is {args.tokens}: use at least 2.")
+    path = path_of(args.text)
+    ids = tokenizer_of(args.model).encode(read_text(path), allow_special=True)[: args.tokens]
+    measured = precision_record.measure(args.model, torch.tensor(ids), cfg=cfg)
+    if args.record:
+        precision_record.record(args.model, path.name, measured)
+    print(precision_record.table(measured))
+    best, limit = precision_record.fastest_allowed(measured), precision_record.LARGEST_KL_NATS
+    print(f"the fastest under {limit} nats: {best}")
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import torch
 from tiny_models import IDS, TINY, VARIANTS, tiny_model
 
 from gpt.accounting.memory import kv_cache, read_per_pass, weight_bytes, weights
-from gpt.checkpoints.precision_record import RECORD, recorded
+from gpt.checkpoints.precision_record import recorded
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.engine import PRECISIONS, FastModel
 from gpt.engine.layers import PackedHalfLinear, PackedInt8Linear
@@ -39,7 +39,7 @@ def test_the_storyteller_takes_what_every_page_says(precision):
     cfg = config_of("storyteller")
     n_bytes = stored(load_model("storyteller", precision=precision))
     assert n_bytes == weight_bytes(cfg, precision)
-    found = recorded("storyteller", RECORD)
+    found = recorded("storyteller")
     assert found["precisions"][precision]["weight_bytes"] == n_bytes
 
 

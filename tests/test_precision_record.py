@@ -120,20 +120,21 @@ def test_the_default_is_the_fastest_that_costs_little():
     assert fastest_allowed({"int8": measured(0.5, 30)}) == "float32"
 
 
-def test_what_was_recorded_is_the_default_until_the_weights_change(tmp_path):
+def test_what_was_recorded_is_the_default_until_the_weights_change(tmp_path, monkeypatch):
     """A Hugging Face folder states no SHA-256: its record was believed whatever it held."""
-    path, model = tmp_path / "precision.json", export_model(tiny_model(), tmp_path / "model")
-    assert default_precision(str(model), path=path) == "float32"
-    record(str(model), "tales.txt", {"int8": measured(0, 30)}, path)
-    record("gpt2", "tales.txt", {"float16": measured(0, 30)}, path)
-    assert default_precision(str(model), path=path) == "int8"
-    assert default_precision("gpt2", path=path) == "float16"
-    assert default_precision("book-124M", path=path) == "float32"
-    assert recorded(str(model), path)["precisions"]["int8"]["tokens_per_second"] == 30
-    assert default_precision(str(model), "cuda", path) == "float16"
-    assert default_precision(str(model), "mps", path) == "float32"
+    monkeypatch.setattr(comparing, "RECORD", tmp_path / "precision.json")
+    model = export_model(tiny_model(), tmp_path / "model")
+    assert default_precision(str(model)) == "float32"
+    record(str(model), "tales.txt", {"int8": measured(0, 30)})
+    record("gpt2", "tales.txt", {"float16": measured(0, 30)})
+    assert default_precision(str(model)) == "int8"
+    assert default_precision("gpt2") == "float16"
+    assert default_precision("book-124M") == "float32"
+    assert recorded(str(model))["precisions"]["int8"]["tokens_per_second"] == 30
+    assert default_precision(str(model), "cuda") == "float16"
+    assert default_precision(str(model), "mps") == "float32"
     export_model(tiny_model(seed=1), model)
-    assert default_precision(str(model), path=path) == "float32"
+    assert default_precision(str(model)) == "float32"
 
 
 def test_the_end_of_a_document_is_one_token(tmp_path, monkeypatch):

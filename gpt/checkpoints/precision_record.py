@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from gpt.accounting.memory import weight_bytes
 from gpt.checkpoints.reading import weights_file
 from gpt.checkpoints.sources import STORYTELLER, load_model, path_of
-from gpt.checkpoints.tensors import INDEX, read_json, read_text, sha256_of
-from gpt.checkpoints.vocabulary import tokenizer_of
+from gpt.checkpoints.tensors import INDEX, read_json, sha256_of
 from gpt.config import GPTConfig
 from gpt.engine import PRECISIONS, FastModel
 from gpt.engine.layers import kernel_of
@@ -138,9 +137,9 @@ def table(measured: Mapping[str, Measured]) -> str:
     return "\n".join(lines)
 
 
-def record(source: str, text: str, measured: Mapping[str, Measured], path: Path = RECORD) -> None:
-    """Adds the measurements of `source` on the file named `text` to the record at `path`."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def record(source: str, text: str, measured: Mapping[str, Measured]) -> None:
+    """Adds the measurements of `source` on the file named `text` to RECORD."""
+    known = _read_record()
     known[source] = {
         "weights": _weights_of(source),
         "text": text,
@@ -153,42 +152,25 @@ def record(source: str, text: str, measured: Mapping[str, Measured], path: Path 
             name: {**asdict(m), "perplexity": m.perplexity} for name, m in measured.items()
         },
     }
-    path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    RECORD.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
 
 
-def recorded(source: str, path: Path = RECORD) -> dict[str, Any] | None:
+def recorded(source: str) -> dict[str, Any] | None:
     """What `record` wrote about these weights of `source`; None if nothing was, or about others."""
-    if not path.exists():
-        return None
-    found = json.loads(path.read_text(encoding="utf-8")).get(source)
+    found = _read_record().get(source)
     return found if found and found["weights"] == _weights_of(source) else None
 
 
-def default_precision(source: str, device: str = "cpu", path: Path = RECORD) -> str:
+def _read_record() -> dict[str, Any]:
+    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+
+
+def default_precision(source: str, device: str = "cpu") -> str:
     """The precision to generate in: as measured; float32 if it was not; float16 on CUDA."""
     if device.startswith("cuda"):
         return "float16"
-    found = recorded(source, path)
+    found = recorded(source)
     return found["default"] if found and device == "cpu" else "float32"
-
-
-def compare_precisions(
-    source: str, text: str, n_tokens: int, keep: bool = False, cfg: GPTConfig | None = None
-) -> str:
-    """What `python -m gpt compare` prints of the first `n_tokens` of the file `text`.
-
-    `keep` records it; `cfg` is for a checkpoint that has no configuration.
-    Raises ValueError if the text or the model cannot be read.
-    """
-    if n_tokens < 2:
-        raise ValueError(f"--tokens is {n_tokens}: use at least 2.")
-    path = path_of(text)
-    ids = tokenizer_of(source).encode(read_text(path), allow_special=True)[:n_tokens]
-    measured = measure(source, torch.tensor(ids), cfg=cfg)
-    if keep:
-        record(source, path.name, measured, RECORD)
-    best = fastest_allowed(measured)
-    return f"{table(measured)}\nthe fastest under {LARGEST_KL_NATS} nats: {best}"
 
 
 def processor() -> str:
