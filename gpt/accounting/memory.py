@@ -12,17 +12,24 @@ from gpt.config import GPTConfig, as_config
 
 # The P parameters are the matrices M of attention, feed-forward and head, which have R rows in all;
 # the token embedding E, beside the head even where the two are tied, since a packed head cannot be
-# indexed; and N others: positions, norms and biases, always float32 on a CPU.
+# indexed; and N others: positions, and B norms and biases, always float32 on a CPU.
+# By precision: bytes of all, bytes that a pass reads (of the embeddings only some rows), a note.
 # Source for 4-bit: ggml's block_q4_0, 18 bytes for 32 numbers.
-_WEIGHTS: dict[str, tuple[str, str]] = {
-    "float32": ("4*P", ""),
-    "float16": ("2*(M + E) + 4*N", "matrices and token embedding in 16 bits, the rest in float32"),
-    "bfloat16": ("2*(M + E) + 4*N", "matrices and token embedding in 16 bits, the rest in float32"),
+_SIXTEEN_BITS = "matrices and token embedding in 16 bits, the rest in float32"
+_WEIGHTS: dict[str, tuple[str, str, str]] = {
+    "float32": ("4*P", "4*(M + B)", ""),
+    "float16": ("2*(M + E) + 4*N", "2*M + 4*B", _SIXTEEN_BITS),
+    "bfloat16": ("2*(M + E) + 4*N", "2*M + 4*B", _SIXTEEN_BITS),
     "int8": (
         "M + E + 4*(R + vocab + N)",
+        "M + 4*(R + B)",
         "matrices and token embedding in 8 bits with a float32 scale a row; the rest in float32",
     ),
-    "4-bit": ("M*18/32 + 2*(P - M)", "not implemented here; a float16 scale per 32, rest float16"),
+    "4-bit": (
+        "M*18/32 + 2*(P - M)",
+        "M*18/32 + 2*B",
+        "not implemented here; a float16 scale per 32, rest float16",
+    ),
 }
 PRECISIONS = tuple(_WEIGHTS)
 
@@ -75,7 +82,7 @@ def amount(
 def weights(cfg: GPTConfig, precision: str = "float32") -> Amount:
     """Bytes of all parameters as stored in `precision`, one of PRECISIONS."""
     _check(precision, PRECISIONS, "precision")
-    source, note = _WEIGHTS[precision]
+    source, _, note = _WEIGHTS[precision]
     return amount(precision, source, _weight_letters(cfg), note)
 
 
@@ -86,15 +93,7 @@ def weight_bytes(cfg: GPTConfig | Mapping[str, Any], precision: str) -> int:
 
 def read_per_pass(cfg: GPTConfig, precision: str) -> float:
     """Bytes of weights that a pass reads: all but the embedding rows that are only looked up."""
-    table = {
-        "float32": 0 if cfg.tie_weights else 4,
-        "int8": 1,
-        "4-bit": 0 if cfg.tie_weights else 2,
-    }
-    scales = 4 * cfg.vocab_size if precision == "int8" else 0
-    positions = cfg.context_length * cfg.emb_dim * (2 if precision == "4-bit" else 4)
-    embedding = cfg.vocab_size * cfg.emb_dim * table.get(precision, 2)
-    return weights(cfg, precision).value - embedding - scales - positions
+    return Formula(_WEIGHTS[precision][1]).value(_weight_letters(cfg))
 
 
 def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "float32") -> Amount:
@@ -183,12 +182,14 @@ def kept_by_autocast(cfg: GPTConfig, batch: int, new_tokens: int) -> Amount:
 def _weight_letters(cfg: GPTConfig) -> dict[str, Number]:
     d, layers, vocab = cfg.emb_dim, cfg.n_layers, cfg.vocab_size
     total, matrices = count_parameters(cfg).total, layers * 12 * d * d + vocab * d
+    others = total - matrices - (0 if cfg.tie_weights else vocab * d)
     return {
         "P": total,
         "M": matrices,
         "R": layers * 9 * d + vocab,
         "E": vocab * d,
-        "N": total - matrices - (0 if cfg.tie_weights else vocab * d),
+        "N": others,
+        "B": others - cfg.context_length * d,
         "vocab": vocab,
     }
 
