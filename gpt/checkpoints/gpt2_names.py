@@ -99,54 +99,61 @@ def to_gpt2(
                 yield prefix + theirs.format(i=index), tensor
 
 
-# Configurations. Each dialect's keys for our fields; where a field has two, the later one wins.
+# Configurations, as four projects write them down.
 
 
 @dataclass(frozen=True)
 class _Dialect:
-    """How one project writes down a GPT-2: its keys, and the values of those that are missing."""
+    """How one project writes down a GPT-2: our field by its key, and what a missing key means.
+
+    Where two keys are one field, the later one wins.
+    """
 
     called: str
-    keys: Mapping[str, tuple[str, ...]]  # by our field
+    fields: Mapping[str, str]
     missing: GPTConfig
 
 
-_GPT2_KEYS = {"emb_dim": ("n_embd",), "n_heads": ("n_head",), "n_layers": ("n_layer",)}
-# Source: transformers, models/gpt2/configuration_gpt2.py; an alias of attribute_map wins there.
+_WIDTH_HEADS_LAYERS = {"n_embd": "emb_dim", "n_head": "n_heads", "n_layer": "n_layers"}
+# Source: transformers, models/gpt2/configuration_gpt2.py: its fields, and those of attribute_map.
+_HUGGING_FACE = {
+    "vocab_size": "vocab_size",
+    "n_positions": "context_length",
+    **_WIDTH_HEADS_LAYERS,
+    "resid_pdrop": "drop_rate",
+    "tie_word_embeddings": "tie_weights",
+}
+_ALIASES = {
+    "max_position_embeddings": "context_length",
+    "hidden_size": "emb_dim",
+    "num_attention_heads": "n_heads",
+    "num_hidden_layers": "n_layers",
+}
 _TRANSFORMERS = _Dialect(
     "a Hugging Face GPT-2 configuration",
-    {
-        "vocab_size": ("vocab_size",),
-        "context_length": ("n_positions", "max_position_embeddings"),
-        "emb_dim": ("n_embd", "hidden_size"),
-        "n_heads": ("n_head", "num_attention_heads"),
-        "n_layers": ("n_layer", "num_hidden_layers"),
-        "drop_rate": ("resid_pdrop",),
-        "tie_weights": ("tie_word_embeddings",),
-    },
+    {**_HUGGING_FACE, **_ALIASES},
     GPTConfig(qkv_bias=True, tie_weights=True),
 )
 # Source: nanoGPT, model.py, GPTConfig.
 _NANOGPT = _Dialect(
     "nanoGPT's model_args",
     {
-        "vocab_size": ("vocab_size",),
-        "context_length": ("block_size",),
-        **_GPT2_KEYS,
-        "drop_rate": ("dropout",),
-        "qkv_bias": ("bias",),
+        "vocab_size": "vocab_size",
+        "block_size": "context_length",
+        **_WIDTH_HEADS_LAYERS,
+        "dropout": "drop_rate",
+        "bias": "qkv_bias",
     },
     GPTConfig(vocab_size=50304, drop_rate=0.0, qkv_bias=True, tie_weights=True),
 )
 # Source: OpenAI's gpt-2, src/model.py, default_hparams; its code has no dropout.
 _OPENAI = _Dialect(
     "OpenAI's hparams",
-    {"vocab_size": ("n_vocab",), "context_length": ("n_ctx",), **_GPT2_KEYS},
+    {"n_vocab": "vocab_size", "n_ctx": "context_length", **_WIDTH_HEADS_LAYERS},
     GPTConfig(drop_rate=0.0, qkv_bias=True, tie_weights=True),
 )
-_OURS = _Dialect(
-    "a configuration of this app", {name: (name,) for name in GPTConfig()}, GPTConfig()
-)
+_OURS = _Dialect("a configuration of this app", {name: name for name in GPTConfig()}, GPTConfig())
+_EVERY_KEY = {"model_type", *_OURS.fields, *_TRANSFORMERS.fields, *_NANOGPT.fields, *_OPENAI.fields}
 FORMAT = "gpt-from-scratch/1"  # what saving writes beside our fields, and their SHA-256
 
 # What GPT-2's configuration must say for its numbers to be this model's; a missing key has
@@ -174,7 +181,7 @@ _HARMLESS = re.compile(
 
 def is_configuration(data: Mapping[str, Any]) -> bool:
     """Whether any key is one of a GPT's configuration, in any of the dialects."""
-    return not {"model_type", *_keys(_OURS, _TRANSFORMERS, _NANOGPT, _OPENAI)}.isdisjoint(data)
+    return not _EVERY_KEY.isdisjoint(data)
 
 
 def read_configuration(data: Mapping[str, Any]) -> tuple[GPTConfig, str]:
@@ -191,8 +198,8 @@ def read_configuration(data: Mapping[str, Any]) -> tuple[GPTConfig, str]:
         if dialect is _OURS and data.get("format", FORMAT) != FORMAT:
             raise ValueError(f"format is {data['format']!r}: this version reads {FORMAT}.")
         _check_keys(dialect, data)
-        found = {ours: key for ours, keys in dialect.keys.items() for key in keys if key in data}
-        cfg = _with_names(dialect.missing, {ours: data[key] for ours, key in found.items()}, found)
+        found = {ours: key for key, ours in dialect.fields.items() if key in data}
+        cfg = _with_names(dialect.missing, data, found)
         return cfg, f"Read {dialect.called}{_remark(dialect, data, cfg, found)}."
     except (TypeError, ValueError) as error:
         text = str(error)
@@ -209,12 +216,8 @@ def _dialect_of(data: Mapping[str, Any]) -> _Dialect:
     positions = ("n_positions", "max_position_embeddings")
     if "n_vocab" in data or ("n_ctx" in data and not any(key in data for key in positions)):
         return _OPENAI
-    theirs = any(key in data for key in _keys(_TRANSFORMERS) if key != "vocab_size")
+    theirs = any(key in data for key in _TRANSFORMERS.fields if key != "vocab_size")
     return _TRANSFORMERS if theirs else _OURS
-
-
-def _keys(*dialects: _Dialect) -> list[str]:
-    return [key for dialect in dialects for keys in dialect.keys.values() for key in keys]
 
 
 def _check_keys(dialect: _Dialect, data: Mapping[str, Any]) -> None:
@@ -224,12 +227,12 @@ def _check_keys(dialect: _Dialect, data: Mapping[str, Any]) -> None:
     that says to be of GPT-2 may hold more, which transformers ignores.
     """
     named = not {"model_type", "architectures"}.isdisjoint(data)  # those of others are refused
-    known = [*_keys(dialect), *(("format", "sha256") if dialect is _OURS else ())]
-    others = {*_keys(_OURS, _NANOGPT, _OPENAI)} - {"n_ctx", "dropout", "drop_rate"}
+    known = [*dialect.fields, *(("format", "sha256") if dialect is _OURS else ())]
+    others = {*_OURS.fields, *_NANOGPT.fields, *_OPENAI.fields} - {"n_ctx", "dropout", "drop_rate"}
     for key in data:
         foreign = not (named or key in _REQUIRED or _HARMLESS.fullmatch(key))
         if key not in known and (dialect is not _TRANSFORMERS or key in others or foreign):
-            allowed = ", ".join(_keys(dialect))
+            allowed = ", ".join(dialect.fields)
             raise ValueError(
                 f"unknown configuration key {key!r} in {dialect.called}: use {allowed}."
             )
@@ -249,10 +252,10 @@ def _check_transformers(data: Mapping[str, Any]) -> None:
             raise ValueError(f"{field} is {data[field]!r}: this model has {4 * width} only.")
 
 
-def _with_names(base: GPTConfig, values: Mapping[str, Any], found: Mapping[str, str]) -> GPTConfig:
-    """`base` with `values`; what is wrong with one is told by the key that it was `found` under."""
+def _with_names(base: GPTConfig, data: Mapping[str, Any], found: Mapping[str, str]) -> GPTConfig:
+    """`base` with the values in `data`; an error names the key that a field was `found` under."""
     try:
-        return replace(base, **values)
+        return replace(base, **{ours: data[key] for ours, key in found.items()})
     except (TypeError, ValueError) as error:
         field, _, rest = str(error).partition(" ")
         raise ValueError(f"{found.get(field, field)} {rest}") from error
@@ -282,7 +285,7 @@ def config_to_gpt2(cfg: GPTConfig, precision: str, end_of_text_id: int | None) -
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
-        **{keys[0]: cfg[name] for name, keys in _TRANSFORMERS.keys.items()},
+        **{key: cfg[ours] for key, ours in _HUGGING_FACE.items()},
         **{key: value for key, value in _REQUIRED.items() if value is not None},
         "n_ctx": cfg.context_length,
         "n_inner": None,
