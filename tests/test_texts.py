@@ -110,7 +110,8 @@ def test_the_computed_entropy_is_that_of_a_million_tokens(found):
 
 
 def test_the_probability_of_a_text_is_in_the_mean_its_entropy(stories):
-    assert stories.nats / stories.n_documents == pytest.approx(STORIES.nats_per_document, rel=0.01)
+    nats = stories.nats / len(documents(stories.text))
+    assert nats == pytest.approx(STORIES.nats_per_document, rel=0.01)
 
 
 def test_a_small_grammar_is_counted_by_hand():
@@ -153,7 +154,6 @@ def test_a_seed_is_a_text():
 def test_a_made_text_is_read_as_its_documents():
     made = make_text(Additions(), 100, seed=1)
     assert split_documents(made.text) == documents(made.text)
-    assert len(split_documents(made.text)) == made.n_documents
 
 
 def test_no_addition_is_both_learnt_and_held_out():

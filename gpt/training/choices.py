@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -55,18 +54,14 @@ class Made:
     characters: int
     held_out_characters: int
     prompt: str
-    floor_nats: float | None = None  # a document, where it is not the held-out source's entropy
 
 
-# Who can add gives every sum of two numbers the same odds: no model knows which are held out.
-ALL_SUMS = math.log(90 * 90)
 MADE = {
     "stories": Made(
         "Stories from a small grammar", STORIES, STORIES, 400_000, 16_000, "Once upon a time"
     ),
     "additions": Made(
-        "Additions of two numbers", Additions(), Additions(held_out=True), 160_000, 6_000,
-        "26+46=", ALL_SUMS,
+        "Additions of two numbers", Additions(), Additions(held_out=True), 160_000, 6_000, "26+46="
     ),
     "capitals": Made(
         "Countries and capitals", CAPITAL_SENTENCES, CAPITAL_SENTENCES, 100_000, 8_000,
@@ -82,8 +77,7 @@ def made_text(name: str) -> Text:
     made = MADE[name]
     learnt = make_text(made.source, made.characters, SEED)
     held = make_text(made.held_out, made.held_out_characters, SEED + 1)
-    nats = made.floor_nats * held.n_documents if made.floor_nats else held.nats
-    return Text(name, learnt.text, held.text, made.prompt, nats)
+    return Text(name, learnt.text, held.text, made.prompt, held.nats)
 
 
 def own_text(pasted: Any, file: Any) -> Text:

@@ -54,13 +54,8 @@ class Grammar:
         self, rule: str, unwanted: str | None, known: dict[str, str], rng: random.Random
     ) -> tuple[str, float]:
         choices = {t: weight for t, weight in self.rules[rule].items() if t != unwanted}
-        total, at = sum(choices.values()), 0.0
-        drawn = rng.random() * total
-        for template, weight in choices.items():  # noqa: B007
-            at += weight
-            if drawn < at:
-                break
-        text, nats = "", math.log(total / weight)
+        (template,) = rng.choices(list(choices), list(choices.values()))
+        text, nats = "", math.log(sum(choices.values()) / choices[template])
         for part in self._parts[template]:
             text += part.literal
             if part.rule:

@@ -18,13 +18,14 @@ from gpt.training.grammar import Grammar
 class Additions:
     """Lines such as `27+48=75` of numbers from 10 to 99, each pair equally likely.
 
-    A tenth of the 8,100 pairs is held out, so that right sums of them were not learnt by heart.
+    A tenth of the 8,100 pairs is held out, so that right sums of them were not learnt by heart. No
+    model can know which, so for all it knows each has the odds of one pair in 8,100.
     """
 
     def __init__(self, held_out: bool = False) -> None:
         pairs = [(a, b) for a in range(10, 100) for b in range(10, 100)]
         self.pairs = [(a, b) for a, b in pairs if ((7 * a + 3 * b) % 10 == 0) == held_out]
-        self.nats_per_document = math.log(len(self.pairs))
+        self.nats_per_document = math.log(len(pairs))
 
     def document(self, rng: random.Random) -> tuple[str, float]:
         """One addition and -ln of its probability."""
@@ -40,7 +41,6 @@ class MadeText:
     """Documents, with a line `<|endoftext|>` after each, as files of `train` have."""
 
     text: str
-    n_documents: int
     nats: float  # -ln of the probability of all of them
 
 
@@ -52,7 +52,7 @@ def make_text(source: Source, characters: int, seed: int) -> MadeText:
         document, its_nats = source.document(rng)
         documents.append(f"{document}\n{END_OF_TEXT}\n")
         length, nats = length + len(document), nats + its_nats
-    return MadeText("".join(documents), len(documents), nats)
+    return MadeText("".join(documents), nats)
 
 
 _GIRLS = ("Anna", "Ella", "Clara", "Rosa", "Greta", "Mina", "Ida", "Nora", "Lotte", "Hanna")
