@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> str:
     if not args.out:
         raise ValueError("out is empty: name the folder for what is written.")
     values = {item.name: given[item.name] for item in fields(TrainOptions)}
-    with _processes(values):
-        options = TrainOptions(**{**values, "text": tuple(values["text"])})
+    with _processes(args.device) as device:
+        options = TrainOptions(**{**values, "text": tuple(args.text), "device": device})
         check_device(options.device)  # before the text is read
         corpus = read_corpus(options.text, options.validation, options.vocabulary)
         shape = {item.name: given[item.name] for item in fields(GPTConfig)}
@@ -105,17 +105,20 @@ def train(run: Run) -> str:
 
 
 @contextlib.contextmanager
-def _processes(values: dict[str, Any]) -> Iterator[None]:
-    """Joins the processes of torchrun, if it started this one, each on a GPU of its own."""
+def _processes(device: str) -> Iterator[str]:
+    """Joins the processes of torchrun, if it started this one; the device of this process.
+
+    For "cuda" each has a GPU of its own.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:  # torchrun sets it
-        yield
+        yield device
         return
-    on_gpus = values["device"] == "cuda"
+    on_gpus = device == "cuda"
     if on_gpus:
-        values["device"] = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(values["device"])
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpus else "gloo")
     try:
-        yield
+        yield device
     finally:
         dist.destroy_process_group()

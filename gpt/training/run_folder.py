@@ -47,7 +47,8 @@ class RunFolder:
     def load(self, device: torch.device, settings: Mapping[str, Any]) -> Any:
         """What is in the checkpoint, None without one.
 
-        Raises ValueError if it is damaged, or was made with others than `settings`.
+        `settings` are the run's "cfg", "options" and "corpus", which a checkpoint has too.
+        Raises ValueError if it is damaged, or was made with others.
         """
         if not self.checkpoint.exists():
             return None
@@ -58,15 +59,14 @@ class RunFolder:
                 f"{self.checkpoint} is damaged: remove it or use another --out."
             ) from error
         try:
-            theirs = {**asdict(TrainOptions()), **state["options"], **state["cfg"]}
-            theirs["corpus"] = state["corpus"]
+            theirs = _by_name(state)
         except (KeyError, TypeError) as error:
             raise self.foreign() from error
-        for name in settings.keys() - _FREE:
-            if settings[name] != theirs.get(name):
+        for name, value in _by_name(settings).items():
+            if name not in _FREE and value != theirs.get(name):
                 raise ValueError(
-                    f"{self.checkpoint} was made with {name} {theirs.get(name)}, not "
-                    f"{settings[name]}: use the same or another --out."
+                    f"{self.checkpoint} was made with {name} {theirs.get(name)}, not {value}: use "
+                    "the same or another --out."
                 )
         return state
 
@@ -98,3 +98,9 @@ class RunFolder:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
         write_text(self.metrics, "".join(kept))
+
+
+def _by_name(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """One level of names; an option that an older checkpoint lacks has its default."""
+    options = {**asdict(TrainOptions()), **settings["options"]}
+    return {**options, **settings["cfg"], "corpus": settings["corpus"]}

@@ -85,7 +85,9 @@ class Run:
         self._savable = True  # weights, moments and step are of the same update
         self.folder = RunFolder(options.out) if options.out else None
         if self.folder is not None:
-            if (state := self.folder.load(self.device, self._settings())) is not None:
+            digest = hashlib.sha256(corpus.ids.numpy()).hexdigest()
+            self._settings = {"cfg": dict(cfg), "options": asdict(options), "corpus": digest}
+            if (state := self.folder.load(self.device, self._settings)) is not None:
                 self._continue(state)
             if self.rank == 0:
                 self.folder.forget_after(self.step)
@@ -277,19 +279,13 @@ class Run:
         if self.folder is not None:
             self.folder.log(step=self.step, **measured)
 
-    def _settings(self) -> dict[str, Any]:
-        ids = self.corpus.ids.numpy().tobytes()
-        return {**asdict(self.options), **self.cfg, "corpus": hashlib.sha256(ids).hexdigest()}
-
     def _save(self) -> None:
         """Everything that a killed run needs, unless an update has spoilt the weights."""
         if self.folder is None or self.rank > 0 or not self._weights_are_finite():
             return
         self.folder.save(
             {
-                "cfg": dict(self.cfg),
-                "options": asdict(self.options),
-                "corpus": self._settings()["corpus"],
+                **self._settings,
                 "step": self.step,
                 "seconds": self.seconds,
                 "average": self.average,
