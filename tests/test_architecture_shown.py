@@ -159,7 +159,11 @@ def test_what_was_measured_stands_beside_what_was_computed() -> None:
     tiny = GPTConfig(97, 48, 24, 3, 2)
     total = count_parameters(tiny).total
     cache = memory.kv_cache(tiny, 1, 40).value
-    found = Measured(total, 8 * total, int(cache), None, 0.5, 16, 1000, 0.25, 10, (0.01,) * 24)
+    found = Measured(
+        prefill_tokens=16, prefill_flops=1000, decode_flops=10, parameters=total,
+        parameter_bytes=8 * total, cache_bytes=int(cache), build_seconds=0.5, prefill_seconds=0.25,
+        decode_seconds=[0.01] * 24,
+    )  # fmt: skip
     html = result_html(tiny, found, workload_of(values_of(tiny), tiny))
     table = rows(html, "Times are computed for: Laptop")
     assert table["parameters"] == [f"{total:,}", f"{total:,}", "equal ✓"]

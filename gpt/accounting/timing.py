@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from gpt.accounting import memory
 from gpt.accounting.meta_model import model_without_values
 from gpt.config import GPTConfig
 from gpt.generate import read_in_blocks
+from gpt.model import GPTModel
 
 LIMIT_BYTES = 2 * 2**30  # weights, cache and activations in float32, so that all visitors fit
 DECODE_STEPS = 32
@@ -24,24 +26,24 @@ MAX_PROMPT_TOKENS = 1024
 _STATM = Path("/proc/self/statm")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measured:
-    """Results of a measurement; times in seconds, `decode_seconds` for each step."""
+    """Results of a measurement, noted as they come; times in seconds."""
 
-    parameters: int
-    parameter_bytes: int
-    cache_bytes: int
-    resident_growth_bytes: int | None  # None where the system does not tell
-    build_seconds: float
     prefill_tokens: int
     prefill_flops: int
-    prefill_seconds: float
     decode_flops: int  # of the last step
-    decode_seconds: tuple[float, ...]
+    parameters: int = 0
+    parameter_bytes: int = 0
+    cache_bytes: int = 0
+    resident_growth_bytes: int | None = None  # None where the system does not tell
+    build_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+    decode_seconds: list[float] = field(default_factory=list)  # of each step
 
     @property
     def decode_median_seconds(self) -> float:
-        return sorted(self.decode_seconds)[len(self.decode_seconds) // 2]
+        return statistics.median_high(self.decode_seconds)
 
 
 @dataclass(frozen=True)
@@ -100,47 +102,44 @@ def measure(
     left alone, and nothing outlives the iterator.
     """
     yield Stage(0.02, "counting operations on the meta device")
-    prefill_flops, decode_flops = _counted_flops(cfg, planned)
+    found = Measured(planned.prompt_tokens, *_counted_flops(cfg, planned))
     before, start = resident_bytes(), time.perf_counter()
+    model = yield from _built(cfg, run)
+    found.build_seconds = time.perf_counter() - start
+    found.parameters = sum(p.numel() for p in model.parameters())
+    found.parameter_bytes = sum(p.nbytes for p in model.parameters())
+    ids = [i % cfg.vocab_size for i in range(planned.prompt_tokens)]
+    yield Stage(0.4, f"prefill of {planned.prompt_tokens:,} tokens")
+    forward = functools.partial(model, last_only=True)  # of ids and a cache
+    run(_timed, forward, torch.tensor([[0]]))  # warm-up: threads and kernels
+    cache = model.new_cache(planned.prompt_tokens + planned.steps)
+    reading, logits = read_in_blocks(model, ids, cache), None
+    while logits is None:  # a block at a time: others take turns on `run`
+        logits, seconds = run(_timed, next, reading)
+        found.prefill_seconds += seconds
+    for step in range(planned.steps):
+        share = 0.6 + 0.4 * step / planned.steps
+        yield Stage(share, f"decoding, step {step + 1} of {planned.steps}")
+        logits, seconds = run(_timed, forward, logits.view(1, 1, -1).argmax(-1), cache)
+        found.decode_seconds.append(seconds)
+    found.cache_bytes, after = cache.n_bytes, resident_bytes()
+    if before is not None and after is not None:
+        found.resident_growth_bytes = after - before
+    yield Stage(1.0, "done", found)
+
+
+def _built(cfg: GPTConfig, run: Callable[..., Any]) -> Generator[Stage, None, GPTModel]:
+    """A model of random float32 weights, drawn one at a time: others take turns on `run`."""
     generator = torch.Generator().manual_seed(0)
     model = model_without_values(cfg).to_empty(device="cpu")  # memory that was never touched
     if cfg.tie_weights:  # to_empty gave each its own memory
         model.out_head.weight = model.tok_emb.weight
     parameters = list(model.parameters())
-    for index, parameter in enumerate(parameters):  # one at a time: others take turns on `run`
+    for index, parameter in enumerate(parameters):
         share = 0.05 + 0.35 * index / len(parameters)
         yield Stage(share, "building the model: random weights in float32")
         run(_draw, parameter, generator)
-    build_seconds = time.perf_counter() - start
-    ids = torch.arange(planned.prompt_tokens).remainder(cfg.vocab_size).unsqueeze(0)
-    yield Stage(0.4, f"prefill of {planned.prompt_tokens:,} tokens")
-    forward = functools.partial(model, last_only=True)  # of ids and a cache
-    run(_timed, forward, ids[:, :1])  # warm-up: threads and kernels
-    cache = model.new_cache(planned.prompt_tokens + planned.steps)
-    reading, prefill_seconds, logits = read_in_blocks(model, ids[0].tolist(), cache), 0.0, None
-    while logits is None:  # a block at a time: others take turns on `run`
-        logits, seconds = run(_timed, next, reading)
-        prefill_seconds += seconds
-    decode_seconds: list[float] = []
-    for step in range(planned.steps):
-        share = 0.6 + 0.4 * step / planned.steps
-        yield Stage(share, f"decoding, step {step + 1} of {planned.steps}")
-        logits, seconds = run(_timed, forward, logits.view(1, 1, -1).argmax(-1), cache)
-        decode_seconds.append(seconds)
-    after = resident_bytes()
-    result = Measured(
-        parameters=sum(p.numel() for p in model.parameters()),
-        parameter_bytes=sum(p.nbytes for p in model.parameters()),
-        cache_bytes=cache.n_bytes,
-        resident_growth_bytes=None if before is None or after is None else after - before,
-        build_seconds=build_seconds,
-        prefill_tokens=planned.prompt_tokens,
-        prefill_flops=prefill_flops,
-        prefill_seconds=prefill_seconds,
-        decode_flops=decode_flops,
-        decode_seconds=tuple(decode_seconds),
-    )
-    yield Stage(1.0, "done", result)
+    return model
 
 
 def resident_bytes() -> int | None:
