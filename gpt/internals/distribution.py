@@ -132,10 +132,19 @@ def choice_row(
     )
 
 
+def ranks(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """The rank (...) of one token a row, `ids` (...), in logits (..., vocab).
+
+    1 for the largest logit; of equal logits the lower id is first.
+    """
+    own = logits.gather(-1, ids[..., None])
+    is_lower_id = torch.arange(logits.shape[-1], device=logits.device) < ids[..., None]
+    return 1 + ((logits > own) | ((logits == own) & is_lower_id)).sum(-1)
+
+
 def rank_of(logits: torch.Tensor, token_id: int) -> int:
-    """The token's rank in logits (vocab,), 1 for the largest; of equals the lower id is first."""
-    better = (logits > logits[token_id]).sum() + (logits[:token_id] == logits[token_id]).sum()
-    return int(better) + 1
+    """The token's rank in logits (vocab,), as `ranks` counts."""
+    return int(ranks(logits, torch.tensor(token_id, device=logits.device)))
 
 
 def uniform_interval(distribution: torch.Tensor, token_id: int) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gpt.internals.distribution import ranks
 from gpt.internals.run import Run
 from gpt.model import GPTModel
 
@@ -95,7 +96,6 @@ def readings(
         "divergence": (final.exp() * (final - log_p)).sum(-1).clamp(min=0),
     }
     if token_id is not None:
-        own = logits[:, token_id : token_id + 1]
-        before = (logits > own).sum(-1) + (logits[:, :token_id] == own).sum(-1)
-        found |= {"token_rank": before + 1, "token_probability": p[:, token_id]}
+        rank = ranks(logits, torch.full_like(best.indices, token_id))
+        found |= {"token_rank": rank, "token_probability": p[:, token_id]}
     return found

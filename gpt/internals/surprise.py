@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from gpt.internals.distribution import ranks
+
 
 @dataclass(frozen=True)
 class Foreseen:
@@ -29,13 +31,11 @@ def foreseen(logits: torch.Tensor, ids: Sequence[int]) -> list[Foreseen]:
     """One entry for each token after the first, from logits (t, vocab) over ids (t,)."""
     if len(ids) < 2:
         return []
-    came = torch.tensor(list(ids[1:]), device=logits.device)[:, None]  # (t-1, 1)
+    came = torch.tensor(list(ids[1:]), device=logits.device)  # (t-1,)
     before = logits[:-1].double()  # (t-1, vocab)
-    own = before.gather(-1, came)
-    log_p = own - before.logsumexp(-1, keepdim=True)
-    lower_id = torch.arange(before.shape[-1], device=logits.device) < came
-    ranks = 1 + ((before > own) | ((before == own) & lower_id)).sum(-1)
-    rows = zip(ids[1:], own[:, 0].tolist(), log_p.exp()[:, 0].tolist(), ranks.tolist(), strict=True)
+    own = before.gather(-1, came[:, None])[:, 0]  # (t-1,)
+    p = (own - before.logsumexp(-1)).exp()
+    rows = zip(ids[1:], own.tolist(), p.tolist(), ranks(before, came).tolist(), strict=True)
     return [Foreseen(at, *row) for at, row in enumerate(rows, start=1)]
 
 

@@ -257,12 +257,14 @@ class Run:
         """Whether what is done every so many steps is done after this one; at the end all is."""
         return self.step % every == 0 or self.step == self.options.steps
 
-    def _after(self, stepped: Stepped) -> Iterator[Event]:
-        """Loss and checkpoint first, then what may fail, and the events when all is written."""
-        if self.rank > 0:
-            yield stepped
-            return
+    def _after(self, stepped: Stepped) -> list[Event]:
+        """The events of a step: `stepped`, and what is due after it.
+
+        The checkpoint is written before the validation and the sample, which may fail.
+        """
         found: list[Event] = [stepped]
+        if self.rank > 0:
+            return found
         if self._is_due(LOG_EVERY):
             spent, loss = round(self.seconds, 1), stepped.average_loss
             self._log(tokens=stepped.tokens, seconds=spent, loss=loss)
@@ -273,7 +275,7 @@ class Run:
                 found.append(evaluated := self.evaluated())
                 self._log(validation=evaluated.nats_per_token, targets=evaluated.n_targets)
             found.append(self.sampled())
-        yield from found
+        return found
 
     def _log(self, **measured: Any) -> None:
         if self.folder is not None:
