@@ -97,10 +97,10 @@ class Choice(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """The tokens that may be drawn, ids ascending, and their weights.
+    """The tokens that the filters keep, ids ascending, and their weights.
 
-    A probability is a weight over `total`. `block_ends` are the sums of the weights up to the end
-    of each block of 256, in float64.
+    A probability is a weight divided by `total`. `block_ends` are the sums of the weights up to the
+    end of each block of 256, in float64.
     """
 
     ids: np.ndarray
@@ -112,7 +112,7 @@ class _Kept(NamedTuple):
         return float(self.block_ends[-1])
 
     def place_of(self, uniform: float) -> int:
-        """Index of the first weight up to which more than `uniform` of the total lies."""
+        """Index of the first weight at which the running sum exceeds `uniform` times the total."""
         wanted = uniform * self.total
         block = int(self.block_ends.searchsorted(wanted, side="right"))
         start = self.block_ends[block - 1] if block else 0.0
@@ -221,7 +221,7 @@ def _best_ids(row: np.ndarray, k: int) -> np.ndarray:
 
 
 def _kept(row: np.ndarray, options: SamplingOptions) -> _Kept:
-    """What may be drawn from the logits `row` (vocab,), with its weights.
+    """The tokens that the options keep of the logits `row` (vocab,), with their weights.
 
     Raises ValueError if the largest logit is not finite.
     """
@@ -265,7 +265,7 @@ def _of_weights(ids: np.ndarray, weights: np.ndarray) -> _Kept:
 
 
 def _nucleus(values: np.ndarray, weights: np.ndarray, top_p: float) -> np.ndarray:
-    """Ids, ascending, of the fewest of the best of `values` (n,) that hold `top_p` of the mass."""
+    """Indices, ascending, of the fewest largest `values` (n,) that hold `top_p` of the weight."""
     wanted = top_p * weights.sum()
     inside, ids, better = np.zeros(len(values), bool), _best_ids(values, _FEW), 0.0
     if weights[ids].sum() < wanted:  # of many, only those at the border are sorted

@@ -1,4 +1,4 @@
-"""A configuration built and timed on this machine, for comparison with the computed figures."""
+"""Builds and times a configuration on this machine, for comparison with the computed figures."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def count_on_meta(cfg: GPTConfig) -> tuple[int, float]:
 
 
 def _draw(parameter: torch.nn.Parameter, generator: torch.Generator) -> None:
-    """Random numbers from a generator of its own: the global one gives other visitors' seeds."""
+    """Fills a parameter from `generator`: torch's global one belongs to other visitors' runs."""
     with torch.no_grad():
         parameter.uniform_(-0.02, 0.02, generator=generator)
 

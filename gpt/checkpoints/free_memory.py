@@ -1,4 +1,4 @@
-"""How much memory a model may still take here, and the one-line error when it is too little."""
+"""The memory that is free on a device, and a one-line error if it is too little for a model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def free_bytes(device: str | torch.device = "cpu") -> int | None:
     """
     device = torch.device(device)
     if device.type == "cuda":
-        # What torch keeps for later use is free for us, though not for others.
+        # Memory that torch holds for later use is free for this process, but not for others.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
     if device.type != "cpu":
@@ -63,7 +63,7 @@ def _machine_bytes() -> Iterator[int]:
 
 
 def _group_bytes() -> Iterator[int]:
-    """What each control group of this process leaves; files in its page cache can be given up."""
+    """Bytes that each control group of this process leaves; inactive cached files are free."""
     for line in _text(_PROC / "self/cgroup").splitlines():
         if line.startswith("0::"):  # version 2
             group = _CGROUP / line[3:].strip("/")

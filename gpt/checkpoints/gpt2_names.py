@@ -264,7 +264,7 @@ def _with_names(base: GPTConfig, data: Mapping[str, Any], found: Mapping[str, st
 def _remark(
     dialect: _Dialect, data: Mapping[str, Any], cfg: GPTConfig, found: Mapping[str, str]
 ) -> str:
-    """What the reader of a configuration should know about how it was taken."""
+    """The end of the sentence about a configuration: what was assumed, left out or differs."""
     if dialect is _OURS and (missing := [name for name in cfg if name not in found]):
         return f"; the book's value for {', '.join(missing)}"
     others = (data.get(name, 0.1) for name in ("embd_pdrop", "attn_pdrop"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 FILES = ("config.json", "model.safetensors")
-# What a system says of a folder of another user, on a read-only disk, or that is a file.
+# Errors for a folder of another user, on a read-only disk, or that is a file.
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -51,7 +51,7 @@ def download(name: str, progress: Callable[[float, str], None] | None = None) ->
             paths.append(hf_hub_download(filename=file, tqdm_class=meter, **where))
         except Exception as error:
             if (text := _explained(error, name)) is None:
-                raise  # a bug, and no fault of the network
+                raise  # a bug, not a fault of the network
             raise ValueError(text) from error
     return Path(paths[-1]).parent
 
@@ -77,7 +77,7 @@ def _meter(progress: Callable[[float, str], None]) -> type[Any]:
 
 
 def _explained(error: Exception, name: str) -> str | None:
-    """What went wrong and the way around, in one line; None if it cannot be told."""
+    """The cause of a failed download and what to do, in one line; None for an unknown error."""
     from huggingface_hub import constants, errors
 
     repository = _repository(name)

@@ -1,4 +1,4 @@
-"""What a precision costs in quality and gives in speed, measured against float32."""
+"""The quality that a precision costs and the speed that it gives, measured against float32."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class Measured(Quality):
 
 @torch.inference_mode()
 def quality_of(reference: FastModel, other: FastModel, ids: torch.Tensor) -> Quality:
-    """How `other` predicts `ids` (n,), against `reference`, in windows as of `evaluate`.
+    """How `other` predicts `ids` (n,), compared with `reference`, in the windows of `evaluate`.
 
-    Token by token over a KV cache, by the kernels that a page decodes with; several windows are
-    rows of one step, in which each has the bits that it has alone.
+    Token by token over a KV cache, with the kernels that write a text. Several windows are rows
+    of one decode step, which gives each row the same bits as alone.
     Raises ValueError if there are fewer than two tokens.
     """
     if len(ids) < 2:

@@ -42,7 +42,7 @@ def load_model(
     progress: Progress | None = None,
     make_room: Callable[[], None] | None = None,
 ) -> GPTModel:
-    """A model of one's own, with `.cfg`, in eval mode.
+    """A model that nobody else holds, in eval mode.
 
     `source` is "storyteller", "book-124M" (seed 123, untrained), "gpt2", "gpt2-medium",
     "gpt2-large" or "gpt2-xl" (from the Hub, cached), what `random_source` gives, or a folder
@@ -98,10 +98,10 @@ def is_named(source: str | Path) -> bool:
 
 
 def keep(folder: Path, early: Path | None = None) -> str:
-    """A name under which the model of `folder` is found until `forget`, and which nobody guesses.
+    """A random name by which `load_model` finds the model of `folder` until `forget`.
 
-    With EARLY after it, it names that of `early`. What it names is private to whoever is told it;
-    other processes do not know it.
+    The name followed by EARLY is that of the model of `early`. Only who is told the name can use
+    it, and only in this process.
     """
     name = TRAINED + secrets.token_hex(8)
     _kept[name] = folder
@@ -111,7 +111,7 @@ def keep(folder: Path, early: Path | None = None) -> str:
 
 
 def forget(name: str) -> None:
-    """Ends what `keep` began; the folders stay."""
+    """Drops a name that `keep` gave; the folders stay."""
     for one in (name, name + EARLY):
         _kept.pop(one, None)
 
@@ -122,7 +122,7 @@ def is_kept(source: str) -> bool:
 
 
 def path_of(source: str | Path) -> Path:
-    """Where a source lies on this disk. Raises ValueError if no path can have that name."""
+    """The path of a source on this disk. Raises ValueError if no path can have that name."""
     name = _name(source)
     if name == "storyteller":
         return STORYTELLER

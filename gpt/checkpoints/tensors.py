@@ -1,4 +1,4 @@
-"""A file -> named tensors, and whatever is wrong with it in one line."""
+"""A file -> named tensors; a damaged or foreign file is a one-line ValueError."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 INDEX = "model.safetensors.index.json"  # lists the files of a model that is in several
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-# What wrappers put into the names: DistributedDataParallel in front, torch.compile anywhere.
+# What wrappers add to the names: DistributedDataParallel in front, torch.compile anywhere.
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|_orig_mod\.")
 
 

@@ -1,4 +1,4 @@
-"""What can be learnt from: texts made here, whose floor is known, and a visitor's own."""
+"""The texts of the Train tab: generated ones, whose entropy is known, and a visitor's own."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gpt.training.texts import CAPITAL_SENTENCES, STORIES, Additions, Source, ma
 
 OWN = "own"
 MOST_BYTES = 2 * 2**20  # of a visitor's text
-SEED = 2026  # of the texts that are made; the one held out has the next
+SEED = 2026  # of the generated training texts; held-out texts have SEED + 1
 KEPT_CORPORA = 4
 _making = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Text:
-    """Files to learn from and to hold out, and what is known of them.
+    """A training text and a held-out text.
 
-    `floor_nats` is -ln of the probability of all that is held out, where that is known.
+    `floor_nats` is -ln of the probability of the whole held-out text, None where unknown.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Text:
         return "your text" if self.name == OWN else self.name
 
     def floor(self, corpus: Corpus) -> float | None:
-        """Nats a token that no model beats on the held-out text but by chance, where known."""
+        """Held-out loss of the true probabilities, in nats a token; None where unknown."""
         if self.floor_nats is None or corpus.held_out is None:
             return None
         return self.floor_nats / len(corpus.held_out)
@@ -46,7 +46,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Made:
-    """A text that comes with the page: its label, what writes it and how much of it."""
+    """A generated text: its label, its sources, how many characters of each, and a prompt."""
 
     label: str
     source: Source
@@ -73,7 +73,7 @@ CHOICES = [(made.label, name) for name, made in MADE.items()] + [("My own text",
 
 @lru_cache
 def made_text(name: str) -> Text:
-    """One of MADE, always the same."""
+    """The text of that name in MADE; the same text every time."""
     made = MADE[name]
     learnt = make_text(made.source, made.characters, SEED)
     held = make_text(made.held_out, made.held_out_characters, SEED + 1)
@@ -81,9 +81,9 @@ def made_text(name: str) -> Text:
 
 
 def own_text(pasted: Any, file: Any) -> Text:
-    """A visitor's file, or what was pasted: the last tenth, from a line's start, is held out.
+    """A visitor's file, else the pasted text. The last tenth, from a line's start, is held out.
 
-    Raises ValueError if there is none, if it is too long, or no UTF-8 text.
+    Raises ValueError if there is no text, or if it is too long or not UTF-8.
     """
     name, data = "your text", b""
     if file:
@@ -117,7 +117,7 @@ def own_text(pasted: Any, file: Any) -> Text:
 
 
 def chosen_text(values: Mapping[str, Any]) -> Text:
-    """The text that `values` choose, cut to their first so many characters if they say so.
+    """The text that the settings `values` name, cut to `values["characters"]` unless that is 0.
 
     Raises ValueError as `own_text` does.
     """
@@ -127,7 +127,7 @@ def chosen_text(values: Mapping[str, Any]) -> Text:
 
 
 def corpus_of(text: Text, vocabulary: str) -> Corpus:
-    """The corpus of a text, one made at a time: a byte pair encoding takes seconds.
+    """The corpus of a text. One is made at a time: to train byte pairs takes seconds.
 
     Raises ValueError if the vocabulary does not suit the text, or nothing can be held out.
     """

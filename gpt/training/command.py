@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> str:
-    """Train or evaluate as the flags say; a closing sentence, empty but for process 0.
+    """Trains or evaluates as the flags say; the closing sentence, empty except in process 0.
 
     Raises ValueError for impossible flags, unreadable files and a loss that is not finite.
     """
@@ -82,7 +82,10 @@ def run(args: argparse.Namespace) -> str:
 
 
 def train(run: Run) -> str:
-    """Pulls every event of `run`, with a bar and the samples on the terminal; as `run`."""
+    """Trains to the end, with a progress bar and the samples on the terminal.
+
+    Returns the closing sentence, empty except in process 0. Raises ValueError if the run diverges.
+    """
     steps, first = run.options.steps, run.rank == 0
     with tqdm(total=steps, initial=run.step, disable=not first, unit="step", smoothing=0.1) as bar:
         for event in run.events():

@@ -28,8 +28,9 @@ def evaluate(model: GPTModel, ids: torch.Tensor) -> Evaluated:
 def window_nats(
     model: GPTModel, ids: torch.Tensor, rows: int = 1, log_counts: torch.Tensor | float = 0.0
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Losses (b * t,) and their targets, `rows` windows of `ids` (n,) at a time; the last is short.
+    """Losses (b * t,) and their targets, for `rows` windows of `ids` (n,) at a time.
 
+    The last window, which may be shorter, comes alone.
     `log_counts` (vocab,) is added to the logits. Raises ValueError as `evaluate` does.
     """
     if len(ids) < 2:
@@ -47,9 +48,9 @@ def window_nats(
 def answers(
     model: GPTModel, tokenizer: Tokenizer, questions: Sequence[str], most: int = 4
 ) -> list[str]:
-    """What `model` writes after each question: always the likeliest token, at most `most`.
+    """The greedy continuation of each question, at most `most` tokens long.
 
-    An answer ends where the model ends the text. All questions are rows of one batch.
+    An answer ends before the end-of-text token. All questions are rows of one batch.
     """
     rows = [tokenizer.encode(question) for question in questions]
     starts = [len(row) for row in rows]
@@ -68,7 +69,7 @@ def answers(
 def unigram_nats(ids: torch.Tensor) -> float:
     """Entropy of the token frequencies of `ids` (n,), in nats a token.
 
-    The loss of the best guess that knows how often each token occurs, and no order.
+    The lowest loss of a model that knows how often each token occurs, and ignores the context.
     """
     counts = ids.bincount().double()
     shares = counts[counts > 0] / len(ids)

@@ -21,7 +21,10 @@ _FREE = {"text", "validation", "out", "device", "prompt", "sample_tokens", "temp
 
 
 class RunFolder:
-    """Made if need be. Raises ValueError, as its methods do, if it cannot be made or written."""
+    """The folder of a run, created if it is missing.
+
+    Raises ValueError, as its methods do, if it cannot be created or written.
+    """
 
     def __init__(self, path: str | Path) -> None:
         try:
@@ -36,7 +39,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replaces the checkpoint, which is whole or the one before."""
+        """Replaces the checkpoint at once: a crash leaves the old one or the new one, whole."""
 
         def write(path: Path) -> None:
             with path.open("wb") as file:  # torch.save of a path does not say why it failed
@@ -71,14 +74,14 @@ class RunFolder:
         return state
 
     def foreign(self) -> ValueError:
-        """That the checkpoint is not of this program."""
+        """The error for a checkpoint that this program did not write."""
         return ValueError(
             f"{self.checkpoint} is no checkpoint of this version's `train`: remove it or use "
             "another --out."
         )
 
     def log(self, **measured: Any) -> None:
-        """One more line of metrics.jsonl."""
+        """Appends a line to metrics.jsonl."""
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(measured) + "\n")

@@ -1,4 +1,4 @@
-"""Texts made from a seed, whose entropy is known: stories, additions, capitals.
+"""Texts generated from a seed, whose entropy is known: stories, additions, capitals.
 
 A text is a sequence of documents drawn one by one, each with a known probability. The mean of
 -ln(probability) is the entropy of a document; over the tokens of a document it is the loss that
@@ -45,7 +45,7 @@ class MadeText:
 
 
 def make_text(source: Source, characters: int, seed: int) -> MadeText:
-    """Documents of `source` until they have `characters` between them; the same for a seed."""
+    """Documents of `source`, drawn from `seed` until they have `characters` characters in all."""
     rng = random.Random(seed)
     documents, length, nats = [], 0, 0.0
     while length < characters:

@@ -41,7 +41,7 @@ from gpt.training.optimizer import (
 from gpt.training.options import TrainOptions
 from gpt.training.run_folder import RunFolder
 
-QUICK_TARGETS = 16_384  # of the held-out text, for all validations but the last
+QUICK_TARGETS = 16_384  # held-out targets of a validation; the last one takes all
 LOG_EVERY = 50  # steps between the training losses in metrics.jsonl
 
 
@@ -93,9 +93,10 @@ class Run:
                 self.folder.forget_after(self.step)
 
     def events(self) -> Iterator[Event]:
-        """The steps from the present one on: a Stepped every `report_every`, the validations
-        with a sample each, and one Ended. A step that is not reported does not wait for a GPU.
+        """Trains from the present step to the last one.
 
+        Yields a Stepped at least every `report_every` steps, an Evaluated (with a held-out text)
+        and a Sampled for each validation, and one Ended. Other steps do not wait for a GPU.
         A loss that is not finite ends the run and leaves the last checkpoint as it is.
         Raises ValueError if something cannot be written.
         """
@@ -140,9 +141,10 @@ class Run:
 
     @torch.no_grad()
     def nats(self, ids: torch.Tensor) -> torch.Tensor:
-        """Loss (n - 1,) of each next token of `ids` (n,) now, without dropout, on the CPU.
+        """The present loss (n - 1,) of each next token of `ids` (n,), without dropout, on the CPU.
 
-        In windows as of `evaluate` and over the whole vocabulary, as the compact model gives it.
+        The windows are those of `evaluate`. The loss is that over the whole vocabulary, computed
+        from the compact model.
         Raises ValueError if there are fewer than two tokens.
         """
         compact, rows = self.vocabulary.to_compact[ids], self.options.micro_batch
@@ -193,7 +195,7 @@ class Run:
     def _update(
         self, parallel: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
     ) -> Stepped | None:
-        """One step of the optimizers; what is to be said of it, if it is one that is reported."""
+        """One optimizer step on a batch; its event if the step is reported, else None."""
         options, started = self.options, time.perf_counter()
         rate = learning_rate(self.step, options)
         for optimizer in self.optimizers:
@@ -222,7 +224,7 @@ class Run:
 
     @torch.no_grad()
     def _shuffle_positions(self) -> None:
-        """The same for every process, and for a run that goes on from here."""
+        """Permutes the rows of the position embedding, alike in all processes and when resumed."""
         rows = self.model.pos_emb.weight
         generator = torch.Generator().manual_seed(self.options.seed + self.step)
         rows.copy_(rows[torch.randperm(len(rows), generator=generator)])
@@ -230,7 +232,7 @@ class Run:
     def _gradients(
         self, parallel: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
     ) -> torch.Tensor:
-        """Leaves the gradients of all processes' mean loss; that loss, on the device."""
+        """Computes the gradients of a batch; its mean loss over all processes, on the device."""
         total = torch.zeros((), device=self.device)
         parts = [x.split(self.options.micro_batch) for x in (inputs, targets)]
         half = self.options.precision == "bfloat16"
@@ -254,7 +256,7 @@ class Run:
         return not any(map(self._is_due, used)) or self._weights_are_finite()
 
     def _is_due(self, every: int) -> bool:
-        """Whether what is done every so many steps is done after this one; at the end all is."""
+        """Whether the step just done is a multiple of `every`, or the last."""
         return self.step % every == 0 or self.step == self.options.steps
 
     def _after(self, stepped: Stepped) -> list[Event]:
@@ -282,7 +284,7 @@ class Run:
             self.folder.log(step=self.step, **measured)
 
     def _save(self) -> None:
-        """Everything that a killed run needs, unless an update has spoilt the weights."""
+        """Writes a checkpoint, unless a weight is not finite."""
         if self.folder is None or self.rank > 0 or not self._weights_are_finite():
             return
         self.folder.save(
@@ -301,7 +303,7 @@ class Run:
         return all(bool(p.isfinite().all()) for p in self.model.parameters())
 
     def _continue(self, state: Any) -> None:
-        """Takes up a checkpoint's run. Raises ValueError if a part is missing or does not fit."""
+        """Restores a checkpoint. Raises ValueError if a part is missing or does not fit."""
         assert self.folder is not None
         try:
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
@@ -318,9 +320,10 @@ class Run:
 
 
 def logit_bytes(cfg: GPTConfig, rows: int) -> int:
-    """Of the logits of `rows` windows, raised by log counts, and their log probabilities, float32.
+    """Bytes of the logits of `rows` windows, their sums with log counts, and log probabilities.
 
-    A validation takes this much; a step only the logits, which their gradient overwrites.
+    All three are float32. A validation takes this much; a training step takes a third of it, the
+    logits, which their gradient overwrites.
     """
     return 12 * rows * cfg.context_length * cfg.vocab_size
 
