@@ -6,7 +6,6 @@ import codecs
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import tiktoken
@@ -38,15 +37,6 @@ BYTE_LETTERS = _byte_letters()
 # str.translate's table from letters to bytes; what stands for no byte goes beyond Latin-1.
 _BYTES = {ord(letter): byte for byte, letter in BYTE_LETTERS.items()}
 _BYTES |= {byte: 0x100 for byte in range(0x7F, 0x100) if byte not in _BYTES}
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One token as a visitor sees it."""
-
-    token_id: int
-    raw: bytes
-    display: str
 
 
 class Tokenizer:
@@ -127,16 +117,18 @@ class Tokenizer:
             )
         return self._raw[token_id]
 
-    def piece(self, token_id: int) -> Piece:
-        """One token's id, bytes and display form."""
-        raw = self.token_bytes(token_id)
+    def piece(self, token_id: int) -> str:
+        """One token as shown: `·` space, `⏎` newline, `→` tab, hex for part of a character.
+
+        Raises ValueError if the id is outside the vocabulary.
+        """
         if token_id == self.end_of_text_id:
-            return Piece(token_id, raw, self.end_of_text)
-        return Piece(token_id, raw, display_form(raw))
+            return self.end_of_text
+        return display_form(self.token_bytes(token_id))
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """Each token as shown: `·` space, `⏎` newline, `→` tab, hex for part of a character."""
-        return [self.piece(i).display for i in ids]
+        """The `piece` of each token."""
+        return [self.piece(i) for i in ids]
 
     def stream(self) -> StreamDecoder:
         """A decoder for ids that arrive one at a time."""

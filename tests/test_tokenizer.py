@@ -129,7 +129,7 @@ def test_a_vocabulary_that_numbers_tokens_differently(tokenizer):
     assert other.encode(text, True) == [n - 1 - i for i in tokenizer.encode(text, True)]
     assert other.decode(other.encode(text)) == text
     assert other.end_of_text_id == 0
-    assert other.piece(0).display == "<|endoftext|>"
+    assert other.piece(0) == "<|endoftext|>"
 
 
 def test_a_small_vocabulary_with_names_and_numbers_of_its_own():

@@ -30,7 +30,7 @@ def display(tokenizer: Tokenizer, token_id: int) -> str:
     """A token as shown; an id beyond the tokenizer's vocabulary as ⟨id⟩."""
     if token_id >= tokenizer.vocab_size:
         return f"⟨{token_id}⟩"
-    return tokenizer.piece(token_id).display
+    return tokenizer.piece(token_id)
 
 
 def token_title(position: int, token_id: int, raw: bytes, extra: str = "") -> str:

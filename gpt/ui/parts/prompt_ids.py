@@ -27,7 +27,7 @@ def prompt_ids(prompt: Any, tokenizer: Tokenizer, vocab_size: int) -> list[int]:
     for position, token_id in enumerate(ids):
         if token_id >= vocab_size:
             raise ValueError(
-                f"token {position} ({tokenizer.piece(token_id).display}) has id {token_id:,} and "
+                f"token {position} ({tokenizer.piece(token_id)}) has id {token_id:,} and "
                 f"this model knows ids 0 to {vocab_size - 1:,}: use another prompt or model."
             )
     return ids

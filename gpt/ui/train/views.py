@@ -175,7 +175,7 @@ def line_view(training: Training) -> str:
 def _chip(tokenizer: Tokenizer, at: int, token: int, extra: str, shade: float | None) -> Chip:
     title = token_title(at, token, tokenizer.token_bytes(token), extra)
     end = token == tokenizer.end_of_text_id
-    return Chip(tokenizer.piece(token).display, title, shade, end)
+    return Chip(tokenizer.piece(token), title, shade, end)
 
 
 def step_view(training: Training) -> str:
