@@ -61,7 +61,7 @@ def stage_logits(
 
 @torch.no_grad()
 def lens_in_steps(model: GPTModel, run: Run, token_id: int | None = None) -> Iterator[Lens | None]:
-    """The lens over all stages and positions: None after each stage of POSITIONS_AT_ONCE, then it.
+    """None after each stage of POSITIONS_AT_ONCE positions; at the end the lens over all.
 
     Computed in float64: a float32 softmax over 50,257 tokens does not sum to 1 closely enough
     for the third digit of an entropy or a divergence.

@@ -13,14 +13,14 @@ from gpt.generate import read_in_blocks
 from gpt.model import GPTModel
 from gpt.trace import Edit, Trace
 
-TOKENS_AT_ONCE = 256  # of all rows of a batch; others have a turn after each block of it
+TOKENS_AT_ONCE = 256  # of all rows of a batch, so that no block keeps others waiting for long
 
 
 @dataclass(frozen=True)
 class Run:
     """A prompt's ids and the trace of its pass; shared by all readings, so never changed.
 
-    `between` is called after each block of a pass, and of those that ask what if.
+    `between` is called after each block, in this pass and in those that use `what_if`.
     """
 
     cfg: GPTConfig
@@ -34,7 +34,7 @@ class Run:
         return self.trace["logits"][0]
 
     def batch(self, rows: int = 1, tokens: int | None = None) -> torch.Tensor:
-        """The first `tokens` ids, all of them without a number, in each of `rows` rows."""
+        """(rows, tokens): the first `tokens` ids, by default all, the same in each row."""
         ids = torch.tensor([self.ids[:tokens]], device=self.logits.device)
         return ids.expand(rows, -1)
 
@@ -43,7 +43,7 @@ class Run:
         return self.trace[f"trf_blocks.{layer}.{name}"][0]
 
     def what_if(self, edits: Mapping[str, Edit]) -> Trace:
-        """For another pass, which goes on with `edits` and is not recorded."""
+        """The trace of another pass, which applies `edits` and is not recorded."""
         return Trace(_pausing(edits, self.cfg.n_layers, self.between), keep=False)
 
     @property
@@ -98,7 +98,7 @@ def _pausing(
 
 
 def pasted(source: torch.Tensor, places: Sequence[tuple[Any, ...]]) -> Edit:
-    """An edit: at each place of a batch, its row first, what `source` has there in its one row."""
+    """An edit of a batch: at each place (row, *rest) the value becomes `source[rest]`."""
 
     def edit(value: torch.Tensor) -> torch.Tensor:
         value = value.clone()

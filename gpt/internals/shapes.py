@@ -1,4 +1,4 @@
-"""The pass as a table: every recorded tensor, and those that are one and the same."""
+"""The pass as a table: every recorded tensor, and which of them share memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from gpt.trace import Entry
 
 
 def shape_rows(run: Run) -> list[tuple[Entry, str | None]]:
-    """Each recorded tensor in the order of computation, and the step that had the same before.
+    """Each recorded tensor in the order of computation, with the name of an earlier one or None.
 
-    One that was there before takes no memory of its own.
+    The earlier one is the same tensor: it has the same memory and shape.
     """
     rows = []
     first: dict[tuple[int, tuple[int, ...]], str] = {}

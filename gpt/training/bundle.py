@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,10 +30,10 @@ def write_bundle(
     sample: str,
     folder: Path,
 ) -> Path:
-    """The zip; beside it in `folder` what it holds, the model in float32 in model/.
+    """The zip in `folder`, beside the files that it holds; model/ has the model in float32.
 
-    `steps` are those that were done; a run that diverged went back to an earlier one. `evaluated`
-    and `sample` are what the model now is like.
+    `steps` are all steps that were done, also those that a diverged run took back. `evaluated` and
+    `sample` are of the model as it is now.
     Raises ValueError if something cannot be written.
     """
     run.write_model(folder / "model", "float32")
@@ -44,7 +45,7 @@ def write_bundle(
         ("text.txt", text.text),
         ("held_out.txt", text.held_out),
         ("steps.csv", "\n".join([*lines, ""])),
-        ("train.py", program(run, run.step)),
+        ("train.py", program(run)),
         ("README.md", card(run, text, evaluated, sample)),
     ):
         write_text(folder / name, content)
@@ -56,8 +57,8 @@ def write_bundle(
     return archive
 
 
-def program(run: Run, step: int) -> str:
-    """Python that trains the same model again, up to `step`, from the two texts beside it."""
+def program(run: Run) -> str:
+    """Python that trains the same model again, up to its step, from the two texts beside it."""
     plain = {"text": ("text.txt",), "validation": "held_out.txt", "out": "", "device": "cpu"}
     options = {**asdict(run.options), **plain}
     defaults = asdict(TrainOptions())
@@ -74,9 +75,9 @@ def program(run: Run, step: int) -> str:
         f"options = TrainOptions(\n{_arguments(options)})\n"
         "corpus = read_corpus(options.text, options.validation, options.vocabulary)\n"
         "run = Run(cfg, options, corpus)\n"
-        f"for event in {'run.events()' if step else '()'}:\n"
+        f"for event in {'run.events()' if run.step else '()'}:\n"
         "    print(event)\n"
-        f"    if isinstance(event, Stepped) and event.step == {step}:\n"
+        f"    if isinstance(event, Stepped) and event.step == {run.step}:\n"
         "        break\n"
         'save_model(run.whole_model(), "trained", "float32")\n'
     )
@@ -102,5 +103,5 @@ def card(run: Run, text: Text, evaluated: Evaluated, sample: str) -> str:
     )
 
 
-def _arguments(values) -> str:  # type: ignore[no-untyped-def]
+def _arguments(values: Mapping[str, Any]) -> str:
     return "".join(f"    {name}={value!r},\n" for name, value in values.items())
