@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import torch
 
 from gpt.accounting import count_parameters
+from gpt.accounting.memory import weight_bytes
 from gpt.checkpoints import export_model, tokenizer_of
 from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import config_of, load_model, path_of
@@ -263,7 +264,8 @@ def _params(args: argparse.Namespace) -> None:
             f"{part:<{widths[0]}}  {shape:<{widths[1]}}  {number:>{widths[2]}}  "
             f"{share:>{widths[3]}}  {formula}"
         )
-    hundredths = (400 * count.total + 2**19) // 2**20  # of a MiB; whole numbers have no limit
+    n_bytes = weight_bytes(cfg, "float32")
+    hundredths = (100 * n_bytes + 2**19) // 2**20  # of a MiB; whole numbers have no limit
     print(f"\n{', '.join(f'{name} {value}' for name, value in dict(cfg).items())}")
     print(f"{count.total:,} parameters, {hundredths // 100:,}.{hundredths % 100:02} MiB in float32")
 

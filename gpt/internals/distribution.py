@@ -98,8 +98,8 @@ def choose(
     order = ranking(logits)
     best, rest = order[:n_rows], order[n_rows:]
     rows = tuple(
-        choice_row(logits, softmax, distribution, temperature, token_id, rank)
-        for rank, token_id in enumerate(best.tolist(), start=1)
+        choice_row(logits, softmax, distribution, temperature, token_id)
+        for token_id in best.tolist()
     )
     tail = Tail(
         tokens=len(rest),
@@ -118,12 +118,11 @@ def choice_row(
     distribution: torch.Tensor,
     temperature: float,
     token_id: int,
-    rank: int | None = None,
 ) -> ChoiceRow:
-    """One token's row; its rank is counted if not given."""
+    """One token's row, from the whole vocabulary's logits, softmax and distribution (vocab,)."""
     logit = logits[token_id].item()
     return ChoiceRow(
-        rank=rank_of(logits, token_id) if rank is None else rank,
+        rank=rank_of(logits, token_id),
         token_id=token_id,
         logit=logit,
         scaled=logit / temperature if temperature > 0 else None,
