@@ -22,7 +22,6 @@ from gpt.model import GPTModel
 
 LIMIT_BYTES = 2 * 2**30  # weights, cache and activations in float32, so that all visitors fit
 DECODE_STEPS = 32
-MAX_PROMPT_TOKENS = 1024
 _STATM = Path("/proc/self/statm")
 
 
@@ -72,8 +71,7 @@ def plan(cfg: GPTConfig, context_tokens: int) -> Plan:
             "context_length 1 has no room for a prompt and a new token: use at least 2."
         )
     steps = min(DECODE_STEPS, cfg.context_length // 2)
-    prompt = min(context_tokens, cfg.context_length - steps, MAX_PROMPT_TOKENS)
-    return Plan(max(prompt, 1), steps)
+    return Plan(min(context_tokens, cfg.context_length - steps), steps)
 
 
 def needed_bytes(cfg: GPTConfig, prompt_tokens: int, steps: int = DECODE_STEPS) -> float:

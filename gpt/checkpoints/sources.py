@@ -51,8 +51,8 @@ def load_model(
     Raises ValueError, in one line, whatever is wrong with the source, the disk or the memory.
     """
     name = _name(source)
-    if name == "book-124M" or name.startswith(RANDOM):
-        found, seed = _parse_random(name)
+    if drawn := _parse_random(name):
+        found, seed = drawn
         _refuse_other(cfg, found, name)
         target = check_device(device)
         check_precision(precision, target)
@@ -78,8 +78,8 @@ def config_of(source: str | Path) -> GPTConfig:
     Raises ValueError if there is none.
     """
     name = _name(source)
-    if name == "book-124M" or name.startswith(RANDOM):
-        return _parse_random(name)[0]
+    if drawn := _parse_random(name):
+        return drawn[0]
     if name in HUB_MODELS:
         preset = PRESETS["gpt2-small" if name == "gpt2" else name]
         return GPTConfig(**{**preset, "qkv_bias": True, "tie_weights": True})
@@ -144,10 +144,12 @@ def random_source(cfg: GPTConfig | Mapping[str, Any], seed: int = BOOK_SEED) -> 
     return RANDOM + ",".join(f"{key}={value}" for key, value in values.items())
 
 
-def _parse_random(source: str) -> tuple[GPTConfig, int]:
-    """Configuration and seed of "book-124M" or a string that `random_source` made."""
+def _parse_random(source: str) -> tuple[GPTConfig, int] | None:
+    """Configuration and seed of "book-124M" or a string of `random_source`; None for others."""
     if source == "book-124M":
         return GPTConfig(), BOOK_SEED
+    if not source.startswith(RANDOM):
+        return None
     settings = source.removeprefix(RANDOM)[:500].split(",")
     pairs = (setting.partition("=") for setting in settings)
     try:
