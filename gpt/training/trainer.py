@@ -215,12 +215,12 @@ class Run:
         self.step += 1
         every = (LOG_EVERY, options.report_every, options.validate_every, options.checkpoint_every)
         reported = any(map(self._is_due, every))
-        losses = [float(x) for x in (loss, self.average)] if reported else []
-        norm = float(norm) if reported else math.nan
+        if reported:  # to read these numbers is to wait for a GPU
+            found = float(loss), float(self.average), rate, float(norm)
         self.seconds += time.perf_counter() - started
         self._savable = True
         tokens = self.step * options.batch_size * self.cfg.context_length
-        return Stepped(self.step, tokens, self.seconds, *losses, rate, norm) if reported else None
+        return Stepped(self.step, tokens, self.seconds, *found) if reported else None
 
     @torch.no_grad()
     def _shuffle_positions(self) -> None:
