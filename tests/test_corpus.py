@@ -9,7 +9,7 @@ from tiny_models import TINY
 
 from gpt import GPTConfig, GPTModel
 from gpt.training.corpus import (
-    Vocabulary,
+    CompactVocabulary,
     encode_documents,
     read_documents,
     window_starts,
@@ -111,7 +111,7 @@ def test_a_text_shorter_than_a_window_is_refused():
 def test_the_compact_loss_is_the_loss_of_the_whole_model(tied):
     """The model over the used tokens and one common row stands for the one over all 97."""
     ids = torch.tensor([5, 9, 5, 40, 80, 9, 9, 5, 40, 80])
-    vocabulary = Vocabulary(ids, 97)
+    vocabulary = CompactVocabulary(ids, 97)
     assert vocabulary.size == 5
     torch.manual_seed(0)
     cfg = GPTConfig(**{**TINY, "tie_weights": tied})
@@ -125,6 +125,6 @@ def test_the_compact_loss_is_the_loss_of_the_whole_model(tied):
 
 
 def test_a_corpus_that_uses_every_token_needs_no_common_row():
-    vocabulary = Vocabulary(torch.arange(97), 97)
+    vocabulary = CompactVocabulary(torch.arange(97), 97)
     assert vocabulary.size == 97
     assert vocabulary.log_counts.tolist() == [0.0] * 97

@@ -131,7 +131,7 @@ def windows_at(
     return windows[:, :-1], windows[:, 1:]
 
 
-class Vocabulary:
+class CompactVocabulary:
     """The tokens that a corpus uses, numbered without gaps; all others share one last number.
 
     A token that never occurs is never a target, so training does the same to its row of the

@@ -28,7 +28,7 @@ from gpt.config import GPTConfig
 from gpt.generate import generate
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
-from gpt.training.corpus import Corpus, Vocabulary, window_starts, windows_at
+from gpt.training.corpus import CompactVocabulary, Corpus, window_starts, windows_at
 from gpt.training.evaluation import window_nats
 from gpt.training.events import Ended, Evaluated, Event, Sampled, Stepped
 from gpt.training.optimizer import (
@@ -62,7 +62,7 @@ class Run:
         self.rank = dist.get_rank() if parallel else 0
         self.world = dist.get_world_size() if parallel else 1
         self._check()
-        self.vocabulary = Vocabulary(corpus.ids, cfg.vocab_size)
+        self.vocabulary = CompactVocabulary(corpus.ids, cfg.vocab_size)
         compact = GPTConfig(**{**cfg, "vocab_size": self.vocabulary.size})
         # Weights, gradients and two moments of each, in float32.
         state = 16 * count_parameters(compact).total
