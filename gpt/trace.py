@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,8 +43,7 @@ class Trace:
 
     def at(self, part: str) -> Trace:
         """The same trace with `part.` in front of each name that is recorded or read."""
-        inner = Trace(keep=self.keep)
-        inner.entries, inner.edits = self.entries, self.edits
+        inner = copy.copy(self)  # shares entries and edits
         inner._prefix = f"{self._prefix}{part}."
         return inner
 

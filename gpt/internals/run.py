@@ -16,6 +16,20 @@ from gpt.trace import Edit, Trace
 TOKENS_AT_ONCE = 256  # of all rows of a batch, so that no block keeps others waiting for long
 
 
+class _PausingTrace(Trace):
+    """A trace that calls `between` after each block of the pass."""
+
+    def __init__(self, between: Callable[[], object] | None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.between = between
+
+    def record(self, name: str, value: torch.Tensor, depth: int = 1) -> torch.Tensor:
+        value = super().record(name, value, depth + 1)
+        if self.between is not None and name == "resid_out":
+            self.between()
+        return value
+
+
 @dataclass(frozen=True)
 class Run:
     """A prompt's ids and the trace of its pass; shared by all readings, so never changed.
@@ -44,7 +58,7 @@ class Run:
 
     def what_if(self, edits: Mapping[str, Edit]) -> Trace:
         """The trace of another pass, which applies `edits` and is not recorded."""
-        return Trace(_pausing(edits, self.cfg.n_layers, self.between), keep=False)
+        return _PausingTrace(self.between, edits, keep=False)
 
     @property
     def n_bytes(self) -> int:
@@ -63,7 +77,7 @@ def read_prompt(
     """
     if model.training and model.cfg.drop_rate > 0:
         raise ValueError("the model is in training mode, so dropout is on: call model.eval().")
-    trace = Trace(_pausing({}, model.cfg.n_layers, between))
+    trace = _PausingTrace(between)
     device = model.pos_emb.weight.device
     model(torch.tensor([list(ids)], dtype=torch.long, device=device), trace=trace)
     return Run(model.cfg, tuple(ids), trace, between)
@@ -78,23 +92,6 @@ def last_logits(
         if logits is None and between:
             between()
     return logits[0].float()
-
-
-def _pausing(
-    edits: Mapping[str, Edit], n_layers: int, between: Callable[[], object] | None
-) -> dict[str, Edit]:
-    """`edits`, and `between()` after each block."""
-
-    def then_pause(edit: Edit | None) -> Edit:
-        def edited(value: torch.Tensor) -> torch.Tensor:
-            value = value if edit is None else edit(value)
-            between()
-            return value
-
-        return edited
-
-    ends = [f"trf_blocks.{i}.resid_out" for i in range(n_layers if between else 0)]
-    return {**edits, **{name: then_pause(edits.get(name)) for name in ends}}
 
 
 def pasted(source: torch.Tensor, places: Sequence[tuple[Any, ...]]) -> Edit:
