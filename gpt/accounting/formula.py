@@ -1,10 +1,12 @@
-"""Formulas as data: one text gives the number, the formula shown and the formula with numbers."""
+"""Formulas as text in the shape letters of `gpt/model.py`, such as `layers * (4*d*d + 4*d)`.
+
+One text gives the number and what is shown, so the two cannot differ.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from types import CodeType
 
@@ -12,36 +14,25 @@ Number = int | float
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
-@dataclass(frozen=True)
-class Formula:
-    """A formula in the shape letters of `gpt/model.py`, such as `layers * (4*d*d + 4*d)`.
+def evaluate(formula: str, letters: Mapping[str, Number]) -> Number:
+    """The result for `letters`, exact for whole numbers. Raises NameError on an unknown letter."""
+    return eval(_compiled(formula), {"__builtins__": {}}, letters)  # our own constants only
 
-    The number shown is this text evaluated, so number and formula cannot differ.
+
+def typeset(formula: str, letters: Mapping[str, Number] | None = None) -> str:
+    """The formula with multiplication signs: `layers × (4 × d × d + 4 × d)`.
+
+    With `letters`, their numbers stand in it: `12 × (4 × 768 × 768 + 4 × 768)`.
     """
-
-    source: str
-
-    def value(self, letters: Mapping[str, Number]) -> Number:
-        """The result for `letters`, exact for whole numbers. Raises NameError on an unknown one."""
-        return eval(_compiled(self.source), {"__builtins__": {}}, letters)  # our own constants only
-
-    def text(self) -> str:
-        """The formula with multiplication signs: `layers × (4 × d × d + 4 × d)`."""
-        return _typeset(self.source)
-
-    def numbers(self, letters: Mapping[str, Number]) -> str:
-        """The same with this configuration's numbers: `12 × (4 × 768 × 768 + 4 × 768)`."""
-        return _typeset(_NAME.sub(lambda match: _digits(letters[match[0]]), self.source))
+    if letters is not None:
+        formula = _NAME.sub(lambda match: _digits(letters[match[0]]), formula)
+    tight = re.sub(r"\s*\*\*\s*2\b", "²", formula)
+    return re.sub(r"\s*([*/])\s*", lambda match: " × " if match[1] == "*" else " / ", tight)
 
 
 @cache
-def _compiled(source: str) -> CodeType:
-    return compile(source, "<formula>", "eval")
-
-
-def _typeset(source: str) -> str:
-    tight = re.sub(r"\s*\*\*\s*2\b", "²", source)
-    return re.sub(r"\s*([*/])\s*", lambda match: " × " if match[1] == "*" else " / ", tight)
+def _compiled(formula: str) -> CodeType:
+    return compile(formula, "<formula>", "eval")
 
 
 def _digits(value: Number) -> str:

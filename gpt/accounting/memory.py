@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpt.accounting.formula import Formula, Number
+from gpt.accounting.formula import Number, evaluate, typeset
 from gpt.accounting.parameters import count_parameters, letters_of
 from gpt.config import GPTConfig, as_config
 
@@ -72,11 +72,9 @@ def amount(
     note: str = "",
     estimate: bool = False,
 ) -> Amount:
-    """`source` evaluated for `letters`, with its text."""
-    formula = Formula(source)
-    return Amount(
-        name, formula.value(letters), formula.text(), formula.numbers(letters), note, estimate
-    )
+    """The formula `source` evaluated for `letters`, with its text."""
+    value, numbers = evaluate(source, letters), typeset(source, letters)
+    return Amount(name, value, typeset(source), numbers, note, estimate)
 
 
 def weights(cfg: GPTConfig, precision: str = "float32") -> Amount:
@@ -93,7 +91,7 @@ def weight_bytes(cfg: GPTConfig | Mapping[str, Any], precision: str) -> int:
 
 def read_per_pass(cfg: GPTConfig, precision: str) -> float:
     """Bytes of weights that a pass reads: all but the embedding rows that are only looked up."""
-    return Formula(_WEIGHTS[precision][1]).value(_weight_letters(cfg))
+    return evaluate(_WEIGHTS[precision][1], _weight_letters(cfg))
 
 
 def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "float32") -> Amount:
@@ -124,7 +122,7 @@ def forward_activations(
         del at_once["15*b*t*d"]
         at_once["6*b*t*d + 2*b*n*d"] = "in the attention"
         at_once["3*b*t*d + 12*b*n*d"] = "in the feed-forward"
-    largest = max(at_once, key=lambda numbers: Formula(numbers).value(letters))
+    largest = max(at_once, key=lambda numbers: evaluate(numbers, letters))
     note = f"the peak is {at_once[largest]}; attention's t × t matrix is never whole"
     source = f"4*({largest} + t*d) + 8*t"
     return amount("activations", source, letters, note, estimate=True)

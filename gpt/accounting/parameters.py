@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpt.accounting.formula import Formula, Number
+from gpt.accounting.formula import Number, evaluate, typeset
 from gpt.config import GPTConfig, as_config
 
 GROUPS = ("embeddings", "attention", "feed-forward", "norms", "final norm", "head")
@@ -93,15 +93,11 @@ def count_parameters(cfg: GPTConfig | Mapping[str, Any]) -> ParameterCount:
     letters, rows = letters_of(cfg), []
     for name, shapes, each, purpose, group in _parts(cfg):
         copies = cfg.n_layers if name.startswith("trf_blocks.") else 1
-        formula = Formula(each if copies == 1 else f"layers * ({each})")
+        formula = each if copies == 1 else f"layers * ({each})"
         shape = " + ".join(_shape(shape, letters) for shape in shapes.split(", ") if shape)
-        count = int(formula.value(letters))
-        numbers = formula.numbers(letters)
-        rows.append(
-            ParameterRow(
-                name, shape or "shared", formula.text(), numbers, count, purpose, group, copies
-            )
-        )
+        shown = typeset(formula), typeset(formula, letters)
+        count = int(evaluate(formula, letters))
+        rows.append(ParameterRow(name, shape or "shared", *shown, count, purpose, group, copies))
     return ParameterCount(tuple(rows))
 
 
@@ -118,5 +114,5 @@ def letters_of(cfg: GPTConfig) -> dict[str, Number]:
 
 
 def _shape(shape: str, letters: Mapping[str, Number]) -> str:
-    sizes = (f"{Formula(axis).value(letters):,}" for axis in shape.split())
+    sizes = (f"{evaluate(axis, letters):,}" for axis in shape.split())
     return f"({' × '.join(sizes)})"

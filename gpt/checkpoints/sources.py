@@ -97,16 +97,14 @@ def is_named(source: str | Path) -> bool:
     return name in ("storyteller", "book-124M", *HUB_MODELS) or name.startswith(RANDOM)
 
 
-def keep(folder: Path, early: Path | None = None) -> str:
+def keep(folder: Path, early: Path) -> str:
     """A random name by which `load_model` finds the model of `folder` until `forget`.
 
     The name followed by EARLY is that of the model of `early`. Only who is told the name can use
     it, and only in this process.
     """
     name = TRAINED + secrets.token_hex(8)
-    _kept[name] = folder
-    if early is not None:
-        _kept[name + EARLY] = early
+    _kept[name], _kept[name + EARLY] = folder, early
     return name
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpt.accounting import count_parameters, letters_of
-from gpt.accounting.formula import Formula
+from gpt.accounting.formula import evaluate, typeset
 from gpt.accounting.memory import weights
 from gpt.config import PRESETS, GPTConfig
 from gpt.ui.parts.numbers import MIB, significant
@@ -26,11 +26,11 @@ class Exercise:
 
 def feed_forward_or_attention(cfg: GPTConfig) -> str:
     """Exercise 4.1: parameters of a block's feed-forward and attention, compared."""
-    feed_forward = Formula("4*d*d + 4*d + 4*d*d + d")
-    attention = Formula("3*(d*d + d) + d*d + d" if cfg.qkv_bias else "3*d*d + d*d + d")
+    feed_forward = "4*d*d + 4*d + 4*d*d + d"
+    attention = "3*(d*d + d) + d*d + d" if cfg.qkv_bias else "3*d*d + d*d + d"
     letters = letters_of(cfg)
     rows = [
-        (name, formula.text(), formula.numbers(letters), formula.value(letters))
+        (name, typeset(formula), typeset(formula, letters), evaluate(formula, letters))
         for name, formula in (("feed-forward", feed_forward), ("attention", attention))
     ]
     sentence = (
