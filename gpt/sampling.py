@@ -96,20 +96,20 @@ class Choice(NamedTuple):
     kept: int
 
 
-class _Kept(NamedTuple):
+class _Kept:
     """The tokens that the filters keep, ids ascending, and their weights.
 
     A probability is a weight divided by `total`. `block_ends` are the sums of the weights up to the
     end of each block of 256, in float64.
     """
 
-    ids: np.ndarray
-    weights: np.ndarray
-    block_ends: np.ndarray
-
-    @property
-    def total(self) -> float:
-        return float(self.block_ends[-1])
+    def __init__(self, ids: np.ndarray, weights: np.ndarray) -> None:
+        self.ids, self.weights = ids, weights
+        whole = len(weights) // _BLOCK * _BLOCK
+        sums = torch.from_numpy(weights[:whole].reshape(-1, _BLOCK)).sum(dim=-1).numpy()
+        sums = np.append(sums, weights[whole:].sum())
+        self.block_ends = sums.cumsum(dtype=np.float64)
+        self.total = float(self.block_ends[-1])
 
     def place_of(self, uniform: float) -> int:
         """Index of the first weight at which the running sum exceeds `uniform` times the total."""
@@ -234,7 +234,7 @@ def _kept(row: np.ndarray, options: SamplingOptions) -> _Kept:
         scaled = torch.from_numpy(row)
         if temperature != 1:
             scaled = (scaled - best).div_(temperature)  # no overflow
-        return _of_weights(ids, torch.softmax(scaled, dim=-1).numpy())
+        return _Kept(ids, torch.softmax(scaled, dim=-1).numpy())
 
     values = row
     if options.top_k is not None and options.top_k < len(row):
@@ -249,19 +249,12 @@ def _kept(row: np.ndarray, options: SamplingOptions) -> _Kept:
     if options.min_p > 0:
         probable = weights >= options.min_p  # the best one's weight is 1
         ids, weights = ids[probable], weights[probable]
-    return _of_weights(ids, weights)
+    return _Kept(ids, weights)
 
 
 @functools.lru_cache(maxsize=8)
 def _all_ids(vocab_size: int) -> np.ndarray:
     return np.arange(vocab_size)
-
-
-def _of_weights(ids: np.ndarray, weights: np.ndarray) -> _Kept:
-    whole = len(weights) // _BLOCK * _BLOCK
-    sums = torch.from_numpy(weights[:whole].reshape(-1, _BLOCK)).sum(dim=-1).numpy()
-    sums = np.append(sums, weights[whole:].sum())
-    return _Kept(ids, weights, sums.cumsum(dtype=np.float64))
 
 
 def _nucleus(values: np.ndarray, weights: np.ndarray, top_p: float) -> np.ndarray:
