@@ -103,16 +103,14 @@ class Roofline:
 
 def prefill(cfg: GPTConfig, batch: int, tokens: int, precision: str, on: Device) -> Roofline:
     """The first pass over a prompt: weights read once, keys and values written, one score row."""
-    flops = forward(cfg, batch, tokens, last_only=True).total
-    return _roofline(cfg, flops, batch, tokens, precision, on)
+    return _roofline(cfg, batch, tokens, tokens, precision, on)
 
 
 def decode_step(
     cfg: GPTConfig, batch: int, seen_tokens: int, precision: str, on: Device
 ) -> Roofline:
     """One new token for each of `batch` rows, `seen_tokens` in all: weights and cache are read."""
-    flops = forward(cfg, batch, 1, past_tokens=seen_tokens - 1).total
-    return _roofline(cfg, flops, batch, seen_tokens, precision, on)
+    return _roofline(cfg, batch, 1, seen_tokens, precision, on)
 
 
 def training_days(cfg: GPTConfig, tokens: float, utilisation: float, on: Device) -> float:
@@ -128,10 +126,11 @@ def training_days(cfg: GPTConfig, tokens: float, utilisation: float, on: Device)
 
 
 def _roofline(
-    cfg: GPTConfig, flops: float, batch: int, tokens: int, precision: str, on: Device
+    cfg: GPTConfig, batch: int, new_tokens: int, seen_tokens: int, precision: str, on: Device
 ) -> Roofline:
-    """Traffic is the weights, and keys and values of `tokens`, whether written or read."""
-    cache_bytes = kv_cache(cfg, batch, tokens, precision).value
+    """Traffic is the weights, and the keys and values of all tokens, whether written or read."""
+    flops = forward(cfg, batch, new_tokens, seen_tokens - new_tokens, last_only=True).total
+    cache_bytes = kv_cache(cfg, batch, seen_tokens, precision).value
     if on.is_gpu and precision in ("float16", "bfloat16"):
         cache_bytes /= 2  # float32 on a CPU, and on a GPU as the weights are
     traffic_bytes = read_per_pass(cfg, precision) + cache_bytes
