@@ -185,7 +185,7 @@ def _drawn(cfg: GPTConfig, seed: int) -> dict[str, torch.Tensor]:
 def own_generator() -> Iterator[None]:
     """Inside, torch's global generator is this thread's alone; its state is put back afterwards.
 
-    Drawing initial weights and dropout know no other generator.
+    Initial weights and dropout can be drawn from no other generator.
     """
     with _generator_lock, torch.random.fork_rng(devices=[]):
         yield

@@ -72,7 +72,7 @@ def _of_folder(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Tokeni
 
 
 def _settings(folder: Path) -> Mapping[str, Any]:
-    """tokenizer_config.json. Raises ValueError if it says that the text is treated otherwise."""
+    """The content of tokenizer_config.json. Raises ValueError for a tokenizer of another kind."""
     where = folder / "tokenizer_config.json"
     settings = read_json(where) if where.is_file() else {}
     kind = str(settings.get("tokenizer_class", _CLASSES[0]))

@@ -94,7 +94,7 @@ def export_model(model: GPTModel, folder: str | Path, tokenizer: Tokenizer | Non
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, context_length: int) -> None:
-    """vocab.json, merges.txt and tokenizer_config.json, as Hugging Face reads GPT-2's kind.
+    """Writes vocab.json, merges.txt and tokenizer_config.json, as Hugging Face reads GPT-2's kind.
 
     Raises ValueError if they cannot be written.
     """
@@ -113,24 +113,24 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, context_length: int) -> 
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """A safetensors file of contiguous `tensors`; metadata as Hugging Face expects it."""
+    """Writes contiguous `tensors` as safetensors, with the metadata that Hugging Face expects."""
     write_file(path, lambda target: save_file(dict(tensors), target, metadata={"format": "pt"}))
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """A JSON object, indented, UTF-8."""
+    """Writes a JSON object, indented, in UTF-8."""
     write_text(path, json.dumps(dict(data), indent=2, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """A UTF-8 text file with line feeds."""
+    """Writes a UTF-8 text file with line feeds."""
     write_file(path, lambda target: target.write_bytes(text.encode()))
 
 
 def write_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """What `write` makes, put under its name only when it is whole; the folder is made.
+    """Calls `write` with a temporary path, then renames that file to `path`: never half a file.
 
-    Raises ValueError if it cannot be written.
+    Creates the folder. Raises ValueError if the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

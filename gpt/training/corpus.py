@@ -1,4 +1,4 @@
-"""Training text: files to token ids, ids to windows, windows in an order that a seed fixes."""
+"""Training text: files to token ids, ids to windows, windows in an order set by a seed."""
 
 from __future__ import annotations
 
@@ -99,10 +99,10 @@ def encode_documents(documents: Iterable[str], tokenizer: Tokenizer) -> torch.Te
 def window_starts(
     n_ids: int, context_length: int, seed: int, skip: int = 0, rank: int = 0, world: int = 1
 ) -> Iterator[int]:
-    """Where windows start, without end: every epoch shuffles and shifts them by its own seed.
+    """The starts of the windows, an endless iterator: each epoch shifts and shuffles them anew.
 
-    Of the common order, process `rank` of `world` takes every world-th, so that a step reads
-    the same windows however many processes share it; `skip` windows are already done.
+    Process `rank` of `world` takes every world-th of the common order, so that a step reads the
+    same windows however many processes share it. The first `skip` windows are left out.
     Raises ValueError if the text is shorter than two windows.
     """
     if n_ids < 2 * context_length + 1:
@@ -126,7 +126,7 @@ def windows_at(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and targets (b, context_length) of the windows that begin at `starts`."""
     places = torch.tensor(starts)[:, None] + torch.arange(context_length + 1)
-    # A copy that waited would wait for all that a GPU has still to do.
+    # A blocking copy would wait until the GPU has finished its queue.
     windows = ids[places.to(ids.device, non_blocking=ids.is_cuda)]  # (b, context_length + 1)
     return windows[:, :-1], windows[:, 1:]
 

@@ -24,7 +24,7 @@ def _option(default: Any, text: str, low: float | None = None, high: float = _MA
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a run goes; the bundled storyteller has muon and float32, and else the defaults.
+    """The settings of a run. The bundled storyteller has muon, float32 and otherwise the defaults.
 
     Raises ValueError if a value is impossible.
     """
