@@ -97,14 +97,14 @@ class Choice(NamedTuple):
 
 
 class _Kept:
-    """The tokens that the filters keep, ids ascending, and their weights.
+    """The best token, and the tokens that the filters keep, ids ascending, with their weights.
 
     A probability is a weight divided by `total`. `block_ends` are the sums of the weights up to the
     end of each block of 256, in float64.
     """
 
-    def __init__(self, ids: np.ndarray, weights: np.ndarray) -> None:
-        self.ids, self.weights = ids, weights
+    def __init__(self, best: int, ids: np.ndarray, weights: np.ndarray) -> None:
+        self.best, self.ids, self.weights = best, ids, weights
         whole = len(weights) // _BLOCK * _BLOCK
         sums = torch.from_numpy(weights[:whole].reshape(-1, _BLOCK)).sum(dim=-1).numpy()
         sums = np.append(sums, weights[whole:].sum())
@@ -130,12 +130,6 @@ class _Kept:
         rest = self.weights[block * _BLOCK : place].sum(dtype=np.float64)
         return float((whole + rest) / self.total)
 
-    def shares_of(self, token_ids: np.ndarray) -> list[float]:
-        """The probabilities of tokens, 0 where a filter left one out."""
-        places = self.ids.searchsorted(token_ids).clip(max=len(self.ids) - 1)
-        kept = self.ids[places] == token_ids
-        return np.where(kept, self.weights[places] / self.total, 0.0).tolist()
-
 
 def choose(
     logits: np.ndarray,
@@ -155,15 +149,19 @@ def choose(
     if steered is not None:
         token_id = steered
     elif uniform is None:
-        token_id = int(logits.argmax())  # the first of equals
+        token_id = kept.best
     else:
         place = kept.place_of(uniform)
         token_id, below = int(kept.ids[place]), kept.below(place)
-    best = best_ids(logits, n_candidates)
-    *shares, probability = kept.shares_of(np.append(best, token_id))
-    pairs = zip(best.tolist(), shares, strict=True)
+    shown = np.append(best_ids(logits, n_candidates), token_id)
+    if options.keeps_all:
+        places = shown
+    else:
+        places = kept.ids.searchsorted(shown).clip(max=len(kept.ids) - 1)
+    shares = np.where(kept.ids[places] == shown, kept.weights[places] / kept.total, 0.0).tolist()
+    pairs = zip(shown[:-1].tolist(), shares, strict=False)
     candidates = tuple(Candidate(*pair) for pair in pairs if pair[1] > 0)
-    return Choice(token_id, probability, candidates, below, len(kept.ids))
+    return Choice(token_id, shares[-1], candidates, below, len(kept.ids))
 
 
 def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tensor:
@@ -178,7 +176,7 @@ def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tenso
     for row, share in zip(rows, shares, strict=True):
         kept = _kept(row, options)
         if options.temperature == 0:
-            share[row.argmax()] = 1.0
+            share[kept.best] = 1.0
         else:
             share[kept.ids] = kept.weights
             share /= share.sum()
@@ -225,23 +223,24 @@ def _kept(row: np.ndarray, options: SamplingOptions) -> _Kept:
 
     Raises ValueError if the largest logit is not finite.
     """
-    best = float(row.max())  # NaN if any is
-    if not math.isfinite(best):
+    best = int(row.argmax())  # the first of equals; NaN before all else
+    largest = float(row[best])
+    if not math.isfinite(largest):
         raise ValueError("the model's logits are not finite: its weights are damaged.")
     temperature = max(options.temperature or 1.0, _SMALLEST_TEMPERATURE)
     ids = _all_ids(len(row))
     if options.keeps_all:
         scaled = torch.from_numpy(row)
         if temperature != 1:
-            scaled = (scaled - best).div_(temperature)  # no overflow
-        return _Kept(ids, torch.softmax(scaled, dim=-1).numpy())
+            scaled = (scaled - largest).div_(temperature)  # no overflow
+        return _Kept(best, ids, torch.softmax(scaled, dim=-1).numpy())
 
     values = row
     if options.top_k is not None and options.top_k < len(row):
         ids = np.sort(best_ids(row, options.top_k))
         values = row[ids]
     # In float64: a float32 softmax over 50,257 terms sums to 1 +- 6e-5.
-    shifted = torch.from_numpy(values).double().sub_(best)
+    shifted = torch.from_numpy(values).double().sub_(largest)
     weights = shifted.div_(temperature).exp_().numpy()
     if options.top_p < 1:
         inside = _nucleus(values, weights, options.top_p)
@@ -249,7 +248,7 @@ def _kept(row: np.ndarray, options: SamplingOptions) -> _Kept:
     if options.min_p > 0:
         probable = weights >= options.min_p  # the best one's weight is 1
         ids, weights = ids[probable], weights[probable]
-    return _Kept(ids, weights)
+    return _Kept(best, ids, weights)
 
 
 @functools.lru_cache(maxsize=8)
