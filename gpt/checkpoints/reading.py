@@ -53,10 +53,12 @@ def load_checkpoint(
     check_precision(precision, target)
     weights = weights_file(Path(path))
     given = as_config(cfg) if cfg is not None else None
-    _check_sha256(weights)
+    beside = _json_beside(weights)
+    if beside and weights.name == WEIGHTS:
+        _check_sha256(weights, beside)
     stored = read_tensors(weights)
     tensors = _in_our_names(stored)
-    found = _config_beside(weights)
+    found = read_config_file(beside) if beside else None
     if found and given and found != given:
         raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
     found = found or given or _config_from_shapes(tensors, weights)
@@ -86,19 +88,16 @@ def read_config(path: str | Path) -> GPTConfig:
     that has their shapes. Raises ValueError if neither.
     """
     weights = weights_file(Path(path))
-    found, stat = _config_beside(weights), weights.stat()
-    return found or _config_of_file(weights, stat.st_size, stat.st_mtime_ns)
+    if beside := _json_beside(weights):
+        return read_config_file(beside)
+    stat = weights.stat()
+    return _config_of_file(weights, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=16)
 def _config_of_file(weights: Path, size: int, changed: int) -> GPTConfig:
     """`_config_from_shapes`, once for each state of a file: it may have to compare two tables."""
     return _config_from_shapes(_in_our_names(read_tensors(weights)), weights)
-
-
-def _config_beside(weights: Path) -> GPTConfig | None:
-    where = _json_beside(weights)
-    return read_config_file(where) if where else None
 
 
 def read_config_file(where: Path) -> GPTConfig:
@@ -143,11 +142,8 @@ def _json_beside(weights: Path) -> Path | None:
     return shared if shared.is_file() else None
 
 
-def _check_sha256(weights: Path) -> None:
-    """Raises ValueError if the config.json beside our weights states another SHA-256."""
-    where = _json_beside(weights)
-    if weights.name != WEIGHTS or where is None:
-        return
+def _check_sha256(weights: Path, where: Path) -> None:
+    """Raises ValueError if the configuration at `where` states another SHA-256 of the weights."""
     stated = read_json(where).get("sha256")
     if stated is not None and sha256_of(weights) != stated:
         raise ValueError(f"{weights} is damaged (not the SHA-256 in {where.name}): restore it.")
