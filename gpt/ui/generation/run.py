@@ -60,7 +60,7 @@ class Writing:
         self._left = False
         self._row: Any = None
         self._loop = asyncio.get_running_loop()
-        self._sleeps: asyncio.Future[None] = self._loop.create_future()
+        self._loaded_or_stopped: asyncio.Future[None] = self._loop.create_future()
 
     def stop(self) -> None:
         """Ends the run at what is written, from within the event loop."""
@@ -81,7 +81,7 @@ class Writing:
         try:
             changed()
             while not job.done() and not self.stopped:
-                await self._sleep(LOOK_SECONDS)
+                await asyncio.wait([self._loaded_or_stopped], timeout=LOOK_SECONDS)
                 changed()
             if not self.stopped:
                 writing.add(self)
@@ -95,6 +95,10 @@ class Writing:
             writing.discard(self)
             job.cancel()
             job.add_done_callback(self._leave)
+
+    def _wake(self) -> None:
+        if not self._loaded_or_stopped.done():
+            self._loaded_or_stopped.set_result(None)
 
     def _wake_from_its_thread(self, _: Future[Any]) -> None:
         with contextlib.suppress(RuntimeError):  # the server has ended while the model loaded
@@ -123,21 +127,6 @@ class Writing:
         known, self._again = min(self._again, len(steps)), max(0, self._again - len(steps))
         for step in steps[known:]:
             self.written.add(now - (started or now), step)
-
-    async def _sleep(self, seconds: float) -> None:
-        """Until the time is over or `_wake` is called; at a tenth of the cost of asyncio.wait."""
-        if self.stopped:
-            return
-        self._sleeps = self._loop.create_future()
-        timer = self._loop.call_later(seconds, self._wake)
-        try:
-            await self._sleeps
-        finally:
-            timer.cancel()
-
-    def _wake(self, *_: Any) -> None:
-        if not self._sleeps.done():
-            self._sleeps.set_result(None)
 
     def _on_stage(self, fraction: float, text: str) -> None:
         if self._left:
