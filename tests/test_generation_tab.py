@@ -71,7 +71,7 @@ def client(url):
 def alone(registry, tokenizer, prompt="Hello", options=OPTIONS, source="storyteller"):
     """The continuation that the package gives without a page."""
     asked = wish(registry, prompt, VALUES, source, precision="float32")
-    written = Continuation(asked, options.max_new_tokens)
+    written = Continuation(asked)
     steps = generate(
         registry.models[source], tokenizer.encode(prompt), options, tokenizer.end_of_text_id
     )

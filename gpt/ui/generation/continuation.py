@@ -22,15 +22,16 @@ ENDED = {
 class Continuation:
     """What one run has written so far: text and chips of the same steps, both only ever longer.
 
-    Steps beyond `most` are `ahead`: known, and not shown. Without a `limit` none is told.
+    Of at most `most` steps: those beyond are `ahead`, known and not shown, and no limit is told.
     """
 
-    def __init__(self, asked: Wish, limit: int = 0, most: int | None = None) -> None:
+    def __init__(self, asked: Wish, most: int | None = None) -> None:
         self.steps: list[Step] = []
         self.ahead: list[Step] = []
         self.text = ""
         self.stopped = False  # by the visitor
-        self._asked, self._limit, self._most = asked, limit, most
+        self._asked, self._most = asked, most
+        self._limit = asked.options.max_new_tokens if most is None else 0
         self._decoder = asked.tokenizer.stream()
         self._chips, self._n_chips = "", 0
         self._first_seconds = self._seconds = 0.0

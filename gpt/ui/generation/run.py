@@ -49,8 +49,7 @@ class Writing:
         most: int | None = None,
     ) -> None:
         self.asked = asked
-        limit = asked.options.max_new_tokens if most is None else 0
-        self.written = Continuation(asked, limit, most)
+        self.written = Continuation(asked, most)
         for step in known or ():
             self.written.add(0.0, step)
         self._again = len(known or ())  # steps that will come and are there already

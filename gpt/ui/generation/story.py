@@ -39,8 +39,8 @@ class Draft:
 
     def written(self) -> Continuation:
         """What the page shows of it."""
-        written = Continuation(self.asked)
-        for step in self.steps[: self.shown]:
+        written = Continuation(self.asked, self.shown)
+        for step in self.steps:
             written.add(0.0, step)
         written.stop(by_visitor=False)
         return written
