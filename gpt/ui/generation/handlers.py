@@ -172,9 +172,7 @@ class Handlers:
                 story.columns, story.versions = columns_html(runs), []  # none to take yet
                 yield
         story.columns = columns_html(runs, over=True)
-        story.versions = [
-            Draft(run.asked, steps := tuple(run.written.steps), len(steps)) for run in runs.values()
-        ]
+        story.versions = [Draft.of(run) for run in runs.values()]
         yield
 
     # What is shown, and what changes the text without a run
@@ -266,8 +264,8 @@ class Handlers:
         asked = await asyncio.to_thread(self.jobs.replayed, OPENING)
         async with aclosing(self.runs.write(asked)) as updates:
             async for run in updates:
-                steps = tuple(run.written.steps)
-        return Draft(asked, steps, len(steps))
+                draft = Draft.of(run)
+        return draft
 
 
 def buttons(layout: Layout, busy: bool) -> Values:

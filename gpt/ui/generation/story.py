@@ -24,6 +24,12 @@ class Draft:
     shown: int = 0
     told: str = ""  # the measurements of the run that wrote it, as HTML
 
+    @classmethod
+    def of(cls, run: Writing) -> Draft:
+        """What a run has written so far."""
+        steps = tuple(run.written.steps)
+        return cls(run.asked, steps, len(steps))
+
     @property
     def ended(self) -> bool:
         """Whether the model or a text has ended it where it ends now."""
@@ -98,7 +104,4 @@ class Story:
     @property
     def seen(self) -> Draft | None:
         """What is on the page now, while it is written too."""
-        if self.live:
-            steps = tuple(self.live.written.steps)
-            return Draft(self.live.asked, steps, len(steps))
-        return self.present
+        return Draft.of(self.live) if self.live else self.present
