@@ -48,8 +48,10 @@ def endpoint(runs: Runs, default_source: str) -> Callable[..., Any]:
             wish, runs.registry, prompt, values, model, device, precision, chosen
         )
         session = (request.session_hash if request else "") or ""
-        async with aclosing(runs.called(asked, session)) as updates:
-            async for run in updates:
-                yield run.written.text, run.written.told()
+        with runs.call(session) as claim:
+            # Nothing goes on with it: its keys and values are not kept.
+            async with aclosing(runs.write(asked, claim, known=None)) as updates:
+                async for run in updates:
+                    yield run.written.text, run.written.told()
 
     return generate

@@ -85,7 +85,7 @@ class Handlers:
             if any(run.written.steps for run in claim.runs):
                 story.loaded = claim.runs[0].asked.source
             story.live, story.failed = None, claim.failed
-            self.runs.end(session, claim)
+            del self.runs.claims[session]
 
     async def finish(self, story: Story, model: str, request: gr.Request) -> Values:
         """The buttons as they should be now, which may be the next run's already."""

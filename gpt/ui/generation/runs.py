@@ -54,7 +54,7 @@ class Runs:
         self._calls: list[tuple[str, Claim]] = []  # of /generate, with their session
 
     def claim(self, session: str) -> bool:
-        """Whether the page may start a run: one at a time. A claim lasts until `end`."""
+        """Whether the page may start a run: one at a time. Whose run has ended deletes the claim."""
         claim = self.claims.get(session)
         if claim and (claim.begun or time.monotonic() - claim.made < LOST_SECONDS):
             return False
@@ -68,10 +68,6 @@ class Runs:
             return None
         claim.begun = True
         return claim
-
-    def end(self, session: str, claim: Claim) -> None:
-        if self.claims.get(session) is claim:
-            del self.claims[session]
 
     def stop(self, session: str) -> None:
         """The session's runs end where they are, of its page and of its calls."""
@@ -155,14 +151,12 @@ class Runs:
             async for _ in updates:
                 yield run
 
-    async def called(self, asked: Wish, session: str) -> AsyncIterator[Writing]:
-        """One run of /generate, of which a session may have several; Stop and leaving end it."""
+    @contextlib.contextmanager
+    def call(self, session: str) -> Iterator[Claim]:
+        """The claim of a run of /generate, of which a session may have several at once."""
         call = session, Claim()
         self._calls.append(call)
         try:
-            # Nothing goes on with it: its keys and values are not kept.
-            async with aclosing(self.write(asked, call[1], known=None)) as updates:
-                async for run in updates:
-                    yield run
+            yield call[1]
         finally:
             self._calls.remove(call)
