@@ -47,8 +47,7 @@ def endpoint(runs: Runs, default_source: str) -> Callable[..., Any]:
         asked = await asyncio.to_thread(
             wish, runs.registry, prompt, values, model, device, precision, chosen
         )
-        session = (request.session_hash if request else "") or ""
-        with runs.call(session) as claim:
+        with runs.call(request.session_hash if request else None) as claim:
             # Nothing goes on with it: its keys and values are not kept.
             async with aclosing(runs.write(asked, claim, known=None)) as updates:
                 async for run in updates:

@@ -49,7 +49,7 @@ class Handlers:
         layout = self.layout
 
         async def claim(story: Story, request: gr.Request, event: gr.EventData = None) -> Values:
-            given, session = value, request.session_hash or ""
+            given, session = value, request.session_hash
             if kind == "use":
                 given = (story.chosen, of_event(event, "token"))
                 await self.runs.ended(session)
@@ -70,7 +70,7 @@ class Handlers:
 
     async def write(self, data: Values, request: gr.Request) -> AsyncIterator[Values]:
         """What streams."""
-        session = request.session_hash or ""
+        session = request.session_hash
         claim = self.runs.begin(session)
         if claim is None:
             yield gr.skip()
@@ -89,7 +89,7 @@ class Handlers:
 
     async def finish(self, story: Story, model: str, request: gr.Request) -> Values:
         """The buttons as they should be now, which may be the next run's already."""
-        if (request.session_hash or "") in self.runs.claims:
+        if request.session_hash in self.runs.claims:
             return gr.skip()
         failed, story.failed = story.failed == model, ""
         return buttons(self.layout, False) | ({self.layout.model: story.loaded} if failed else {})

@@ -50,10 +50,10 @@ class Runs:
         self._cluster = cluster
         self._on_gpu = on_gpu and on_gpu(steps_on_gpu)
         self._writing: set[Writing] = set()
-        self.claims: dict[str, Claim] = {}
-        self._calls: list[tuple[str, Claim]] = []  # of /generate, with their session
+        self.claims: dict[str | None, Claim] = {}
+        self._calls: list[tuple[str | None, Claim]] = []  # of /generate, with their session
 
-    def claim(self, session: str) -> bool:
+    def claim(self, session: str | None) -> bool:
         """Whether the page may start a run: one at a time. Whose run has ended deletes the claim."""
         claim = self.claims.get(session)
         if claim and (claim.begun or time.monotonic() - claim.made < LOST_SECONDS):
@@ -61,7 +61,7 @@ class Runs:
         self.claims[session] = Claim()
         return True
 
-    def begin(self, session: str) -> Claim | None:
+    def begin(self, session: str | None) -> Claim | None:
         """The page's claim, the first time that it is asked for."""
         claim = self.claims.get(session)
         if claim is None or claim.begun:
@@ -69,13 +69,13 @@ class Runs:
         claim.begun = True
         return claim
 
-    def stop(self, session: str) -> None:
+    def stop(self, session: str | None) -> None:
         """The session's runs end where they are, of its page and of its calls."""
         for of, claim in (*self.claims.items(), *self._calls):
             if of == session:
                 claim.stop()
 
-    async def ended(self, session: str) -> None:
+    async def ended(self, session: str | None) -> None:
         """Stops the run of the session, and comes back once it is over."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while session in self.claims and time.monotonic() < deadline:
@@ -152,7 +152,7 @@ class Runs:
                 yield run
 
     @contextlib.contextmanager
-    def call(self, session: str) -> Iterator[Claim]:
+    def call(self, session: str | None) -> Iterator[Claim]:
         """The claim of a run of /generate, of which a session may have several at once."""
         call = session, Claim()
         self._calls.append(call)

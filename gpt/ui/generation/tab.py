@@ -51,7 +51,7 @@ def add_to(page: Page) -> Layout:
         streamed.failure(handlers.failed, known, [*shown, *layout.streamed], **AT_ONCE)
 
     async def stop(request: gr.Request) -> None:
-        runs.stop(request.session_hash or "")
+        runs.stop(request.session_hash)
 
     page.left.append(stop)  # a page that was closed ends its run
     layout.stop.click(stop, **AT_ONCE)
