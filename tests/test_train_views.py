@@ -45,7 +45,6 @@ def test_the_curve_lies_where_its_seconds_or_tokens_are(axis, training):
 
 def test_right_sums_are_ticked_and_wrong_ones_crossed(training):
     training.history.sample = Sampled(40, "")
-    training.history.right = 1, 2
     training.history.answers = [("27+48=", "75"), ("10+10=", "21")]
     html = views.sample_view(training)
     assert "1 of 2 sums that it has never read are right (50.0 %)" in html

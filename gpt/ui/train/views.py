@@ -17,7 +17,7 @@ from gpt.ui.train.plans import NEVER, Plan
 from gpt.ui.train.run import Training
 from gpt.ui.train.settings import MARKS
 
-SPLIT_TOKENS = 160
+SPLIT_TOKENS, MOST_SUMS = 160, 8
 RATE_STEPS = 20  # over which tokens a second are counted
 EMPTY = say(
     "Press Train: the loss falls below the baselines, and the sample turns from noise into words.",
@@ -137,14 +137,15 @@ def sample_view(training: Training) -> str:
     history = training.history
     if history.sample is None:
         return ""
-    if history.right is None:
+    if not history.answers:
         prompt = training.plan.options.prompt
         rest = history.sample.text[len(prompt) :]
         return f"<p class='train-text'><b>{escape(prompt)}</b>{escape(rest)}</p>"
-    right, asked = history.right
+    asked = len(history.answers)
+    right = sum(is_right(*pair) for pair in history.answers)
     lines = "".join(
         f"<li><b>{escape(q)}</b>{escape(a)} {'✓' if is_right(q, a) else '✗'}</li>"
-        for q, a in history.answers
+        for q, a in history.answers[:: -(-asked // MOST_SUMS)]
     )
     return (
         say(f"{right} of {asked} sums that it has never read are right ({percent(right / asked)}).")

@@ -1,0 +1,137 @@
+"""The model that learns: its steps, what is measured of it, and what is kept of it at the end."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from gpt.accounting import count_parameters
+from gpt.training.bundle import write_bundle
+from gpt.training.choices import MADE
+from gpt.training.corpus import window_starts
+from gpt.training.evaluation import answers
+from gpt.training.events import Evaluated, Sampled, Stepped
+from gpt.training.trainer import Run
+from gpt.ui.parts.numbers import counted
+from gpt.ui.train.finished import Finished, kept, new_folder
+from gpt.ui.train.plans import Plan
+
+EARLY = 1 / 12, 1 / 2  # shares of all steps between which an early checkpoint is: 5 s of 60
+LIVE_TARGETS, LINE_TOKENS, PEEK_TOKENS = 2048, 64, 16
+PEEKED = "trf_blocks.0.ff.layers.0.weight"
+
+
+@dataclass(frozen=True)
+class Peek:
+    """One window of one step: ids (n,), the loss of each target, one weight before and after."""
+
+    step: int
+    ids: list[int]
+    nats: list[float]
+    before: float
+    after: float
+    learning_rate: float
+
+
+@dataclass
+class History:
+    """What was measured so far; held-out losses with the seconds of training before them."""
+
+    steps: list[Stepped] = field(default_factory=list)
+    evaluated: list[tuple[float, Evaluated]] = field(default_factory=list)
+    answers: list[tuple[str, str]] = field(default_factory=list)  # to sums that were held out
+    sample: Sampled | None = None
+    line: list[float] = field(default_factory=list)  # probabilities of the held-out line's tokens
+    peek: Peek | None = None
+
+
+class Diverged(Exception):
+    """The loss is not finite: the last good weights are back. Its text is a line for the page."""
+
+
+class Learner:
+    """A run of `gpt.training` over a plan. Its methods compute, and write into `history`."""
+
+    def __init__(self, plan: Plan, history: History) -> None:
+        self.plan, self.history = plan, history
+        self._run = Run(plan.cfg, plan.options, plan.corpus)
+        self._events = self._run.events()
+        self._early = self._good = (0, {})  # steps and weights
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step is done."""
+        return self._run.step == self.plan.options.steps
+
+    def step(self) -> None:
+        """One step. Raises Diverged."""
+        event = next(self._events, None)
+        if not isinstance(event, Stepped):
+            self._go_back()
+        self.history.steps.append(event)
+
+    def peek(self) -> None:
+        """As `step`, and its record: a window, what its targets cost before, one weight."""
+        run, t = self._run, self.plan.cfg.context_length
+        n = run.step * run.options.batch_size
+        start = next(window_starts(len(run.ids), t, run.options.seed, skip=n))
+        ids = run.corpus.ids[start : start + min(t, PEEK_TOKENS) + 1]
+        nats, weight = run.nats(ids).tolist(), run.model.state_dict()[PEEKED][0, 0]
+        before = float(weight)
+        self.step()
+        done = self.history.steps[-1]
+        found = ids.tolist(), nats, before, float(weight), done.learning_rate
+        self.history.peek = Peek(done.step, *found)
+
+    def look(self) -> None:
+        """Held-out loss, the held-out line, and a copy of the weights. Raises Diverged."""
+        run, history = self._run, self.history
+        evaluated = run.evaluated(LIVE_TARGETS)
+        if history.evaluated and history.evaluated[-1][1].step == run.step:
+            history.evaluated.pop()  # it was measured when it paused
+        history.evaluated.append((run.seconds, evaluated))
+        history.line = (-run.nats(run.corpus.held_out[: LINE_TOKENS + 1])).exp().tolist()
+        if not math.isfinite(evaluated.nats_per_token):
+            self._go_back()
+        last, self._good = self._good, (run.step, copy.deepcopy(run.model.state_dict()))
+        low, high = (share * self.plan.options.steps for share in EARLY)
+        if not run.step:
+            self._early = self._good
+        elif not self._early[0] and low <= last[0] <= high and last[0] < run.step:
+            self._early = last  # only now: the newest would be compared with itself
+        if self.plan.text.name == "additions":
+            pairs = MADE["additions"].held_out.pairs[::8]
+            questions = [f"{a}+{b}=" for a, b in pairs]
+            found = answers(run.whole_model(), run.corpus.tokenizer, questions)
+            history.answers = list(zip(questions, found, strict=True))
+
+    def sample(self) -> None:
+        """What the model writes now."""
+        self.history.sample = self._run.sampled()
+
+    def keep(self) -> Finished:
+        """The model, its early checkpoint and its zip as files."""
+        history, run, text = self.history, self._run, self.plan.text
+        evaluated, sample = history.evaluated[-1][1], history.sample.text
+        archive = write_bundle(run, text, history.steps, evaluated, sample, new_folder())
+        early, weights = self._early
+        run.model.load_state_dict(weights)
+        folder = archive.parent / f"at step {early:,}"  # its name is shown
+        run.write_model(folder, "float32")
+        count = count_parameters(run.cfg).total
+        label = (
+            f"Yours, trained on {text.called}: {count:,} parameters, {counted(run.step, 'step')}"
+        )
+        return kept(archive, folder, label, f"Steps {early:,} and {run.step:,}")
+
+    def _go_back(self) -> NoReturn:
+        run, (step, weights) = self._run, self._good
+        told = (
+            f"The loss is not finite at step {run.step:,}: it stopped, and the weights of step "
+            f"{step:,} are kept. Use a lower learning rate."
+        )
+        run.model.load_state_dict(weights)
+        run.step = step
+        raise Diverged(told)
