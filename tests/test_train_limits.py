@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 from contextlib import aclosing
 from types import SimpleNamespace
@@ -20,10 +19,9 @@ from gpt.training.events import Evaluated, Sampled
 from gpt.training.trainer import Run
 from gpt.ui.train import finished as finished_module
 from gpt.ui.train import run as run_module
-from gpt.ui.train import tab as tab_module
-from gpt.ui.train.run import MOST_TRAINING, Line, Training
+from gpt.ui.train.handlers import Handlers
+from gpt.ui.train.run import MOST_TRAINING, Line, Training, Trainings
 from gpt.ui.train.settings import EXPERIMENTS
-from gpt.ui.train.tab import Trainings
 
 
 @pytest.fixture
@@ -152,8 +150,8 @@ def test_a_pause_is_short_where_others_wait_for_the_place(monkeypatch):
 
 def test_a_page_that_is_closed_stops_its_run(built):
     (left,) = [f.fn for f in built.fns.values() if (None, "unload") in f.targets
-               and f.fn.__module__ == tab_module.__name__]  # fmt: skip
-    trainings = inspect.getclosurevars(left).nonlocals["trainings"]
+               and isinstance(getattr(f.fn, "__self__", None), Handlers)]  # fmt: skip
+    trainings = left.__self__.trainings
     trainings.start("mine", TINY, None, paused=False)
     trainings.start("yours", TINY, None, paused=False)
     mine, yours = trainings.of["mine"], trainings.of["yours"]
@@ -166,7 +164,7 @@ def test_a_page_that_is_closed_stops_its_run(built):
 def test_of_many_models_and_curves_the_oldest_go(tmp_path, monkeypatch):
     monkeypatch.setattr(finished_module, "_kept", [])
     monkeypatch.setattr(finished_module, "MOST_KEPT", 2)
-    monkeypatch.setattr(tab_module, "MOST_TRAININGS", 2)
+    monkeypatch.setattr(run_module, "MOST_TRAININGS", 2)
     made, trainings = [], Trainings("cpu")
     for name in "abc":
         (tmp_path / name).mkdir()

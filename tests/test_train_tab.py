@@ -37,9 +37,8 @@ from gpt.ui.train import run as run_module
 from gpt.ui.train import views
 from gpt.ui.train.curve import thinned
 from gpt.ui.train.plans import NEVER, pace, plan, with_steps
-from gpt.ui.train.run import MOST_TRAINING, MOST_WAITING, Line, Training
+from gpt.ui.train.run import MOST_TRAINING, MOST_WAITING, Line, Training, Trainings
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, MARKS, SIZES
-from gpt.ui.train.tab import Trainings
 
 
 def trained(**changed):

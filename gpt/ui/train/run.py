@@ -29,6 +29,8 @@ UPDATE_SECONDS, LOOK_SECONDS = 0.5, 0.25
 EVALUATE_SECONDS, SAMPLE_SECONDS = 1.5, 4.0
 PAUSED_SECONDS, PAUSES, MOST_SECONDS = 60, 10, 1800
 TRIED_STEPS = 4
+LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
+MOST_TRAININGS = 64  # whose curves are kept; of pages that were not closed the oldest goes
 _HANDS = ThreadPoolExecutor(4, thread_name_prefix="train")  # for waiting, mostly
 T = TypeVar("T")
 
@@ -237,6 +239,42 @@ class Training:
             return False
         self._news.clear()
         return True
+
+
+class Trainings:
+    """The newest run of each page, by session; one of a page at a time."""
+
+    def __init__(self, device: str) -> None:
+        self.line, self.device = Line(), device
+        self.of: dict[str | None, Training] = {}
+
+    def going(self, session: str | None) -> Training | None:
+        """The page's run, if it goes on, or was asked for just now."""
+        training = self.of.get(session)
+        if training is None or training.over:
+            return None
+        lost = not training.begun and time.monotonic() - training.made > LOST_SECONDS
+        return None if lost else training
+
+    def made(self, session: str | None) -> Training | None:
+        """The page's newest run that left a model; while another goes on, the one before."""
+        last = self.of.get(session)
+        runs = (last, last.former) if last else ()
+        return next((run for run in runs if run and run.finished), None)
+
+    def start(
+        self, session: str | None, values: Mapping[str, Any], experiment: Experiment | None = None,
+        paused: bool = False,
+    ) -> Training:  # fmt: skip
+        """A run that is to be driven. The page's last one, if it has a curve, is shown in it."""
+        last = self.of.pop(session, None)
+        former = last if last is None or last.history.steps else last.former
+        started = Training(self.line, values, self.device, former, experiment, paused)
+        self.of[session] = started
+        over = [name for name in self.of if not self.going(name)]
+        for name in over[: max(len(self.of) - MOST_TRAININGS, 0)]:
+            del self.of[name]
+        return started
 
 
 async def _in_hands(work: Callable[..., T], *args: Any) -> T:
