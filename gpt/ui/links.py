@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,11 +27,16 @@ from gpt.ui.visit import Visit, steering_of
 LONGEST = 4_000  # characters of an address, which every browser and chat program takes
 WHOLE = ("layer", "head")  # of Attention
 OPENED = tuple(section.key for section in SECTIONS if section.opened)
-TRAINING = {f"train-{name}": name for name in (*train.DEFAULTS, "pasted")}  # also the ids
-# Of Architecture, by their ids.
-SIZES = {f"arch-{name}": name for name in (*FIELDS, *workload.NAMES)}
 SIZES_AT_FIRST = {**{name: GPTConfig()[name] for name in FIELDS}, **workload.DEFAULTS}
-_TEXT = ("seed", "tokens", "position")  # mean nothing without the prompt
+# The parameters of an address, and what each is called where it belongs.
+VISIT = {
+    "model": "model", "prompt": "prompt", "seed": "seed", "tokens": "tokens",
+    "position": "position", "steer": "steering",
+}  # fmt: skip
+SETTINGS = {name: name for name in (*DEFAULTS, "precision") if name != "seed"}
+TRAINING = {f"train-{name}": name for name in (*train.DEFAULTS, "pasted")}  # also the ids
+SIZES = {f"arch-{name}": name for name in SIZES_AT_FIRST}  # of Architecture, by their ids
+WHERE = {name: name for name in ("tab", *WHOLE, "open")}
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def link_of(place: Place, page: str, missing: Sequence[str] = ()) -> tuple[str, 
             f"the text, with which the address would have {len(address):,} characters: "
             f"{LONGEST:,} are what programs take"
         )
-        left_out = ("prompt", "steer", "train-pasted", *_TEXT)
+        left_out = {*VISIT, "train-pasted"} - {"model"}  # what means nothing without the text, too
         kept = {k: v for k, v in given.items() if k not in left_out}
         address = f"{page}?{urlencode(kept)}"
     return address, f"The link leaves out {' and '.join(missing)}." if missing else ""
@@ -77,43 +83,25 @@ def place_of(
 
     What is impossible is left at its default. `config_of` raises ValueError for an unknown model.
     """
-    given: dict[str, Any] = {"settings": {}}
-    place: dict[str, Any] = {"training": {}, "sizes": {}}
-    wrong = []
+    found, wrong = {}, []
     for name, text in query.items():
         try:
-            if name == "tab":
-                place[name] = _one_of(TABS, text)
-            elif name in WHOLE:
-                place[name] = _whole(text)
-            elif name == "open":
-                keys = [section.key for section in SECTIONS]
-                asked = text.split(",") if text != "none" else []
-                place[name] = tuple(_one_of(keys, key) for key in asked)
-            elif name == "model":
+            if name == "model":
                 config_of(text)
-                given[name] = text
-            elif name == "prompt":
-                given[name] = text
-            elif name == "steer":
-                pairs = [pair.split(":") for pair in text.split(",")]
-                given["steering"] = steering_of([[_whole(n) for n in pair] for pair in pairs])
-            elif setting := TRAINING.get(name):
-                place["training"][setting] = _of_training(setting, text)
-            elif size := SIZES.get(name):
-                place["sizes"][size] = _typed(text, SIZES_AT_FIRST[size])
-            elif name == "seed":
-                given[name] = SamplingOptions(seed=_whole(text)).seed  # none that is too large
-            elif name in _TEXT:
-                given[name] = _whole(text)
-            elif name == "precision" or name in DEFAULTS:
-                given["settings"][name] = _setting(name, text)
+            if read := READ.get(name):
+                found[name] = read(text)
         except ValueError as error:
             wrong.append(str(error) if name in str(error) else f"{name}: {error}")
-    if told := impossible({**SIZES_AT_FIRST, **place["sizes"]}):
+
+    def those(names: Mapping[str, str]) -> dict[str, Any]:
+        return {names[name]: value for name, value in found.items() if name in names}
+
+    sizes = those(SIZES)
+    if told := impossible({**SIZES_AT_FIRST, **sizes}):
         wrong.append(told)
-        place["sizes"] = {}
-    return Place(Visit(**given), **place), tuple(wrong)
+        sizes = {}
+    visit = Visit(**those(VISIT), settings=those(SETTINGS))
+    return Place(visit, **those(WHERE), training=those(TRAINING), sizes=sizes), tuple(wrong)
 
 
 def impossible(sizes: Mapping[str, Any]) -> str:
@@ -186,7 +174,7 @@ def _parameters(place: Place) -> dict[str, str]:
         return {"tab": place.tab, **texts}
     given: dict[str, Any] = {"tab": place.tab if place.tab != TABS[0] else None}
     given |= {"model": visit.model or None, "prompt": visit.prompt or None}
-    given |= {k: v for k, v in visit.settings.items() if k == "precision" or k in DEFAULTS}
+    given |= {k: v for k, v in visit.settings.items() if k in SETTINGS}
     if visit.tokens != 0:  # else there is no text to write again
         given |= {"seed": visit.seed, "tokens": visit.tokens, "position": visit.position}
     given["steer"] = ",".join(f"{at}:{token}" for at, token in visit.steering) or None
@@ -196,10 +184,7 @@ def _parameters(place: Place) -> dict[str, str]:
 
 
 def _setting(name: str, text: str) -> Any:
-    """The value of a setting. Raises ValueError if the controls cannot have it."""
-    if name == "precision":
-        return _one_of((AUTO, *PRECISIONS), text)
-    value = _typed(text, DEFAULTS[name])
+    value = _typed(DEFAULTS[name], text)
     if not isinstance(DEFAULTS[name], str) and type(value) not in (int, float):
         raise ValueError(f"{text[:40]!r} is no number.")
     sampling_options({**DEFAULTS, name: value})
@@ -207,12 +192,10 @@ def _setting(name: str, text: str) -> Any:
 
 
 def _of_training(name: str, text: str) -> Any:
-    """The value of a setting of Train. Raises ValueError if the controls cannot have it."""
-    value = _typed(text, train.DEFAULTS.get(name, ""))
-    return value if name == "pasted" else train.checked(name, value)
+    return train.checked(name, _typed(train.DEFAULTS[name], text))
 
 
-def _typed(text: str, default: Any) -> Any:
+def _typed(default: Any, text: str) -> Any:
     """The value that a text stands for where the default is such, not checked."""
     if not isinstance(default, str):
         with contextlib.suppress(ValueError, RecursionError):
@@ -226,7 +209,31 @@ def _one_of(allowed: Sequence[str], text: str) -> str:
     return text
 
 
+def _sections(text: str) -> tuple[str, ...]:
+    keys = [section.key for section in SECTIONS]
+    return tuple(_one_of(keys, key) for key in text.split(",")) if text != "none" else ()
+
+
+def _steering(text: str) -> tuple[tuple[int, int], ...]:
+    return steering_of([[_whole(n) for n in pair.split(":")] for pair in text.split(",")])
+
+
 def _whole(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 17):
         raise ValueError(f"{text[:40]!r} is no whole number from 0.")
     return int(text)
+
+
+# What reads each parameter. Raises ValueError if the controls cannot have it.
+READ: dict[str, Callable[[str], Any]] = {
+    **{key: partial(_of_training, name) for key, name in TRAINING.items()},
+    **{key: partial(_typed, SIZES_AT_FIRST[name]) for key, name in SIZES.items()},
+    **{name: partial(_setting, name) for name in DEFAULTS},
+    **dict.fromkeys(("model", "prompt", "train-pasted"), str),
+    **dict.fromkeys(("tokens", "position", *WHOLE), _whole),
+    "tab": partial(_one_of, TABS),
+    "open": _sections,
+    "seed": lambda text: SamplingOptions(seed=_whole(text)).seed,  # none that is too large
+    "steer": _steering,
+    "precision": partial(_one_of, (AUTO, *PRECISIONS)),
+}
