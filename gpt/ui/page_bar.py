@@ -37,7 +37,7 @@ class PageBar:
             button("Take the 5-minute tour", elem_id="tour-start")
             self.link = button("Copy link", elem_id="copy-link")
             self.code = button("Copy as Python", elem_id="copy-python")
-            self.presenter = button("Presenter", elem_id="presenter")
+            button("Presenter", elem_id="presenter").click(js="gptPage.presenter")
         self.note = gr.HTML(
             elem_id="page-note",
             elem_classes="live",
@@ -46,22 +46,26 @@ class PageBar:
         self.where = gr.Textbox(visible=False)
 
     def connect(self, page: Page) -> None:
-        """Wire the buttons, and the opening of a link, which fills the controls of two tabs."""
-        shared, config_of = page.shared, page.registry.config_of
-        controls, training = page.tabs["generation"].controls, page.tabs["train"].controls
-        sizes = {name: page.tabs["architecture"].inputs[name] for name in links.SIZES.values()}
+        """Wire the buttons and the opening of a link."""
         inside: InternalsTab = page.tabs["internals"]
-        known = [self.where, shared.visitor, inside.desk, *sizes.values()]
+        sizes = [page.tabs["architecture"].inputs[name] for name in links.SIZES.values()]
+        known = [self.where, page.shared.visitor, inside.desk, *sizes]
         for button, copy in ((self.link, copied_link), (self.code, copied_code)):
             button.click(
                 one_line_errors(copy), known, self.note, js="gptPage.where",
                 concurrency_limit=None, api_visibility="private", show_progress="hidden",
             )  # fmt: skip
-        self.presenter.click(None, None, None, js="gptPage.presenter")
+        self._open_links(page)
+
+    def _open_links(self, page: Page) -> None:
+        """A page that a link opens: the link fills the controls of all tabs."""
+        shared, inside = page.shared, page.tabs["internals"]
+        controls, training = page.tabs["generation"].controls, page.tabs["train"].controls
+        sizes, sections = page.tabs["architecture"].inputs, inside.sections.accordions
 
         def opened(visitor: Visitor, desk: Desk, request: gr.Request) -> dict[Any, Any]:
-            place, wrong = links.place_of(dict(request.query_params), config_of)
-            visit = place.visit
+            place, wrong = links.place_of(dict(request.query_params), page.registry.config_of)
+            visit, note = place.visit, note_of(place, wrong)
             desk.open = set(place.open)
             desk.picked["attention"] = {"layer": place.layer or 0, "head": place.head or 0}
             if visit.prompt:
@@ -69,25 +73,23 @@ class PageBar:
             given = {"prompt": visit.prompt, "model": visit.model, **visit.settings}
             if visit.seed is not None:
                 given |= {"seed": visit.seed, "max_new_tokens": visit.tokens}
-            filled = {controls[k]: v for k, v in given.items() if v not in ("", None)}
-            shown: dict[Any, Any] = {self.note: note_of(place, wrong)}
-            if place.open != links.OPENED:
-                shown |= {s: gr.update(open=key in desk.open) for key, s in sections.items()}
-            if visit.model not in ("", *(source for _, source in controls["model"].choices)):
-                filled |= shared.use_model(visitor, "The link's, untrained", visit.model)
-            filled |= {training[name]: value for name, value in place.training.items()}
+            shown = {controls[k]: v for k, v in given.items() if v not in ("", None)}
+            shown |= {training[name]: value for name, value in place.training.items()}
             if place.sizes:
                 every = {**links.SIZES_AT_FIRST, **place.sizes}
                 updates = field_updates(configuration(every))  # with the sliders' ends and steps
                 every |= dict(zip(FIELDS, updates, strict=True))
-                filled |= {box: every[name] for name, box in sizes.items()}
-            if place.tab != TABS[0] and "data-replay" not in shown[self.note]:
+                shown |= {sizes[name]: value for name, value in every.items()}
+            if place.open != links.OPENED:
+                shown |= {s: gr.update(open=key in desk.open) for key, s in sections.items()}
+            if visit.model not in ("", *(source for _, source in controls["model"].choices)):
+                shown |= shared.use_model(visitor, "The link's, untrained", visit.model)
+            if place.tab != TABS[0] and "data-replay" not in note:
                 shown[shared.tabs] = gr.update(selected=place.tab)
-            return {**filled, **shown}
+            return {**shown, self.note: note}
 
-        sections = inside.sections.accordions
         outputs = {self.note, shared.tabs, *shared.pickers, *controls.values(), *sections.values()}
-        outputs |= {*training.values(), *sizes.values()}
+        outputs |= {*training.values(), *(sizes[name] for name in links.SIZES.values())}
         gr.on(None, opened, [shared.visitor, inside.desk], outputs, **AT_ONCE)
 
 
