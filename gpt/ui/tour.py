@@ -19,6 +19,7 @@ from gpt.sampling import SamplingOptions, probabilities
 from gpt.ui.generation.settings import DEFAULTS
 from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.numbers import percent
+from gpt.ui.visit import AT_ONCE
 
 STORYTELLER = "storyteller"
 SENTENCE = "Once upon a time there was a king"
@@ -189,7 +190,7 @@ def add_tour() -> None:
         tour_html(), elem_id="tour", js_on_load="gptPage.tour(element, trigger);", padding=False
     )
     said = gr.HTML(elem_id="tour-said", js_on_load=SAID_JS)
-    tour.submit(_said, None, said, queue=False, api_visibility="private", show_progress="hidden")
+    tour.submit(_said, None, said, **AT_ONCE)
 
 
 def _said(event: gr.EventData) -> str:

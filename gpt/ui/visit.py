@@ -14,6 +14,9 @@ from gpt.sampling import SamplingOptions
 AT_ONCE: dict[str, Any] = {  # options of an event in which nothing is computed
     "api_visibility": "private", "queue": False, "show_progress": "hidden"
 }  # fmt: skip
+# Where two functions hear one event ("always_last" for both would never end), and for what reads
+# its event: gradio's page repeats an "always_last" event with the first one's data.
+EACH = {**AT_ONCE, "trigger_mode": "multiple"}
 MOST_STEERED = 500  # tokens of one text, as many as it may have
 MOST_MODELS = 8  # of a visitor's own, in the pickers
 

@@ -13,7 +13,7 @@ from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING, model_note, precision_note
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.tabs import Page
-from gpt.ui.visit import AT_ONCE, Shared
+from gpt.ui.visit import AT_ONCE, EACH, Shared
 
 
 def add_to(page: Page) -> Layout:
@@ -68,8 +68,7 @@ def add_to(page: Page) -> Layout:
 def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
     """What changes the text, the panel or the tab at once."""
     known = [handlers.story, shared.visitor]
-    # "always_last" would repeat the first of two chips: gradio's page keeps no later event's data.
-    layout.tokens.select(handlers.choose, known, layout.panel, trigger_mode="multiple", **AT_ONCE)
+    layout.tokens.select(handlers.choose, known, layout.panel, **EACH)
     # It leads to the section that has the odds, the filters and the draw of that word.
     layout.panel.click(handlers.why, known, shared.tabs, **AT_ONCE).success(
         js="() => gptPage.section('choice')"
@@ -87,8 +86,7 @@ def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
 
 def _follow(layout: Layout) -> None:
     """Notes that follow the controls, and the reset."""
-    multiple = {**AT_ONCE, "trigger_mode": "multiple"}  # two "always_last" would never end
-    layout.model.change(model_note, layout.model, layout.note, **multiple)
+    layout.model.change(model_note, layout.model, layout.note, **EACH)
     gr.on(
         [layout.model.change, layout.precision.change, layout.device.change],
         precision_note,
@@ -97,7 +95,7 @@ def _follow(layout: Layout) -> None:
         **AT_ONCE,
     )
     layout.by.change(  # trained beside untrained are two
-        lambda by: gr.update(visible=by != "training"), layout.by, layout.count, **multiple
+        lambda by: gr.update(visible=by != "training"), layout.by, layout.count, **EACH
     )
     settings = list(layout.settings.values())
     layout.reset.click(

@@ -14,7 +14,7 @@ from gpt.ui.train.handlers import Handlers
 from gpt.ui.train.layout import Layout
 from gpt.ui.train.run import Trainings
 from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS
-from gpt.ui.visit import AT_ONCE, opening_of
+from gpt.ui.visit import AT_ONCE, EACH, opening_of
 
 
 def add_to(page: Page) -> Layout:
@@ -57,14 +57,13 @@ def _follow(layout: Layout, handlers: Handlers, page: Page) -> None:
         api_visibility="private", show_progress="hidden", trigger_mode="always_last",
         concurrency_id="train-plan", concurrency_limit=2,
     )  # fmt: skip
-    multiple = {**AT_ONCE, "trigger_mode": "multiple"}  # two "always_last" would never end
     settings["text"].change(
         lambda chosen: [gr.update(visible=chosen == OWN)] * 3,
-        settings["text"], [layout.pasted, layout.file, layout.problem], **multiple,
+        settings["text"], [layout.pasted, layout.file, layout.problem], **EACH,
     )  # fmt: skip
     settings["vocabulary"].change(
         lambda chosen: gr.update(visible=chosen == PAIRS),
-        settings["vocabulary"], settings["pairs"], **multiple,
+        settings["vocabulary"], settings["pairs"], **EACH,
     )  # fmt: skip
     shape = list(SIZES["small"][1])
 
