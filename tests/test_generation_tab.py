@@ -25,14 +25,12 @@ from gpt.serving.kept import kept_of
 from gpt.serving.scheduler import scheduler_for
 from gpt.ui import tabs
 from gpt.ui.generation import handlers, settings, story, tab, versions
-from gpt.ui.generation import run as run_module
-from gpt.ui.generation import runs as sessions
+from gpt.ui.generation import runs as runs_module
 from gpt.ui.generation import wish as wishes
 from gpt.ui.generation.continuation import Continuation, token_chip
 from gpt.ui.generation.endpoint import endpoint
 from gpt.ui.generation.layout import Layout
-from gpt.ui.generation.run import Writing
-from gpt.ui.generation.runs import Runs
+from gpt.ui.generation.runs import Runs, Writing
 from gpt.ui.generation.story import Story
 from gpt.ui.generation.wish import wish
 from gpt.ui.visit import Shared, Visit, Visitor
@@ -343,7 +341,7 @@ def test_who_reads_slowly_gets_the_last_token(registry, tokenizer):
 
 
 def test_a_closed_run_frees_its_row(registry):
-    scheduler = sessions.scheduler_for(registry.models["storyteller"])
+    scheduler = runs_module.scheduler_for(registry.models["storyteller"])
 
     async def leave():
         run = Runs(registry).write(asked_of(registry, max_new_tokens=500))
@@ -392,14 +390,14 @@ def test_who_waits_sees_the_place_and_who_stops_has_left_the_line_at_once(regist
     """Stop was seen at the next look only, a quarter of a second later."""
     scheduler = scheduler_for(registry.models["storyteller"])
     monkeypatch.setattr(scheduler, "max_rows", 1)
-    monkeypatch.setattr(run_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(runs_module, "LOOK_SECONDS", 0.01)
 
     async def second():
-        run = Writing(asked_of(registry), Runs(registry).row)
-        writing = asyncio.ensure_future(run.write(lambda: None, set()))
+        run = Writing(asked_of(registry), Runs(registry))
+        writing = asyncio.ensure_future(run.write(lambda: None))
         while not run.stage.startswith("Waiting to write: place 1"):
             await asyncio.sleep(0.01)
-        monkeypatch.setattr(run_module, "LOOK_SECONDS", 60)
+        monkeypatch.setattr(runs_module, "LOOK_SECONDS", 60)
         await asyncio.sleep(0.05)  # into a look of a minute
         run.stop()
         await asyncio.wait_for(writing, 30)
@@ -411,13 +409,13 @@ def test_who_waits_sees_the_place_and_who_stops_has_left_the_line_at_once(regist
 
 
 def test_updates_come_seldom_where_many_write_and_four_times_a_second_at_least():
-    times = [run_module.update_seconds(writing) for writing in (1, 8, 16, 30, 200)]
+    times = [runs_module.update_seconds(writing) for writing in (1, 8, 16, 30, 200)]
     assert times == sorted(times)
     assert 0.05 < times[0] < times[2] < times[-1] <= 0.22
 
 
 def test_a_full_line_is_one_line(registry, monkeypatch):
-    monkeypatch.setattr(sessions, "MAX_WAITING", 0)
+    monkeypatch.setattr(runs_module, "MAX_WAITING", 0)
     with pytest.raises(ValueError, match="others are waiting to write: try again in a minute"):
         written_by(registry, asked_of(registry))
 
@@ -540,7 +538,7 @@ def test_stop_before_the_run_is_there_stops_it(page):
 def test_a_start_that_never_began_is_forgotten(page, monkeypatch):
     assert page.runs.claim("one")
     assert not page.runs.claim("one")
-    monkeypatch.setattr(sessions, "LOST_SECONDS", 0)
+    monkeypatch.setattr(runs_module, "LOST_SECONDS", 0)
     assert page.runs.claim("one")
 
 
@@ -935,7 +933,7 @@ def test_a_missing_device_is_told_with_what_is_used_instead(client):
 
 
 def test_a_cancelled_job_frees_its_row_and_the_next_is_clean(client, registry):
-    scheduler = sessions.scheduler_for(registry.models["storyteller"])
+    scheduler = runs_module.scheduler_for(registry.models["storyteller"])
     asked = {"prompt": "Hello", "seed": 1, "api_name": "/generate"}
     job = client.submit(max_new_tokens=500, **asked)
     until(lambda: any("tokens/s" in output[1] for output in job.outputs()))

@@ -21,10 +21,10 @@ from gpt.checkpoints.sources import config_of, load_model
 from gpt.generate import Step, generate
 from gpt.sampling import SamplingOptions
 from gpt.serving.cluster import ArrivingRow
-from gpt.ui.generation.run import Stage
 from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.errors import one_line_errors
 
+Stage = Callable[[float, str], None]  # told how far a model is: a share, and what is done
 _READERS = ThreadPoolExecutor(64, thread_name_prefix="borrowed")
 
 

@@ -13,8 +13,7 @@ import gradio as gr
 from gpt.ui.generation.jobs import FRESH, Job, Jobs, Values, guess_ids
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.panel import HINT, guess_html, guessed, panel_html
-from gpt.ui.generation.run import Writing
-from gpt.ui.generation.runs import Claim, Runs
+from gpt.ui.generation.runs import Claim, Runs, Writing
 from gpt.ui.generation.settings import OPENING
 from gpt.ui.generation.story import Draft, Story
 from gpt.ui.generation.versions import columns_html, versions
@@ -107,7 +106,7 @@ class Handlers:
             self._keep(job.draft(job.known, job.most), story, job, visitor)
             yield
             return
-        run = story.live = Writing(job.asked, self.runs.row, job.known, job.most)
+        run = story.live = Writing(job.asked, self.runs, job.known, job.most)
         written = run.written
         try:
             async with aclosing(self.runs.follow([run], claim)) as updates:
@@ -166,7 +165,7 @@ class Handlers:
         asked = await asyncio.to_thread(self.jobs.asked, data)
         by, count = data[self.layout.by], int(data[self.layout.count] or 0)
         named = versions(self.runs.registry, asked, by, count)
-        runs = {name: Writing(wished, self.runs.row) for name, wished in named.items()}
+        runs = {name: Writing(wished, self.runs) for name, wished in named.items()}
         async with aclosing(self.runs.follow(list(runs.values()), claim)) as updates:
             async for _ in updates:
                 story.columns, story.versions = columns_html(runs), []  # none to take yet

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpt.generate import Step
 from gpt.ui.generation.continuation import Continuation
-from gpt.ui.generation.run import Writing
+from gpt.ui.generation.runs import Writing
 from gpt.ui.generation.wish import Wish
 from gpt.ui.visit import Visit
 

@@ -12,7 +12,7 @@ from gpt.checkpoints.sources import random_source
 from gpt.engine import DTYPES
 from gpt.sampling import MAX_SEED
 from gpt.serving.registry import Registry
-from gpt.ui.generation.run import Writing
+from gpt.ui.generation.runs import Writing
 from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.numbers import counted
 
