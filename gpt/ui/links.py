@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -28,15 +28,11 @@ LONGEST = 4_000  # characters of an address, which every browser and chat progra
 WHOLE = ("layer", "head")  # of Attention
 OPENED = tuple(section.key for section in SECTIONS if section.opened)
 SIZES_AT_FIRST = {**{name: GPTConfig()[name] for name in FIELDS}, **workload.DEFAULTS}
-# The parameters of an address, and what each is called where it belongs.
-VISIT = {
-    "model": "model", "prompt": "prompt", "seed": "seed", "tokens": "tokens",
-    "position": "position", "steer": "steering",
-}  # fmt: skip
-SETTINGS = {name: name for name in (*DEFAULTS, "precision") if name != "seed"}
-TRAINING = {f"train-{name}": name for name in (*train.DEFAULTS, "pasted")}  # also the ids
-SIZES = {f"arch-{name}": name for name in SIZES_AT_FIRST}  # of Architecture, by their ids
-WHERE = {name: name for name in ("tab", *WHOLE, "open")}
+# The parameters of an address, beside "steer" and those of Train and Architecture, which begin with
+# "train-" and "arch-" as the ids do.
+VISIT = ("model", "prompt", "seed", "tokens", "position")
+SETTINGS = (*(name for name in DEFAULTS if name != "seed"), "precision")
+WHERE = ("tab", *WHOLE, "open")
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def link_of(place: Place, page: str, missing: Sequence[str] = ()) -> tuple[str, 
             f"the text, with which the address would have {len(address):,} characters: "
             f"{LONGEST:,} are what programs take"
         )
-        left_out = {*VISIT, "train-pasted"} - {"model"}  # what means nothing without the text, too
+        left_out = (*VISIT[1:], "steer", "train-pasted")  # what means nothing without the text, too
         kept = {k: v for k, v in given.items() if k not in left_out}
         address = f"{page}?{urlencode(kept)}"
     return address, f"The link leaves out {' and '.join(missing)}." if missing else ""
@@ -93,15 +89,16 @@ def place_of(
         except ValueError as error:
             wrong.append(str(error) if name in str(error) else f"{name}: {error}")
 
-    def those(names: Mapping[str, str]) -> dict[str, Any]:
-        return {names[name]: value for name, value in found.items() if name in names}
+    def those(names: Iterable[str], prefix: str = "") -> dict[str, Any]:
+        return {name: found[prefix + name] for name in names if prefix + name in found}
 
-    sizes = those(SIZES)
+    sizes = those(SIZES_AT_FIRST, "arch-")
     if told := impossible({**SIZES_AT_FIRST, **sizes}):
         wrong.append(told)
         sizes = {}
-    visit = Visit(**those(VISIT), settings=those(SETTINGS))
-    return Place(visit, **those(WHERE), training=those(TRAINING), sizes=sizes), tuple(wrong)
+    visit = Visit(**those(VISIT), steering=found.get("steer", ()), settings=those(SETTINGS))
+    training = those((*train.DEFAULTS, "pasted"), "train-")
+    return Place(visit, **those(WHERE), training=training, sizes=sizes), tuple(wrong)
 
 
 def impossible(sizes: Mapping[str, Any]) -> str:
@@ -166,12 +163,11 @@ def _options(visit: Visit) -> dict[str, Any]:
 def _parameters(place: Place) -> dict[str, str]:
     """The address's parameters by name, defaults left out."""
     visit = place.visit
-    alone = {"train": (TRAINING, place.training), "architecture": (SIZES, place.sizes)}
+    alone = {"train": ("train-", place.training), "architecture": ("arch-", place.sizes)}
     if place.tab in alone:
-        names, values = alone[place.tab]
-        told = {key: values[name] for key, name in names.items() if name in values}
-        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in told.items()}
-        return {"tab": place.tab, **texts}
+        prefix, values = alone[place.tab]
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+        return {"tab": place.tab, **{prefix + name: text for name, text in texts.items()}}
     given: dict[str, Any] = {"tab": place.tab if place.tab != TABS[0] else None}
     given |= {"model": visit.model or None, "prompt": visit.prompt or None}
     given |= {k: v for k, v in visit.settings.items() if k in SETTINGS}
@@ -226,8 +222,8 @@ def _whole(text: str) -> int:
 
 # What reads each parameter. Raises ValueError if the controls cannot have it.
 READ: dict[str, Callable[[str], Any]] = {
-    **{key: partial(_of_training, name) for key, name in TRAINING.items()},
-    **{key: partial(_typed, SIZES_AT_FIRST[name]) for key, name in SIZES.items()},
+    **{f"train-{name}": partial(_of_training, name) for name in train.DEFAULTS},
+    **{f"arch-{name}": partial(_typed, first) for name, first in SIZES_AT_FIRST.items()},
     **{name: partial(_setting, name) for name in DEFAULTS},
     **dict.fromkeys(("model", "prompt", "train-pasted"), str),
     **dict.fromkeys(("tokens", "position", *WHOLE), _whole),

@@ -48,7 +48,7 @@ class PageBar:
     def connect(self, page: Page) -> None:
         """Wire the buttons and the opening of a link."""
         inside: InternalsTab = page.tabs["internals"]
-        sizes = [page.tabs["architecture"].inputs[name] for name in links.SIZES.values()]
+        sizes = [page.tabs["architecture"].inputs[name] for name in links.SIZES_AT_FIRST]
         known = [self.where, page.shared.visitor, inside.desk, *sizes]
         for button, copy in ((self.link, copied_link), (self.code, copied_code)):
             button.click(
@@ -89,7 +89,7 @@ class PageBar:
             return {**shown, self.note: note}
 
         outputs = {self.note, shared.tabs, *shared.pickers, *controls.values(), *sections.values()}
-        outputs |= {*training.values(), *(sizes[name] for name in links.SIZES.values())}
+        outputs |= {*training.values(), *(sizes[name] for name in links.SIZES_AT_FIRST)}
         gr.on(None, opened, [shared.visitor, inside.desk], outputs, **AT_ONCE)
 
 
@@ -112,7 +112,7 @@ def copied_link(where: str, visitor: Visitor, desk: Desk, *sizes: Any) -> str:
     shown = desk.visit and (desk.given is None or desk.visit.key != desk.given.key)
     if tab == "internals" and shown:
         visit, missing = Visit(), ["the text that was typed in Internals"]
-    named = dict(zip(links.SIZES.values(), sizes, strict=True))
+    named = dict(zip(links.SIZES_AT_FIRST, sizes, strict=True))
     changed = {name: n for name, n in named.items() if n != links.SIZES_AT_FIRST[name]}
     if tab == "architecture" and (wrong := links.impossible(named)):
         changed, missing = {}, [f"the sizes ({wrong.rstrip('.')})"]
