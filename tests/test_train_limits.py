@@ -19,9 +19,9 @@ from gpt.training.events import Evaluated, Sampled
 from gpt.training.trainer import Run
 from gpt.ui.train import finished as finished_module
 from gpt.ui.train import run as run_module
-from gpt.ui.train.handlers import Handlers
 from gpt.ui.train.run import MOST_TRAINING, Line, Training, Trainings
 from gpt.ui.train.settings import EXPERIMENTS
+from gpt.ui.train.tab import Handlers
 
 
 @pytest.fixture

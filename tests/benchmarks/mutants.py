@@ -119,7 +119,7 @@ MUTANTS = (
            INTERNALS),
     Mutant("no rest after a step while texts are written", "train/run.py",
            "if all_cores.texts_are_written():", "if False:", LIMITS),
-    Mutant("a page that was closed trains on", "train/handlers.py",
+    Mutant("a page that was closed trains on", "train/tab.py",
            "            last.stop(left=True)", "            pass", LIMITS),
     Mutant("a learning rate that is the gradient's norm", "train/views.py",
            "significant(newest.learning_rate)", "significant(newest.gradient_norm)",

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
+import anyio.to_thread
 import gradio as gr
 
 from gpt.training.choices import OWN
 from gpt.ui.internals.sections.side_by_side import EARLIER
-from gpt.ui.parts.errors import one_line_errors
+from gpt.ui.parts.errors import is_mistake, one_line_errors
+from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import Page
-from gpt.ui.train.handlers import Handlers
+from gpt.ui.train import views
 from gpt.ui.train.layout import Layout
-from gpt.ui.train.run import Trainings
-from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS
-from gpt.ui.visit import AT_ONCE, EACH, opening_of
+from gpt.ui.train.plans import plan
+from gpt.ui.train.run import Training, Trainings
+from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
+from gpt.ui.visit import AT_ONCE, EACH, Shared, Visit, opening_of
+
+Values = dict[Any, Any]  # by component
+REPLACES = say(
+    "Step begins a new run, whose model takes the place of the one that is finished: press it "
+    "once more to begin.",
+    "note",
+)
 
 
 def add_to(page: Page) -> Layout:
@@ -102,3 +114,144 @@ def _afterwards(layout: Layout, handlers: Handlers, page: Page) -> None:
         if then:
             used.success(js=f"() => gptPage.when({then})")
     layout.early.click(js="() => { gptPage.next = '#int-cmp-run'; }")
+
+
+class Handlers:
+    """The handlers of one layout.
+
+    A click that asks for a run calls `start` (the buttons change at once), then `drive` (what
+    streams) and `finish` (the buttons again).
+    """
+
+    def __init__(self, layout: Layout, trainings: Trainings, shared: Shared) -> None:
+        self.layout, self.trainings, self.shared = layout, trainings, shared
+
+    def start(self, experiment: Experiment | None = None, paused: bool = False) -> Callable:
+        """The handler of a button that asks for a run, or with `paused` for a single step."""
+
+        async def click(data: Values, request: gr.Request) -> Values:
+            session, layout = request.session_hash, self.layout
+            going, before = self.trainings.going(session), self.trainings.of.get(session)
+            if going and not paused:
+                return gr.skip()
+            if going:
+                going.one_step()
+            elif paused and before and before.finished and not before.warned:
+                before.warned = True
+                return dict.fromkeys([layout.progress, layout.step], REPLACES)
+            else:
+                going = self.trainings.start(session, layout.values(data), experiment, paused)
+                going.axis = data[layout.axis]
+            off = dict.fromkeys([layout.run, *layout.tries], gr.update(interactive=False))
+            return {**off, layout.pause: _pause(going), layout.stop: gr.update(interactive=True)}
+
+        return click
+
+    async def drive(self, data: Values, request: gr.Request) -> AsyncIterator[Values]:
+        """The run's updates as they come."""
+        training = self.trainings.of.get(request.session_hash)
+        if training is None or training.begun:
+            yield gr.skip()
+            return
+        counted = None
+        async with aclosing(training.updates()) as updates:
+            async for _ in updates:
+                drawn = zip(self.layout.streamed, views.STREAMED, strict=True)
+                shown = {box: html for box, view in drawn if (html := view(training))}
+                if training.plan is not None:
+                    data[self.shared.visitor].training = training.plan.repeated
+                    # Its steps are known now, and their seconds; unless others are looked at.
+                    if counted is not training.plan:
+                        counted = training.plan
+                        if not training.looked_away:
+                            shown[self.layout.estimate] = views.estimate_view(counted)
+                yield shown
+
+    async def finish(self, request: gr.Request) -> Values:
+        """The buttons as they should be now, which may be the next run's already."""
+        session, layout = request.session_hash, self.layout
+        if self.trainings.going(session):
+            return gr.skip()
+        last, made = self.trainings.of.get(session), self.trainings.made(session)
+        if last and not (last.history.steps or last.note):  # it was refused: the one before
+            last = last.former
+        shown = dict.fromkeys([layout.run, *layout.tries], gr.update(interactive=True))
+        shown[layout.pause] = gr.update(value="Pause", interactive=False)
+        shown[layout.stop] = gr.update(interactive=False)
+        shown[layout.progress] = views.progress_view(last) if last else views.EMPTY
+        shown |= {button: gr.update(interactive=bool(made)) for button in layout.afterwards}
+        if made:
+            shown[layout.early] |= {"value": made.finished.compared}
+            shown[layout.download] |= {"value": str(made.finished.archive)}
+        return shown
+
+    async def pause(self, request: gr.Request) -> Any:
+        if going := self.trainings.going(request.session_hash):
+            going.pause()
+            return _pause(going)
+        return gr.skip()
+
+    async def stop(self, request: gr.Request) -> None:
+        if going := self.trainings.going(request.session_hash):
+            going.stop()
+
+    async def left(self, request: gr.Request) -> None:
+        """The page was closed."""
+        if last := self.trainings.of.pop(request.session_hash, None):
+            last.stop(left=True)
+
+    async def redraw(self, axis: str, request: gr.Request) -> Any:
+        """The curve over another axis."""
+        if last := self.trainings.of.get(request.session_hash):
+            last.axis = axis
+            return views.loss_view(last)
+        return gr.skip()
+
+    async def look(self, data: Values, request: gr.Request) -> Values:
+        """What the choices mean: the estimate, the text in tokens, the losses to compare with."""
+        layout, last = self.layout, self.trainings.of.get(request.session_hash)
+        values = layout.values(data)
+        if last is not None:
+            last.looked_away = last.values != values
+        try:
+            found = await anyio.to_thread.run_sync(plan, values)
+        except ValueError as error:
+            if not is_mistake(error):
+                raise
+            line = say(str(error), "note")
+            # What is wrong with one's own text stands below its boxes too: the rest is far down.
+            shown = {layout.estimate: line, layout.problem: line, layout.split: "", layout.loss: ""}
+        else:
+            # A link to the run that was made has its steps: another machine's budget buys others.
+            made = last.plan if last and last.values == values else None
+            data[self.shared.visitor].training = (made or found).repeated
+            shown = {
+                layout.estimate: views.estimate_view(found), layout.problem: "",
+                layout.split: views.split_view(found), layout.loss: views.promise_view(found),
+            }  # fmt: skip
+        if last and last.history.evaluated:
+            del shown[layout.loss]  # there is a curve, which stays
+        return shown
+
+    def use(self, tab: str, prompt: gr.Textbox, more: Values) -> Callable:
+        """The handler of a button that shows `tab` with the model chosen and what it wrote.
+
+        `prompt` is the box of Generation; `more` are other updates.
+        """
+
+        async def used(data: Values, request: gr.Request) -> Values:
+            last = self.trainings.made(request.session_hash)
+            if last is None:
+                raise ValueError("there is no trained model: press Train first.")
+            visitor, made = data[self.shared.visitor], last.finished
+            tokenizer, begins = last.plan.corpus.tokenizer, last.plan.options.prompt
+            ids = tuple(tokenizer.encode(last.history.sample.text)) or (tokenizer.end_of_text_id,)
+            visitor.visit = Visit(model=made.source, prompt=begins, ids=ids)
+            chosen = self.shared.use_model(visitor, made.label, made.source)
+            return {**chosen, prompt: begins, self.shared.tabs: gr.update(selected=tab), **more}
+
+        return used
+
+
+def _pause(going: Training) -> Any:
+    return gr.update(value="Go on" if going.paused else "Pause", interactive=True)
