@@ -26,10 +26,10 @@ def curve(
     """
     losses = [y for points in lines.values() for _, y in points if math.isfinite(y) and y > 0]
     shown = [*losses, *(value for value in baselines.values() if value > 0)]
-    low, high = 0.85 * min(shown, default=0.1), 1.15 * min(max(shown, default=5), 1e4)
+    low, high = 0.85 * min(shown), 1.15 * min(max(shown), 1e4)
 
     def x_of(value: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * min(value / (until or 1), 1)
+        return LEFT + (WIDTH - LEFT - RIGHT) * min(value / until, 1)
 
     def y_of(value: float) -> float:
         share = math.log(min(max(value, low), high) / low) / math.log(high / low)

@@ -27,12 +27,11 @@ PEEKED = "trf_blocks.0.ff.layers.0.weight"
 class Peek:
     """One window of one step: ids (n,), the loss of each target, one weight before and after."""
 
-    step: int
+    done: Stepped
     ids: list[int]
     nats: list[float]
     before: float
     after: float
-    learning_rate: float
 
 
 @dataclass
@@ -82,8 +81,7 @@ class Learner:
         before = float(weight)
         self.step()
         done = self.history.steps[-1]
-        found = ids.tolist(), nats, before, float(weight), done.learning_rate
-        self.history.peek = Peek(done.step, *found)
+        self.history.peek = Peek(done, ids.tolist(), nats, before, float(weight))
 
     def look(self) -> None:
         """Held-out loss, the held-out line, and a copy of the weights. Raises Diverged."""

@@ -128,7 +128,7 @@ def tokens_per_second(training: Training) -> float:
     """Of the newest steps' training alone."""
     steps = training.history.steps[-RATE_STEPS - 1 :]
     if len(steps) < 2:
-        return steps[0].tokens / steps[0].seconds if steps else 0.0
+        return steps[0].tokens / steps[0].seconds
     return (steps[-1].tokens - steps[0].tokens) / (steps[-1].seconds - steps[0].seconds)
 
 
@@ -196,7 +196,7 @@ def step_view(training: Training) -> str:
     change = peek.after - peek.before
     return (
         say(
-            f"Step {peek.step:,}: the beginning of the first of {plan.options.batch_size} windows "
+            f"Step {peek.done.step:,}: the beginning of the first of {plan.options.batch_size} windows "
             "before the step. The targets are the inputs, shifted by one."
         )
         + table_html(columns, rows, "One window before the step")
@@ -204,7 +204,7 @@ def step_view(training: Training) -> str:
             f"The gradient of the mean loss moves each of {count_parameters(plan.cfg).total:,} "
             f"weights. One of them, the first of the first feed-forward, was {peek.before:+.6f}, "
             f"is now {peek.after:+.6f} and so moved by {change:+.2e}, at a learning rate of "
-            f"{peek.learning_rate:.2e}."
+            f"{peek.done.learning_rate:.2e}."
         )
     )
 
