@@ -40,7 +40,8 @@ class Handlers:
         self.layout, self.runs, self.shared = layout, runs, shared
         self.jobs = Jobs(layout, runs.registry)
         self.story = gr.State(Story(loaded=layout.model.value))
-        self._opening: asyncio.Task[Draft] | None = None
+        self._opening: Draft | None = None
+        self._writes_opening = asyncio.Lock()
 
     def start(self, order: Order) -> Callable[..., Any]:
         """The handler of an event that asks for a run."""
@@ -250,13 +251,12 @@ class Handlers:
         linked = request and {"prompt", "model"} & set(request.query_params)
         if story.present or story.live or linked:
             return gr.skip()
-        task = self._opening
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-            task = self._opening = asyncio.ensure_future(self._written_opening())
-        draft = await asyncio.shield(task)  # the others wait for it, whoever leaves
+        async with self._writes_opening:  # the first visitor does, and others wait for it
+            if self._opening is None:
+                self._opening = await self._written_opening()
         if story.present or story.live:  # the visitor was quicker
             return gr.skip()
-        story.add(draft)
+        story.add(self._opening)
         return self.shown(story)
 
     async def _written_opening(self) -> Draft:
