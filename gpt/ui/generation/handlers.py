@@ -87,6 +87,10 @@ class Handlers:
             story.live, story.failed = None, claim.failed
             del self.runs.claims[session]
 
+    async def stop(self, request: gr.Request) -> None:
+        """Stop was pressed, or the page was closed."""
+        self.runs.stop(request.session_hash)
+
     async def finish(self, story: Story, model: str, request: gr.Request) -> Values:
         """The buttons as they should be now, which may be the next run's already."""
         if request.session_hash in self.runs.claims:

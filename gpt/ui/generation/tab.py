@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
 from gpt.ui.generation.endpoint import endpoint
-from gpt.ui.generation.handlers import Handlers
+from gpt.ui.generation.handlers import Handlers, Order
 from gpt.ui.generation.jobs import FRESH
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Runs
@@ -14,6 +17,9 @@ from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING, model_note, prec
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.tabs import Page
 from gpt.ui.visit import AT_ONCE, EACH, Shared
+
+# The scheduler has the waiting line, which knows everyone's place: gradio needs none.
+WRITING = {"concurrency_id": "writing", "concurrency_limit": None}
 
 
 def add_to(page: Page) -> Layout:
@@ -24,38 +30,13 @@ def add_to(page: Page) -> Layout:
     shared.add_picker(layout.model)
     runs = Runs(page.registry, page.on_gpu, page.replicas)
     handlers = Handlers(layout, runs, shared)
-    # The scheduler has the waiting line, which knows everyone's place: gradio needs none.
-    writing = {"concurrency_id": "writing", "concurrency_limit": None}
-    starts = layout.starts()
+    for event, order in layout.starts():
+        _start(event, order, handlers)
     if page.replay is not None:
-        starts.append((page.replay, ("replay", None)))
-    for event, order in starts:
-        # Three events, since gradio makes a component anew for each output that an update skips:
-        # each has the outputs that change, and no others.
-        first = [layout.run, layout.stop, *(layout.streamed if order[0] in FRESH else ())]
-        first += layout.controls.values() if order[0] == "example" else ()
-        streamed = event(handlers.start(order), [handlers.story], first, **AT_ONCE).then(
-            one_line_errors(handlers.write),
-            layout.inputs | {handlers.story, shared.visitor},
-            layout.streamed,
-            api_visibility="private",
-            trigger_mode="multiple",
-            show_progress="hidden",
-            preprocess=False,  # an emptied field would be a traceback: our own checks say a line
-            postprocess=False,  # else each update of each output is handed to a thread and back
-            **writing,
-        )
-        # Two, since `.then` does not follow an error.
-        known, shown = [handlers.story, layout.model], [layout.run, layout.stop, layout.model]
-        streamed.success(handlers.finish, known, shown, **AT_ONCE)
-        streamed.failure(handlers.failed, known, [*shown, *layout.streamed], **AT_ONCE)
-
-    async def stop(request: gr.Request) -> None:
-        runs.stop(request.session_hash)
-
-    page.left.append(stop)  # a page that was closed ends its run
-    layout.stop.click(stop, **AT_ONCE)
-    gr.api(endpoint(runs, page.source), api_name="generate", **writing)
+        _start(page.replay, ("replay", None), handlers)
+    layout.stop.click(handlers.stop, **AT_ONCE)
+    page.left.append(handlers.stop)
+    gr.api(endpoint(runs, page.source), api_name="generate", **WRITING)
     _follow(layout)
     _change(layout, handlers, shared)
     if OPENING and page.source == OPENING.model:
@@ -63,6 +44,30 @@ def add_to(page: Page) -> Layout:
         shared.visitor.value.visit = OPENING
         gr.on(None, handlers.open, handlers.story, layout.streamed, **AT_ONCE)
     return layout
+
+
+def _start(event: Callable[..., Any], order: Order, handlers: Handlers) -> None:
+    """A run by three events, since gradio makes a component anew for each output that an update
+    skips: each has the outputs that change, and no others.
+    """
+    layout = handlers.layout
+    first = [layout.run, layout.stop, *(layout.streamed if order[0] in FRESH else ())]
+    first += layout.controls.values() if order[0] == "example" else ()
+    streamed = event(handlers.start(order), [handlers.story], first, **AT_ONCE).then(
+        one_line_errors(handlers.write),
+        layout.inputs | {handlers.story, handlers.shared.visitor},
+        layout.streamed,
+        api_visibility="private",
+        trigger_mode="multiple",
+        show_progress="hidden",
+        preprocess=False,  # an emptied field would be a traceback: our own checks say a line
+        postprocess=False,  # else each update of each output is handed to a thread and back
+        **WRITING,
+    )
+    # Two, since `.then` does not follow an error.
+    known, shown = [handlers.story, layout.model], [layout.run, layout.stop, layout.model]
+    streamed.success(handlers.finish, known, shown, **AT_ONCE)
+    streamed.failure(handlers.failed, known, [*shown, *layout.streamed], **AT_ONCE)
 
 
 def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
