@@ -19,7 +19,7 @@ from gpt.training.events import Evaluated, Sampled
 from gpt.training.trainer import Run
 from gpt.ui.train import finished as finished_module
 from gpt.ui.train import run as run_module
-from gpt.ui.train.run import MOST_TRAINING, Line, Training, Trainings
+from gpt.ui.train.run import MOST_TRAINING, Training, Trainings
 from gpt.ui.train.settings import EXPERIMENTS
 from gpt.ui.train.tab import Handlers
 
@@ -38,10 +38,10 @@ def test_a_step_is_followed_by_three_times_its_rest_while_texts_are_written(
     texts, clock, monkeypatch
 ):
     """Those who write keep 70 % of their rate; no other run's step fills the rest."""
-    rests, training = [], Training(Line(), TINY)
+    rests, training = [], Training(Trainings(), TINY)
 
     async def rest(seconds):
-        rests.append((round(seconds, 6), training._line.lane.locked()))
+        rests.append((round(seconds, 6), training._trainings.lane.locked()))
 
     def step():
         clock.now += 0.2
@@ -58,7 +58,7 @@ def test_a_slow_validation_is_a_fifth_of_the_time_at_most(clock):
     def work():
         clock.now += 2
 
-    assert run_async(Training(Line(), TINY)._now_and_then(work)) == 100 + 2 + 4 * 2
+    assert run_async(Training(Trainings(), TINY)._now_and_then(work)) == 100 + 2 + 4 * 2
 
 
 def test_the_loss_is_measured_every_second_or_two_and_a_sample_made_every_few(clock, monkeypatch):
@@ -80,7 +80,7 @@ def test_the_loss_is_measured_every_second_or_two_and_a_sample_made_every_few(cl
         return await step(training)
 
     monkeypatch.setattr(Training, "_step", quarter_of_a_second)
-    training = run_async(driven(Training(Line(), {**TINY, "steps": 64})))
+    training = run_async(driven(Training(Trainings(), {**TINY, "steps": 64})))
     training.finished.drop()
     for times, low, high in ((evaluated, 1.5, 3), (sampled, 4, 7)):
         gaps = [b - a for a, b in itertools.pairwise(times)][:-2]  # the end is at its own time
@@ -100,7 +100,7 @@ def test_steps_are_those_of_the_whole_budget_and_an_experiment_has_as_many(monke
     values = {**TINY, "steps": 0, "budget": 60}
 
     def steps(of, **more):
-        training = Training(Line(), of, **more)
+        training = Training(Trainings(), of, **more)
         return run_async(driven(training, lambda t: t.plan is not None))
 
     first = steps(values)
@@ -116,30 +116,30 @@ def test_steps_are_those_of_the_whole_budget_and_an_experiment_has_as_many(monke
 def test_a_run_does_not_hold_its_place_for_ever(limit, paused, note, monkeypatch):
     monkeypatch.setattr(run_module, limit, 0.05)
     monkeypatch.setattr(run_module, "UPDATE_SECONDS", 0.02)
-    line = Line()
+    trainings = Trainings()
 
     async def go():
-        training = Training(line, {**TINY, "steps": 100_000}, paused=paused)
+        training = Training(trainings, {**TINY, "steps": 100_000}, paused=paused)
         return await asyncio.wait_for(driven(training), 30)
 
     training = run_async(go())
     assert note in training.note
-    assert line.trainings == []
+    assert trainings.line == []
     training.finished.drop()
 
 
 def test_a_pause_is_short_where_others_wait_for_the_place(monkeypatch):
     """Two pages that had pressed Step kept everybody from training for ten minutes."""
     monkeypatch.setattr(run_module, "PAUSED_SECONDS", 0.05)
-    line = Line()
+    trainings = Trainings()
 
     async def go():
-        training = Training(line, {**TINY, "steps": 100_000}, paused=True)
-        others = [Training(line, TINY) for _ in range(MOST_TRAINING)]
+        training = Training(trainings, {**TINY, "steps": 100_000}, paused=True)
+        others = [Training(trainings, TINY) for _ in range(MOST_TRAINING)]
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
-                if others[0] not in line.trainings:
-                    line.trainings += others
+                if others[0] not in trainings.line:
+                    trainings.line += others
         return training
 
     training = run_async(go())
@@ -165,7 +165,7 @@ def test_of_many_models_and_curves_the_oldest_go(tmp_path, monkeypatch):
     monkeypatch.setattr(finished_module, "_kept", [])
     monkeypatch.setattr(finished_module, "MOST_KEPT", 2)
     monkeypatch.setattr(run_module, "MOST_TRAININGS", 2)
-    made, trainings = [], Trainings("cpu")
+    made, trainings = [], Trainings()
     for name in "abc":
         (tmp_path / name).mkdir()
         made.append(finished_module.kept(tmp_path / name / "all.zip", tmp_path, name, ""))

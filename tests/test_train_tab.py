@@ -37,12 +37,12 @@ from gpt.ui.train import run as run_module
 from gpt.ui.train import views
 from gpt.ui.train.curve import thinned
 from gpt.ui.train.plans import NEVER, pace, plan, with_steps
-from gpt.ui.train.run import MOST_TRAINING, MOST_WAITING, Line, Training, Trainings
+from gpt.ui.train.run import MOST_TRAINING, MOST_WAITING, Training, Trainings
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, MARKS, SIZES
 
 
 def trained(**changed):
-    return run_async(driven(Training(Line(), {**TINY, **changed})))
+    return run_async(driven(Training(Trainings(), {**TINY, **changed})))
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_one_step_shows_its_window_its_losses_and_a_weight():
     """The first Step begins a run that pauses after it; Pause then lets it go on."""
 
     async def go():
-        training = Training(Line(), TINY, paused=True)
+        training = Training(Trainings(), TINY, paused=True)
         await driven(training, lambda t: t.history.peek is not None)
         return training
 
@@ -212,7 +212,7 @@ def test_one_step_shows_its_window_its_losses_and_a_weight():
 @pytest.mark.usefixtures("often")
 def test_pause_holds_the_run_and_stop_keeps_the_model():
     async def go():
-        training, seen = Training(Line(), {**TINY, "steps": 100_000}), []
+        training, seen = Training(Trainings(), {**TINY, "steps": 100_000}), []
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
                 n = len(training.history.steps)
@@ -234,7 +234,7 @@ def test_a_run_that_is_stopped_before_its_first_step_says_so():
     """It said "Paused."."""
 
     async def go():
-        training = Training(Line(), TINY)
+        training = Training(Trainings(), TINY)
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
                 training.stop()
@@ -250,7 +250,7 @@ def test_a_run_that_begins_with_a_single_step_is_not_paused_before_it():
     """ "Paused." stood there for a moment, as if the press had done nothing."""
 
     async def go():
-        training = Training(Line(), TINY, paused=True)
+        training = Training(Trainings(), TINY, paused=True)
         before, after = [], []
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
@@ -269,17 +269,17 @@ def test_a_run_that_begins_with_a_single_step_is_not_paused_before_it():
 
 def test_two_train_at_once_and_the_third_sees_its_place():
     async def go():
-        line = Line()
-        first = [Training(line, TINY, paused=True) for _ in range(MOST_TRAINING)]
+        trainings = Trainings()
+        first = [Training(trainings, TINY, paused=True) for _ in range(MOST_TRAINING)]
         updates = [training.updates() for training in first]
         for each, training in zip(updates, first, strict=True):
             while training.history.peek is None:
                 await anext(each)
-        third = Training(line, {**TINY, "steps": 2})
+        third = Training(trainings, {**TINY, "steps": 2})
         waiting = third.updates()
         await anext(waiting)
         place = third.stage
-        fourth = Training(line, TINY)
+        fourth = Training(trainings, TINY)
         fourth.stop()
         async for _ in fourth.updates():
             pass
@@ -289,12 +289,12 @@ def test_two_train_at_once_and_the_third_sees_its_place():
         async for _ in waiting:
             pass
         await updates[1].aclose()
-        return place, third, line
+        return place, third, trainings
 
-    place, third, line = run_async(go())
+    place, third, trainings = run_async(go())
     assert place == "Two others train now: you are number 1 in the line …"
     assert len(third.history.steps) == 2
-    assert line.trainings == []
+    assert trainings.line == []
     third.finished.drop()
 
 
@@ -331,7 +331,7 @@ def test_a_small_step_says_nothing_of_the_time_of_others(monkeypatch):
 
 
 def test_a_step_that_is_measured_twice_is_one_row_and_one_point():
-    training = Training(Line(), TINY, paused=True)
+    training = Training(Trainings(), TINY, paused=True)
 
     async def go():
         async with aclosing(training.updates()) as updates:
@@ -347,15 +347,15 @@ def test_a_step_that_is_measured_twice_is_one_row_and_one_point():
 
 def test_a_run_that_diverges_in_its_trial_steps_ends_and_the_next_can_train(diverge_at):
     """A StopIteration cannot be raised into a future: the run never ended, and nobody trained."""
-    line = Line()
+    trainings = Trainings()
     diverge_at(3)
 
     async def go(steps):
-        return await asyncio.wait_for(driven(Training(line, {**TINY, "steps": steps})), 60)
+        return await asyncio.wait_for(driven(Training(trainings, {**TINY, "steps": steps})), 60)
 
     spoilt, second = run_async(go(steps=0)), run_async(go(steps=2))  # 0: what the budget buys
     assert spoilt.note.startswith("The loss is not finite at step 3: it stopped, and the weights")
-    assert line.trainings == []
+    assert trainings.line == []
     assert len(second.history.steps) == 2
     for training in (spoilt, second):
         training.finished.drop()
@@ -365,7 +365,7 @@ def test_a_job_of_a_run_that_ends_an_iterator_is_an_error_like_any_other():
     """asyncio waited for ever, with the lane locked."""
 
     async def go():
-        await asyncio.wait_for(Training(Line(), TINY)._on_cores(lambda: next(iter(()))), 10)
+        await asyncio.wait_for(Training(Trainings(), TINY)._on_cores(lambda: next(iter(()))), 10)
 
     with pytest.raises(RuntimeError, match="raised StopIteration"):
         run_async(go())
@@ -375,7 +375,7 @@ def test_a_job_of_a_run_that_ends_an_iterator_is_an_error_like_any_other():
 def test_weights_that_the_newest_update_has_spoilt_are_not_what_is_kept(steps, monkeypatch):
     """At the last step, or at Stop: "the model's logits are not finite", and no model was kept."""
     update = Run._update
-    training = Training(Line(), {**TINY, "steps": steps})
+    training = Training(Trainings(), {**TINY, "steps": steps})
 
     def spoils(run, *given):
         stepped = update(run, *given)
@@ -402,11 +402,11 @@ def test_a_curve_is_thinned_to_points_that_are_each_there_once():
 
 def test_the_same_seed_twice_is_the_same_run_and_other_settings_are_compared_step_by_step():
     first = trained(steps=6)
-    twin = Training(Line(), {**TINY, "steps": 6}, former=first)
+    twin = Training(Trainings(), {**TINY, "steps": 6}, former=first)
     run_async(driven(twin))
     assert "differs from the run before by 0 at most" in views.loss_sentence(twin)
     assert 'class="before"' in views.loss_view(twin)
-    other = Training(Line(), {**TINY, "steps": 6}, former=twin, experiment=EXPERIMENTS[1])
+    other = Training(Trainings(), {**TINY, "steps": 6}, former=twin, experiment=EXPERIMENTS[1])
     run_async(driven(other))
     assert views.difference(other) == ""
     assert "Learning rate too high. Look for this:" in views.progress_view(other)
@@ -416,7 +416,7 @@ def test_the_same_seed_twice_is_the_same_run_and_other_settings_are_compared_ste
 
 def test_the_model_before_stays_at_hand_until_another_is_made(done):
     """While a second run went on, or was refused, “Write with it” said that there was no model."""
-    trainings = Trainings("cpu")
+    trainings = Trainings()
     trainings.of["me"] = done
     trainings.start("me", {**TINY, "width": None}, None, paused=False)
     second = trainings.going("me")
@@ -432,8 +432,8 @@ def test_the_model_before_stays_at_hand_until_another_is_made(done):
 
 def test_a_page_that_was_turned_away_may_ask_again():
     """Where 20 waited, its run was never over: each Train after that did nothing, for ever."""
-    trainings = Trainings("cpu")
-    trainings.line.trainings += [Training(Line(), TINY)] * (MOST_TRAINING + MOST_WAITING)
+    trainings = Trainings()
+    trainings.line += [Training(Trainings(), TINY)] * (MOST_TRAINING + MOST_WAITING)
     trainings.start("me", TINY, None, paused=False)
     with pytest.raises(ValueError, match="20 others wait to train: try again"):
         run_async(driven(trainings.going("me")))
@@ -464,7 +464,7 @@ def test_a_link_trains_it_again_with_the_same_steps():
     """Steps that a budget bought here are counted: another machine's would buy others."""
 
     def three_steps(values):
-        training = Training(Line(), values)
+        training = Training(Trainings(), values)
         run_async(driven(training, lambda t: len(t.history.steps) > 2))
         return training
 
@@ -504,7 +504,7 @@ def test_a_run_that_is_stopped_early_is_compared_with_its_beginning():
     """Stopped between two looks, it offered to compare step 36 with step 36."""
 
     async def go():
-        training = Training(Line(), {**TINY, "steps": 40}, paused=True)
+        training = Training(Trainings(), {**TINY, "steps": 40}, paused=True)
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
                 if len(training.history.steps) == 4:  # a twelfth of them has been done
@@ -545,25 +545,25 @@ def test_a_page_that_was_closed_ends_its_training_and_leaves_nothing():
     """Its model was written and kept for an hour."""
 
     async def go():
-        line = Line()
-        training = Training(line, {**TINY, "steps": 100_000})
+        trainings = Trainings()
+        training = Training(trainings, {**TINY, "steps": 100_000})
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
                 if training.history.steps:
                     training.stop(left=True)
-        return training, line
+        return training, trainings
 
-    training, line = run_async(go())
+    training, trainings = run_async(go())
     assert training.over
     assert training.finished is None
-    assert line.trainings == []
+    assert trainings.line == []
 
 
 def test_a_model_is_dropped_after_an_hour(monkeypatch):
     monkeypatch.setattr(run_module, "KEPT_SECONDS", 0.05)
 
     async def go():
-        training = await driven(Training(Line(), {**TINY, "steps": 2}))
+        training = await driven(Training(Trainings(), {**TINY, "steps": 2}))
         source = training.finished.source
         while is_kept(source):
             await asyncio.sleep(0.02)

@@ -10,13 +10,13 @@ from train_runs import TINY
 from gpt.training.events import Evaluated, Sampled, Stepped
 from gpt.ui.train import views
 from gpt.ui.train.plans import plan
-from gpt.ui.train.run import Line, Training
+from gpt.ui.train.run import Training, Trainings
 
 
 @pytest.fixture
 def training():
     """40 of 50 steps of 32 tokens, half a second each, and three held-out losses."""
-    made = Training(Line(), TINY)
+    made = Training(Trainings(), TINY)
     made.plan, made.stage = plan(TINY), ""
     made.history.steps = [Stepped(n, 32 * n, n / 2, 3.25, 3.5, 0.00125, 7.5) for n in range(1, 41)]
     made.history.evaluated = [(n / 2, Evaluated(4 - n / 20, 9, n)) for n in (0, 20, 40)]

@@ -42,11 +42,11 @@ def share_of_words(training: Any, known: set[str]) -> float:
 
 async def learning(size: str) -> dict[str, Any]:
     """When a size passes the marks, and what it writes at the end of a budget of 60 s."""
-    from gpt.ui.train.run import Line, Training
+    from gpt.ui.train.run import Training, Trainings
     from gpt.ui.train.settings import DEFAULTS, SIZES
 
     values = {**DEFAULTS, **SIZES[size][1], "size": size, "pasted": "", "file": None}
-    training, marks, known = Training(Line(), values), {}, None
+    training, marks, known = Training(Trainings(), values), {}, None
     wall, processor = time.perf_counter(), time.process_time()
     async with aclosing(training.updates()) as updates:
         async for _ in updates:
@@ -86,10 +86,10 @@ async def writing(writers: int, seconds: float, beside: bool) -> dict[str, float
     """Tokens a second of all writers together, alone or beside a run."""
     from gpt import SamplingOptions, load_model
     from gpt.serving.scheduler import scheduler_for
-    from gpt.ui.train.run import Line, Training
+    from gpt.ui.train.run import Training, Trainings
     from gpt.ui.train.settings import DEFAULTS
 
-    training = Training(Line(), {**DEFAULTS, "pasted": "", "file": None})
+    training = Training(Trainings(), {**DEFAULTS, "pasted": "", "file": None})
 
     async def train() -> None:
         async with aclosing(training.updates()) as updates:

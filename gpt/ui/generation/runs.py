@@ -179,7 +179,7 @@ class Runs:
         self._calls: list[tuple[str | None, Claim]] = []  # of /generate, with their session
 
     def claim(self, session: str | None) -> bool:
-        """Whether the page may start a run: one at a time. Whose run has ended deletes the claim."""
+        """Whether the page may start a run: one at a time. Who ends the run deletes its claim."""
         claim = self.claims.get(session)
         if claim and (claim.begun or time.monotonic() - claim.made < LOST_SECONDS):
             return False

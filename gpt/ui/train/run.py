@@ -35,29 +35,15 @@ _HANDS = ThreadPoolExecutor(4, thread_name_prefix="train")  # for waiting, mostl
 T = TypeVar("T")
 
 
-class Line:
-    """Who trains, in the order of coming: the first MOST_TRAINING do, the others wait."""
-
-    def __init__(self) -> None:
-        self.trainings: list[Training] = []
-        self.lane = asyncio.Lock()  # one job and its rest at a time
-
-    def place(self, training: Training) -> int:
-        """From 1, 0 for those who train."""
-        return max(self.trainings.index(training) + 1 - MOST_TRAINING, 0)
-
-
 class Training:
     """One visitor's run. `updates` drives it; pause, step and stop may be asked at any time."""
 
     def __init__(
-        self, line: Line, values: Mapping[str, Any], device: str = "cpu",
-        former: Training | None = None, experiment: Experiment | None = None,
-        paused: bool = False,
+        self, trainings: Trainings, values: Mapping[str, Any], former: Training | None = None,
+        experiment: Experiment | None = None, paused: bool = False,
     ) -> None:  # fmt: skip
         self.values = {**values, **(experiment.changes if experiment else {})}
-        self.device, self.experiment = device, experiment
-        self.former = former
+        self.experiment, self.former = experiment, former
         if former is not None:
             former.former = None  # only its curve is shown
         self.history = History()
@@ -68,7 +54,7 @@ class Training:
         self.warned = False  # that another run takes the place of its model
         self.finished: Finished | None = None
         self.axis, self.looked_away = "seconds", False  # what the page draws, and looks at
-        self._line, self._single, self._news = line, int(paused), asyncio.Event()
+        self._trainings, self._single, self._news = trainings, int(paused), asyncio.Event()
         self._learner: Learner | None = None  # while it goes on
         self._looked = self._sampled = -math.inf
 
@@ -97,22 +83,22 @@ class Training:
 
         Raises ValueError if what was asked for cannot be trained, or too many wait.
         """
-        trainings, self.begun = self._line.trainings, True
+        line, self.begun = self._trainings.line, True
         try:
-            if len(trainings) >= MOST_TRAINING + MOST_WAITING:
+            if len(line) >= MOST_TRAINING + MOST_WAITING:
                 raise ValueError(f"{MOST_WAITING} others wait to train: try again in some minutes.")
-            trainings.append(self)
+            line.append(self)
             async for _ in self._stages():
                 yield
         finally:
             self.over, self._learner = True, None
-            if self in trainings:
-                trainings.remove(self)
+            if self in line:
+                line.remove(self)
         self.stage = ""
         yield
 
     async def _stages(self) -> AsyncIterator[None]:
-        while place := self._line.place(self):
+        while (place := self._trainings.line.index(self) + 1 - MOST_TRAINING) > 0:
             if self.stopped:
                 self.note = "Stopped before it began."
                 return
@@ -135,7 +121,7 @@ class Training:
 
     async def _begin(self) -> None:
         """Reads the text, and counts the steps of the budget."""
-        found = await _in_hands(plan, self.values, self.device)
+        found = await _in_hands(plan, self.values, self._trainings.device)
         if self.former is not None:
             found = as_many_steps(found, self.former.plan)
         if found.options.steps == NEVER:
@@ -185,7 +171,7 @@ class Training:
         for _ in range(PAUSES):
             if await self._sleep(PAUSED_SECONDS):
                 return True
-            if len(self._line.trainings) > MOST_TRAINING:
+            if len(self._trainings.line) > MOST_TRAINING:
                 self.note = "Stopped: it was paused for a minute, and others wait for its place."
                 return False
         self.note = f"Stopped: it was paused for {PAUSES} minutes."
@@ -225,7 +211,7 @@ class Training:
             began = time.perf_counter()
             return work(), time.perf_counter() - began
 
-        async with self._line.lane:
+        async with self._trainings.lane:
             result, seconds = await _in_hands(all_cores.on_all_cores, timed)
             if all_cores.texts_are_written():
                 await asyncio.sleep(seconds * (1 / SHARE - 1))
@@ -242,11 +228,16 @@ class Training:
 
 
 class Trainings:
-    """The newest run of each page, by session; one of a page at a time."""
+    """The newest run of each page, by session, and the `line` of those that go on.
 
-    def __init__(self, device: str) -> None:
-        self.line, self.device = Line(), device
+    The line is in the order of coming: the first MOST_TRAINING of it train, the others wait.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
         self.of: dict[str | None, Training] = {}
+        self.line: list[Training] = []
+        self.lane = asyncio.Lock()  # one job and its rest at a time
 
     def going(self, session: str | None) -> Training | None:
         """The page's run, if it goes on, or was asked for just now."""
@@ -269,8 +260,7 @@ class Trainings:
         """A run that is to be driven. The page's last one, if it has a curve, is shown in it."""
         last = self.of.pop(session, None)
         former = last if last is None or last.history.steps else last.former
-        started = Training(self.line, values, self.device, former, experiment, paused)
-        self.of[session] = started
+        started = self.of[session] = Training(self, values, former, experiment, paused)
         over = [name for name in self.of if not self.going(name)]
         for name in over[: max(len(self.of) - MOST_TRAININGS, 0)]:
             del self.of[name]

@@ -196,8 +196,8 @@ def step_view(training: Training) -> str:
     change = peek.after - peek.before
     return (
         say(
-            f"Step {peek.done.step:,}: the beginning of the first of {plan.options.batch_size} windows "
-            "before the step. The targets are the inputs, shifted by one."
+            f"Step {peek.done.step:,}: the beginning of the first of {plan.options.batch_size} "
+            "windows before the step. The targets are the inputs, shifted by one."
         )
         + table_html(columns, rows, "One window before the step")
         + say(
