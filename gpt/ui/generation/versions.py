@@ -64,13 +64,12 @@ def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
     same = shared_tokens(rows)
     part = all(len(row) > same for row in rows)
     columns = []
-    for i, ((name, run), row) in enumerate(zip(runs.items(), rows, strict=True)):
-        decoder, pieces = run.asked.tokenizer.stream(), []
-        for token, step in zip(row, run.written.steps, strict=True):
-            pieces.append("" if step.stop == "stop_id" else decoder.push(token))
-        rest = "".join(pieces[same:] if not part else pieces[same + 1 :])
+    for i, (name, run) in enumerate(runs.items()):
+        decoder, steps = run.asked.tokenizer.stream(), run.written.steps
+        pieces = ["" if s.stop == "stop_id" else decoder.push(s.token_id) for s in steps]
         mark = f"<mark>{escape(pieces[same])}</mark>" if part else ""
-        told = escape(run.stage or counted(len(row), "token"))
+        rest = "".join(pieces[same + part :])
+        told = escape(run.stage or counted(len(steps), "token"))
         label = f'class="chips" role="group" tabindex="0" aria-label="Tokens of {escape(name)}"'
         chips = f"<div {label}>{run.written.chips}</div>" if over else ""
         take = f'<button type="button" aria-label="Take the version {escape(name)}">Take this one'

@@ -18,13 +18,13 @@ TEMPERATURE = 0.5  # of the sample
 # Each named by the seconds to the first readable words, of stories in characters, on two cores:
 # tests/benchmarks/train_tab.py measures them.
 SIZES: dict[str, tuple[str, dict[str, Any]]] = {
-    name: (label, dict(zip(("layers", "width", "heads", "context", "rate"), numbers, strict=True)))
-    for name, label, *numbers in (
-        ("small", "Small · words in about 20 s", 2, 128, 4, 32, 0.0025),
-        ("medium", "Medium · about 35 s", 4, 128, 4, 32, 0.0025),
-        ("large", "Large · about 50 s", 4, 192, 4, 48, 0.002),
-    )
-}
+    "small": ("Small · words in about 20 s",
+              {"layers": 2, "width": 128, "heads": 4, "context": 32, "rate": 0.0025}),
+    "medium": ("Medium · about 35 s",
+               {"layers": 4, "width": 128, "heads": 4, "context": 32, "rate": 0.0025}),
+    "large": ("Large · about 50 s",
+              {"layers": 4, "width": 192, "heads": 4, "context": 48, "rate": 0.002}),
+}  # fmt: skip
 # Tokens read until the held-out loss is below the guess by frequency alone, and until four of five
 # words of the sample are words: measured as the seconds are, counted since machines differ.
 MARKS = {"small": (3_000, 390_000), "medium": (3_000, 350_000), "large": (3_500, 370_000)}

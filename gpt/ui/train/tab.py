@@ -77,17 +77,16 @@ def _follow(layout: Layout, handlers: Handlers, page: Page) -> None:
         lambda chosen: gr.update(visible=chosen == PAIRS),
         settings["vocabulary"], settings["pairs"], **EACH,
     )  # fmt: skip
-    shape = list(SIZES["small"][1])
+    shape = [settings[name] for name in SIZES["small"][1]]
 
-    def sized(size: str) -> list[Any]:
+    def sized(size: str) -> Values:
         if size not in SIZES:  # the boxes of one's own
-            return [gr.skip()] * len(shape) + [gr.update(open=True)]
-        return [SIZES[size][1][n] for n in shape] + [gr.skip()]
+            return {layout.fold: gr.update(open=True)}
+        return dict(zip(shape, SIZES[size][1].values(), strict=True))
 
-    numbers = [settings[name] for name in shape]
-    settings["size"].input(sized, settings["size"], [*numbers, layout.fold], **AT_ONCE)
+    settings["size"].input(sized, settings["size"], [*shape, layout.fold], **AT_ONCE)
     gr.on(
-        [settings[name].input for name in shape if name != "rate"],
+        [box.input for box in shape if box is not settings["rate"]],
         lambda: YOURS, None, settings["size"], **AT_ONCE,
     )  # fmt: skip
     layout.reset.click(
