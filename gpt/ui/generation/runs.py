@@ -61,20 +61,22 @@ class Writing:
             self.written.add(0.0, step)
         self._again = len(known or ())  # steps that will come and are there already
         self.stage = "Starting …"  # what it waits for; empty while it writes
-        self.stopped = False
         self._context = runs.row(asked, self._on_stage, known)
         self._all_writing = runs.writing
         self._left = False
         self._row: Any = None
-        self._loop = asyncio.get_running_loop()
-        self._loaded_or_stopped: asyncio.Future[None] = self._loop.create_future()
+        self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.done()
 
     def stop(self) -> None:
         """Ends the run at what is written, from within the event loop."""
-        self.stopped = True
         if self._row is not None:
             self._row.close()
-        self._wake()
+        if not self.stopped:
+            self._stop.set_result(None)
 
     async def write(self, changed: Callable[[], None]) -> None:
         """Writes to the end; calls `changed` when the page should show `written` or `stage` again.
@@ -84,15 +86,17 @@ class Writing:
         """
         event = contextvars.copy_context()  # who borrows a GPU is asked of it
         job: Future[Any] = _LOADERS.submit(event.run, self._context.__enter__)
-        job.add_done_callback(self._wake_from_its_thread)
+        row = asyncio.wrap_future(job)
         try:
             changed()
-            while not job.done() and not self.stopped:
-                await asyncio.wait([self._loaded_or_stopped], timeout=LOOK_SECONDS)
+            while not row.done() and not self.stopped:
+                await asyncio.wait(
+                    [row, self._stop], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
                 changed()
             if not self.stopped:
                 self._all_writing.add(self)
-                with contextlib.closing(job.result()) as self._row:
+                with contextlib.closing(row.result()) as self._row:
                     await self._read(self._row, changed)
             if self.stopped:
                 self.stage = ""
@@ -100,16 +104,8 @@ class Writing:
         finally:
             self._left = True
             self._all_writing.discard(self)
-            job.cancel()
+            row.cancel()  # and the job with it, if it has not begun
             job.add_done_callback(self._leave)
-
-    def _wake(self) -> None:
-        if not self._loaded_or_stopped.done():
-            self._loaded_or_stopped.set_result(None)
-
-    def _wake_from_its_thread(self, _: Future[Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # the server has ended while the model loaded
-            self._loop.call_soon_threadsafe(self._wake)
 
     async def _read(self, row: Any, changed: Callable[[], None]) -> None:
         """Moves steps from the row to what is written."""
