@@ -66,7 +66,7 @@ class Learner:
 
     def step(self) -> None:
         """One step. Raises Diverged."""
-        event = next(self._events, None)
+        event = next(self._events)
         if not isinstance(event, Stepped):
             self._go_back()
         self.history.steps.append(event)

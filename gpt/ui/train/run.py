@@ -50,7 +50,7 @@ class Training:
         self.plan: Plan | None = None
         self.stage, self.note = "Starting …", ""
         self.paused, self.stopped, self._left = paused, False, False
-        self.made, self.begun, self.over = time.monotonic(), False, False
+        self.asked_at, self.begun, self.over = time.monotonic(), False, False
         self.warned = False  # that another run takes the place of its model
         self.finished: Finished | None = None
         self.axis, self.looked_away = "seconds", False  # what the page draws, and looks at
@@ -244,7 +244,7 @@ class Trainings:
         training = self.of.get(session)
         if training is None or training.over:
             return None
-        lost = not training.begun and time.monotonic() - training.made > LOST_SECONDS
+        lost = not training.begun and time.monotonic() - training.asked_at > LOST_SECONDS
         return None if lost else training
 
     def made(self, session: str | None) -> Training | None:
