@@ -28,6 +28,7 @@ class Continuation:
     def __init__(self, asked: Wish, most: int | None = None) -> None:
         self.steps: list[Step] = []
         self.ahead: list[Step] = []
+        self.pieces: list[str] = []  # of the text, one a step
         self.text = ""
         self.stopped = False  # by the visitor
         self._asked, self._most = asked, most
@@ -43,8 +44,9 @@ class Continuation:
             self.ahead.append(step)
             return
         self.steps.append(step)
-        if step.stop != "stop_id":
-            self.text += self._decoder.push(step.token_id)
+        piece = "" if step.stop == "stop_id" else self._decoder.push(step.token_id)
+        self.pieces.append(piece)
+        self.text += piece
         if step.stop is not None:
             self.text += self._decoder.finish()
         self._known += seconds == 0

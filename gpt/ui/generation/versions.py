@@ -65,11 +65,10 @@ def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
     part = all(len(row) > same for row in rows)
     columns = []
     for i, (name, run) in enumerate(runs.items()):
-        decoder, steps = run.asked.tokenizer.stream(), run.written.steps
-        pieces = ["" if s.stop == "stop_id" else decoder.push(s.token_id) for s in steps]
+        pieces = run.written.pieces
         mark = f"<mark>{escape(pieces[same])}</mark>" if part else ""
         rest = "".join(pieces[same + part :])
-        told = escape(run.stage or counted(len(steps), "token"))
+        told = escape(run.stage or counted(len(pieces), "token"))
         label = f'class="chips" role="group" tabindex="0" aria-label="Tokens of {escape(name)}"'
         chips = f"<div {label}>{run.written.chips}</div>" if over else ""
         take = f'<button type="button" aria-label="Take the version {escape(name)}">Take this one'
