@@ -142,6 +142,15 @@ def test_a_chip_says_what_was_drawn_and_what_else_could_have_come(registry, toke
     assert f"id {step.token_id:,}" in third
 
 
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_a_chip_of_a_token_that_the_visitor_chose_says_so(registry, tokenizer, temperature):
+    """It said that the token was drawn, or the likeliest."""
+    options = replace(OPTIONS, temperature=temperature, steering=((2, 500),))
+    step = alone(registry, tokenizer, options=options).steps[2]
+    first = token_chip(tokenizer, step, 2).title.split("\n")[0]
+    assert first.endswith(f", your choice; rank {step.rank:,} in the model's order")
+
+
 def test_every_token_is_escaped(registry, tokenizer):
     """A token such as `<img` must never reach the page as markup."""
     step = alone(registry, tokenizer).steps[0]

@@ -6,6 +6,7 @@ from html import escape
 
 from gpt.generate import Step
 from gpt.tokenizer import Tokenizer
+from gpt.ui.generation.panel import how_it_came
 from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.chips import Chip, chip_html, display
 from gpt.ui.parts.numbers import counted, percent, seconds, significant
@@ -113,11 +114,10 @@ def token_chip(tokenizer: Tokenizer, step: Step, position: int) -> Chip:
     known = step.token_id < tokenizer.vocab_size
     raw = tokenizer.token_bytes(step.token_id) if known else b""
     others = [c for c in step.candidates if c.token_id != step.token_id][:N_OTHERS]
-    how = "the likeliest" if step.uniform is None else f"drawn at u = {step.uniform:.4f}"
     label = display(tokenizer, step.token_id)
     instead = (f"{display(tokenizer, c.token_id)} {percent(c.probability)}" for c in others)
     lines = (
-        f"{label}  {percent(step.probability)}, {how}",
+        f"{label}  {percent(step.probability)}, {how_it_came(step)}",
         f"Instead: {', '.join(instead)}" if others else "Nothing else was possible.",
         f"new token {position}, id {step.token_id:,}, hexadecimal bytes {raw[:16].hex(' ')}",
     )

@@ -11,19 +11,23 @@ from gpt.ui.parts.chips import display
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import say
 
+LIKELIEST = "the likeliest"
 HINT = say("Bluer: the model was surer. Choose a token to see what else could have come.", "hint")
+
+
+def how_it_came(step: Step) -> str:
+    """Why this token: chosen by the visitor, or as the likeliest, or drawn."""
+    if step.rank is not None:
+        return f"your choice; rank {step.rank:,} in the model's order"
+    return LIKELIEST if step.uniform is None else f"drawn at u = {step.uniform:.4f}"
 
 
 def panel_html(tokenizer: Tokenizer, step: Step, position: int, said: str = "") -> str:
     """The ten likeliest as bars, the token that came marked; the others can take its place."""
     name = f"“{display(tokenizer, step.token_id)}”"  # in quotes: it may be a comma
-    if step.rank is not None:
-        how = f"your choice; rank {step.rank:,} in the model's order"
-    elif step.uniform is None:
-        how = "the likeliest (temperature 0)"
-    else:
-        how = f"drawn at u = {step.uniform:.4f}"
-    heading = f"New token {position}: {name}, {percent(step.probability)}, {how}"
+    how = how_it_came(step)
+    why = " (temperature 0)" if how == LIKELIEST else ""
+    heading = f"New token {position}: {name}, {percent(step.probability)}, {how}{why}"
     best = step.candidates[0].probability if step.candidates else 1.0
     zoom = 1.0 if best >= 0.02 else 1 / best
     shown = [(c.token_id, c.probability) for c in step.candidates]
