@@ -39,8 +39,7 @@ class Layout:
         self.streamed = [self.progress, self.loss, self.sample, self.line, self.step, self.numbers]
         self.afterwards = [self.write, self.inside, self.early, self.download]
         self.buttons = [self.run, self.pause, self.stop]
-        self.tries = [button for button, _ in self.experiments]
-        self.ended = [*self.buttons, *self.tries, *self.afterwards, self.progress]
+        self.ended = [*self.buttons, *self.experiments, *self.afterwards, self.progress]
 
     def _choices(self) -> None:
         self.settings: dict[str, Any] = {}
@@ -117,11 +116,11 @@ class Layout:
                 "planned for the run before, whose curve stays in grey.", elem_classes="hint",
             )  # fmt: skip
             with gr.Row():
-                self.experiments = [
-                    (gr.Button(one.label, size="sm", min_width=140, scale=0), one)
+                self.experiments = {
+                    gr.Button(one.label, size="sm", min_width=140, scale=0): one
                     for one in EXPERIMENTS
-                ]
-            for button, _ in self.experiments:  # what it does is seen above
+                }
+            for button in self.experiments:  # what it does is seen above
                 button.click(js="() => document.querySelector('#train-buttons').scrollIntoView()")
         with gr.Accordion("The numbers of the curve", open=False):
             self.axis = gr.Radio(

@@ -36,11 +36,11 @@ def add_to(page: Page) -> Layout:
     for button, start in (
         (layout.run, handlers.start()),
         (layout.one, handlers.start(paused=True)),
-        *((button, handlers.start(experiment)) for button, experiment in layout.experiments),
+        *((button, handlers.start(one)) for button, one in layout.experiments.items()),
     ):
         streamed = button.click(
             start, layout.inputs | {layout.axis},
-            {*layout.buttons, *layout.tries, layout.progress, layout.step}, **AT_ONCE,
+            {*layout.buttons, *layout.experiments, layout.progress, layout.step}, **AT_ONCE,
         ).then(
             one_line_errors(handlers.drive), {page.shared.visitor},
             {*layout.streamed, layout.estimate}, api_visibility="private",
@@ -141,7 +141,7 @@ class Handlers:
             else:
                 going = self.trainings.start(session, layout.values(data), experiment, paused)
                 going.axis = data[layout.axis]
-            off = dict.fromkeys([layout.run, *layout.tries], gr.update(interactive=False))
+            off = dict.fromkeys([layout.run, *layout.experiments], gr.update(interactive=False))
             return {**off, layout.pause: _pause(going), layout.stop: gr.update(interactive=True)}
 
         return click
@@ -174,7 +174,7 @@ class Handlers:
         last, made = self.trainings.of.get(session), self.trainings.made(session)
         if last and not (last.history.steps or last.note):  # it was refused: the one before
             last = last.former
-        shown = dict.fromkeys([layout.run, *layout.tries], gr.update(interactive=True))
+        shown = dict.fromkeys([layout.run, *layout.experiments], gr.update(interactive=True))
         shown[layout.pause] = gr.update(value="Pause", interactive=False)
         shown[layout.stop] = gr.update(interactive=False)
         shown[layout.progress] = views.progress_view(last) if last else views.EMPTY
