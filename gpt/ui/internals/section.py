@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +12,11 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from gpt.ui.internals.folds import Code
+from gpt.ui.internals.folds import Code, code_html
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.parts.errors import BUG, is_mistake
 from gpt.ui.parts.sentences import say
+from gpt.ui.visit import AT_ONCE
 
 Make = Callable[[], Component]
 Values = dict[Component, Any]  # what a handler gets, and what it yields
@@ -115,31 +115,39 @@ class Desk:
 
 
 class Panel:
-    """The components of a section, and how its view fills them."""
+    """A section laid out: its components, and how its view fills them."""
 
     def __init__(self, spec: Section) -> None:
         self.spec = spec
         self.button: gr.Button | None = None
         self.cancel: gr.Button | None = None
-        gr.Markdown(spec.intro)
-        with gr.Row(elem_classes="beside" if spec.beside else None):
-            with gr.Column(scale=1, min_width=230) if spec.beside else contextlib.nullcontext():
-                self._lay_controls()
+        with gr.Accordion(
+            spec.title, open=spec.opened, elem_id=f"int-section-{spec.key}",
+            elem_classes=None if spec.button else "follows",
+        ) as self.accordion:  # fmt: skip
+            gr.Markdown(spec.intro)
             if spec.beside:
-                with gr.Column(scale=3, min_width=300):
-                    self._lay_output()
-        if not spec.beside:
-            self._lay_output()
+                with gr.Row(elem_classes="beside"):
+                    with gr.Column(scale=1, min_width=230):
+                        self._lay_controls()
+                    with gr.Column(scale=3, min_width=300):
+                        self._lay_output()
+            else:
+                with gr.Row():
+                    self._lay_controls()
+                self._lay_output()
+            gr.HTML(code_html(spec.code), elem_id=f"int-code-{spec.key}")
         self.outputs = [self.output, *self.more, *([self.cancel] if self.cancel else [])]
 
     def _lay_controls(self) -> None:
         spec = self.spec
         self.controls = {name: make() for name, make in spec.controls.items()}
-        label, elem_id = spec.button, spec.button_id
+        if spec.button:
+            self.button = gr.Button(spec.button, elem_id=spec.button_id, min_width=140)
         if spec.defaults:
-            label, elem_id = "Reset to defaults", f"int-{spec.key}-reset"
-        if label:
-            self.button = gr.Button(label, elem_id=elem_id, min_width=140)
+            reset = gr.Button("Reset to defaults", elem_id=f"int-{spec.key}-reset", min_width=140)
+            boxes = [self.controls[name] for name in spec.defaults]
+            reset.click(lambda: list(spec.defaults.values()), None, boxes, **AT_ONCE)
         if inspect.isgeneratorfunction(spec.view):
             cancel_id = f"int-{spec.key}-cancel"
             self.cancel = gr.Button("Cancel", elem_id=cancel_id, min_width=100, visible=False)

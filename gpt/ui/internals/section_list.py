@@ -11,7 +11,6 @@ from typing import Any
 import anyio.to_thread
 import gradio as gr
 
-from gpt.ui.internals.folds import code_html
 from gpt.ui.internals.lab import Lab, at_most
 from gpt.ui.internals.section import OF_MODEL, Desk, Panel, Section, Values
 from gpt.ui.parts.errors import of_event
@@ -44,23 +43,11 @@ class SectionList:
     Handlers are asynchronous, so that one that waits holds no thread; views run in threads.
     """
 
-    def __init__(
-        self, lab: Lab, sections: Sequence[Section], desk: gr.State, rail: gr.HTML
-    ) -> None:
+    def __init__(self, lab: Lab, sections: Sequence[Section], desk: gr.State) -> None:
         self.lab, self.desk = lab, desk
         self.lane = asyncio.Semaphore(1)  # one computation with a model at a time, in order
-        self.panels: list[Panel] = []
-        self.accordions: dict[str, gr.Accordion] = {}
-        for section in sections:
-            with gr.Accordion(
-                section.title, open=section.opened, elem_id=f"int-section-{section.key}",
-                elem_classes=None if section.button else "follows",
-            ) as accordion:  # fmt: skip
-                self.accordions[section.key] = accordion
-                panel = Panel(section)
-                self._wire(section, panel, accordion)
-                gr.HTML(code_html(section.code), elem_id=f"int-code-{section.key}")
-            self.panels.append(panel)
+        self.panels = [Panel(section) for section in sections]
+        self.accordions = {panel.spec.key: panel.accordion for panel in self.panels}
         # Everything that a changed visit may change.
         self.outputs = {each for panel in self.panels for each in panel.outputs}
         named = [(p.spec, name, box) for p in self.panels for name, box in p.controls.items()]
@@ -68,10 +55,8 @@ class SectionList:
         # What `choices` updates, with the field of GPTConfig; what `as_written` does, and others.
         self.of_model = {box: OF_MODEL[name] for _, name, box in named if name in OF_MODEL}
         self.of_text = {box for spec, _, box in named if spec.as_written}
-        rail.select(
-            self.come_into_view, {desk}, self.outputs, show_progress="hidden",
-            trigger_mode="multiple", **EVENT,
-        )  # fmt: skip
+        for panel in self.panels:
+            self._wire(panel)
 
     def filled(
         self, desk: Desk, first: Values, among: set[str] | None = None
@@ -174,26 +159,16 @@ class SectionList:
         """Nothing in any section, as before the first pass."""
         return {o: said for panel in self.panels for o, said in panel.showing(EMPTY).items()}
 
-    def _wire(self, section: Section, panel: Panel, accordion: gr.Accordion) -> None:
-        """One event computes the section: it was opened, one of its controls changed, or, where
-        it has a button, that was pressed.
-        """
-
-        async def expand(values: Values) -> AsyncIterator[Values]:
-            values[self.desk].open.add(section.key)
-            async for shown in show(values):
-                yield shown
-
-        async def show(values: Values) -> AsyncIterator[Values]:
-            desk = values.pop(self.desk)
-            desk.values |= values
-            if not section.button and section.key not in desk.open:  # set by another tab
-                yield {panel.output: gr.skip()}
-                return
+    async def shown(self, panel: Panel, values: Values) -> AsyncIterator[Values]:
+        """What an event of the section itself shows; its controls are as the event brings them."""
+        section, desk = panel.spec, values.pop(self.desk)
+        desk.values |= values
+        if not section.button and section.key not in desk.open:  # set by another tab
+            yield {panel.output: gr.skip()}
+        elif desk.visit is None:
+            yield panel.showing(EMPTY)
+        else:
             visit = desk.visit
-            if visit is None:
-                yield panel.showing(EMPTY)
-                return
             async for shown in self.filling([panel], desk):
                 yield shown
             if section.button and desk.visit != visit:
@@ -201,15 +176,30 @@ class SectionList:
             elif section.button:
                 desk.shown.add(section.key)
 
-        def collapse(desk: Desk) -> Values:
-            desk.open.discard(section.key)
-            return panel.showing("")
+    def _wire(self, panel: Panel) -> None:
+        """One event computes the section: it was opened, one of its controls changed, or, where
+        it has a button, that was pressed.
+        """
+        section = panel.spec
+
+        async def show(values: Values) -> AsyncIterator[Values]:
+            async for shown in self.shown(panel, values):
+                yield shown
+
+        async def expand(values: Values) -> AsyncIterator[Values]:
+            values[self.desk].open.add(section.key)
+            async for shown in self.shown(panel, values):
+                yield shown
 
         async def pick(values: Values, event: gr.EventData) -> AsyncIterator[Values]:
             picked = {name: of_event(event, name) for name in section.picks}
             values[self.desk].picked[section.key] = picked
-            async for shown in show(values):
+            async for shown in self.shown(panel, values):
                 yield shown
+
+        def collapse(desk: Desk) -> Values:
+            desk.open.discard(section.key)
+            return panel.showing("")
 
         wired: dict[str, Any] = {
             "inputs": {self.desk, *panel.controls.values()},
@@ -225,7 +215,8 @@ class SectionList:
         if section.button:
             panel.button.click(show, **wired)
             return
-        accordion.expand(expand, trigger_mode="always_last", **wired)
+        panel.accordion.expand(expand, trigger_mode="always_last", **wired)
+        panel.accordion.collapse(collapse, self.desk, panel.outputs, **AT_ONCE)
         if panel.controls:
             # A pass sets dropdowns, its layers and heads; all else is the visitor's to set.
             controls = panel.controls.values()
@@ -233,10 +224,6 @@ class SectionList:
             gr.on(changes, show, trigger_mode="always_last", **wired)
         if section.picks:  # "always_last" would repeat the first pick of two
             panel.output.select(pick, trigger_mode="multiple", **wired)
-        accordion.collapse(collapse, self.desk, panel.outputs, **AT_ONCE)
-        if section.defaults:
-            boxes = [panel.controls[name] for name in section.defaults]
-            panel.button.click(lambda: list(section.defaults.values()), None, boxes, **AT_ONCE)
 
 
 async def _sent(

@@ -21,6 +21,7 @@ from gpt.ui.parts.errors import is_mistake, of_event, one_line_errors
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, opening_of
+from gpt.ui.visit import Visit as Written
 
 INTRO = (
     "One pass of the model over your text, taken apart from the first token to the choice of the "
@@ -75,26 +76,27 @@ class InternalsTab:
                 js_on_load="gptPage.rail(element, trigger);",
             )
             with gr.Column(elem_id="int-sections"):
-                self.sections = SectionList(self.lab, SECTIONS, self.desk, rail)
-        self._wire()
+                self.sections = SectionList(self.lab, SECTIONS, self.desk)
+        # What another position of the pass may change.
+        self.shown = {self.message, self.chips, self.position} | self.sections.outputs
+        self._wire(rail)
         gr.api(
             one_line_errors(internals_endpoint(self.lab, self.model.value)),
             api_name="internals",
             concurrency_id="internals",
         )
 
-    def _wire(self) -> None:
-        """One event for another text, one for another position.
+    def _wire(self, rail: gr.HTML) -> None:
+        """One event for another text, one for another position, one for what comes into view.
 
         A click brings no control along: gradio hands over each input by a thread, so an event with
         many comes after a later one with few, and would bring what they were before.
         """
-        shown = {self.message, self.chips, self.position} | self.sections.outputs
         gr.on(
             [self.run.click, self.prompt.submit],
             self.look,
             {self.desk, *self.sections.controls, self.prompt, self.model},
-            shown | {*self.sections.of_model},
+            self.shown | {*self.sections.of_model},
             trigger_mode="multiple",
             show_progress_on=self.message,
             **EVENT,
@@ -103,7 +105,15 @@ class InternalsTab:
             [self.chips.select, self.position.input],
             self.move,
             {self.desk, self.position},
-            shown,
+            self.shown,
+            trigger_mode="multiple",
+            show_progress="hidden",
+            **EVENT,
+        )
+        rail.select(
+            self.sections.come_into_view,
+            {self.desk},
+            self.sections.outputs,
             trigger_mode="multiple",
             show_progress="hidden",
             **EVENT,
@@ -149,35 +159,38 @@ class InternalsTab:
                 yield {self.prompt: gr.skip()}  # without any, gradio empties every output
                 return
             desk.written = written
-            if written.ids:
-                try:
-                    desk.given, desk.before = self.lab.given_by(
-                        written.model, written.ids, written.position
-                    )
-                except ValueError as error:  # a trained model is kept for an hour
-                    yield self._refused(desk, error)
-                    return
-                filled = {self.prompt: self.lab.text_of(desk.given), self.model: written.model}
-                values |= filled
-                yield filled | self.sections.as_written(desk, written)
-            elif written.prompt and written.seed is None:  # of a link, which nobody wrote on
-                filled = {self.prompt: written.prompt}
-                filled |= {self.model: written.model} if written.model else {}
-                values |= filled
+            try:
+                filled = self._as_written(desk, written)
+            except ValueError as error:  # a trained model is kept for an hour
+                yield self._refused(desk, error)
+                return
+            if filled:
                 yield filled
-            async for shown in self.look(values, progress):
+            async for shown in self.look(values | filled, progress):
                 yield shown
 
-        shown = {self.message, self.chips, self.position, self.prompt, self.model}
-        shown |= {*self.sections.of_model, *self.sections.of_text}
+        sections = self.sections
         opening_of(self.chips)(
             opened,
-            {self.desk, *self.sections.controls, self.prompt, self.model, shared.visitor},
-            shown | self.sections.outputs,
+            {self.desk, *sections.controls, self.prompt, self.model, shared.visitor},
+            self.shown | {self.prompt, self.model, *sections.of_model, *sections.of_text},
             trigger_mode="multiple",
             show_progress_on=self.message,
             **EVENT,
         ).then(js="() => gptPage.pressNext()")
+
+    def _as_written(self, desk: Desk, written: Written) -> Values:
+        """The controls as Generation's text sets them, none where there is no text."""
+        if written.ids:
+            desk.given, desk.before = self.lab.given_by(
+                written.model, written.ids, written.position
+            )
+            filled = {self.prompt: self.lab.text_of(desk.given), self.model: written.model}
+            return filled | self.sections.as_written(desk, written)
+        if written.prompt and written.seed is None:  # of a link, which nobody wrote on
+            model = {self.model: written.model} if written.model else {}
+            return {self.prompt: written.prompt} | model
+        return {}
 
     def _read(self, values: Values, progress: Any) -> Visit:
         """The pass over the ids that Generation gave as long as the box has their text."""
