@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import gradio as gr
@@ -28,6 +28,7 @@ class Layout:
     """All components: `inputs` by name are what the `views` follow; `sections` have a key each."""
 
     def __init__(self, named: tuple[Preset, ...]) -> None:
+        self.named = named
         self.views: dict[str, gr.HTML | gr.Code] = {}
         self.sections: dict[gr.Accordion, str] = {}
         self.opened = gr.State({*OPEN_AT_FIRST})  # shared by handlers, changed in place
@@ -64,16 +65,20 @@ class Layout:
         self._controls(workload_control, "batch", "tokens", "precision", "device")
         self.wrong_load = gr.HTML(elem_id="arch-wrong-load", padding=False)
         self._costs()
-        self._compare(named)
+        self._compare()
         self._work()
         self.fields, self.workload = ([self.inputs[n] for n in names] for names in (FIELDS, NAMES))
         at_first = {name: box.value for name, box in self.inputs.items()}
-        for name, text in figures(at_first, named, OPEN_AT_FIRST).items():
-            self.views[name].value = text
+        for view, text in self.shown(at_first, OPEN_AT_FIRST).items():
+            view.value = text
 
     def given(self, values: Mapping[Any, Any]) -> dict[str, Any]:
         """What a handler got, by the name of the input."""
         return {name: values[box] for name, box in self.inputs.items()}
+
+    def shown(self, given: Mapping[str, Any], sections: Collection[str]) -> dict[Any, str]:
+        """The texts of the views of `sections`, as `views.figures` computes and refuses them."""
+        return {self.views[name]: t for name, t in figures(given, self.named, sections).items()}
 
     def _controls(self, make: Callable[[str], Any], *names: str) -> None:
         with gr.Row():
@@ -112,11 +117,11 @@ class Layout:
                 )
             self.measured = gr.HTML(elem_id="arch-measured")
 
-    def _compare(self, named: tuple[Preset, ...]) -> None:
+    def _compare(self) -> None:
         with self._section("compare", "Compare two", "arch-compare-section"):
             with gr.Row():
                 self.compare = self.inputs["compare"] = gr.Dropdown(
-                    self.choices, value=named[1].key, label="Compare with",
+                    self.choices, value=self.named[1].key, label="Compare with",
                     elem_id="arch-compare-with", scale=3,
                 )  # fmt: skip
                 self.pin = gr.Button("Pin this configuration", size="sm", elem_id="arch-pin")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gpt.accounting import count_parameters
 from gpt.accounting.code_lines import sources
@@ -68,7 +68,6 @@ class Part:
     """A part of the model: what it is, its formula twice, shapes, and its parameters in all."""
 
     key: str
-    label: str
     title: str
     formula: str
     numbers: str
@@ -77,49 +76,45 @@ class Part:
     count: int = 0
     group: str = ""
 
+    @property
+    def label(self) -> str:
+        return SPOTS[self.key].label or self.key
+
 
 def parts(cfg: GPTConfig, batch: int, tokens: int) -> dict[str, Part]:
     """Every part of the picture by its key."""
     count = count_parameters(cfg)
-    stream, wide = (batch, tokens, cfg.emb_dim), (batch, tokens, 4 * cfg.emb_dim)
-    heads = (batch, cfg.n_heads, tokens, cfg.head_dim)
-    logits = (batch, tokens, cfg.vocab_size)
-    made = {"pos_emb": (tokens, cfg.emb_dim), "ff.layers.0": wide, "out_head": logits}
+    stream, wide = (_shape(batch, tokens, width) for width in (cfg.emb_dim, 4 * cfg.emb_dim))
+    heads, scores = (_shape(batch, cfg.n_heads, tokens, n) for n in (cfg.head_dim, tokens))
+    logits = _shape(batch, tokens, cfg.vocab_size)
+    made = {"pos_emb": _shape(tokens, cfg.emb_dim), "ff.layers.0": wide, "out_head": logits}
     made |= dict.fromkeys(("att.W_query", "att.W_key", "att.W_value"), heads)
-    found = {}
-
-    def add(
-        key: str, shape: tuple[int, ...], title: str, formula: str, numbers: str, **held: Any
-    ) -> None:
-        label = SPOTS[key].label or key
-        found[key] = Part(key, label, title, formula, numbers, _shape(shape), **held)
-
+    found = []
     for row in count.rows:
         key = row.name.replace("trf_blocks.*.", "")
         numbers = f"{row.numbers} = {row.count:,} parameters"
         if not row.count:
             numbers = "no parameters of its own: it is tied to tok_emb"
-        add(
-            key, made.get(key, stream), row.purpose, row.formula, numbers,
-            held=row.shape, count=row.count, group=row.group,
-        )  # fmt: skip
+        held = row.shape, row.count, row.group
+        found.append(Part(key, row.purpose, row.formula, numbers, made.get(key, stream), *held))
     every = cfg.n_layers * count.block
     title = f"TransformerBlock, {cfg.n_layers:,} times: reads the stream and adds to it twice"
     numbers = f"{cfg.n_layers:,} × {count.block:,} = {every:,} parameters"
-    add("block", stream, title, "layers × block", numbers, count=every)
+    found.append(Part("block", title, "layers × block", numbers, stream, count=every))
     flops = {part.name: part for part in forward(cfg, batch, tokens).parts}
     for key, name, shape in (
-        ("scores", "scores Q Kᵀ", (*heads[:3], tokens)), ("mixture", "attention × V", heads),
+        ("scores", "scores Q Kᵀ", scores), ("mixture", "attention × V", heads),
     ):  # fmt: skip
         part = flops[name]
-        add(key, shape, part.note, part.formula, f"{part.numbers} = {int(part.value):,} FLOP")
+        numbers = f"{part.numbers} = {int(part.value):,} FLOP"
+        found.append(Part(key, part.note, part.formula, numbers, shape))
     bent = "0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))"
-    add("gelu", wide, "bends the widened numbers, one by one", bent, "")
-    made_of = "what the tokenizer made of the text"
-    add("ids", (batch, tokens), made_of, "b × t", f"{batch:,} × {tokens:,}")
+    found.append(Part("gelu", "bends the widened numbers, one by one", bent, "", wide))
+    ids, made_of = f"{batch:,} × {tokens:,}", "what the tokenizer made of the text"
+    found.append(Part("ids", made_of, "b × t", ids, _shape(batch, tokens)))
     score = "a score for each token at each position"
-    add("logits", logits, score, "b × t × vocab", _shape(logits))
-    return found
+    found.append(Part("logits", score, "b × t × vocab", logits, logits))
+    return {part.key: part for part in found}
 
 
 def boxes(cfg: GPTConfig) -> Iterator[tuple[str, float, float, float, float]]:
@@ -175,15 +170,13 @@ def part_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
     """The chosen part: what it does, its formula with numbers, shapes, share, lines of code."""
     part = parts(cfg, batch, tokens)[chosen]
     total = count_parameters(cfg).total
-    facts = [f"Result {part.made}."]
-    if part.held:
-        facts.insert(0, f"Holds {part.held}.")
-    share = f"{percent(part.count / total)} of all parameters" if part.count else "no parameters"
-    facts.append(f"{share[0].upper()}{share[1:]}.")
+    held = f"Holds {part.held}. " if part.held else ""
+    share = f"{percent(part.count / total)} of all parameters" if part.count else "No parameters"
+    facts = f"{held}Result {part.made}. {share}."
     file, number, text = code_line(chosen)
     return (
         f'<p class="say"><b>{escape(part.label)}</b>: {escape(part.title)}. '
-        f"{escape(' '.join(facts))}</p>{formula(part.formula, part.numbers)}"
+        f"{escape(facts)}</p>{formula(part.formula, part.numbers)}"
         f'<p class="code-line"><span>{file}:{number}</span> <code>{escape(text)}</code></p>'
         f'<button type="button" class="link" data-section="{SPOTS[chosen].section}">'
         "Show in Internals</button>"
@@ -211,5 +204,5 @@ def _button(part: Part, chosen: str, style: str = "", kind: str = "", label: str
     )
 
 
-def _shape(sizes: tuple[int, ...]) -> str:
+def _shape(*sizes: int) -> str:
     return f"({' × '.join(f'{size:,}' for size in sizes)})"

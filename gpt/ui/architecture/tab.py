@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -18,11 +19,11 @@ from gpt.ui.architecture.controls import (
 )
 from gpt.ui.architecture.endpoint import architecture
 from gpt.ui.architecture.exchange import FORMATS, from_json
-from gpt.ui.architecture.exercises import EXERCISES
+from gpt.ui.architecture.exercises import EXERCISES, Exercise
 from gpt.ui.architecture.layout import Layout
-from gpt.ui.architecture.presets import Preset, name_of, presets
+from gpt.ui.architecture.presets import name_of, presets
 from gpt.ui.architecture.tensor_strip import strip_html
-from gpt.ui.architecture.views import PINNED, figures, problem_html
+from gpt.ui.architecture.views import PINNED, problem_html
 from gpt.ui.architecture.workload import NAMES, workload_of
 from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import is_mistake, of_event, one_line_errors
@@ -38,10 +39,10 @@ EACH = {**AT_ONCE, "trigger_mode": "multiple"}
 
 def build(registry: Any) -> Layout:
     """Lay out the tab and wire it; `show_tensors` and `offer.offer_to` connect other tabs."""
-    named = presets(registry)
-    page = Layout(named)
-    _follow_controls(page, named)
-    _set_controls(page, named)
+    page = Layout(presets(registry))
+    _follow_controls(page)
+    _follow_clicks(page)
+    _set_controls(page)
     _measure(page)
     gr.api(architecture, api_name="architecture", concurrency_limit=None)
     page.format.change(
@@ -60,15 +61,12 @@ def build(registry: Any) -> Layout:
     return page
 
 
-def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
-    """A changed control recomputes the open sections, then the check; an opened section itself.
+def _follow_controls(page: Layout) -> None:
+    """A changed control recomputes the open sections, then the check.
 
     Gradio repeats an "always_last" event for all of its functions: two that wait for the last
     value would repeat one another without end, so each change has one, and the check follows.
     """
-
-    def views(given: dict[str, Any], sections: Collection[str]) -> Values:
-        return {page.views[name]: text for name, text in figures(given, named, sections).items()}
 
     def refresh(values: Values) -> Values:
         given = page.given(values)
@@ -76,19 +74,36 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
         updates |= {page.problem: "", page.wrong_load: ""}
         places = [page.problem]
         try:
-            preset = name_of(configuration(given), named)
+            preset = name_of(configuration(given), page.named)
             places.append(page.wrong_load)  # the boxes of the workload are far below the picture
-            return {**updates, page.preset: preset, **views(given, values[page.opened])}
+            return {**updates, page.preset: preset, **page.shown(given, values[page.opened])}
         except ValueError as error:
             line = problem_html(error, suggestions(given["emb_dim"], given["n_heads"]))
             return {**updates, **dict.fromkeys(places, line)}
+
+    refreshed = gr.on(
+        [each.change for name, each in page.inputs.items() if name != "part"],
+        refresh,
+        {*page.inputs.values(), page.opened},
+        [page.problem, page.wrong_load, page.preset, page.inputs["emb_dim"], *page.views.values()],
+        **LIVE,
+    )
+    refreshed.then(_check, page.fields, page.check, **LIVE)
+    opening_of(page.check)(_check, page.fields, page.check, **LIVE)
+
+
+def _follow_clicks(page: Layout) -> None:
+    """A section is computed when it is opened, a part of the picture when it is chosen.
+
+    What is impossible is said beside the controls already.
+    """
 
     def expand(values: Values, event: gr.EventData) -> Values:
         key = page.sections[event.target]
         values[page.opened].add(key)
         try:
-            return views(page.given(values), [key])
-        except ValueError:  # said beside the controls
+            return page.shown(page.given(values), [key])
+        except ValueError:
             return {page.problem: gr.skip()}
 
     def collapse(opened: set[str], event: gr.EventData) -> None:
@@ -96,28 +111,17 @@ def _follow_controls(page: Layout, named: tuple[Preset, ...]) -> None:
 
     def choose(values: Values, event: gr.EventData) -> Values:
         part = of_event(event, "part", str)
-        given = {**page.given(values), "part": part}
         try:
-            shown = figures(given, named, [""])
-        except (ValueError, KeyError):  # said beside the controls; no such part
+            shown = page.shown({**page.given(values), "part": part}, [""])
+        except (ValueError, KeyError):  # or there is no such part
             return {page.chosen: gr.skip()}
-        return {page.chosen: part, **{page.views[n]: shown[n] for n in ("map", "part")}}
+        return {page.chosen: part, **{view: shown[view] for view in picture}}
 
-    inputs = {*page.inputs.values(), page.opened}
-    shown = [*page.views.values()]
-    changes = [each.change for name, each in page.inputs.items() if name != "part"]
-    refreshed = gr.on(
-        changes,
-        refresh,
-        inputs,
-        [page.problem, page.wrong_load, page.preset, page.inputs["emb_dim"], *shown],
-        **LIVE,
-    )
-    refreshed.then(_check, page.fields, page.check, **LIVE)
-    opening_of(page.check)(_check, page.fields, page.check, **LIVE)
-    gr.on([each.expand for each in page.sections], expand, inputs, [page.problem, *shown], **EACH)
+    inputs, picture = {*page.inputs.values(), page.opened}, [page.views["map"], page.views["part"]]
+    views = [page.problem, *page.views.values()]
+    gr.on([each.expand for each in page.sections], expand, inputs, views, **EACH)
     gr.on([each.collapse for each in page.sections], collapse, page.opened, None, **EACH)
-    page.part_chosen = page.views["map"].select(choose, inputs, [page.chosen, *shown], **EACH)
+    page.part_chosen = page.views["map"].select(choose, inputs, [page.chosen, *picture], **EACH)
 
 
 def show_tensors(page: Layout, inside: InternalsTab) -> None:
@@ -136,10 +140,10 @@ def _check(*values: Any) -> Any:
         return gr.skip()  # said beside the controls
 
 
-def _set_controls(page: Layout, named: tuple[Preset, ...]) -> None:
+def _set_controls(page: Layout) -> None:
     """Presets, reset, suggestions, exercises and imports all move the same controls."""
     fields = page.fields
-    by_key = {preset.key: preset.cfg for preset in named}
+    by_key = {preset.key: preset.cfg for preset in page.named}
 
     def choose(key: str) -> list[Any]:
         return field_updates(by_key[key]) if key in by_key else [gr.skip()] * len(FIELDS)
@@ -150,19 +154,15 @@ def _set_controls(page: Layout, named: tuple[Preset, ...]) -> None:
             return {page.inputs["emb_dim"]: gr.skip()}
         return {page.inputs[name]: slider_update(name, of_event(event, "value"))}
 
+    def answer(exercise: Exercise) -> list[Any]:
+        cfg = by_key[exercise.preset]
+        return [*field_updates(cfg), exercise.answer(cfg)]
+
     page.preset.input(choose, page.preset, fields, **LIVE)
-    page.reset.click(lambda: field_updates(named[0].cfg), None, fields, **LIVE)
+    page.reset.click(lambda: field_updates(page.named[0].cfg), None, fields, **LIVE)
     page.problem.select(take, None, [page.inputs["emb_dim"], page.inputs["n_heads"]], **EACH)
     for exercise, button in zip(EXERCISES, page.exercises, strict=True):
-        button.click(
-            lambda exercise=exercise: [
-                *choose(exercise.preset),
-                exercise.answer(by_key[exercise.preset]),
-            ],
-            None,
-            [*fields, page.answer],
-            **LIVE,
-        )
+        button.click(partial(answer, exercise), None, [*fields, page.answer], **LIVE)
     page.read.click(_read, page.pasted, [*fields, page.imported], **LIVE)
     page.upload.upload(_read, page.upload, [*fields, page.imported], **LIVE)
 
