@@ -72,14 +72,16 @@ def _follow_controls(page: Layout) -> None:
         given = page.given(values)
         updates: Values = {page.inputs["emb_dim"]: gr.update(**width_step(given["n_heads"]))}
         updates |= {page.problem: "", page.wrong_load: ""}
-        places = [page.problem]
         try:
-            preset = name_of(configuration(given), page.named)
-            places.append(page.wrong_load)  # the boxes of the workload are far below the picture
-            return {**updates, page.preset: preset, **page.shown(given, values[page.opened])}
+            cfg = configuration(given)
         except ValueError as error:
             line = problem_html(error, suggestions(given["emb_dim"], given["n_heads"]))
-            return {**updates, **dict.fromkeys(places, line)}
+            return updates | {page.problem: line}
+        try:
+            shown = page.shown(given, values[page.opened])
+        except ValueError as error:  # of the workload, whose boxes are far below the picture
+            return updates | dict.fromkeys((page.problem, page.wrong_load), problem_html(error, ()))
+        return {**updates, page.preset: name_of(cfg, page.named), **shown}
 
     refreshed = gr.on(
         [each.change for name, each in page.inputs.items() if name != "part"],

@@ -117,7 +117,7 @@ class Lab:
         Raises ValueError if the prompt is empty, too long or not in the model's vocabulary, or
         if it has no such position.
         """
-        ids = self.using(source).encode(source, prompt)
+        ids = self.encode(source, prompt)
         visit = Visit(source, tuple(ids), resolve_position(position, len(ids)))
         self.run(visit, progress)
         return visit
@@ -143,7 +143,7 @@ class Lab:
     def encode(self, source: str, prompt: str) -> list[int]:
         """The prompt's ids, checked against the model's sizes before any weight is loaded."""
         cfg = self.registry.config_of(source)
-        ids = prompt_ids(prompt, self.tokenizer, cfg.vocab_size)
+        ids = prompt_ids(prompt, self.using(source).tokenizer, cfg.vocab_size)
         limit = most_tokens(cfg)
         if len(ids) > limit:
             raise ValueError(

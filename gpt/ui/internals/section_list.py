@@ -159,8 +159,8 @@ class SectionList:
         """Nothing in any section, as before the first pass."""
         return {o: said for panel in self.panels for o, said in panel.showing(EMPTY).items()}
 
-    async def shown(self, panel: Panel, values: Values) -> AsyncIterator[Values]:
-        """What an event of the section itself shows; its controls are as the event brings them."""
+    async def answer(self, panel: Panel, values: Values) -> AsyncIterator[Values]:
+        """What a section shows after an event of its own, which brings its controls."""
         section, desk = panel.spec, values.pop(self.desk)
         desk.values |= values
         if not section.button and section.key not in desk.open:  # set by another tab
@@ -183,18 +183,18 @@ class SectionList:
         section = panel.spec
 
         async def show(values: Values) -> AsyncIterator[Values]:
-            async for shown in self.shown(panel, values):
+            async for shown in self.answer(panel, values):
                 yield shown
 
         async def expand(values: Values) -> AsyncIterator[Values]:
             values[self.desk].open.add(section.key)
-            async for shown in self.shown(panel, values):
+            async for shown in self.answer(panel, values):
                 yield shown
 
         async def pick(values: Values, event: gr.EventData) -> AsyncIterator[Values]:
             picked = {name: of_event(event, name) for name in section.picks}
             values[self.desk].picked[section.key] = picked
-            async for shown in self.shown(panel, values):
+            async for shown in self.answer(panel, values):
                 yield shown
 
         def collapse(desk: Desk) -> Values:

@@ -43,11 +43,12 @@ def patch_steps(
 def _shown(lab: Lab, head: int | None, ids: list[list[int]], found: Any) -> str:
     answers, (there, here), recovered = found
     first, second = (lab.piece(i) for i in answers)
-    names = [f"into layer {i}" for i in range(len(recovered))]
     if head is None:
-        names[-1] = "after the last layer"
+        names = [*(f"into layer {i}" for i in range(len(recovered) - 1)), "after the last layer"]
+        between = range(1, len(names) - 1) or range(1)
     else:
         names = [f"layer {i} head {head}" for i in range(len(recovered))]
+        between = range(len(names))
     columns = [
         f"{at} {lab.piece(a)}" + (f" → {lab.piece(b)}" if a != b else "")
         for at, (b, a, _) in enumerate(zip(*ids, recovered[0], strict=False))  # up to the answers
@@ -55,11 +56,8 @@ def _shown(lab: Lab, head: int | None, ids: list[list[int]], found: Any) -> str:
     texts = [[_percent(x) for x in row] for row in recovered]
     caption = "How much of the first prompt's answer comes back"
     heat = heat_table(caption, names, columns, recovered, texts)
-    inside = range(head is None, len(recovered) - (head is None)) or range(1)
-    best, row, at = max((x, row, at) for row in inside for at, x in enumerate(recovered[row]))
-    where = (
-        f"what head {head} of layer {row} wrote" if head is not None else f"the stream {names[row]}"
-    )
+    best, row, at = max((x, row, at) for row in between for at, x in enumerate(recovered[row]))
+    where = f"the stream {names[row]}" if head is None else f"what head {head} of layer {row} wrote"
     words = say(
         f"The first prompt calls for {first}, the second for {second}. By logit, {first} leads by "
         f"{significant(there)} after the first and {significant(here)} after the second. A cell: "
