@@ -223,6 +223,17 @@ def test_the_pinned_configuration_is_what_is_compared_with() -> None:
     assert "2.00 ×" in found
 
 
+def test_an_impossible_configuration_is_not_pinned() -> None:
+    """Its line stood beside every later configuration, and no figure moved any more."""
+    with gr.Blocks() as demo:
+        page = build(NoRegistry())
+    [pin] = [fn.fn for fn in demo.fns.values() if fn.targets == [(page.pin._id, "click")]]
+    possible = asdict(GPTConfig())
+    assert pin(*{**possible, "emb_dim": 770}.values()) == (gr.skip(), gr.skip())
+    pinned, compared = pin(*possible.values())
+    assert (pinned, compared["value"]) == (possible, PINNED)
+
+
 def test_a_trillion_is_refused_to_be_built_and_small_fits() -> None:
     assert "are allowed here" in measured.refusal(TRILLION)
     assert measured.refusal(TINY) == ""

@@ -32,8 +32,7 @@ class Layout:
         self.views: dict[str, gr.HTML | gr.Code] = {}
         self.sections: dict[gr.Accordion, str] = {}
         self.opened = gr.State({*OPEN_AT_FIRST})  # shared by handlers, changed in place
-        self.chosen, self.pinned = gr.State(FIRST), gr.State(None)
-        self.inputs: dict[str, Any] = {"part": self.chosen, "pinned": self.pinned}
+        self.inputs: dict[str, Any] = {"part": gr.State(FIRST), "pinned": gr.State(None)}
         self.choices = [(preset.label, preset.key) for preset in named]
         with gr.Row(elem_classes="arch-head"):
             self.preset = gr.Dropdown(
@@ -120,7 +119,7 @@ class Layout:
     def _compare(self) -> None:
         with self._section("compare", "Compare two", "arch-compare-section"):
             with gr.Row():
-                self.compare = self.inputs["compare"] = gr.Dropdown(
+                self.inputs["compare"] = gr.Dropdown(
                     self.choices, value=self.named[1].key, label="Compare with",
                     elem_id="arch-compare-with", scale=3,
                 )  # fmt: skip
@@ -139,7 +138,7 @@ class Layout:
             self.offered = gr.Markdown(elem_id="arch-use-message")
             with gr.Row():
                 with gr.Column(min_width=300):
-                    self.format = self.inputs["format"] = gr.Radio(
+                    self.inputs["format"] = gr.Radio(
                         list(FORMATS), value="JSON", label="Export as", elem_id="arch-format"
                     )
                     self.views["export"] = gr.Code(

@@ -45,19 +45,9 @@ def build(registry: Any) -> Layout:
     _set_controls(page)
     _measure(page)
     gr.api(architecture, api_name="architecture", concurrency_limit=None)
-    page.format.change(
-        lambda form: gr.update(language=FORMATS[form]), page.format, page.views["export"],
-        **EACH,
-    )  # fmt: skip
-    page.pin.click(
-        lambda *values: (
-            dict(zip(FIELDS, values, strict=True)),
-            gr.update(choices=[*page.choices, ("the pinned one", PINNED)], value=PINNED),
-        ),
-        page.fields,
-        [page.pinned, page.compare],
-        **LIVE,
-    )
+    form = page.inputs["format"]
+    form.change(lambda form: gr.update(language=FORMATS[form]), form, page.views["export"], **EACH)
+    _pin(page)
     return page
 
 
@@ -111,19 +101,20 @@ def _follow_clicks(page: Layout) -> None:
     def collapse(opened: set[str], event: gr.EventData) -> None:
         opened.discard(page.sections[event.target])
 
+    chosen, picture = page.inputs["part"], [page.views["map"], page.views["part"]]
+
     def choose(values: Values, event: gr.EventData) -> Values:
         part = of_event(event, "part", str)
         try:
             shown = page.shown({**page.given(values), "part": part}, [""])
         except (ValueError, KeyError):  # or there is no such part
-            return {page.chosen: gr.skip()}
-        return {page.chosen: part, **{view: shown[view] for view in picture}}
+            return {chosen: gr.skip()}
+        return {chosen: part, **{view: shown[view] for view in picture}}
 
-    inputs, picture = {*page.inputs.values(), page.opened}, [page.views["map"], page.views["part"]]
-    views = [page.problem, *page.views.values()]
+    inputs, views = {*page.inputs.values(), page.opened}, [page.problem, *page.views.values()]
     gr.on([each.expand for each in page.sections], expand, inputs, views, **EACH)
     gr.on([each.collapse for each in page.sections], collapse, page.opened, None, **EACH)
-    page.part_chosen = page.views["map"].select(choose, inputs, [page.chosen, *picture], **EACH)
+    page.part_chosen = page.views["map"].select(choose, inputs, [chosen, *picture], **EACH)
 
 
 def show_tensors(page: Layout, inside: InternalsTab) -> None:
@@ -131,7 +122,7 @@ def show_tensors(page: Layout, inside: InternalsTab) -> None:
     for heard in (page.part_chosen.then, opening_of(page.tensor)):
         heard(
             lambda desk, part: strip_html(inside.lab, desk.visit, part),
-            [inside.desk, page.chosen], page.tensor, **EACH,
+            [inside.desk, page.inputs["part"]], page.tensor, **EACH,
         )  # fmt: skip
 
 
@@ -167,6 +158,21 @@ def _set_controls(page: Layout) -> None:
         button.click(partial(answer, exercise), None, [*fields, page.answer], **LIVE)
     page.read.click(_read, page.pasted, [*fields, page.imported], **LIVE)
     page.upload.upload(_read, page.upload, [*fields, page.imported], **LIVE)
+
+
+def _pin(page: Layout) -> None:
+    """The configuration as it is becomes the one to compare with, an impossible one does not."""
+
+    def pin(*values: Any) -> tuple[Any, Any]:
+        given = dict(zip(FIELDS, values, strict=True))
+        try:
+            configuration(given)
+        except ValueError:  # said beside the controls
+            return gr.skip(), gr.skip()
+        choices = [*page.choices, ("the pinned one", PINNED)]
+        return given, gr.update(choices=choices, value=PINNED)
+
+    page.pin.click(pin, page.fields, [page.inputs["pinned"], page.inputs["compare"]], **LIVE)
 
 
 def _read(text: str | bytes) -> list[Any]:
