@@ -42,8 +42,6 @@ def vector_views(
     grid = torch.linspace(-span, span, 121)
     with lab.borrow(visit) as model:
         row = read_norm(model, run, layer, NORMS.get(norm, "norm1"), at)
-        with torch.no_grad():
-            curve = model.trf_blocks[layer].ff.layers[1](grid.to(run.logits.device)).cpu()
     words = say(
         f"{name} of layer {layer}: {flat.size:,} numbers, mean {significant(float(flat.mean()))}, "
         f"standard deviation {significant(float(flat.std()))}, from "
@@ -56,7 +54,7 @@ def vector_views(
     return (
         words + strips(vector, heads, f"{name} of layer {layer}"),
         histogram_pair(row.before.cpu().numpy(), row.after.cpu().numpy(), ("before", "after")),
-        activation_curve(grid, curve, hidden, activation),
+        activation_curve(grid, GELU()(grid), hidden, activation),
         norm_words
         + _gelu_words(hidden, activation)
         + numbers(

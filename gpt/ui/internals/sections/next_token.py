@@ -73,11 +73,13 @@ def as_written(text: Text) -> dict[str, Any]:
 
 
 def choice_views(
-    lab: Lab, visit: Visit, temperature: Any, top_k: Any, top_p: Any, min_p: Any, seed: Any,
-    at: Any, draws: Any, query: str, precision: str = PRECISIONS[0],
-) -> str:  # fmt: skip
-    """The chances, the draw and many draws, with their numbers; a token found among them."""
-    options = options_of(temperature, top_k, top_p, min_p, seed)
+    lab: Lab, visit: Visit, at: Any, draws: Any, query: str, precision: str, **sampling: Any
+) -> str:
+    """The chances, the draw and many draws, with their numbers; a token found among them.
+
+    `sampling` are the controls that `options_of` takes.
+    """
+    options = options_of(**sampling)
     at = whole("draw", at or 0, 0, MAX_DRAWS)
     logits = lab.logits(visit, precision)
     distribution = probabilities(logits, options)
