@@ -423,6 +423,17 @@ def test_layers_on_offer_are_those_of_the_model(tab):
     assert "of layer 1: " in page.shown["int-vectors"]
 
 
+def test_a_layer_that_a_shallower_model_lacks_becomes_its_last(tab):
+    """As of a choice that was sent before the page had the layers of the new model."""
+    page = Page(tab, "vectors", "attention")
+    page.look()
+    for layer, shown in ((7, 1), (None, 0)):
+        page.change("vectors", layer=layer)
+        assert f"of layer {shown}: " in page.shown["int-vectors"]
+    page.pick("attention", layer=7, head=7)
+    assert "In layer 1, head 2," in page.shown["int-att"]
+
+
 def test_a_click_is_one_message_and_says_nothing_when_it_ends(tab, monkeypatch):
     """A message a section: each cost the page a tenth of a second, twenty of them two. Gradio
     repeats the last one when the event ends, which could come after a newer click's."""

@@ -493,11 +493,6 @@ def test_a_control_out_of_range_is_one_line_that_names_it(key, changed, line, la
         views(lab, visit, key, **changed)
 
 
-def test_a_layer_that_a_shallower_model_lacks_becomes_its_last(lab, visit):
-    assert "In layer 1, head 2," in views(lab, visit, "attention", layer=7, head=7)
-    assert "In layer 0, head 0," in views(lab, visit, "attention", layer=None, head=None)
-
-
 @pytest.mark.parametrize("stage", ["scaled and masked", "scores"])
 def test_the_stages_of_a_head_before_the_softmax(stage, lab, visit, run):
     words = views(lab, visit, "attention", layer=1, head=2, stage=stage)

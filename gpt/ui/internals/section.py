@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.components import Component
 
 from gpt.ui.internals.folds import Code, code_html
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Lab, Visit, at_most
 from gpt.ui.parts.errors import BUG, is_mistake
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import AT_ONCE
@@ -52,7 +52,8 @@ def dropdown(elem_id: str, label: str, choices: Iterable[Any], **given: Any) -> 
     return partial(gr.Dropdown, list(choices), label=label, elem_id=elem_id, **given)
 
 
-# Controls of these names have as many choices as the model of the pass in a field of GPTConfig.
+# Controls of these names have as many choices as the model of the pass in a field of GPTConfig;
+# a view is given a number below that.
 OF_MODEL = {"layer": "n_layers", "head": "n_heads"}
 layer_box = partial(dropdown, label="Layer", choices=[0], min_width=110)
 head_box = partial(dropdown, label="Head", choices=[0], min_width=110)
@@ -164,6 +165,9 @@ class Panel:
         try:
             named = {name: desk.values[control] for name, control in self.controls.items()}
             named |= desk.picked.get(self.spec.key, self.spec.picks)
+            cfg = lab.registry.config_of(visit.source)
+            for name in named.keys() & OF_MODEL.keys():
+                named[name] = at_most(named[name], getattr(cfg, OF_MODEL[name]))
             result = self.spec.view(lab.using(visit.source), visit, **named)
             if self.cancel is not None:
                 result = yield from self._steps(result, desk)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -16,7 +15,7 @@ from gpt.internals.heads import AttentionRow, HeadStages, attention_rows, head_s
 from gpt.serving.all_cores import give_way
 from gpt.ui.internals.arcs import arcs_html
 from gpt.ui.internals.folds import Code, numbers
-from gpt.ui.internals.lab import Lab, Visit, at_most
+from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, radio
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.heat import heat_table, picture
@@ -31,13 +30,11 @@ MAP_TOKENS = 32  # more than this are in the CSV and not in a table of cells
 NAMED = 3  # heads of each kind that are named
 
 
-def attention_views(lab: Lab, visit: Visit, layer: Any, head: Any, stage: str, skip: bool) -> str:
+def attention_views(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: bool) -> str:
     """All heads as pictures with what they do, and the chosen one as arcs, words and numbers.
 
     `skip` leaves the first token out of pictures and arcs.
     """
-    cfg = lab.run(visit).cfg
-    layer, head = at_most(layer, cfg.n_layers), at_most(head, cfg.n_heads)
     return (
         f'<div class="pair"><div id="int-att-grid">{grid_html(lab, visit, layer, head, skip)}'
         f'{kinds_html(lab, visit)}</div><div id="int-att-words">'

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import plotly.graph_objects as go
 import torch
@@ -11,7 +9,7 @@ import torch
 from gpt.internals.residual import VECTORS, Normed, read_norm, token_vector
 from gpt.model import GELU, FeedForward, LayerNorm
 from gpt.ui.internals.folds import Code, numbers
-from gpt.ui.internals.lab import Lab, Visit, at_most
+from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, dropdown, html, layer_box, plot
 from gpt.ui.internals.vector_figures import (
     activation_curve,
@@ -28,11 +26,10 @@ NORM_COLUMNS = ("row", *[Column(n, "{:.6f}".format) for n in ("mean", "variance"
 
 
 def vector_views(
-    lab: Lab, visit: Visit, layer: Any, name: str, norm: str
+    lab: Lab, visit: Visit, layer: int, name: str, norm: str
 ) -> tuple[str, go.Figure, go.Figure, str]:
     """Strips of one vector, its numbers; the norm's rows; the activation with this run's points."""
     run, at = lab.run(visit), visit.position
-    layer = at_most(layer, run.cfg.n_layers)
     name = name if name in VECTORS else VECTORS[0]
     vector = token_vector(run, layer, name, at).cpu().numpy()
     flat = vector.reshape(1, -1)

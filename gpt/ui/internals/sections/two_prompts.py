@@ -8,7 +8,7 @@ from typing import Any
 from gpt.internals.patching import Contrast, lead_of, leads_with, patch_sweep, read_contrast
 from gpt.serving.all_cores import give_way
 from gpt.ui.internals.folds import Code, numbers
-from gpt.ui.internals.lab import Lab, Visit, at_most
+from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, head_box, radio, text_box
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
@@ -21,12 +21,12 @@ COLUMNS = ("layer", "token", Column("recovered, %"))
 
 
 def patch_steps(
-    lab: Lab, visit: Visit, first: str, second: str, part: str, head: Any
+    lab: Lab, visit: Visit, first: str, second: str, part: str, head: int
 ) -> Generator[str, None, str]:
     """Progress a layer at a time, then the heat map of what each place recovers; HTML."""
     ids = [lab.encode(visit.source, prompt) for prompt in (first, second)]
     cfg = lab.registry.config_of(visit.source)
-    which = at_most(head, cfg.n_heads) if part == HEAD else None
+    which = head if part == HEAD else None
     key = (visit.source, "patching", *map(tuple, ids), which)
     found = lab.memos.get(key)
     if found is None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 
 from gpt.internals.ablation import Part, ablate, edits_for, sweep_batch, sweep_heads
 from gpt.internals.two_predictions import compare_predictions
 from gpt.ui.internals.folds import Code, numbers
-from gpt.ui.internals.lab import Lab, Visit, at_most
+from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, head_box, layer_box, radio, token_box
 from gpt.ui.internals.sections.side_by_side import pair_html
 from gpt.ui.parts.heat import heat_table
@@ -22,12 +21,10 @@ TOP = 6
 SWEEP_COLUMNS = ("layer", "head", Column("given to the logit"))
 
 
-def ablation_html(lab: Lab, visit: Visit, kind: str, layer: Any, head: Any, mode: str) -> str:
+def ablation_html(lab: Lab, visit: Visit, kind: str, layer: int, head: int, mode: str) -> str:
     """The prediction with and without a part: a sentence, bars of the best of each, a table."""
-    run, at = lab.run(visit), visit.position
-    layer, head = at_most(layer, run.cfg.n_layers), at_most(head, run.cfg.n_heads)
     part, how = Part(KINDS[kind], layer, head), MODES[mode]
-    without = lab.computed(visit, ablate, at, part, how).cpu()
+    without = lab.computed(visit, ablate, visit.position, part, how).cpu()
     name = {"head": f"head {head} of layer {layer}", "ff": f"the feed-forward of layer {layer}"}
     result = compare_predictions(lab.logits(visit), without, TOP)
     what = (
