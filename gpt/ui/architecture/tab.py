@@ -96,7 +96,7 @@ def _follow_clicks(page: Layout) -> None:
         try:
             return page.shown(page.given(values), [key])
         except ValueError:
-            return {page.problem: gr.skip()}
+            return gr.skip()
 
     def collapse(opened: set[str], event: gr.EventData) -> None:
         opened.discard(page.sections[event.target])
@@ -108,10 +108,10 @@ def _follow_clicks(page: Layout) -> None:
         try:
             shown = page.shown({**page.given(values), "part": part}, [""])
         except (ValueError, KeyError):  # or there is no such part
-            return {chosen: gr.skip()}
+            return gr.skip()
         return {chosen: part, **{view: shown[view] for view in picture}}
 
-    inputs, views = {*page.inputs.values(), page.opened}, [page.problem, *page.views.values()]
+    inputs, views = {*page.inputs.values(), page.opened}, [*page.views.values()]
     gr.on([each.expand for each in page.sections], expand, inputs, views, **EACH)
     gr.on([each.collapse for each in page.sections], collapse, page.opened, None, **EACH)
     page.part_chosen = page.views["map"].select(choose, inputs, [chosen, *picture], **EACH)
@@ -138,13 +138,13 @@ def _set_controls(page: Layout) -> None:
     fields = page.fields
     by_key = {preset.key: preset.cfg for preset in page.named}
 
-    def choose(key: str) -> list[Any]:
-        return field_updates(by_key[key]) if key in by_key else [gr.skip()] * len(FIELDS)
+    def choose(key: str) -> Any:
+        return field_updates(by_key[key]) if key in by_key else gr.skip()
 
     def take(event: gr.EventData) -> Values:
         name = of_event(event, "field", str)
         if name not in ("emb_dim", "n_heads"):
-            return {page.inputs["emb_dim"]: gr.skip()}
+            return gr.skip()
         return {page.inputs[name]: slider_update(name, of_event(event, "value"))}
 
     def answer(exercise: Exercise) -> list[Any]:
@@ -163,12 +163,12 @@ def _set_controls(page: Layout) -> None:
 def _pin(page: Layout) -> None:
     """The configuration as it is becomes the one to compare with, an impossible one does not."""
 
-    def pin(*values: Any) -> tuple[Any, Any]:
+    def pin(*values: Any) -> Any:
         given = dict(zip(FIELDS, values, strict=True))
         try:
             configuration(given)
         except ValueError:  # said beside the controls
-            return gr.skip(), gr.skip()
+            return gr.skip()
         choices = [*page.choices, ("the pinned one", PINNED)]
         return given, gr.update(choices=choices, value=PINNED)
 

@@ -130,7 +130,7 @@ class SectionList:
             yield message
         # Gradio sends the last message once more when the event ends, then maybe after a newer
         # event's: it shall say nothing.
-        yield {(panels or self.panels)[0].output: gr.skip()}
+        yield gr.skip()
         if fault is not None:
             raise fault
 
@@ -164,7 +164,7 @@ class SectionList:
         section, desk = panel.spec, values.pop(self.desk)
         desk.values |= values
         if not section.button and section.key not in desk.open:  # set by another tab
-            yield {panel.output: gr.skip()}
+            yield gr.skip()
         elif desk.visit is None:
             yield panel.showing(EMPTY)
         else:

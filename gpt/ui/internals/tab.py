@@ -156,7 +156,7 @@ class InternalsTab:
             desk: Desk = values[self.desk]
             written = values.pop(shared.visitor).visit
             if written is desk.written:  # not chosen again, even the same
-                yield {self.prompt: gr.skip()}  # without any, gradio empties every output
+                yield gr.skip()
                 return
             desk.written = written
             try:
