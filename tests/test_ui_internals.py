@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -588,6 +589,33 @@ def test_presses_while_one_waits_are_read_once(tab, registry, monkeypatch):
     run_async(press_often())
     assert registry.borrowed == before + 1
     assert page.desk.visit.ids == tuple(tab.lab.tokenizer.encode("press 14"))
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_press_that_is_overtaken_leaves_the_page_to_the_newer_event(tab, monkeypatch, read):
+    """It yielded nothing, and gradio sent null for every output: a click on a token while a pass
+    was computed left strip and sections empty.
+    """
+    page = Page(tab, "tokens")
+    page.look()
+    monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(1))  # the server's has its loop
+
+    def overtaken(values, progress):
+        page.desk.turn += 1
+
+    monkeypatch.setattr(tab, "_read", overtaken)
+
+    async def press():
+        async with nullcontext() if read else tab.sections.lane:
+            older = asyncio.ensure_future(all_of(tab.look({tab.desk: page.desk, **page.values})))
+            await asyncio.sleep(0)
+            page.desk.turn += not read
+        return await older
+
+    async def all_of(steps):
+        return [step async for step in steps]
+
+    assert run_async(press()) == [gr.skip()]
 
 
 def test_cancel_ends_one_section_between_two_steps_and_goes_away(tab):

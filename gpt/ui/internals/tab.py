@@ -130,14 +130,14 @@ class InternalsTab:
         # A control that was heard from is as it was heard: this event may have come late.
         desk.values = {control: values[control] for control in self.sections.controls} | desk.values
         async with self.sections.lane:
-            if desk.turn != turn:  # a later press took over while this one waited
-                return
-            try:
-                visit = await anyio.to_thread.run_sync(self._read, values, progress)
-            except ValueError as error:
-                yield self._refused(desk, error)
-                return
+            if desk.turn == turn:  # else a later press took over while this one waited
+                try:
+                    visit = await anyio.to_thread.run_sync(self._read, values, progress)
+                except ValueError as error:
+                    yield self._refused(desk, error)
+                    return
         if desk.turn != turn:
+            yield gr.skip()  # gradio empties every output of who yields nothing
             return
         desk.visit = visit
         above = self._above(desk, visit.position if visit is desk.given else -1)
