@@ -618,6 +618,23 @@ def test_a_press_that_is_overtaken_leaves_the_page_to_the_newer_event(tab, monke
     assert run_async(press()) == [gr.skip()]
 
 
+def test_a_position_typed_while_the_first_pass_is_read_does_not_drop_it(tab, monkeypatch):
+    """The page said that its visit had ended, and what the pass found was never shown."""
+    page = Page(tab, "tokens")
+    page.values |= {tab.prompt: PROMPT, tab.model: "words", tab.position: 2}
+    monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(1))  # the server's has its loop
+
+    async def both():
+        async with tab.sections.lane:
+            look = asyncio.ensure_future(page.event(tab.look))
+            await asyncio.sleep(0)
+            await page.event(tab.move)
+        await look
+
+    run_async(both())
+    assert "6 tokens, float32" in page.shown["int-message"]
+
+
 def test_cancel_ends_one_section_between_two_steps_and_goes_away(tab):
     """Cancel was there, large, while nothing ran, and ended what stood below as well."""
     panel = next(p for p in tab.sections.panels if p.spec.key == "mattered")

@@ -204,7 +204,6 @@ class InternalsTab:
     async def move(self, values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:  # type: ignore[assignment]
         """Another position of the same pass."""
         desk: Desk = values[self.desk]
-        desk.turn += 1
         try:
             desk.visit = self._moved(desk, values, event)
             first = self._above(desk, desk.visit.position)
@@ -213,6 +212,7 @@ class InternalsTab:
                 raise
             yield {self.message: say(str(error), "note")}
             return
+        desk.turn += 1
         async for shown in self.sections.filled(desk, first, desk.in_view):
             yield shown
 
