@@ -282,6 +282,37 @@ def test_how_the_prompt_was_predicted_is_read_once_and_not_at_every_click(tab, m
     assert len(passes) == 1
 
 
+def test_what_stands_above_the_sections_is_computed_beside_the_event_loop(tab, monkeypatch):
+    """The odds of a prompt were not, so everybody's texts stood still meanwhile; nor was the pass,
+    where others' had taken its place since the press.
+    """
+    loops, threads = [], []
+
+    def noted(logits, ids):
+        threads.append(threading.get_ident())
+        return foreseen(logits, ids)
+
+    def forgotten():
+        loops.append(threading.get_ident())
+        tab.lab.runs._kept.clear()
+        tab.lab.memos._kept.clear()
+
+    async def look_and_click():
+        forgotten()
+        await page.event(tab.look)
+        forgotten()
+        await page.event(tab.move, position=1)
+
+    monkeypatch.setattr(lab_module, "foreseen", noted)
+    page = Page(tab, "logits")
+    page.values |= {tab.prompt: "Odds of my own", tab.model: "words"}
+    monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(1))  # the server's has its loop
+    run_async(look_and_click())
+    assert page.shown["int-position"] == 1
+    assert len(threads) == 2
+    assert not {*threads} & {*loops}
+
+
 def test_what_is_out_of_view_follows_a_click_when_it_comes_into_view(tab):
     """A click computed and sent fifteen sections, of which two were on the screen."""
     page = Page(tab, "logits", "lens", "ledger")
@@ -602,6 +633,7 @@ def test_a_press_that_is_overtaken_leaves_the_page_to_the_newer_event(tab, monke
 
     def overtaken(values, progress):
         page.desk.turn += 1
+        return None, {}
 
     monkeypatch.setattr(tab, "_read", overtaken)
 

@@ -170,8 +170,7 @@ class Lab:
 
     def foreseen(self, visit: Visit) -> list[Foreseen]:
         """How each token of the prompt was predicted."""
-        run = self.run(visit)
-        return self.memo(visit, "foreseen", lambda: foreseen(run.logits, run.ids))
+        return self.memo(visit, "foreseen", lambda: foreseen(self.run(visit).logits, visit.ids))
 
     def memo(self, visit: Visit, name: str, make: Callable[[], Any], *settings: Any) -> Any:
         """`make()` of this pass and these settings, remembered; for small results only."""

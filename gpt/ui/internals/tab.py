@@ -132,7 +132,7 @@ class InternalsTab:
         async with self.sections.lane:
             if desk.turn == turn:  # else a later press took over while this one waited
                 try:
-                    visit = await anyio.to_thread.run_sync(self._read, values, progress)
+                    visit, above = await anyio.to_thread.run_sync(self._read, values, progress)
                 except ValueError as error:
                     yield self._refused(desk, error)
                     return
@@ -140,9 +140,7 @@ class InternalsTab:
             yield gr.skip()  # gradio empties every output of who yields nothing
             return
         desk.visit = visit
-        above = self._above(desk, visit.position if visit is desk.given else -1)
-        first = above | self.sections.choices(desk)
-        async for shown in self.sections.filled(desk, first):
+        async for shown in self.sections.filled(desk, above | self.sections.choices(desk)):
             yield shown
 
     def follow(self, shared: Shared) -> None:
@@ -192,28 +190,35 @@ class InternalsTab:
             return {self.prompt: written.prompt} | model
         return {}
 
-    def _read(self, values: Values, progress: Any) -> Visit:
-        """The pass over the ids that Generation gave as long as the box has their text."""
+    def _read(self, values: Values, progress: Any) -> tuple[Visit, Values]:
+        """The pass over the box's text, and what stands above the sections.
+
+        Over the ids that Generation gave as long as the box has their text.
+        """
         desk: Desk = values[self.desk]
-        source, prompt = values[self.model], values[self.prompt]
-        if desk.given and (source, prompt) == (desk.given.source, self.lab.text_of(desk.given)):
-            self.lab.run(desk.given, progress)
-            return desk.given
-        return self.lab.read(source, prompt, -1, progress)
+        given, source, prompt = desk.given, values[self.model], values[self.prompt]
+        if given and (source, prompt) == (given.source, self.lab.text_of(given)):
+            self.lab.run(given, progress)
+            return given, self._above(desk, given, given.position)
+        visit = self.lab.read(source, prompt, -1, progress)
+        return visit, self._above(desk, visit, -1)
 
     async def move(self, values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:  # type: ignore[assignment]
         """Another position of the same pass."""
         desk: Desk = values[self.desk]
         try:
-            desk.visit = self._moved(desk, values, event)
-            first = self._above(desk, desk.visit.position)
+            desk.visit = visit = self._moved(desk, values, event)
+            desk.turn = turn = desk.turn + 1
+            above = await anyio.to_thread.run_sync(self._above, desk, visit, visit.position)
         except ValueError as error:  # a trained model may be gone
             if not is_mistake(error):
                 raise
             yield {self.message: say(str(error), "note")}
             return
-        desk.turn += 1
-        async for shown in self.sections.filled(desk, first, desk.in_view):
+        if desk.turn != turn:
+            yield gr.skip()
+            return
+        async for shown in self.sections.filled(desk, above, desk.in_view):
             yield shown
 
     def _refused(self, desk: Desk, error: ValueError) -> Values:
@@ -224,9 +229,8 @@ class InternalsTab:
             raise error
         return {self.message: say(str(error), "note"), self.chips: "", **self.sections.blank()}
 
-    def _above(self, desk: Desk, position: int) -> Values:
-        """What stands above the sections."""
-        visit = desk.visit
+    def _above(self, desk: Desk, visit: Visit, position: int) -> Values:
+        """What stands above the sections; in a thread, since a long prompt's odds take a while."""
         lab = self.lab.using(visit.source)
         before = desk.before if desk.given and visit.key == desk.given.key else 0
         return {

@@ -50,7 +50,7 @@ def prompt_message(lab: Lab, visit: Visit, before: int = 0) -> str:
 
     `before` counts the tokens of its text that stand before it and are not read.
     """
-    mean, cfg = loss(lab.foreseen(visit)), lab.run(visit).cfg
+    mean, cfg = loss(lab.foreseen(visit)), lab.registry.config_of(visit.source)
     text = f"{counted(len(visit.ids), 'token')}, float32, eval mode. "
     if before:
         whole = len(visit.ids) == cfg.context_length
