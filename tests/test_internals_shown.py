@@ -82,7 +82,7 @@ def test_an_ablations_divergence_is_from_the_odds_with_to_those_without(lab):
     """The columns with and without could be swapped."""
     visit = lab.read("words", "Hello, I am a little").at(AT)
     text = ablation_html(lab, visit, "one head", 1, 2, "zeros")
-    with lab.borrow(visit) as model:
+    with lab.registry.borrow(visit.source) as model:
         without = ablate(model, lab.run(visit), AT, Part("head", 1, 2), "zero").double()
     p, q = lab.logits(visit).double().log_softmax(-1), without.log_softmax(-1)
     nats = (p.exp() * (p - q)).sum().item()

@@ -185,15 +185,15 @@ class Lab:
         return self.memo(visit, read.__name__, made, *settings)
 
     def by_model(self, visit: Visit, read: Callable[..., Any], *given: Any, **borrowed: Any) -> Any:
-        """`read(model, *given)` on all cores; `borrowed` is how `borrow` is to give the model."""
-        with self.borrow(visit, **borrowed) as model:
+        """`read(model, *given)` on all cores; `borrowed` goes to the registry's `borrow`."""
+        with self.registry.borrow(visit.source, **borrowed) as model:
             return on_all_cores(read, model, *given)
 
     def each_by_model(
         self, visit: Visit, read: Callable[..., Iterator[Any]], *given: Any
     ) -> Iterator[Any]:
         """What `read(model, *given)` yields; others compute between two steps."""
-        with self.borrow(visit) as model:
+        with self.registry.borrow(visit.source) as model:
             yield from each_on_all_cores(read(model, *given))
 
     def named_ids(self, visit: Visit, query: str) -> list[int]:
@@ -222,12 +222,6 @@ class Lab:
             pieces = " ".join(map(self.piece, ids[:6]))
             raise ValueError(f"that text is {len(ids)} tokens ({pieces}): type one token or an id.")
         return ids[0]
-
-    def borrow(
-        self, visit: Visit, precision: str = "float32", progress: Progress | None = None
-    ) -> Any:
-        """The visit's model in eval mode, for the length of a `with`."""
-        return self.registry.borrow(visit.source, precision=precision, progress=progress)
 
     def piece(self, token_id: int) -> str:
         """A token as text, or its number where the tokenizer has no text for it."""

@@ -37,7 +37,7 @@ def vector_views(
     activation = run.layer(layer, "ff.activation")[at].cpu()
     span = max(4.0, min(hidden.abs().max().item(), 12.0))
     grid = torch.linspace(-span, span, 121)
-    with lab.borrow(visit) as model:
+    with lab.registry.borrow(visit.source) as model:
         row = read_norm(model, run, layer, NORMS.get(norm, "norm1"), at)
     words = say(
         f"{name} of layer {layer}: {flat.size:,} numbers, mean {significant(float(flat.mean()))}, "
