@@ -119,7 +119,7 @@ def _processes(device: str) -> Iterator[str]:
     on_gpus = device == "cuda"
     if on_gpus:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(check_device(device))
     dist.init_process_group("nccl" if on_gpus else "gloo")
     try:
         yield device

@@ -63,8 +63,11 @@ def read_text(path: str | Path) -> str:
 
     Raises ValueError if it cannot be read, is in another encoding or is no text.
     """
+    file = Path(os.path.expanduser(path))
     try:
-        return text_of(Path(os.path.expanduser(path)).read_bytes(), str(path))
+        if file.is_char_device():  # /dev/zero has no end
+            raise ValueError(f"{path} is no file: name one.")
+        return text_of(file.read_bytes(), str(path))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 from gpt.__main__ import main
 
 
 @pytest.fixture
-def text(tmp_path):
+def text(tmp_path, tokenizer):
+    """A text, and the vocabulary read: that takes a second, once."""
     path = tmp_path / "text.txt"
     path.write_text("the king and the fox went to the old house by the sea\n" * 10)
     return str(path)
@@ -42,19 +46,37 @@ SHAPE = [
         (["--validation", "{blanks}"], "blanks holds no text"),
         (["--out", "~nosuchuser/x"], "no such user"),
         (["--n-heads", "5"], "emb_dim 24 is not divisible by 5 heads"),
+        (["--text", "/dev/zero"], "/dev/zero is no file: name one."),
+        (["--validation", "/dev/zero"], "/dev/zero is no file: name one."),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(flags, message, text, tmp_path, capsys):
     """Devices, folders and sizes ended in a traceback; a seed in "Overflow when unpacking". A
-    prompt that the vocabulary lacks was told at the first validation; a huge batch never ended.
+    prompt that the vocabulary lacks was told at the first validation; a huge batch, and a text
+    without an end, never ended.
     """
     (tmp_path / "taken").write_text("a file")
     (tmp_path / "empty").write_text("")
     (tmp_path / "blanks").write_text(" \n" * 9)
     places = {name: tmp_path / name for name in ("taken", "empty", "blanks")}
     given = [flag.format(**places) for flag in flags]
+    started = time.process_time()
     assert main(["train", "--text", text, "--out", str(tmp_path / "run"), *SHAPE, *given]) == 2
+    assert time.process_time() - started < 1
+    assert message in the_one_line(capsys)
+
+
+def test_a_process_of_several_without_its_gpu_is_one_line(text, tmp_path, capsys, monkeypatch):
+    """By torchrun `--device cuda` was a traceback of torch, which is alone refused in one line."""
+    monkeypatch.setenv("WORLD_SIZE", "100")
+    monkeypatch.setenv("LOCAL_RANK", "99")
+    given = ["train", "--text", text, "--out", str(tmp_path / "run"), *SHAPE]
+    assert main([*given, "--device", "cuda"]) == 2
+    assert re.search("there is no (cuda device|device cuda:99) here", the_one_line(capsys))
+
+
+def the_one_line(capsys):
     *before, error = capsys.readouterr().err.strip().splitlines()
     assert before == []
     assert error.startswith("error: ")
-    assert message in error
+    return error
