@@ -12,11 +12,16 @@ from tiny_models import TINY, tiny_model
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers
 
 from gpt import export_model, load_model
-from gpt.checkpoints import save_model, tokenizer_of
+from gpt.__main__ import main
+from gpt.checkpoints import precision_record, save_model, tokenizer_of
 from gpt.generate import generate
 from gpt.sampling import SamplingOptions
+from gpt.serving.registry import Registry
+from gpt.ui.generation.settings import DEFAULTS
+from gpt.ui.generation.wish import wish
 
 PROMPT = "Once upon a time"
+GREEDY = ["--max-new-tokens", "6", "--temperature", "0", "--precision", "float32"]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +58,43 @@ def test_rows_and_vocabulary_permuted_alike_write_the_same_text(exported):
     assert tokenizer_of(same).ids == gpt2s.ids != own.ids
     assert written(permuted) == written("storyteller")
     assert tokenizer_of(permuted / "model.safetensors").ids == own.ids
+
+
+def by_the_page(source, file, capsys):
+    asked = wish(Registry(paths=[source]), PROMPT, DEFAULTS, source, precision="float32")
+    return tokenizer_of(source).decode(asked.ids)
+
+
+def by_generate(source, file, capsys):
+    main(["generate", PROMPT, *GREEDY, "--model", source])
+    return capsys.readouterr().out
+
+
+def by_evaluate(source, file, capsys):
+    main(["train", "--evaluate", source, "--text", file])
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("room", [by_the_page, by_generate, by_evaluate])
+def test_every_room_reads_a_folder_with_its_own_tokenizer(room, exported, tmp_path, capsys):
+    """`generate`, Generation and `--evaluate` could number a folder's text as GPT-2 does, and no
+    test of theirs had another vocabulary.
+    """
+    file = tmp_path / "text.txt"
+    file.write_text("Once upon a time there was a king who had a daughter.")
+    same, permuted = map(str, exported)
+    assert room(permuted, str(file), capsys) == room(same, str(file), capsys)
+    assert tokenizer_of(permuted).encode(PROMPT) != tokenizer_of(same).encode(PROMPT)
+
+
+def test_compare_reads_its_text_with_a_folders_own_tokenizer(exported, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        precision_record, "measure", lambda _, ids, **__: read.append(ids.tolist()) or {}
+    )
+    (tmp_path / "text.txt").write_text(PROMPT)
+    main(["compare", str(exported[1]), "--text", str(tmp_path / "text.txt")])
+    assert read == [tokenizer_of(exported[1]).encode(PROMPT)]
 
 
 def test_the_exported_files_are_openais_byte_for_byte(exported):
