@@ -43,6 +43,7 @@ from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
+from gpt.__main__ import show_what_can_be_shown
 from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import path_of
 from gpt.serving import all_cores, cluster
@@ -227,6 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Serves the page until Ctrl-C or SIGTERM; a mistake on the command line is one line and
     status 2.
     """
+    show_what_can_be_shown()
     args = parse_arguments(arguments)
     _end_by_sigterm()
     all_cores.start()

@@ -49,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0, or 2 after a mistake in the request, 130 after Ctrl-C, 141 when the reader of a pipe ended.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a console that is not UTF-8 shows ? instead
+    show_what_can_be_shown()
     args = _parser(given).parse_args(given)
     if "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it for each of its processes
         torch.set_num_threads(usable_cores())
@@ -72,6 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nstopped", file=sys.stderr)
         return 130
     return 0
+
+
+def show_what_can_be_shown() -> None:
+    """From now on both streams show ? for what their encoding lacks, where it is not UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _in_one_line(message: str) -> str:

@@ -7,6 +7,7 @@ import gc
 import gzip
 import importlib.util
 import inspect
+import io
 import json
 import re
 import socket
@@ -16,6 +17,7 @@ import urllib.error
 import urllib.request
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio
 import gradio.routes
@@ -269,6 +271,22 @@ def test_a_checkpoint_without_configuration_is_served_with_one(folder, tmp_path,
     registry = Registry(paths=[weights], configs={weights: TINY})
     with registry.borrow(weights, "cpu", "float32") as model:
         assert model.cfg == TINY
+
+
+def test_a_console_that_is_not_utf8_is_told_what_it_can_show(tmp_path, monkeypatch):
+    """The page did not start: the name of a folder for downloads was no ASCII."""
+    (tmp_path / "日本").write_text("a file where the folder would be")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "日本" / "gradio"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(app, "build_demo", lambda *_: SimpleNamespace(block_thread=lambda: None))
+    monkeypatch.setattr(app, "launch", lambda *_, **__: None)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(app.all_cores, "start", lambda: None)
+    console = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", console)
+    app.main([])
+    console.flush()
+    assert b"??/gradio cannot be written" in console.buffer.getvalue()
 
 
 def test_the_command_line_has_the_promised_flags():
