@@ -100,6 +100,32 @@ def test_an_event_that_shows_no_progress_names_no_place_for_it(demo):
     assert {str(fn["show_progress_on"]) for fn in hidden} == {"[]"}
 
 
+def test_an_event_that_shows_progress_shows_it_in_one_place(demo):
+    """One error was three pills "Error", over the results, and a load three bars of progress."""
+    shown = [
+        (fn.name, fn.show_progress_on)
+        for fn in demo.fns.values()
+        if fn.fn and fn.show_progress != "hidden" and fn.outputs
+    ]
+    assert len(shown) > 5
+    assert [name for name, places in shown if len(places or ()) != 1] == []
+
+
+@pytest.mark.parametrize("name", ["gen-reset", "arch-reset", "train-reset", "int-choice-reset"])
+def test_reset_gives_each_control_what_it_had_at_first(demo, name):
+    """Generation's left the device as it was, and another temperature there was seen by no test."""
+    (reset,) = [
+        fn
+        for fn in demo.fns.values()
+        if fn.fn
+        and [(demo.blocks[i].elem_id, event) for i, event in fn.targets if i] == [(name, "click")]
+    ]
+    values = [value["value"] if isinstance(value, dict) else value for value in reset.fn()]
+    found = dict(zip([box.elem_id for box in reset.outputs], values, strict=True))
+    assert found == {box.elem_id: box.value for box in reset.outputs}
+    assert {"gen-device", "gen-seed"} <= set(found) or name != "gen-reset"
+
+
 def test_a_link_fills_the_box_of_the_stop_text_and_not_the_button(demo):
     """The Stop button got an opened link's stop text as its label, and the box stayed empty."""
     opened = [

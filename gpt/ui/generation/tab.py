@@ -104,5 +104,8 @@ def _follow(layout: Layout) -> None:
     )
     settings = list(layout.settings.values())
     layout.reset.click(
-        lambda: [*DEFAULTS.values(), AUTO], None, [*settings, layout.precision], **AT_ONCE
+        lambda: [*DEFAULTS.values(), AUTO, layout.device.value],
+        None,
+        [*settings, layout.precision, layout.device],
+        **AT_ONCE,
     )
