@@ -10,6 +10,7 @@ import gradio as gr
 import pytest
 from tiny_models import TINY, TinyRegistry, tiny_model
 
+from gpt.serving.registry import ModelSource
 from gpt.ui import internals, tabs
 from gpt.ui.visit import MOST_MODELS, Shared, Visitor, steering_of
 
@@ -50,6 +51,23 @@ def test_a_model_of_the_visitors_own_is_chosen_everywhere_and_the_newest_are_kep
     assert visitor.models[-1] == ("Model 5", "random:5")
     assert len(set(visitor.models)) == len(visitor.models) == MOST_MODELS
     assert len(updates[second]["choices"]) == 2 + MOST_MODELS
+
+
+def test_a_model_that_was_downloaded_is_called_so_where_the_page_is_opened_next():
+    """It said "0.55 GB to download" until the server was started again."""
+    with gr.Blocks():
+        shared, picker = Shared(), gr.Dropdown([("A", "a"), ("B, 0.55 GB to download", "b")])
+        other = gr.Dropdown([("A", "a")])
+        shared.add_picker(picker)
+        shared.add_picker(other)
+    assert shared.relabel([ModelSource("a", "A")]) == {}
+    now = [ModelSource("a", "A"), ModelSource("b", "B, downloaded")]
+    for _ in range(2):  # each page begins with the labels that it was built with
+        (relabelled,) = shared.relabel(now).items()
+        assert relabelled[0] is picker
+        assert relabelled[1]["choices"] == [("A", "a"), ("B, downloaded", "b")]
+    chosen = shared.use_model(Visitor(), "Mine", "random:1")[picker]["choices"]
+    assert chosen == [("A", "a"), ("B, downloaded", "b"), ("Mine", "random:1")]
 
 
 def test_a_new_tab_is_a_module_and_its_name(monkeypatch):

@@ -73,7 +73,11 @@ class PageBar:
             given = {"prompt": visit.prompt, "model": visit.model, **visit.settings}
             if visit.seed is not None:
                 given |= {"seed": visit.seed, "max_new_tokens": visit.tokens}
-            shown = {controls[k]: v for k, v in given.items() if v not in ("", None)}
+            shown = shared.relabel(page.registry.sources())
+            for name, value in given.items():
+                if value not in ("", None):
+                    box = controls[name]
+                    shown[box] = {**shown[box], "value": value} if box in shown else value
             shown |= {training[name]: value for name, value in place.training.items()}
             if place.sizes:
                 every = {**links.SIZES_AT_FIRST, **place.sizes}

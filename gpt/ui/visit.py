@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,13 @@ class Shared:
         """
         picker.preprocess = lambda payload: payload
         self.pickers[picker] = list(picker.choices)
+
+    def relabel(self, sources: Iterable[Any]) -> dict[Any, Any]:
+        """Updates of pickers with labels that have changed since the page was built: downloaded."""
+        labels = {source.name: source.label for source in sources}
+        for picker, own in self.pickers.items():
+            self.pickers[picker] = [(labels.get(name, label), name) for label, name in own]
+        return {p: gr.update(choices=own) for p, own in self.pickers.items() if own != p.choices}
 
     def use_model(self, visitor: Visitor, label: str, source: str) -> dict[Any, Any]:
         """Updates: all pickers choose a model that this visitor made, and Generation is shown.
