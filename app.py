@@ -156,6 +156,7 @@ def launch(demo: gr.Blocks, **where: Any) -> Any:
     gradio_patches.send_updates_whole()
     gradio_patches.look_for_events_less_often(demo)
     gradio_patches.take_numbers_as_typed()
+    gradio_patches.log_forged_requests_in_one_line()
     return demo.launch(
         theme=THEME,
         css_paths=[ASSETS / "style.css"],

@@ -82,7 +82,7 @@ class Shared:
         gradio would refuse a visitor's own model once it has forgotten the page's choices, at a
         restart or for newer visitors; the registry knows what there is.
         """
-        picker.preprocess = lambda payload: payload
+        picker.preprocess = str
         self.pickers[picker] = list(picker.choices)
 
     def relabel(self, sources: Iterable[Any]) -> dict[Any, Any]:

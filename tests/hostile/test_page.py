@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import time
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from own_loop import run_async
 
 from gpt import SamplingOptions
 from gpt.config import as_config
+from gpt.ui.parts import gradio_patches
 from gpt.ui.parts.errors import BUG, of_event, one_line_errors
 
 
@@ -140,32 +142,19 @@ def test_every_event_answers_what_is_typed_within_a_second_and_without_a_traceba
     """
     unanswered, slow = [], []
 
-    async def answer(client, function, session):
-        data = [
+    def data(function):
+        return [
             (text if isinstance(block, gr.Textbox) else number)
             if block in typed_in(demo, function)
             else None if isinstance(block, gr.State) else getattr(block, "value", None)
             for block in function.inputs
         ]  # fmt: skip
-        sent = {"data": data, "fn_index": function._id, "session_hash": session}
-        joined = await client.post("/gradio_api/queue/join", json=sent)
-        if joined.status_code != 200:
-            return joined.text
-        query = {"session_hash": session}
-        async with client.stream("GET", "/gradio_api/queue/data", params=query) as stream:
-            async for line in stream.aiter_lines():
-                if "process_completed" in line:
-                    return ""
-        return "the stream ended"
 
     async def all_events():
         async with httpx.AsyncClient(base_url=demo.local_url, timeout=60) as client:
             for function in [f for f in demo.fns.values() if f.fn and typed_in(demo, f)]:
                 started = time.process_time()
-                try:
-                    failed = await answer(client, function, f"hostile{function._id}")
-                except httpx.HTTPError as error:
-                    failed = str(error)
+                failed = await answer(client, function, data(function), f"hostile{function._id}")
                 unanswered.extend([(function.name, failed)] if failed else [])
                 slow.extend([function.name] if time.process_time() - started > 1 else [])
                 await asyncio.sleep(0)
@@ -173,6 +162,98 @@ def test_every_event_answers_what_is_typed_within_a_second_and_without_a_traceba
     run_async(all_events())
     assert unanswered == []
     assert slow == []
+
+
+async def answer(client, function, data, session):
+    """Why an event got no answer; "" if it got one, of whatever kind."""
+    sent = {"data": data, "fn_index": function._id, "session_hash": session}
+    query = {"session_hash": session}
+    try:
+        joined = await client.post("/gradio_api/queue/join", json=sent)
+        if joined.status_code != 200:
+            return joined.text
+        async with client.stream("GET", "/gradio_api/queue/data", params=query) as stream:
+            async for line in stream.aiter_lines():
+                if "process_completed" in line:
+                    return ""
+    except httpx.HTTPError as error:
+        return str(error)
+    return "the stream ended"
+
+
+@pytest.mark.parametrize("value", [None, {"a": [1]}], ids=["too few inputs", "objects"])
+def test_every_event_answers_what_only_a_script_sends_without_a_traceback(
+    demo, value, capfd, caplog
+):
+    """Each was gradio's traceback, or one of a handler that took a text for granted."""
+    unanswered = []
+
+    async def all_events():
+        async with httpx.AsyncClient(base_url=demo.local_url, timeout=60) as client:
+            for function in [f for f in demo.fns.values() if f.fn and f.inputs]:
+                sent = [] if value is None else [value] * len(function.inputs)
+                failed = await answer(client, function, sent, f"forged{function._id}{value}")
+                unanswered.extend([(function.name, failed)] if failed else [])
+
+    run_async(all_events())
+    assert unanswered == []
+    assert "Traceback" not in capfd.readouterr().err
+    assert caplog.text.count("a request that this page does not make: ") > 20
+
+
+JOIN = ("POST", "/gradio_api/queue/join")
+FORGED = {
+    "no such event": (*JOIN, b'{"data": [], "fn_index": 99999, "session_hash": "a"}'),
+    "a number of 4,000 digits": (
+        *JOIN, b'{"data": [], "fn_index": ' + b"9" * 4000 + b', "session_hash": "a"}'
+    ),
+    "no number": (*JOIN, b'{"data": NaN, "fn_index": 0, "session_hash": "a"}'),
+    "half a character": (*JOIN, b'{"data": [], "fn_index": "\\ud800", "session_hash": "a"}'),
+    "no such name": ("POST", "/gradio_api/run/nosuch", b'{"data": []}'),
+    "no such call": ("POST", "/gradio_api/call/nosuch", b'{"data": []}'),
+    "no such keyword": ("POST", "/gradio_api/call/v2/generate", b'{"prompt": "a", "x": 1}'),
+    "nobody's stream": ("GET", "/gradio_api/queue/data?session_hash=nobody", None),
+    "no such component": (
+        "POST",
+        "/gradio_api/component_server",
+        b'{"session_hash": "a", "component_id": 99999, "fn_name": "x", "data": 1}',
+    ),
+    "a long name": ("GET", "/assets/" + "x" * 5000, None),
+    "an odd proxy": ("GET", "/gradio_api/proxy=http://[::1", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_request_is_one_line_in_the_log(demo, name, capfd, caplog):
+    """Each of them was a traceback of a hundred lines."""
+    method, path, content = FORGED[name]
+    kind = {"content-type": "application/json"}
+    started = time.process_time()
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.request(method, demo.local_url.rstrip("/") + path, content=content, headers=kind)
+    httpx.get(f"{demo.local_url}robots.txt")  # the line is there by then
+    assert time.process_time() - started < 1
+    log = capfd.readouterr().err + caplog.text
+    assert "Traceback" not in log
+    assert log.count("does not make") == log.count("\n") == 1
+
+
+def test_a_fault_of_a_handler_or_of_what_it_returns_keeps_its_traceback(capfd):
+    """What only a script sends is told from it by where gradio was."""
+
+    def postprocess_data():
+        raise TypeError("of what a handler returned")
+
+    for fault in (a_mistake_of_the_package, postprocess_data):
+        try:
+            fault()
+        except Exception:
+            gradio_patches._print_exc()
+        assert "Traceback" in capfd.readouterr().err
+
+
+def a_mistake_of_the_package():
+    as_config({"width": 3})
 
 
 @pytest.mark.parametrize("forged", [{}, {"position": None}, {"position": [1]}, {"position": "x"}])

@@ -90,8 +90,11 @@ def _follow_clicks(page: Layout) -> None:
     What is impossible is said beside the controls already.
     """
 
+    def section_of(event: gr.EventData) -> str:
+        return of_event(event, "target", page.sections.__getitem__)
+
     def expand(values: Values, event: gr.EventData) -> Values:
-        key = page.sections[event.target]
+        key = section_of(event)
         values[page.opened].add(key)
         try:
             return page.shown(page.given(values), [key])
@@ -99,7 +102,7 @@ def _follow_clicks(page: Layout) -> None:
             return gr.skip()
 
     def collapse(opened: set[str], event: gr.EventData) -> None:
-        opened.discard(page.sections[event.target])
+        opened.discard(section_of(event))
 
     chosen, picture = page.inputs["part"], [page.views["map"], page.views["part"]]
 

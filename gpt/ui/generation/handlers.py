@@ -18,6 +18,7 @@ from gpt.ui.generation.settings import OPENING
 from gpt.ui.generation.story import Draft, Story
 from gpt.ui.generation.versions import columns_html, versions
 from gpt.ui.parts.errors import of_event
+from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, Visitor
 
@@ -168,7 +169,7 @@ class Handlers:
 
     async def _versions(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
         asked = await asyncio.to_thread(self.jobs.asked, data)
-        by, count = data[self.layout.by], int(data[self.layout.count] or 0)
+        by, count = data[self.layout.by], whole("how many", data[self.layout.count], 2, 4)
         named = versions(self.runs.registry, asked, by, count)
         runs = {name: Writing(wished, self.runs) for name, wished in named.items()}
         async with aclosing(self.runs.follow(list(runs.values()), claim)) as updates:

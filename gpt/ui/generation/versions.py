@@ -24,7 +24,7 @@ UNTRAINED_SEED = 123  # the book's
 def versions(registry: Registry, asked: Wish, by: str, count: int) -> dict[str, Wish]:
     """What each version asks for, by its name. Raises ValueError for another kind."""
     options = asked.options
-    if by not in BY or count not in TEMPERATURES:
+    if by not in [*BY] or count not in TEMPERATURES:
         raise ValueError(f"versions differ in {', '.join(BY)}, 2 to {max(TEMPERATURES)} of them.")
     if by == "seed":
         first = options.seed % 1_000 if asked.drawn else options.seed  # short ones are read easily

@@ -31,19 +31,28 @@ event begins at most 10 ms later.
 its script makes that change in the first, which the page may not have shown yet. A button that the
 first update hid stayed where the second, a moment later, said nothing of it. Here an update is sent
 whole; texts still as what was added.
+
+7. What a script sends in place of the page, such as an event that there is not, too few inputs, a
+value that is no choice or a stream of nobody, ends in gradio's traceback, as if the page had a
+fault. Here the log has one line of it: the error, and where gradio raised it. A traceback stays
+where a handler of this page was at work, or what one returned was looked at.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
+import traceback
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
-from gradio import utils
+from gradio import queueing, routes, utils
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import SessionState
+
+from gpt.ui.parts.errors import PACKAGE
 
 _begin_session = SessionState.__init__
 _create = ProcessCompletedMessage.__init__
@@ -51,6 +60,8 @@ _checks = {kind: kind.preprocess for kind in (gr.Slider, gr.Number)}
 _diff = utils.diff
 SEARCHED = ("matplotlib", "bokeh")
 LOOK_SECONDS = 0.01
+_PASSED_BY = ("kept_answers.py", "small_bodies.py")  # by every request
+_log = logging.getLogger(__name__)
 
 
 def _with_data(self: ProcessCompletedMessage, **fields: Any) -> None:
@@ -97,3 +108,40 @@ def _whole_updates(old: Any, new: Any) -> list[Any]:
 def send_updates_whole() -> None:
     """From now on an update of a component never changes the one before it."""
     utils.diff = _whole_updates
+
+
+def _of_what_was_sent(error: BaseException | None) -> str:
+    """The line of an error that gradio raised before a handler was called; "" for any other."""
+    passed = traceback.walk_tb(error.__traceback__ if error else None)
+    frames = [(frame.f_code, line) for frame, line in passed]
+    ours = [code.co_filename for code, _ in frames if code.co_filename.startswith(PACKAGE)]
+    handled = "postprocess_data" in [code.co_name for code, _ in frames]
+    if not frames or handled or not all(file.endswith(_PASSED_BY) for file in ours):
+        return ""
+    code, line = frames[-1]
+    told, *_ = str(error).splitlines() or [""]
+    where = code.co_filename.rsplit("site-packages/")[-1]
+    kind = type(error).__name__
+    return f"a request that this page does not make: {kind}: {told[:200]} ({where}, line {line})"
+
+
+def _print_exc() -> None:
+    """In place of `traceback.print_exc` in gradio."""
+    if line := _of_what_was_sent(sys.exc_info()[1]):
+        _log.warning(line)
+    else:
+        traceback.print_exc()
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A filter of uvicorn's log: it keeps all, some of it shorter."""
+    if record.exc_info and (line := _of_what_was_sent(record.exc_info[1])):
+        record.msg, record.args, record.exc_info = line, (), None
+    return True
+
+
+def log_forged_requests_in_one_line() -> None:
+    """From now on a request that only a script makes is one line in the log."""
+    for module in (queueing, routes):
+        module.traceback = SimpleNamespace(print_exc=_print_exc)  # type: ignore[assignment]
+    logging.getLogger("uvicorn.error").addFilter(_without_traceback)

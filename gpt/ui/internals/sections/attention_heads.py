@@ -35,6 +35,7 @@ def attention_views(lab: Lab, visit: Visit, layer: int, head: int, stage: str, s
 
     `skip` leaves the first token out of pictures and arcs.
     """
+    skip = bool(skip)
     return (
         f'<div class="pair"><div id="int-att-grid">{grid_html(lab, visit, layer, head, skip)}'
         f'{kinds_html(lab, visit)}</div><div id="int-att-words">'
