@@ -813,9 +813,19 @@ def test_versions_show_what_they_share_and_where_they_part():
     assert versions.shared_tokens([[5], [6]]) == 0
 
 
-def test_an_unknown_kind_of_version_is_one_line(registry):
-    with pytest.raises(ValueError, match="versions differ in seed, temperature"):
-        Page(registry).do("versions", by="colour")
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"by": "colour"}, "versions differ in seed, temperature"),
+        ({"by": ["seed"]}, "versions differ in seed, temperature"),
+        ({"count": "x"}, "how many is 'x': use a whole number from 2 to 4"),
+        ({"count": 10**9}, "how many is 1000000000: use a whole number from 2 to 4"),
+    ],
+)
+def test_an_unknown_kind_or_number_of_versions_is_one_line(registry, asked, message):
+    """A list, or a text in place of the number, by hand to the queue: a traceback."""
+    with pytest.raises(ValueError, match=message):
+        Page(registry).do("versions", **asked)
 
 
 def test_why_opens_internals_at_the_place_that_predicted_the_token(page, tokenizer):
