@@ -293,3 +293,36 @@ def refusal(read, given):
     except ValueError as error:
         return str(error)
     return ""
+
+
+END = '"<|endoftext|>"'
+BPE = '{{"pre_tokenizer": {{"type": "ByteLevel"}}, "model": {{"type": "BPE", {}}}}}'
+# The file of a tokenizer, what is in it, and what the line says.
+SPOILT = {
+    "an id of 5,000 digits": ("vocab.json", f'{{{END}: {"9" * 5000}}}', "is no JSON"),
+    "an id of a million and one": ("vocab.json", f"{{{END}: 1000001}}", "from 0 to 1,000,000"),
+    "ids that are lists": ("vocab.json", f"{{{END}: [1]}}", "an id is no whole number"),
+    "half a character": ("vocab.json", f'{{{END}: 1, "\\ud800": 2}}', "can't encode"),
+    "depth": ("tokenizer.json", "[" * 100_000, "is no JSON"),
+    "merges of numbers": ("tokenizer.json", BPE.format('"vocab": {}, "merges": [5]'), "damaged"),
+    "a merge of a page": (
+        "tokenizer.json", BPE.format(f'"vocab": {{{END}: 0}}, "merges": ["a {"b" * 90_000}"]'),
+        "has no token 'abbb",
+    ),
+    "a vocabulary of letters": (
+        "tokenizer.json", BPE.format('"vocab": "abc", "merges": []'), "damaged"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_spoilt_tokenizer_is_one_short_line_within_a_second(name, tmp_path):
+    file, content, reason = SPOILT[name]
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    (tmp_path / file).write_text(content)
+    started = time.process_time()
+    text = refusal(tokenizer_of, tmp_path)
+    assert time.process_time() - started < 1
+    assert re.search(reason, text), text
+    assert "\n" not in text
+    assert len(text.replace(str(tmp_path), "")) < 400
