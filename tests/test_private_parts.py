@@ -7,12 +7,13 @@ not at a visitor's.
 from __future__ import annotations
 
 import inspect
+import re
 import threading
 
 import gradio as gr
 import pytest
 import torch
-from gradio import utils
+from gradio import queueing, routes, utils
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import SessionState
 
@@ -148,6 +149,12 @@ def test_the_queue_looks_for_events_a_hundred_times_a_second():
     assert page._queue.sleep_when_free == 0.001
     gradio_patches.look_for_events_less_often(page)
     assert page._queue.sleep_when_free == gradio_patches.LOOK_SECONDS
+
+
+@pytest.mark.parametrize("module", [queueing, routes])
+def test_gradio_asks_its_traceback_for_nothing_but_to_print(module):
+    """What gradio_patches.py puts in its place has nothing else. When this fails: give it that."""
+    assert set(re.findall(r"\btraceback\.(\w+)", inspect.getsource(module))) == {"print_exc"}
 
 
 def test_an_update_is_no_change_of_the_one_before_it(monkeypatch):

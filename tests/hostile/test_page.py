@@ -18,6 +18,7 @@ from gpt import SamplingOptions
 from gpt.config import as_config
 from gpt.ui.parts import gradio_patches
 from gpt.ui.parts.errors import BUG, of_event, one_line_errors
+from gpt.ui.parts.small_bodies import small_bodies
 
 
 def our_zip():
@@ -258,13 +259,16 @@ def test_a_forged_request_is_one_line_in_the_log(demo, name, capfd, caplog):
     assert [line for line in log if "a request that this page does not make: " not in line] == []
 
 
-def test_a_fault_of_a_handler_or_of_what_it_returns_keeps_its_traceback(capfd):
-    """What only a script sends is told from it by where gradio was."""
+def test_a_fault_of_the_page_keeps_its_traceback(capfd):
+    """Of a handler, of what one returns, of what every request passes by."""
 
     def postprocess_data():
         raise TypeError("of what a handler returned")
 
-    for fault in (a_mistake_of_the_package, postprocess_data):
+    def middleware():
+        run_async(small_bodies(None)({"type": "http"}, None, None))  # it asks for a path
+
+    for fault in (a_mistake_of_the_package, postprocess_data, middleware):
         try:
             fault()
         except Exception:

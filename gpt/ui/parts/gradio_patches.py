@@ -119,6 +119,8 @@ def _of_what_was_sent(error: BaseException | None) -> str:
     if not frames or handled or not all(file.endswith(_PASSED_BY) for file in ours):
         return ""
     code, line = frames[-1]
+    if code.co_filename in ours:
+        return ""
     told, *_ = str(error).splitlines() or [""]
     where = code.co_filename.rsplit("site-packages/")[-1]
     kind = type(error).__name__
