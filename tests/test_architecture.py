@@ -96,6 +96,19 @@ def test_sections_that_were_opened_at_once_all_follow_the_controls() -> None:
     assert page.views["code"] not in shown
 
 
+def test_a_fault_of_the_figures_is_no_mistake_of_the_visitor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was told beside the controls, as if something impossible was typed, and in no log."""
+    with gr.Blocks() as demo:
+        page = build(NoRegistry())
+    refresh = next(fn.fn for fn in demo.fns.values() if fn.fn.__name__ == "refresh")
+    fault = lambda *_: [*zip("a", "", strict=True)]  # noqa: E731
+    monkeypatch.setattr("gpt.ui.architecture.tab.name_of", fault)
+    with pytest.raises(ValueError, match="zip"):
+        refresh({box: box.value for box in (*page.inputs.values(), page.opened)})
+
+
 def test_presets_name_themselves_and_one_changed_field_is_custom() -> None:
     assert len({preset.key for preset in NAMED}) == len(NAMED)
     for preset in NAMED:

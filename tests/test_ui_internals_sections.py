@@ -572,6 +572,13 @@ def test_a_token_that_is_not_found_leaves_the_settings_beside_it_alone(lab, visi
     assert "tokens can be drawn" in text
 
 
+def test_a_fault_in_finding_a_token_is_no_mistake_of_the_visitor(lab, visit, monkeypatch):
+    """It stood beside the box as a line about what was typed, and in no log."""
+    monkeypatch.setattr(Lab, "named_ids", lambda *_: [*zip("a", "", strict=True)])
+    with pytest.raises(ValueError, match="zip"):
+        views(lab, visit, "choice", query="the")
+
+
 def test_an_untrained_twin_has_the_same_configuration_and_other_weights(lab, visit):
     words = views(lab, visit, "compare", way=UNTRAINED)
     assert "KL(trained ‖ untrained)" in words

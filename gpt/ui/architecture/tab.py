@@ -26,7 +26,7 @@ from gpt.ui.architecture.tensor_strip import strip_html
 from gpt.ui.architecture.views import PINNED, problem_html
 from gpt.ui.architecture.workload import NAMES, workload_of
 from gpt.ui.internals.tab import InternalsTab
-from gpt.ui.parts.errors import is_mistake, of_event, one_line_errors
+from gpt.ui.parts.errors import is_mistake, mistake, of_event, one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import AT_ONCE, opening_of
 
@@ -65,12 +65,13 @@ def _follow_controls(page: Layout) -> None:
         try:
             cfg = configuration(given)
         except ValueError as error:
-            line = problem_html(error, suggestions(given["emb_dim"], given["n_heads"]))
+            line = problem_html(mistake(error), suggestions(given["emb_dim"], given["n_heads"]))
             return updates | {page.problem: line}
         try:
             shown = page.shown(given, values[page.opened])
         except ValueError as error:  # of the workload, whose boxes are far below the picture
-            return updates | dict.fromkeys((page.problem, page.wrong_load), problem_html(error, ()))
+            line = problem_html(mistake(error))
+            return updates | {page.problem: line, page.wrong_load: line}
         return {**updates, page.preset: name_of(cfg, page.named), **shown}
 
     refreshed = gr.on(
@@ -183,9 +184,7 @@ def _read(text: str | bytes) -> list[Any]:
     try:
         cfg, said = from_json(text)
     except ValueError as error:
-        if not is_mistake(error):
-            raise
-        return [gr.skip()] * len(FIELDS) + [problem_html(error)]
+        return [gr.skip()] * len(FIELDS) + [problem_html(mistake(error))]
     return [*field_updates(cfg), say(said)]
 
 

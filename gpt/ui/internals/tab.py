@@ -17,7 +17,7 @@ from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList, rail_html
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.sections.text_to_tokens import prompt_chips, prompt_message
 from gpt.ui.parts.chips import CHOOSE_JS
-from gpt.ui.parts.errors import is_mistake, of_event, one_line_errors
+from gpt.ui.parts.errors import mistake, of_event, one_line_errors
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, opening_of
@@ -211,9 +211,7 @@ class InternalsTab:
             desk.turn = turn = desk.turn + 1
             above = await anyio.to_thread.run_sync(self._above, desk, visit, visit.position)
         except ValueError as error:  # a trained model may be gone
-            if not is_mistake(error):
-                raise
-            yield {self.message: say(str(error), "note")}
+            yield {self.message: say(str(mistake(error)), "note")}
             return
         if desk.turn != turn:
             yield gr.skip()
@@ -225,9 +223,8 @@ class InternalsTab:
         """The line of a mistake, and nothing in strip and sections; a fault of ours is raised."""
         desk.visit = None
         desk.shown.clear()
-        if not is_mistake(error):
-            raise error
-        return {self.message: say(str(error), "note"), self.chips: "", **self.sections.blank()}
+        line = say(str(mistake(error)), "note")
+        return {self.message: line, self.chips: "", **self.sections.blank()}
 
     def _above(self, desk: Desk, visit: Visit, position: int) -> Values:
         """What stands above the sections; in a thread, since a long prompt's odds take a while."""

@@ -37,6 +37,13 @@ def is_mistake(error: BaseException) -> bool:
     return code.co_filename.startswith(PACKAGE) and code.co_code[trace.tb_lasti] == _RAISE
 
 
+def mistake(error: ValueError) -> ValueError:
+    """`error`, if it is a mistake; a bug is raised again, for the log."""
+    if not is_mistake(error):
+        raise error
+    return error
+
+
 @contextmanager
 def one_line() -> Iterator[None]:
     """Raises gr.Error in place of an Exception: a mistake's line, or BUG, which is logged.

@@ -11,7 +11,7 @@ import gradio as gr
 
 from gpt.training.choices import OWN
 from gpt.ui.internals.sections.side_by_side import EARLIER
-from gpt.ui.parts.errors import is_mistake, one_line_errors
+from gpt.ui.parts.errors import mistake, one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import Page
 from gpt.ui.train import views
@@ -215,9 +215,7 @@ class Handlers:
         try:
             found = await anyio.to_thread.run_sync(plan, values)
         except ValueError as error:
-            if not is_mistake(error):
-                raise
-            line = say(str(error), "note")
+            line = say(str(mistake(error)), "note")
             # What is wrong with one's own text stands below its boxes too: the rest is far down.
             shown = {layout.estimate: line, layout.problem: line, layout.split: "", layout.loss: ""}
         else:

@@ -19,6 +19,7 @@ from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Make, Section, text_box
 from gpt.ui.parts.bars import bars
+from gpt.ui.parts.errors import mistake
 from gpt.ui.parts.numbers import counted, four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html
@@ -94,7 +95,7 @@ def choice_views(
     try:
         found = find_token(lab, visit, query, logits, distribution, options.temperature)
     except ValueError as error:  # of one box: the settings beside it hold
-        found = say(str(error), "note")
+        found = say(str(mistake(error)), "note")
     came = visit.ids[visit.position + 1 :]
     drawn, segments = draw_views(lab, distribution, options, at, came[0] if came else None)
     many, tallied = tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS))
