@@ -9,8 +9,10 @@ import runpy
 import zipfile
 from contextlib import aclosing
 from dataclasses import replace
+from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
+import gradio as gr
 import pytest
 import torch
 from own_loop import run_async
@@ -36,9 +38,12 @@ from gpt.ui.parts.sentences import say
 from gpt.ui.train import run as run_module
 from gpt.ui.train import views
 from gpt.ui.train.curve import thinned
+from gpt.ui.train.layout import Layout
 from gpt.ui.train.plans import NEVER, pace, plan, with_steps
 from gpt.ui.train.run import MOST_TRAINING, MOST_WAITING, Training, Trainings
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, MARKS, SIZES
+from gpt.ui.train.tab import Handlers
+from gpt.ui.visit import Shared
 
 
 def trained(**changed):
@@ -428,6 +433,22 @@ def test_the_model_before_stays_at_hand_until_another_is_made(done):
     trainings.start("me", TINY, None, paused=False)
     assert trainings.going("me").former is done
     assert trainings.made("you") is None
+
+
+def test_while_a_run_goes_on_the_page_says_whose_model_the_buttons_mean(done):
+    """An experiment's curve stood above buttons of the run before, and nothing told them apart."""
+    with gr.Blocks():
+        layout, shared = Layout(), Shared()
+    trainings, request = Trainings("cpu"), SimpleNamespace(session_hash="me")
+    handlers = Handlers(layout, trainings, shared)
+    data = {box: box.value for box in (*layout.inputs, layout.axis)}
+    begun = run_async(handlers.start()(data, request))
+    assert begun[layout.whose] == ""  # they are off
+    trainings.of["me"] = done
+    begun = run_async(handlers.start(EXPERIMENTS[1])(data, request))
+    assert "with the model of the run before" in begun[layout.whose]
+    trainings.of["me"].over = True
+    assert run_async(handlers.finish(request))[layout.whose] == ""
 
 
 def test_a_page_that_was_turned_away_may_ask_again():

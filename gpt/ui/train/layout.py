@@ -39,7 +39,9 @@ class Layout:
         self.streamed = [self.progress, self.loss, self.sample, self.line, self.step, self.numbers]
         self.afterwards = [self.write, self.inside, self.early, self.download]
         self.buttons = [self.run, self.pause, self.stop]
-        self.ended = [*self.buttons, *self.experiments, *self.afterwards, self.progress]
+        self.ended = [
+            *self.buttons, *self.experiments, *self.afterwards, self.progress, self.whose,
+        ]  # fmt: skip
 
     def _choices(self) -> None:
         self.settings: dict[str, Any] = {}
@@ -101,6 +103,7 @@ class Layout:
                 js="() => { document.querySelector('#copy-link').click(); "
                 "gptPage.when('#page-note .note', (to) => to.scrollIntoView({block: 'center'})); }"
             )
+        self.whose = gr.HTML(elem_id="train-whose", padding=False)
 
     def _below(self) -> None:
         with gr.Accordion("What the text is split into", open=True):

@@ -27,6 +27,11 @@ REPLACES = say(
     "once more to begin.",
     "note",
 )
+WHOSE = say(
+    "Until this run is over, writing, looking inside and taking along are with the model of the "
+    "run before.",
+    "hint",
+)
 
 
 def add_to(page: Page) -> Layout:
@@ -40,7 +45,8 @@ def add_to(page: Page) -> Layout:
     ):
         streamed = button.click(
             start, layout.inputs | {layout.axis},
-            {*layout.buttons, *layout.experiments, layout.progress, layout.step}, **AT_ONCE,
+            {*layout.buttons, *layout.experiments, layout.progress, layout.step, layout.whose},
+            **AT_ONCE,
         ).then(
             one_line_errors(handlers.drive), {page.shared.visitor},
             {*layout.streamed, layout.estimate}, api_visibility="private",
@@ -141,8 +147,9 @@ class Handlers:
             else:
                 going = self.trainings.start(session, layout.values(data), experiment, paused)
                 going.axis = data[layout.axis]
-            off = dict.fromkeys([layout.run, *layout.experiments], gr.update(interactive=False))
-            return {**off, layout.pause: _pause(going), layout.stop: gr.update(interactive=True)}
+            shown = dict.fromkeys([layout.run, *layout.experiments], gr.update(interactive=False))
+            shown |= {layout.pause: _pause(going), layout.stop: gr.update(interactive=True)}
+            return {**shown, layout.whose: WHOSE if self.trainings.made(session) else ""}
 
         return click
 
@@ -178,6 +185,7 @@ class Handlers:
         shown[layout.pause] = gr.update(value="Pause", interactive=False)
         shown[layout.stop] = gr.update(interactive=False)
         shown[layout.progress] = views.progress_view(last) if last else views.EMPTY
+        shown[layout.whose] = ""
         shown |= {button: gr.update(interactive=bool(made)) for button in layout.afterwards}
         if made:
             shown[layout.early] |= {"value": made.finished.compared}
