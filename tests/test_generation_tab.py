@@ -856,13 +856,13 @@ def test_the_page_opens_with_a_finished_run_that_is_made_once(registry):
     request = SimpleNamespace(session_hash="one", query_params={})
 
     async def a_class():
-        others = [page.handlers.open(Story(), request) for _ in range(7)]
-        return await asyncio.gather(page.handlers.open(page.story, request), *others)
+        others = [page.handlers.open(Story(), Visitor(), request) for _ in range(7)]
+        return await asyncio.gather(page.handlers.open(page.story, page.known, request), *others)
 
     first, *others = run_async(a_class())
     assert len(first) == len(page.layout.streamed)
     assert others == [first] * 7
-    assert run_async(page.handlers.open(Story(), request)) == first
+    assert run_async(page.handlers.open(Story(), Visitor(), request)) == first
     assert registry.borrowed == borrowed + 1
     assert (
         first[page.layout.tokens].count("<button")
@@ -870,7 +870,20 @@ def test_the_page_opens_with_a_finished_run_that_is_made_once(registry):
         == settings.DEFAULTS["max_new_tokens"]
     )
     linked = SimpleNamespace(session_hash="two", query_params={"prompt": "A"})
-    assert run_async(page.handlers.open(Story(), linked)) == gr.skip()
+    assert run_async(page.handlers.open(Story(), Visitor(), linked)) == gr.skip()
+
+
+def test_the_text_that_a_page_opens_with_is_the_visit_of_all_tabs(page):
+    """Its ids were not, and Internals opened on a text of its own."""
+    page.known.visit = settings.OPENING
+    request = SimpleNamespace(session_hash="one", query_params={})
+    run_async(page.handlers.open(page.story, page.known, request))
+    assert page.known.visit == page.story.present.visit()
+    assert page.known.visit.ids[-3:] == tuple(page.ids[-3:])
+    elsewhere, made = Visitor(), Visit("random:seed=1", "Hello", ids=(1, 2))
+    elsewhere.visit = made  # a visitor was quicker, in another tab
+    run_async(page.handlers.open(Story(), elsewhere, request))
+    assert elsewhere.visit == made
 
 
 def test_what_was_written_is_the_visit_of_all_tabs(page, registry, tokenizer):

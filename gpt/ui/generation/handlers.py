@@ -251,7 +251,7 @@ class Handlers:
 
         return changed
 
-    async def open(self, story: Story, request: gr.Request) -> Values:
+    async def open(self, story: Story, visitor: Visitor, request: gr.Request) -> Values:
         """The finished example that a page opens with: a real run, made once."""
         linked = request and {"prompt", "model"} & set(request.query_params)
         if story.present or story.live or linked:
@@ -262,6 +262,8 @@ class Handlers:
         if story.present or story.live:  # the visitor was quicker
             return gr.skip()
         story.add(self._opening)
+        if visitor.visit == OPENING:  # and not what another tab shows already
+            visitor.visit = self._opening.visit()
         return self.shown(story)
 
     async def _written_opening(self) -> Draft:

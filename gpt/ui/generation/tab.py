@@ -40,9 +40,9 @@ def add_to(page: Page) -> Layout:
     _follow(layout)
     _change(layout, handlers, shared)
     if OPENING and page.source == OPENING.model:
-        # It can be copied as any text; without its ids Internals opens on a shorter one.
-        shared.visitor.value.visit = OPENING
-        gr.on(None, handlers.open, handlers.story, layout.streamed, **AT_ONCE)
+        shared.visitor.value.visit = OPENING  # what is copied before its text is there
+        known = [handlers.story, shared.visitor]
+        gr.on(None, handlers.open, known, layout.streamed, **AT_ONCE)
     return layout
 
 
