@@ -118,6 +118,19 @@ def test_a_copy_says_what_it_cannot_hold() -> None:
     assert note.count("It needs trained-gpt/model, from “Take it along”.") == 2
 
 
+def test_a_text_from_a_gpu_is_copied_with_its_device_or_says_that_it_is_left_out() -> None:
+    """The program wrote on the CPU, in its precision, and so another text; no copy said so."""
+    visitor, desk = Visitor(), Desk(open=set())
+    visitor.visit = replace(VISIT, settings={"device": "cuda"})
+    program, command = html.unescape(copied_code("{}", visitor, desk)).split("The command,")
+    assert "precision = default_precision(source, 'cuda')" in program
+    assert "gpt.load_model(source, 'cuda', precision=precision)" in program
+    assert "It writes on the CPU" in command
+    place = json.dumps({"page": PAGE, "tab": "generation"})
+    note = copied_link(place, visitor, desk, *SIZES_AT_FIRST.values())
+    assert "leaves out the device, cuda." in note
+
+
 def test_a_visit_without_new_tokens_is_no_text_to_write_again() -> None:
     """A link after Back to the beginning wrote 400 tokens."""
     query = query_of(link_of(Place(replace(VISIT, tokens=0, steering=())), PAGE)[0])

@@ -60,6 +60,8 @@ def link_of(place: Place, page: str, missing: Sequence[str] = ()) -> tuple[str, 
     if given.get("model", "").startswith(TRAINED):
         missing.append("the model, which lives on this page only")
         del given["model"]
+    if "prompt" in given and (device := place.visit.settings.get("device")):
+        missing.append(f"the device, {device}")
     address = f"{page}?{urlencode(given)}"
     if len(address) > LONGEST:
         missing.append(
@@ -115,6 +117,8 @@ def python_of(visit: Visit) -> str:
     options = ", ".join(f"{name}={value!r}" for name, value in _options(visit).items())
     precision = visit.settings.get("precision", AUTO)
     automatic = precision == AUTO
+    device = visit.settings.get("device")
+    source = f"source, {device!r}" if device else "source"
     text_of = ", text_of=tokenizer.stream().push" if visit.settings.get("stop") else ""
     lines = [
         "import gpt",
@@ -123,8 +127,8 @@ def python_of(visit: Visit) -> str:
         "",
         f"source = {visit.model!r}",
         f"prompt = {visit.prompt!r}",
-        f"precision = {'default_precision(source)' if automatic else repr(precision)}",
-        "model = gpt.load_model(source, precision=precision)",
+        f"precision = {f'default_precision({source})' if automatic else repr(precision)}",
+        f"model = gpt.load_model({source}, precision=precision)",
         "tokenizer = gpt.tokenizer_of(source)",
         f"options = gpt.SamplingOptions({options})",
         "ids = tokenizer.encode(prompt)",

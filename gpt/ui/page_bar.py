@@ -134,6 +134,8 @@ def copied_code(where: str, visitor: Visitor, *_: Any) -> str:
     if visit.model.startswith(TRAINED):
         visit, needs = replace(visit, model=IN_ZIP), f"It needs {IN_ZIP}, from “Take it along”."
     program = _copied("The program", links.python_of(visit), needs)
+    if "device" in visit.settings:
+        needs += " It writes on the CPU, where the text may be another."
     return program + _copied("The command", links.command_of(visit), needs)
 
 
