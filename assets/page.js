@@ -28,7 +28,21 @@
     figure.setAttribute('role', 'img');
     name(figure, (before.at(-1) || label || figure).textContent.trim());
   };
+  // A result is announced once it is there, not while it grows, by a line that is never seen.
+  const results = [['#gen-stats', '#gen-stop'], ['#train-progress', '#train-stop:not(:disabled)'], ['#int-message .html-container']];
+  const announced = {};
+  const announce = () => results.forEach(([place, going = 'nothing']) => {
+    const shown = document.querySelector(place), text = shown?.textContent.trim();
+    if (!shown?.checkVisibility() || document.querySelector(going)?.checkVisibility() || text === announced[place]) return;
+    announced[place] = text;
+    document.getElementById('page-said').textContent = text;
+  });
   const tell = () => {
+    if (!document.getElementById('page-said')) {
+      const line = document.createElement('div');
+      Object.assign(line, {id: 'page-said', className: 'unseen', role: 'status'});
+      document.querySelector('.gradio-container')?.append(line);
+    } else announce();
     document.querySelectorAll('.label-wrap').forEach(section);
     document.querySelectorAll('[data-testid=plotly]').forEach(plot);
     document.querySelectorAll('.empty[aria-label]:not([role])').forEach((box) => box.setAttribute('role', 'img'));

@@ -115,7 +115,10 @@ def test_stop_and_a_mistake_leave_the_chips_on_the_first_screen_and_generate(slo
     Generate, Stop, top-k -5, Generate, the button Stop stayed, with nothing running.
     """
     start_a_long_run(slow_page)
+    said = slow_page.locator("#page-said")  # what a screen reader announces: nothing told the end
+    expect(said).not_to_contain_text("of 500 tokens")
     stop(slow_page)
+    expect(said).to_contain_text("stopped by you after")
     told = int(slow_page.locator("#gen-stats").inner_text().split(" of ")[0])
     expect(chips(slow_page)).to_have_count(told)
     text = area(slow_page, "gen-output").input_value()
