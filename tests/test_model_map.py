@@ -19,10 +19,11 @@ from tiny_models import TinyRegistry, tiny_model
 from gpt import GPTConfig, count_parameters
 from gpt.accounting.code_lines import line_costs
 from gpt.checkpoints import tokenizer_of
+from gpt.serving.registry import Registry
 from gpt.ui.architecture.model_map import boxes, code_line, map_html, part_html, parts
 from gpt.ui.architecture.tensor_strip import strip_html
 from gpt.ui.architecture.views import figures
-from gpt.ui.internals.lab import Lab
+from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.parts.numbers import four
 
@@ -119,6 +120,12 @@ def test_the_strip_of_every_part_is_its_tensor_in_the_trace(key: str, lab: Lab) 
     assert right.mean() > 0.99  # of equal sizes either may be the larger
     blue = pixels[:, 2] > pixels[:, 0]
     assert (blue == (expected > 0))[pixels[:, 3] > 0].all()
+
+
+def test_the_strip_says_that_a_trained_model_is_gone() -> None:
+    """After an hour, opening the tab was an error without a reason, and a traceback."""
+    lab = Lab(Registry(budget_bytes=1), tokenizer_of("gpt2"))
+    assert "is gone: train it again" in strip_html(lab, Visit("trained:gone", (1, 2), 1), "norm1")
 
 
 def test_without_a_text_the_strip_says_how_one_comes_there(lab: Lab) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from gpt.ui.architecture.model_map import SPOTS
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.vector_figures import strips
+from gpt.ui.parts.errors import mistake
 from gpt.ui.parts.numbers import four
 from gpt.ui.parts.sentences import say
 
@@ -20,8 +21,11 @@ def strip_html(lab: Lab, visit: Visit | None, key: str) -> str:
     """The part's numbers at the visit's position: shape, least, mean and most, and the strip."""
     if visit is None:
         return say(NO_TEXT, "hint")
-    lab = lab.using(visit.source)
-    run = lab.run(visit)
+    try:
+        lab = lab.using(visit.source)
+        run = lab.run(visit)
+    except ValueError as error:  # a trained model may be gone
+        return say(str(mistake(error)), "hint")
     if key == "ids":
         made = run.batch()
         here = made[:, visit.position]
