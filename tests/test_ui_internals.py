@@ -766,6 +766,22 @@ def test_what_was_looked_at_is_let_go_where_a_text_cannot_be_opened(tab, monkeyp
     assert page.desk.visit is None
 
 
+def test_a_text_without_a_chosen_token_is_opened_where_its_first_new_one_was_drawn(tab):
+    """It was opened at its end, where nothing was drawn, and Choice had settings of its own."""
+    page = Page(tab, "tokens")
+    shared = SimpleNamespace(visitor=gr.State(), add_picker=lambda _: None)
+    with tab.demo:
+        tab.follow(shared)
+    opened = [fn.fn for fn in tab.demo.fns.values() if fn.name == "opened"][-1]
+    written = Visit("words", "Hello", {"temperature": 0.5}, 7, tokens=3, ids=(15496, 11, 1, 2, 3))
+    page.values[shared.visitor] = SimpleNamespace(visit=written)
+    run_async(page.event(opened))
+    assert (page.desk.visit.ids, page.desk.visit.position) == (written.ids, 1)
+    panel = next(p for p in tab.sections.panels if p.spec.key == "choice")
+    named = ("temperature", "seed", "at")
+    assert [page.desk.values[panel.controls[name]] for name in named] == [0.5, 7, 0]
+
+
 def test_a_closed_section_is_not_computed_when_its_controls_are_set(tab):
     """Why this word opened Choice again for the link, and computed it, while it stayed closed."""
     page = Page(tab, "tokens")

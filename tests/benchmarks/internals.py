@@ -46,6 +46,7 @@ from gpt.ui.internals.sections.text_to_tokens import (  # noqa: E402
     prompt_chips,
     prompt_message,
 )
+from gpt.ui.internals.tab import PROMPT  # noqa: E402
 
 LIMITS = {
     "first view": 1500.0, "change of settings": 100.0, "click, all open": 400.0,
@@ -118,6 +119,9 @@ def browser_clicks(repeats: int) -> tuple[tuple[float, float], int]:
         page.goto(url)
         page.get_by_role("tab", name="Internals").click()
         page.wait_for_selector("#int-choice .bars")
+        page.fill("#int-prompt textarea", PROMPT)
+        page.click("#int-run")
+        page.wait_for_function("document.querySelectorAll('#int-chips .chip').length === 8")
         for section in SECTIONS:
             bar = page.locator(f"#int-section-{section.key} > button")
             if "open" not in (bar.get_attribute("class") or "").split():

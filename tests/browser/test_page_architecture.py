@@ -108,7 +108,7 @@ def test_the_picture_is_on_the_first_screen_and_explains_itself_by_mouse_keys_an
     tab.get_by_role("tab", name="Architecture").click()
     expect(strip).to_contain_text("block 0): ")
     tab.locator('#arch-map [data-part="final_norm"]').click()
-    expect(strip).to_contain_text("storyteller, position 7")
+    expect(strip).to_contain_text("storyteller, position 8")
     expect(strip.locator("img")).to_be_visible()
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 

@@ -23,19 +23,22 @@ TALLEST = 800  # px of a section at 1280 px, its numbers folded
 def opened(browser_tab, app_url):
     """A page on which the Internals tab was clicked and nothing else: one for all of this file."""
     with visit(browser_tab, app_url) as page:
+        expect(page.locator("#gen-chips .chip")).not_to_have_count(0)
         page.get_by_role("tab", name="Internals").click()
+        expect(page.locator("#int-chips .chip")).not_to_have_count(0)
         yield page
 
 
 @pytest.fixture
 def tab(opened):
-    """The page as at first: the default prompt at its last token, four sections open."""
+    """The page as at first: a prompt of eight tokens at its last one, four sections open."""
     opened.set_viewport_size({"width": 1280, "height": 1000})
     for section in opened.locator("[id^=int-section-]").all():
         name = section.get_attribute("id").removeprefix("int-section-")
         if is_open(opened, name) != (name in OPENED):
             section.locator("> button").click()
     if opened.locator("#int-prompt textarea").input_value() != PROMPT:
+        opened.locator("#int-choice-reset").click()
         look(opened, PROMPT)
     wait_text(opened, "#int-message", f"{TOKENS} tokens, float32")
     opened.locator('#int-chips [data-position="7"]').click()
@@ -74,6 +77,13 @@ def wait_text(page, selector, pattern):
 
 def fill_token(page, elem_id, value):
     page.locator(f"#{elem_id} textarea, #{elem_id} input").first.fill(value)
+
+
+def test_the_tab_opens_on_the_text_of_the_page(opened):
+    """It opened on a prompt of its own, which stood nowhere else."""
+    text = opened.locator("#gen-prompt textarea").input_value()
+    assert opened.locator("#int-prompt textarea").input_value().startswith(text)
+    wait_text(opened, "#int-choice", "Draw 0 of seed 10 .* It is the one in the text")
 
 
 def test_tokens_heads_and_words_are_reached_by_keyboard(tab):

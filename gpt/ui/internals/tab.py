@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import anyio.to_thread
@@ -183,6 +184,10 @@ class InternalsTab:
             desk.given, desk.before = self.lab.given_by(
                 written.model, written.ids, written.position
             )
+            first = len(written.ids) - (written.tokens or 0)  # of what was written
+            if written.position is None and first < len(desk.given.ids):
+                written = replace(written, position=first)
+                desk.given = desk.given.at(first - 1)
             filled = {self.prompt: self.lab.text_of(desk.given), self.model: written.model}
             return filled | self.sections.as_written(desk, written)
         if written.prompt and written.seed is None:  # of a link, which nobody wrote on
