@@ -92,7 +92,7 @@ CARDS = (
         {"#gen-temperature input[type=number]": 1.5},
     ),
     Card(
-        "Draw", "generation", "#gen-chips",
+        "Draw", "generation", "#gen-tokens",
         "One random number between 0 and 1 falls on the line of all tokens, and the token it "
         "falls on comes. The same seed gives the same numbers, so the same text.",
         "Click a word of the text, then press “use this” beside another one.",

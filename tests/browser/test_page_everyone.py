@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from shut_out import faults_around_the_tabs, faults_of_the_tab
-from watched import settle, visit
+from watched import MOVED, TWO_FRAMES, settle, visit
 
 pytestmark = pytest.mark.browser
 
@@ -12,6 +12,9 @@ pytestmark = pytest.mark.browser
 def test_no_tab_shuts_anybody_out(browser_tab, app_url: str) -> None:
     """34 to 108 contrast faults a tab, no heading below the first, plots without a name."""
     with visit(browser_tab, f"{app_url}?__theme=light") as page:
+        page.wait_for_selector("#gen-chips .chip")
+        page.evaluate(TWO_FRAMES)
+        assert page.evaluate(MOVED) < 0.1
         page.locator("#gen-max-new-tokens input[type=number]").fill("8")
         page.locator("#gen-run").click()
         page.wait_for_selector("#gen-stop:visible")

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import pytest
-from watched import TWO_FRAMES, expect, visit
+from watched import MOVED, TWO_FRAMES, expect, visit
 
 from gpt.ui.tour import CARDS
 
 pytestmark = pytest.mark.browser
-MOVED = """() => new Promise((done) => {
-  const told = new PerformanceObserver((list) => done(list.getEntries().reduce(
-    (sum, each) => sum + (each.hadRecentInput ? 0 : each.value || 0), 0)));
-  told.observe({type: 'layout-shift', buffered: true});
-  told.observe({type: 'navigation', buffered: true});  // there is always one
-})"""
+
+CUT = """(here) => {
+  const {left, right, top} = here.getBoundingClientRect(), line = getComputedStyle(here);
+  const around = parseFloat(line.outlineOffset) + parseFloat(line.outlineWidth) - 1;
+  const cuts = [];
+  for (let at = here.parentElement; at !== document.body; at = at.parentElement) {
+    const box = at.getBoundingClientRect(), {overflowX, overflowY} = getComputedStyle(at);
+    const beside = left - around < box.left || right + around > box.right;
+    const above = overflowY === 'hidden' && top - around < box.top;
+    if (above || (beside && overflowX !== 'visible')) cuts.push(at.className);
+  }
+  return cuts;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +46,7 @@ def test_the_tour_shows_ten_places_asks_three_questions_and_is_left(page) -> Non
             expect(page.locator(".tour-card:visible h2")).to_contain_text(card.title)
             expect(page.locator(".tour-card:visible h2")).to_be_focused()
             expect(page.locator(".tour-here")).to_be_in_viewport()
+            assert page.locator(".tour-here").evaluate(CUT) == []  # nothing was to be seen of three
             if card.sets:
                 (selector, value), *_ = card.sets.items()
                 expect(page.locator(selector)).to_have_value(str(value))

@@ -13,6 +13,13 @@ WIDE = {"width": 1280, "height": 1000}
 HERE = ("http://127.0.0.1:", "http://localhost:", "data:", "blob:")
 EVENTS = ("/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/run/")
 TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# How much of the page has moved so far; good is less than 0.1.
+MOVED = """() => new Promise((done) => {
+  const told = new PerformanceObserver((list) => done(list.getEntries().reduce(
+    (sum, each) => sum + (each.hadRecentInput ? 0 : each.value || 0), 0)));
+  told.observe({type: 'layout-shift', buffered: true});
+  told.observe({type: 'navigation', buffered: true});  // there is always one
+})"""
 # Nothing moves, and what a page does in each frame it does 20 times a second: gradio writes the
 # seconds of each event that runs into each part of the page that waits for it.
 CALM = """
