@@ -252,6 +252,11 @@ def test_exercises_answer_themselves(tab: Page) -> None:
     tab.locator("#arch-exercise-4-2-xl").click()
     expect(tab.locator("#arch-answer tr.marked")).to_contain_text("1,637,792,000")
     expect(tab.locator("#arch-total")).to_contain_text("1,637,792,000")
+    tab.set_viewport_size({"width": 390, "height": 844})
+    count = tab.locator("#arch-answer tr.marked td").nth(1)
+    expect(count).to_have_text("1,637,792,000")
+    box = count.bounding_box()  # the answer was beyond the edge of a phone
+    assert box["x"] + box["width"] <= 390
 
 
 def test_a_configuration_is_exported_imported_and_used_by_this_visitor(tab: Page) -> None:

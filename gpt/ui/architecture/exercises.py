@@ -30,16 +30,16 @@ def feed_forward_or_attention(cfg: GPTConfig) -> str:
     attention = "3*(d*d + d) + d*d + d" if cfg.qkv_bias else "3*d*d + d*d + d"
     letters = letters_of(cfg)
     rows = [
-        (name, typeset(formula), typeset(formula, letters), evaluate(formula, letters))
+        (name, evaluate(formula, letters), typeset(formula), typeset(formula, letters))
         for name, formula in (("feed-forward", feed_forward), ("attention", attention))
     ]
     sentence = (
         f"Exercise 4.1: in one block of width {cfg.emb_dim:,} the feed-forward has "
-        f"{significant(rows[0][3] / rows[1][3])} times the parameters of attention."
+        f"{significant(rows[0][1] / rows[1][1])} times the parameters of attention."
     )
     columns = (
-        "module", code_column("formula"), code_column("with these numbers"),
-        Column("parameters"),
+        "module", Column("parameters"), code_column("formula"),
+        code_column("with these numbers"),
     )  # fmt: skip
     caption = f"One TransformerBlock, d = {cfg.emb_dim:,}"
     return say(sentence, "note") + table_html(columns, rows, caption)
@@ -48,19 +48,19 @@ def feed_forward_or_attention(cfg: GPTConfig) -> str:
 def larger_models(cfg: GPTConfig) -> str:
     """Exercise 4.2: the three larger sizes, only the configuration changed."""
     rows = [
-        (name, each.emb_dim, each.n_layers, each.n_heads, count_parameters(each).total,
-         weights(each).value / MIB)
+        (name, count_parameters(each).total, weights(each).value / MIB, each.emb_dim,
+         each.n_layers, each.n_heads)
         for name, each in PRESETS.items()
         if name != "gpt2-small"
     ]  # fmt: skip
-    kinds = {index: "marked" for index, row in enumerate(rows) if row[1] == cfg.emb_dim}
+    kinds = {index: "marked" for index, row in enumerate(rows) if row[3] == cfg.emb_dim}
     sentence = (
         "Exercise 4.2: the same GPTModel, three other configurations. Marked: the one that the "
         f"button set, with emb_dim {cfg.emb_dim:,}."
     )
-    columns = (
-        "model", Column("emb_dim"), Column("n_layers"), Column("n_heads"),
-        Column("parameters"), Column("float32 MiB", "{:,.2f}".format),
+    columns = (  # the answer first: a phone shows three
+        "model", Column("parameters"), Column("float32 MiB", "{:,.2f}".format),
+        Column("emb_dim"), Column("n_layers"), Column("n_heads"),
     )  # fmt: skip
     return say(sentence, "note") + table_html(columns, rows, "In the book's form", kinds=kinds)
 
