@@ -265,10 +265,17 @@ def test_on_a_phone_a_finger_reads_chips_guesses_first_and_compares_versions(bro
         settle(page)
         page.fill("#gen-max-new-tokens input[type=number]", "4")
         page.tap("#gen-versions")
-        columns = page.locator("#gen-columns section")
+        columns, legend = page.locator("#gen-columns section"), page.locator("#gen-columns + *")
         expect(columns).to_have_count(3)
         expect(columns.last).to_contain_text("4 tokens")
         settle(page)
+        page.evaluate("gptPage.presenter()")
+        expect(legend).to_be_visible()  # a projector showed colours without their meaning
+        page.evaluate("gptPage.presenter()")
+        expect(page.locator("#gen-count")).to_be_visible()
+        page.locator("#gen-by input").tap()
+        page.get_by_role("option", name="Training").tap()
+        expect(page.locator("#gen-count")).to_be_hidden()  # they are two
         page.locator("#gen-columns [data-column='1']").tap()
         expect(chips(page)).to_have_count(4)
         settle(page)
@@ -280,3 +287,5 @@ def test_on_a_phone_a_finger_reads_chips_guesses_first_and_compares_versions(bro
         chips(page).nth(3).tap()
         expect(page.locator("#gen-panel")).to_contain_text("New token 3")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.tap("#gen-why")
+        expect(page.locator("#int-choice .bars").first).to_be_in_viewport()  # not its controls

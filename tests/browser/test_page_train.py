@@ -149,6 +149,7 @@ def test_on_a_phone_what_cannot_be_trained_is_a_line_and_the_rest_is_as_on_a_scr
         assert phone.inner_text("#train-sample .train-text").startswith("Once upon a time")
         assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         phone.click("#train-share")
+        expect(phone.locator("#page-note .note")).to_be_in_viewport()  # it is far above
         link = phone.locator("#page-note textarea")
         expect(link).to_have_value(re.compile("tab=train&.*train-steps=3000"))
         take_along(phone, tmp_path)
