@@ -21,7 +21,7 @@ from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import TABS, Page
-from gpt.ui.visit import AT_ONCE, Visit, Visitor
+from gpt.ui.visit import AT_ONCE, Visit, Visitor, page_load_of
 
 IN_ZIP = "trained-gpt/model"  # the folder of a trained model
 NOTHING_YET = "press Generate first: there is no text yet that a program could write again."
@@ -94,7 +94,7 @@ class PageBar:
 
         outputs = {self.note, shared.tabs, *shared.pickers, *controls.values(), *sections.values()}
         outputs |= {*training.values(), *(sizes[name] for name in links.SIZES_AT_FIRST)}
-        gr.on(None, opened, [shared.visitor, inside.desk], outputs, **AT_ONCE)
+        page_load_of(self.note)(opened, [shared.visitor, inside.desk], outputs, **AT_ONCE)
 
 
 def of_page(where: str) -> dict[str, str]:

@@ -59,6 +59,14 @@ def opening_of(component: Any) -> Callable[..., Any]:
     return component.load if block is None else block.select
 
 
+def page_load_of(component: Any) -> Callable[..., Any]:
+    """The event of opening the page; `gr.on(None)` would add the change of every input."""
+    block = component
+    while block.parent is not None:
+        block = block.parent
+    return block.load
+
+
 class Visitor:
     """What the server keeps of one page; `Shared.visitor` hands out the object itself."""
 

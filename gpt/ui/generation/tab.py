@@ -16,7 +16,7 @@ from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING, model_note, precision_note
 from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.tabs import Page
-from gpt.ui.visit import AT_ONCE, EACH, Shared
+from gpt.ui.visit import AT_ONCE, EACH, Shared, page_load_of
 
 # The scheduler has the waiting line, which knows everyone's place: gradio needs none.
 WRITING = {"concurrency_id": "writing", "concurrency_limit": None}
@@ -42,7 +42,7 @@ def add_to(page: Page) -> Layout:
     if OPENING and page.source == OPENING.model:
         shared.visitor.value.visit = OPENING  # what is copied before its text is there
         known = [handlers.story, shared.visitor]
-        gr.on(None, handlers.open, known, layout.streamed, **AT_ONCE)
+        page_load_of(layout.prompt)(handlers.open, known, layout.streamed, **AT_ONCE)
     return layout
 
 
