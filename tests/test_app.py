@@ -118,7 +118,8 @@ def test_reset_gives_each_control_what_it_had_at_first(demo, name):
         fn
         for fn in demo.fns.values()
         if fn.fn
-        and [(demo.blocks[i].elem_id, event) for i, event in fn.targets if i] == [(name, "click")]
+        and [(demo.blocks[i].elem_id, event) for i, event in fn.targets if i in demo.blocks]
+        == [(name, "click")]
     ]
     values = [value["value"] if isinstance(value, dict) else value for value in reset.fn()]
     found = dict(zip([box.elem_id for box in reset.outputs], values, strict=True))
