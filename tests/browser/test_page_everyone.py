@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from shut_out import faults_around_the_tabs, faults_of_the_tab
 from watched import MOVED, TWO_FRAMES, settle, visit
@@ -23,5 +25,8 @@ def test_no_tab_shuts_anybody_out(browser_tab, app_url: str) -> None:
         found = faults_around_the_tabs(page)
         for name in ("Generation", "Architecture", "Train"):
             page.get_by_role("tab", name=name).click()
+            settle(page)
+            sheets = re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))
+            assert 1 <= len(sheets) <= 2, name  # printed as it opens
             found += [f"{name}: {line}" for line in faults_of_the_tab(page)]
         assert "\n".join(found) == ""
