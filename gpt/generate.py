@@ -43,7 +43,7 @@ def context_notes(cfg: GPTConfig, prompt_tokens: int, max_new_tokens: int) -> li
     if prompt_tokens + max_new_tokens - 1 > context:
         notes.append(
             f"Prompt and continuation may outgrow the context of {context:,} tokens: "
-            "from there on each token re-reads the newest window, which is slower."
+            "from there on the model sees the newest ones only, and each token takes longer."
         )
     return notes
 
