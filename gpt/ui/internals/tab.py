@@ -54,8 +54,8 @@ class InternalsTab:
         gr.Markdown(INTRO, elem_id="int-intro")
         with gr.Row():
             self.prompt = gr.Textbox(
-                PROMPT, label="Prompt", lines=3, elem_id="int-prompt", scale=3, min_width=260,
-                info=f"At most {MAX_TOKENS} tokens. Shift + Enter works too.",
+                PROMPT, label="Prompt", lines=3, max_lines=4, elem_id="int-prompt", scale=3,
+                min_width=260, info=f"At most {MAX_TOKENS} tokens. Shift + Enter works too.",
             )  # fmt: skip
             with gr.Column(scale=2, min_width=260):
                 self.model = gr.Dropdown(
