@@ -133,9 +133,9 @@ def _prompt_table(lab: Lab, visit: Visit) -> str:
 SECTION = Section(
     key="tokens",
     title="Tokens: from text to numbers",
-    intro="The model reads no letters. GPT-2's byte pair encoding joins the bytes of a word, the "
-    "most common pair first, until no known pair is left; what remains are its tokens. Click a "
-    "word above, or type one.",
+    intro="The model reads numbers. GPT-2's byte pair encoding joins the bytes of a word, the most "
+    "common pair first, until no known pair is left; what remains are its tokens. A vocabulary of "
+    "characters joins nothing. Click a word above, or type one.",
     view=tokens_html,
     code=(Code(merge_steps),),
     controls={
