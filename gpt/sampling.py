@@ -144,7 +144,8 @@ def choose(
     the probabilities of the logits' softmax. The token `steered`, if any, is taken instead.
     Raises ValueError if the largest logit is not finite.
     """
-    kept = _kept(logits, options)
+    ranked = _best_ids(logits, max(n_candidates, _FEW if options.top_p < 1 else 0))
+    kept = _kept(logits, options, ranked)
     below = None
     if steered is not None:
         token_id = steered
@@ -153,7 +154,7 @@ def choose(
     else:
         place = kept.place_of(uniform)
         token_id, below = int(kept.ids[place]), kept.below(place)
-    shown = np.append(best_ids(logits, n_candidates), token_id)
+    shown = np.append(ranked[:n_candidates], token_id)
     if options.keeps_all:
         places = shown
     else:
@@ -174,7 +175,7 @@ def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tenso
     rows = logits.detach().float().cpu().reshape(-1, logits.shape[-1]).numpy()
     shares = np.zeros(rows.shape)
     for row, share in zip(rows, shares, strict=True):
-        kept = _kept(row, options)
+        kept = _kept(row, options, _best_ids(row, _FEW))
         if options.temperature == 0:
             share[kept.best] = 1.0
         else:
@@ -218,9 +219,10 @@ def _best_ids(row: np.ndarray, k: int) -> np.ndarray:
     return ids[np.argsort(-row[ids], kind="stable")]
 
 
-def _kept(row: np.ndarray, options: SamplingOptions) -> _Kept:
+def _kept(row: np.ndarray, options: SamplingOptions, ranked: np.ndarray) -> _Kept:
     """The tokens that the options keep of the logits `row` (vocab,), with their weights.
 
+    `ranked` are the ids of the best, for top-p a few of them.
     Raises ValueError if the largest logit is not finite.
     """
     best = int(row.argmax())  # the first of equals; NaN before all else
@@ -239,11 +241,12 @@ def _kept(row: np.ndarray, options: SamplingOptions) -> _Kept:
     if options.top_k is not None and options.top_k < len(row):
         ids = np.sort(best_ids(row, options.top_k))
         values = row[ids]
+        ranked = _best_ids(values, _FEW)
     # In float64: a float32 softmax over 50,257 terms sums to 1 +- 6e-5.
     shifted = torch.from_numpy(values).double().sub_(largest)
     weights = shifted.div_(temperature).exp_().numpy()
     if options.top_p < 1:
-        inside = _nucleus(values, weights, options.top_p)
+        inside = _nucleus(values, weights, options.top_p, ranked)
         ids, weights = ids[inside], weights[inside]
     if options.min_p > 0:
         probable = weights >= options.min_p  # the best one's weight is 1
@@ -256,10 +259,13 @@ def _all_ids(vocab_size: int) -> np.ndarray:
     return np.arange(vocab_size)
 
 
-def _nucleus(values: np.ndarray, weights: np.ndarray, top_p: float) -> np.ndarray:
-    """Indices, ascending, of the fewest largest `values` (n,) that hold `top_p` of the weight."""
+def _nucleus(values: np.ndarray, weights: np.ndarray, top_p: float, ids: np.ndarray) -> np.ndarray:
+    """Indices, ascending, of the fewest largest `values` (n,) that hold `top_p` of the weight.
+
+    `ids` are indices of some of the largest, in order.
+    """
     wanted = top_p * weights.sum()
-    inside, ids, better = np.zeros(len(values), bool), _best_ids(values, _FEW), 0.0
+    inside, better = np.zeros(len(values), bool), 0.0
     if weights[ids].sum() < wanted:  # of many, only those at the border are sorted
         bins = weights.view(np.int64) >> _BITS  # the bits are in the order of the values
         mass = np.bincount(bins, weights)
