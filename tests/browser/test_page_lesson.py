@@ -6,10 +6,11 @@ import re
 
 import pytest
 from playwright.sync_api import Page
-from watched import expect, visit
+from watched import WIDE, expect, visit
 
 pytestmark = pytest.mark.browser
 PROMPT = "The queen & her\n“fox”"
+PHONE = {"width": 390, "height": 844}
 
 
 def says(page: Page, place: str, text: str) -> None:
@@ -25,13 +26,14 @@ def section(page: Page, key: str) -> None:
 
 def fits_a_phone(page: Page) -> None:
     wide = page.viewport_size
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size(wide)
 
 
-def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_url) -> None:
-    with visit(browser_tab, app_url) as page:
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["desk", "phone"])
+def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_url, size) -> None:
+    with visit(browser_tab, app_url, size) as page:
         page.locator("#gen-chips .chip").first.wait_for()
         page.locator("#gen-prompt textarea").fill(PROMPT)
         page.check("#gen-guess input")  # guess
@@ -78,7 +80,8 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         expect(page.locator("#presenter")).to_have_attribute("aria-pressed", "true")
         expect(page.locator(".hint").first).to_be_hidden()
         look = "getComputedStyle(document.querySelector('.gradio-container'))"
-        assert page.evaluate(f"{look}.zoom") == "1.35"  # gradio had confined the rule to the inside
+        zoom = "1.35" if size == WIDE else "1"  # gradio had confined the rule to the inside
+        assert page.evaluate(f"{look}.zoom") == zoom
         page.emulate_media(media="print")
         assert page.evaluate(f"{look}.getPropertyValue('--body-text-color')") == "#000000"
         page.emulate_media(media="screen")
@@ -88,7 +91,7 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         assert not page.evaluate(dark)
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         assert page.evaluate(dark)
-    with visit(browser_tab, f"{link}&seeds=x&precision=int2") as page:
+    with visit(browser_tab, f"{link}&seeds=x&precision=int2", size) as page:
         says(page, "#page-note", "precision: 'int2' is none of")
         says(page, "#int-att-words", "In layer 1, head 2,")
         says(page, "#int-lens", "the model's own output")
