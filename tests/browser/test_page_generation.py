@@ -208,8 +208,10 @@ def test_two_visitors_write_at_once_and_who_stops_or_leaves_ends_only_the_own_ru
         until(lambda: scheduler.running == 0)
 
 
-def test_a_word_is_clicked_another_used_undone_stepped_and_asked_why(page):
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_word_is_clicked_another_used_undone_stepped_and_asked_why(page, width):
     """The story that the first screen promises, by mouse and by keyboard."""
+    page.set_viewport_size({"width": width, "height": 800})
     expect(chips(page)).to_have_count(120)  # the page opens with a finished run
     text, panel = area(page, "gen-output"), page.locator("#gen-panel")
     before = text.input_value()
