@@ -109,6 +109,18 @@ def test_a_fault_of_the_figures_is_no_mistake_of_the_visitor(
         refresh({box: box.value for box in (*page.inputs.values(), page.opened)})
 
 
+def test_an_impossible_workload_leaves_the_figures_and_says_so() -> None:
+    """They stayed as they were, beside a line that no longer told it."""
+    with gr.Blocks() as demo:
+        page = build(NoRegistry())
+    refresh = next(fn.fn for fn in demo.fns.values() if fn.fn.__name__ == "refresh")
+    values = {box: box.value for box in (*page.inputs.values(), page.opened)}
+    shown = refresh({**values, page.inputs["batch"]: 0})
+    assert "still show the last possible configuration" in shown[page.problem]
+    assert shown[page.wrong_load] == shown[page.problem]
+    assert not shown.keys() & {*page.views.values()}
+
+
 def test_presets_name_themselves_and_one_changed_field_is_custom() -> None:
     assert len({preset.key for preset in NAMED}) == len(NAMED)
     for preset in NAMED:

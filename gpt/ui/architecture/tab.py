@@ -28,13 +28,11 @@ from gpt.ui.architecture.workload import NAMES, workload_of
 from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import is_mistake, mistake, of_event, one_line_errors
 from gpt.ui.parts.sentences import say
-from gpt.ui.visit import AT_ONCE, opening_of
+from gpt.ui.visit import AT_ONCE, EACH, opening_of
 
 Values = dict[Any, Any]  # by component
 # A few milliseconds each: never behind somebody's model run.
 LIVE = {**AT_ONCE, "trigger_mode": "always_last"}
-# For what reads its event: gradio's page repeats an "always_last" event with the first one's data.
-EACH = {**AT_ONCE, "trigger_mode": "multiple"}
 
 
 def build(registry: Any) -> Layout:
@@ -70,7 +68,7 @@ def _follow_controls(page: Layout) -> None:
         try:
             shown = page.shown(given, values[page.opened])
         except ValueError as error:  # of the workload, whose boxes are far below the picture
-            line = problem_html(mistake(error))
+            line = problem_html(mistake(error), ())
             return updates | {page.problem: line, page.wrong_load: line}
         return {**updates, page.preset: name_of(cfg, page.named), **shown}
 
