@@ -277,6 +277,20 @@ def test_a_fault_of_the_page_keeps_its_traceback(capfd):
         assert "Traceback" in capfd.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:Expected")
+def test_a_handler_that_cannot_be_called_keeps_its_traceback(capfd):
+    """It was one line that told of a script: gradio calls a handler, so no frame is ours."""
+    with gr.Blocks() as page:
+        box = gr.Textbox()
+        box.change(lambda: None, box)
+    try:
+        run_async(page.process_api(page.fns[0], ["x"]))
+    except TypeError:
+        gradio_patches._print_exc()
+    assert "takes 0 positional arguments but 1 was given" in (told := capfd.readouterr().err)
+    assert "Traceback" in told
+
+
 def a_mistake_of_the_package():
     as_config({"width": 3})
 

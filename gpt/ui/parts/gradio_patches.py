@@ -35,7 +35,7 @@ whole; texts still as what was added.
 7. What a script sends in place of the page, such as an event that there is not, too few inputs, a
 value that is no choice or a stream of nobody, ends in gradio's traceback, as if the page had a
 fault. Here the log has one line of it: the error, and where gradio raised it. A traceback stays
-where a handler of this page was at work, or what one returned was looked at.
+where a handler of this page was called, or what one returned was looked at.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ _diff = utils.diff
 SEARCHED = ("matplotlib", "bokeh")
 LOOK_SECONDS = 0.01
 _PASSED_BY = ("kept_answers.py", "small_bodies.py")  # by every request
+# Of gradio's Blocks: where a handler is called, and what it gave is looked at.
+_HANDLES = {"call_function", "postprocess_data", "handle_streaming_outputs"}
 _log = logging.getLogger(__name__)
 
 
@@ -111,11 +113,11 @@ def send_updates_whole() -> None:
 
 
 def _of_what_was_sent(error: BaseException | None) -> str:
-    """The line of an error that gradio raised before a handler was called; "" for any other."""
+    """The line of an error that gradio raised before it called a handler; "" for any other."""
     passed = traceback.walk_tb(error.__traceback__ if error else None)
     frames = [(frame.f_code, line) for frame, line in passed]
     ours = [code.co_filename for code, _ in frames if code.co_filename.startswith(PACKAGE)]
-    handled = "postprocess_data" in [code.co_name for code, _ in frames]
+    handled = not _HANDLES.isdisjoint(code.co_name for code, _ in frames)
     if not frames or handled or not all(file.endswith(_PASSED_BY) for file in ours):
         return ""
     code, line = frames[-1]
