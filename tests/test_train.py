@@ -383,6 +383,8 @@ def with_moments(state, change):
         lambda state: b"not a checkpoint",
         lambda state: [1, 2],
         lambda state: state["model"],
+        lambda state: state["average"],
+        lambda state: {**state, "options": {"steps": torch.zeros(2)}},
         lambda state: {**state, "optimizers": state["optimizers"][0]},
         lambda state: {**state, "model": {}},
         lambda state: {**state, "average": None},
@@ -396,8 +398,8 @@ def with_moments(state, change):
     ],
 )
 def test_a_checkpoint_that_is_not_ours_is_refused_in_one_line(begin, two_steps, tmp_path, change):
-    """Another object was a KeyError, TypeError or IndexError with a traceback; a moment of another
-    shape ended the process.
+    """Another object was a KeyError, TypeError or IndexError with a traceback, as a tensor still
+    was; a moment of another shape ended the process.
     """
     checkpoint = tmp_path / "run" / "checkpoint.pt"
     checkpoint.parent.mkdir()

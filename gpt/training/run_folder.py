@@ -61,16 +61,17 @@ class RunFolder:
             raise ValueError(
                 f"{self.checkpoint} is damaged: remove it or use another --out."
             ) from error
+        ours = _by_name(settings)
         try:
-            theirs = _by_name(state)
-        except (KeyError, TypeError) as error:
+            theirs = _by_name(dict(state))
+            others = [n for n in ours if n not in _FREE and ours[n] != theirs.get(n)]
+        except Exception as error:  # tensors raise what no other object does
             raise self.foreign() from error
-        for name, value in _by_name(settings).items():
-            if name not in _FREE and value != theirs.get(name):
-                raise ValueError(
-                    f"{self.checkpoint} was made with {name} {theirs.get(name)}, not {value}: use "
-                    "the same or another --out."
-                )
+        for name in others:
+            raise ValueError(
+                f"{self.checkpoint} was made with {name} {theirs.get(name)}, not {ours[name]}: use "
+                "the same or another --out."
+            )
         return state
 
     def foreign(self) -> ValueError:
