@@ -43,7 +43,7 @@ from gpt.ui.train.plans import NEVER, pace, plan, with_steps
 from gpt.ui.train.run import MOST_TRAINING, MOST_WAITING, Training, Trainings
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, MARKS, SIZES
 from gpt.ui.train.tab import Handlers
-from gpt.ui.visit import Shared
+from gpt.ui.visit import Shared, Visitor
 
 
 def trained(**changed):
@@ -449,6 +449,24 @@ def test_while_a_run_goes_on_the_page_says_whose_model_the_buttons_mean(done):
     assert "with the model of the run before" in begun[layout.whose]
     trainings.of["me"].over = True
     assert run_async(handlers.finish(request))[layout.whose] == ""
+
+
+def test_a_model_that_writes_parts_of_characters_is_opened_in_the_other_tabs():
+    """Its text has a character for them that its vocabulary lacks: “Write with it”, “Look inside”
+    and “Early and late” of a short training on such a text were an error.
+    """
+    with gr.Blocks():
+        layout, shared, prompt = Layout(), Shared(), gr.Textbox()
+    trainings, visitor = Trainings(), Visitor()
+    text = "Der Bär läuft über die Brücke, süße Töne, 漢字 und „Grüße“.\n" * 60
+    mine = trained(steps=3, text="own", pasted=text)
+    trainings.of["me"] = mine
+    use = Handlers(layout, trainings, shared).use("internals", prompt, {})
+    run_async(use({shared.visitor: visitor}, SimpleNamespace(session_hash="me")))
+    mine.finished.drop()
+    written = mine.history.sample.text
+    assert "\N{REPLACEMENT CHARACTER}" in written
+    assert mine.plan.corpus.tokenizer.decode(visitor.visit.ids) == written
 
 
 def test_a_page_that_was_turned_away_may_ask_again():

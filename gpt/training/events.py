@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,15 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What the model writes after a step, from the prompt and seed that all samples share."""
+    """What the model writes after a step, from the prompt and seed that all samples share.
+
+    `ids` are the prompt's tokens and those that were drawn; a text with parts of characters may not
+    be encoded to them.
+    """
 
     step: int
     text: str
+    ids: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

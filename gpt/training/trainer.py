@@ -165,8 +165,9 @@ class Run:
         stream = tokenizer.stream()
         model = self.whole_model().to(self.device)
         steps = generate(model, ids, options, tokenizer.end_of_text_id, n_candidates=0)
-        pieces = [stream.push(step.token_id) for step in steps if step.stop != "stop_id"]
-        return Sampled(self.step, prompt + "".join(pieces) + stream.finish())
+        new = [step.token_id for step in steps if step.stop != "stop_id"]
+        text = prompt + "".join(map(stream.push, new)) + stream.finish()
+        return Sampled(self.step, text, (*ids, *new))
 
     def _check(self) -> None:
         if self.options.batch_size % self.world:

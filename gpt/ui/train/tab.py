@@ -249,8 +249,7 @@ class Handlers:
             if last is None:
                 raise ValueError("there is no trained model: press Train first.")
             visitor, made = data[self.shared.visitor], last.finished
-            tokenizer, begins = last.plan.corpus.tokenizer, last.plan.options.prompt
-            ids = tuple(tokenizer.encode(last.history.sample.text)) or (tokenizer.end_of_text_id,)
+            begins, ids = last.plan.options.prompt, last.history.sample.ids
             visitor.visit = Visit(model=made.source, prompt=begins, ids=ids)
             chosen = self.shared.use_model(visitor, made.label, made.source)
             return {**chosen, prompt: begins, self.shared.tabs: gr.update(selected=tab), **more}
