@@ -21,6 +21,7 @@ from gpt.__main__ import main
 from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import config_of, random_source
 from gpt.generate import generate
+from gpt.training.vocabularies import make_tokenizer
 from gpt.ui.generation.settings import DEFAULTS
 from gpt.ui.internals.lab import Visit as InsideVisit
 from gpt.ui.internals.section import Desk
@@ -33,7 +34,7 @@ from gpt.ui.links import (
     place_of,
     python_of,
 )
-from gpt.ui.page_bar import copied_code, copied_link
+from gpt.ui.page_bar import copied_code, copied_link, note_of
 from gpt.ui.visit import Visit, Visitor
 
 PAGE = "http://localhost:7860/"
@@ -129,6 +130,16 @@ def test_a_text_from_a_gpu_is_copied_with_its_device_or_says_that_it_is_left_out
     place = json.dumps({"page": PAGE, "tab": "generation"})
     note = copied_link(place, visitor, desk, *SIZES_AT_FIRST.values())
     assert "leaves out the device, cuda." in note
+
+
+def test_a_link_whose_prompt_the_model_cannot_read_is_left_to_its_run(monkeypatch) -> None:
+    """The page did not open by it, with a traceback; the run says which byte has no token."""
+    own = make_tokenizer("characters", ["abc"])
+    monkeypatch.setattr("gpt.ui.page_bar.tokenizer_of", lambda _: own)
+    for prompt, chip in (("abc", 2), ("漢", None)):
+        note = note_of(Place(Visit("mine", prompt, seed=1, position=5)), ())
+        asked = json.loads(html.unescape(re.search('data-replay="(.*?)"', note)[1]))
+        assert asked == {"prompt": prompt, "chip": chip, "tab": "generation"}
 
 
 def test_a_visit_without_new_tokens_is_no_text_to_write_again() -> None:

@@ -143,8 +143,10 @@ def note_of(place: links.Place, wrong: tuple[str, ...]) -> str:
     """What an opened link could not do, and the text that the page is to write again; HTML."""
     visit, mark = place.visit, ""
     if visit.prompt and visit.model and visit.seed is not None:
-        ids = tokenizer_of(visit.model).encode(visit.prompt)
-        chip = None if visit.position is None else visit.position - len(ids)
+        chip = None
+        with contextlib.suppress(ValueError):  # of a prompt that the run will refuse, in a line
+            if visit.position is not None:
+                chip = visit.position - len(tokenizer_of(visit.model).encode(visit.prompt))
         asked = json.dumps({"prompt": visit.prompt, "chip": chip, "tab": place.tab})
         mark = f'<span data-replay="{escape(asked)}"></span>'
     told = f"This link asks for something impossible: {' '.join(wrong)}"
