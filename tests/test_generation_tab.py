@@ -873,6 +873,17 @@ def test_the_page_opens_with_a_finished_run_that_is_made_once(registry):
     assert run_async(page.handlers.open(Story(), Visitor(), linked)) == gr.skip()
 
 
+def test_a_page_that_opens_while_the_line_is_full_is_told_so_in_one_line(registry, monkeypatch):
+    """It was an error without a reason, and a traceback for each page."""
+    monkeypatch.setattr(runs_module, "MAX_WAITING", 0)
+    with gr.Blocks() as demo:
+        tab.add_to(tabs.Page(registry, "storyteller"))
+    (opened,) = [fn.fn for fn in demo.fns.values() if fn.name == "open"]
+    request = SimpleNamespace(session_hash="one", query_params={})
+    with pytest.raises(gr.Error, match="others are waiting to write: try again in a minute"):
+        run_async(opened(Story(), Visitor(), request))
+
+
 def test_the_text_that_a_page_opens_with_is_the_visit_of_all_tabs(page):
     """Its ids were not, and Internals opened on a text of its own."""
     page.known.visit = settings.OPENING

@@ -42,7 +42,8 @@ def add_to(page: Page) -> Layout:
     if OPENING and page.source == OPENING.model:
         shared.visitor.value.visit = OPENING  # what is copied before its text is there
         known = [handlers.story, shared.visitor]
-        page_load_of(layout.prompt)(handlers.open, known, layout.streamed, **AT_ONCE)
+        opened = one_line_errors(handlers.open)
+        page_load_of(layout.prompt)(opened, known, layout.streamed, **AT_ONCE)
     return layout
 
 
