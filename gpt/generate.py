@@ -173,6 +173,10 @@ class Row:
         uniform, context_tokens = self.uniform(), len(self.window)
         steered = self._steering.get(self.made)  # the token that the options name here
         choice = choose(logits, self.options, uniform, self.n_candidates, steered)
+        rank = None
+        if steered is not None:  # of equal logits the lower id comes first
+            own = logits[steered]
+            rank = 1 + int((logits[:steered] >= own).sum() + (logits[steered:] > own).sum())
         self.append(choice.token_id)
         return Step(
             **choice._asdict(),
@@ -180,7 +184,7 @@ class Row:
             seed=self.options.seed,
             context_tokens=context_tokens,
             stop=self.stop,
-            rank=None if steered is None else 1 + int((logits > logits[steered]).sum()),
+            rank=rank,
         )
 
     def append(self, token_id: int) -> None:

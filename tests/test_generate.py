@@ -124,6 +124,14 @@ def test_a_steered_token_has_its_rank_and_probability(temperature):
     assert step.probability == pytest.approx(float(shares[token]), rel=1e-4)
 
 
+def test_of_equal_logits_a_steered_token_of_a_lower_id_ranks_first():
+    """Each was the first, where Internals counts the lower ids too."""
+    model = tiny_model()
+    torch.nn.init.zeros_(model.out_head.weight)
+    options = SamplingOptions(max_new_tokens=2, seed=1, steering=((0, 40), (1, 0)))
+    assert [step.rank for step in generate(model, [5], options)] == [41, 1]
+
+
 def test_a_steered_token_that_a_filter_left_out_has_probability_0():
     model = tiny_model()
     worst = int(model(torch.tensor([[5]]))[0, -1].argmin())

@@ -199,6 +199,13 @@ def test_a_link_from_train_carries_the_training_and_names_what_it_cannot() -> No
     assert all(name in line for name, line in zip(named, wrong, strict=True))
 
 
+def test_a_link_of_endless_values_has_a_short_note() -> None:
+    """5,000 nines for the device stood above the page."""
+    place, wrong = place_of({"prompt": "a", "arch-device": "9" * 5000}, config_of)
+    assert wrong
+    assert len(note_of(place, wrong)) < 500
+
+
 def test_a_link_from_architecture_carries_its_sizes_or_says_what_is_impossible() -> None:
     """The link was "copied", and led to the book's 124M."""
     sizes = {"n_heads": 11, "emb_dim": 770, "tie_weights": True, "precision": "int8", "batch": 4}

@@ -149,7 +149,7 @@ def note_of(place: links.Place, wrong: tuple[str, ...]) -> str:
                 chip = visit.position - len(tokenizer_of(visit.model).encode(visit.prompt))
         asked = json.dumps({"prompt": visit.prompt, "chip": chip, "tab": place.tab})
         mark = f'<span data-replay="{escape(asked)}"></span>'
-    told = f"This link asks for something impossible: {' '.join(wrong)}"
+    told = f"This link asks for something impossible: {' '.join(line[:300] for line in wrong)}"
     return mark + (say(told, "note") if wrong else "")
 
 
