@@ -469,6 +469,20 @@ def test_a_model_that_writes_parts_of_characters_is_opened_in_the_other_tabs():
     assert mine.plan.corpus.tokenizer.decode(visitor.visit.ids) == written
 
 
+def test_a_step_after_a_finished_run_says_what_it_replaces_until_it_begins(done):
+    """The line was there for a moment: what follows a click showed the finished run again."""
+    with gr.Blocks():
+        layout, shared = Layout(), Shared()
+    trainings, request = Trainings("cpu"), SimpleNamespace(session_hash="me")
+    handlers = Handlers(layout, trainings, shared)
+    trainings.of["me"], done.warned = done, False
+    data = {box: box.value for box in (*layout.inputs, layout.axis)}
+    told = run_async(handlers.start(paused=True)(data, request))[layout.progress]
+    assert "takes the place of the one that is finished" in told
+    assert run_async(handlers.finish(request))[layout.progress] == told
+    done.warned = False
+
+
 def test_a_page_that_was_turned_away_may_ask_again():
     """Where 20 waited, its run was never over: each Train after that did nothing, for ever."""
     trainings = Trainings()

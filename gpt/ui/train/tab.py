@@ -185,6 +185,8 @@ class Handlers:
         shown[layout.pause] = gr.update(value="Pause", interactive=False)
         shown[layout.stop] = gr.update(interactive=False)
         shown[layout.progress] = views.progress_view(last) if last else views.EMPTY
+        if last and last.warned:  # by the Step that this follows
+            shown[layout.progress] = REPLACES
         shown[layout.whose] = ""
         shown |= {button: gr.update(interactive=bool(made)) for button in layout.afterwards}
         if made:
