@@ -100,7 +100,7 @@ class Worker:
         if engine == "ours":  # as app.py starts itself
             environment["GLIBC_TUNABLES"] = (
                 "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
-                ":glibc.malloc.trim_threshold=268435456:glibc.malloc.arena_max=4"
+                ":glibc.malloc.trim_threshold=268435456"
             )
         contender = "ours" if engine == "before" else engine
         self.process = subprocess.Popen(

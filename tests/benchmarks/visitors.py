@@ -57,7 +57,7 @@ PATIENT = {"timeout": 120}  # on a busy machine a client gives up after 5 s othe
 # As app.py starts itself.
 AS_APP = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
-    ":glibc.malloc.trim_threshold=268435456:glibc.malloc.arena_max=4"
+    ":glibc.malloc.trim_threshold=268435456"
 }
 # No certificates either: reading them for every request takes a client 0.1 s of a core.
 
