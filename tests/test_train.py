@@ -237,8 +237,9 @@ def test_a_run_keeps_no_graph_of_the_steps_before(begin):
     run = begin(out="", steps=3)
     events = list(run.events())
     assert run.average.grad_fn is None
-    numbers = [value for event in events for value in vars(event).values()]
-    assert {type(value) for value in numbers} <= {int, float, bool, str}
+    values = [value for event in events for value in vars(event).values()]
+    ids = [token for value in values if isinstance(value, tuple) for token in value]
+    assert {type(value) for value in (*values, *ids)} <= {int, float, bool, str, tuple}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

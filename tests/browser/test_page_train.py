@@ -34,6 +34,11 @@ def until(tab, pattern):
     return tab.inner_text("#train-progress")
 
 
+def below_the_baseline_and_trained_for_20_seconds(tab):
+    expect(tab.locator("#train-loss")).to_contain_text(BELOW)
+    until(tab, r" [2-9]\d\.\d s ")
+
+
 def pause_go_on_and_stop(tab):
     tab.click("#train-pause")
     paused = until(tab, "Paused").split(" · ")[0]
@@ -85,7 +90,7 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         page.fill("#train-pasted textarea", "too short")
         page.locator("#train-pasted textarea").blur()
         expect(page.locator("#train-text-problem")).to_contain_text("a context of")
-        expect(page.locator("#train-loss")).to_contain_text(BELOW)
+        below_the_baseline_and_trained_for_20_seconds(page)
         pause_go_on_and_stop(page)
         assert page.inner_text("#train-sample .train-text").startswith("Once upon a time")
         expect(page.get_by_role("button", name="The same seed twice")).to_be_enabled()
@@ -112,7 +117,7 @@ def test_on_a_phone_what_cannot_be_trained_is_a_line_and_the_rest_is_as_on_a_scr
     """What was good before a run diverged is kept. Whether a rate of 10 does so is the processor's
     rounding: on one with AVX-512 it stays finite.
     """
-    with visit(browser_tab, app_url + SMALLER + "&train-steps=3000", PHONE) as phone:
+    with visit(browser_tab, app_url + SMALLER + "&train-steps=9000", PHONE) as phone:
         phone.get_by_label("My own text").check()
         said = phone.locator(".toast-body")
         for text, line in (
@@ -140,18 +145,18 @@ def test_on_a_phone_what_cannot_be_trained_is_a_line_and_the_rest_is_as_on_a_scr
         phone.get_by_label("Stories from a small grammar").check()
         settle(phone)  # what is typed beside an event may be overwritten
         phone.get_by_text("The model and its training, in numbers").click()
-        expect(phone.locator("#train-steps input")).to_have_value("3000")
+        expect(phone.locator("#train-steps input")).to_have_value("9000")
         expect(phone.locator("#train-estimate")).to_contain_text("times through the text")
         settle(phone)
         phone.click("#train-run")
-        expect(phone.locator("#train-loss")).to_contain_text(BELOW)
+        below_the_baseline_and_trained_for_20_seconds(phone)
         pause_go_on_and_stop(phone)
         assert phone.inner_text("#train-sample .train-text").startswith("Once upon a time")
         assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         phone.click("#train-share")
         expect(phone.locator("#page-note .note")).to_be_in_viewport()  # it is far above
         link = phone.locator("#page-note textarea")
-        expect(link).to_have_value(re.compile("tab=train&.*train-steps=3000"))
+        expect(link).to_have_value(re.compile("tab=train&.*train-steps=9000"))
         take_along(phone, tmp_path)
         write_with_it(phone)
         opened(phone)
