@@ -15,7 +15,7 @@ from gpt.engine.layers import (
     PackedInt8Linear,
     PartsLinear,
     activation_levels,
-    float16_kernel,
+    float16_is_packed,
     half_linear,
     quantize,
 )
@@ -65,7 +65,7 @@ def test_the_bias_is_added_once_for_one_row_and_for_many():
         HalfLinear(weight, bias, torch.bfloat16),
         *int8_layers(weight, bias),
     ]
-    if float16_kernel()[0]:
+    if float16_is_packed():
         made.append(PackedHalfLinear(weight, bias))
     for rows in (1, 3, 40):
         x = torch.randn(rows, 64)
@@ -112,7 +112,7 @@ def test_a_processor_without_packed_kernels_uses_the_plain_ones(monkeypatch):
 
     monkeypatch.setattr(PackedInt8Linear, "__init__", missing)
     monkeypatch.setattr(PackedHalfLinear, "__init__", missing)
-    for probe in (activation_levels, float16_kernel):
+    for probe in (activation_levels, float16_is_packed):
         probe.cache_clear()
     try:
         for precision in ("float16", "bfloat16", "int8"):
@@ -122,21 +122,8 @@ def test_a_processor_without_packed_kernels_uses_the_plain_ones(monkeypatch):
             error = (model(torch.tensor([IDS])) - exact).abs().max() / exact.std()
             assert error < 0.1
     finally:
-        for probe in (activation_levels, float16_kernel):
+        for probe in (activation_levels, float16_is_packed):
             probe.cache_clear()
-
-
-def test_a_packed_row_of_float16_that_is_said_to_have_its_own_bits_has_them():
-    """With AVX2 fbgemm rounds by the number of rows, so there each row is multiplied alone."""
-    torch.manual_seed(0)
-    for inputs, outputs in ((5, 3), (250, 77), (768, 256), (3072, 64)):
-        layer = half_linear(torch.randn(outputs, inputs), torch.randn(outputs), torch.float16)
-        if not getattr(layer, "same_bits_in_company", False):
-            pytest.skip("this processor rounds by the number of rows.")
-        x = torch.randn(70, inputs)
-        alone = torch.cat([layer(row) for row in x.split(1)])
-        for rows in (2, 3, 5, 7, 13, 16, 33, 70):
-            assert torch.equal(layer(x[:rows]), alone[:rows])
 
 
 def test_the_largest_sums_are_exact_to_a_unit():
