@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from gpt.cache import KVCache
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
-from gpt.sampling import Candidate, SamplingOptions, choose, uniforms
+from gpt.sampling import Candidate, SamplingOptions, Scores, choose, scores_of, uniforms
 
 N_CANDIDATES = 10
 
@@ -168,13 +167,14 @@ class Row:
         """The number in [0, 1) that draws the next token; None when greedy."""
         return float(uniforms(self._generator)) if self.options.temperature > 0 else None
 
-    def next_step(self, logits: np.ndarray) -> Step:
-        """Chooses the next token from its float32 logits (vocab,), and appends it."""
+    def next_step(self, scores: Scores) -> Step:
+        """Chooses the next token from the row's scores, and appends it."""
         uniform, context_tokens = self.uniform(), len(self.window)
         steered = self._steering.get(self.made)  # the token that the options name here
-        choice = choose(logits, self.options, uniform, self.n_candidates, steered)
+        choice = choose(scores, self.options, uniform, self.n_candidates, steered)
         rank = None
         if steered is not None:  # of equal logits the lower id comes first
+            logits = scores.logits
             own = logits[steered]
             rank = 1 + int((logits[:steered] >= own).sum() + (logits[steered:] > own).sum())
         self.append(choice.token_id)
@@ -209,7 +209,8 @@ def next_steps(logits: torch.Tensor, rows: Sequence[Row]) -> list[Step | Excepti
     error in place of a step.
     """
     steps: list[Step | Exception] = []
-    for row, own in zip(rows, logits.detach().float().cpu().numpy(), strict=True):
+    scores = scores_of(logits, [row.options.temperature for row in rows])
+    for row, own in zip(rows, scores, strict=True):
         try:
             steps.append(row.next_step(own))
         except Exception as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-_FEW = 32  # of the best tokens, which are often enough for top-p
+_LIKELY, _FEW = 1e-3, 2_000  # top-p looks first at tokens of so much of the best weight, if few
 _BITS = 48  # of a float64's 64: what is left tells 16 bins from one power of two to the next
 _BLOCK = 256
 _SMALLEST_TEMPERATURE = 1e-30
@@ -96,18 +97,52 @@ class Choice(NamedTuple):
     kept: int
 
 
+class Scores(NamedTuple):
+    """A row of logits, and what the choice of a token reads of all of them.
+
+    `weights` are e^((logit - largest) / temperature). Both are (n,), the vocabulary and a rest that
+    cannot be drawn, so that n is a number of blocks of 256; `largest`, of the logits, and `sums`,
+    of the weights, are (blocks,).
+    """
+
+    vocab_size: int
+    logits: np.ndarray
+    weights: np.ndarray
+    largest: np.ndarray
+    sums: np.ndarray
+
+
+def scores_of(logits: torch.Tensor, temperatures: Sequence[float]) -> list[Scores]:
+    """The scores of each row of logits (rows, vocab), computed for all rows together.
+
+    A row's bits do not depend on the others. Temperature 0 has the weights of temperature 1.
+    """
+    rows, vocab_size = logits.shape
+    padded = np.empty((rows, -(-vocab_size // _BLOCK), _BLOCK), np.float32)
+    flat = padded.reshape(rows, -1)
+    flat[:, :vocab_size], flat[:, vocab_size:] = logits.detach().float().cpu().numpy(), -math.inf
+    of = torch.from_numpy(padded)
+    largest = of.amax(dim=-1)
+    weights = of - largest.amax(dim=-1)[:, None, None]  # no overflow
+    factors = [1 / _divisor(temperature) for temperature in temperatures]
+    if any(factor != 1 for factor in factors):
+        weights.mul_(torch.tensor(factors)[:, None, None])
+    sums = weights.exp_().sum(dim=-1)
+    arrays = flat, weights.view(rows, -1).numpy(), largest.numpy(), sums.numpy()
+    return [Scores(vocab_size, *row) for row in zip(*arrays, strict=True)]
+
+
 class _Kept:
-    """The best token, and the tokens that the filters keep, ids ascending, with their weights.
+    """The tokens that the filters keep, ids ascending, with their weights, and the best `ranked`.
 
     A probability is a weight divided by `total`. `block_ends` are the sums of the weights up to the
     end of each block of 256, in float64.
     """
 
-    def __init__(self, best: int, ids: np.ndarray, weights: np.ndarray) -> None:
-        self.best, self.ids, self.weights = best, ids, weights
-        whole = len(weights) // _BLOCK * _BLOCK
-        sums = torch.from_numpy(weights[:whole].reshape(-1, _BLOCK)).sum(dim=-1).numpy()
-        sums = np.append(sums, weights[whole:].sum())
+    def __init__(
+        self, ranked: np.ndarray, ids: np.ndarray, weights: np.ndarray, sums: np.ndarray
+    ) -> None:
+        self.ranked, self.ids, self.weights = ranked, ids, weights
         self.block_ends = sums.cumsum(dtype=np.float64)
         self.total = float(self.block_ends[-1])
 
@@ -130,39 +165,38 @@ class _Kept:
         rest = self.weights[block * _BLOCK : place].sum(dtype=np.float64)
         return float((whole + rest) / self.total)
 
+    def probabilities(self, ids: np.ndarray) -> np.ndarray:
+        """Of these tokens; 0 where a filter left one out."""
+        places = self.ids.searchsorted(ids).clip(max=len(self.ids) - 1)
+        return np.where(self.ids[places] == ids, self.weights[places] / self.total, 0.0)
+
 
 def choose(
-    logits: np.ndarray,
+    scores: Scores,
     options: SamplingOptions,
     uniform: float | None,
     n_candidates: int,
     steered: int | None = None,
 ) -> Choice:
-    """The token that the options and a number choose from float32 logits (vocab,).
+    """The token that the options and a number choose from a row's scores.
 
     The number is in [0, 1), None at temperature 0: there the best token is chosen, and shown with
     the probabilities of the logits' softmax. The token `steered`, if any, is taken instead.
     Raises ValueError if the largest logit is not finite.
     """
-    ranked = _best_ids(logits, max(n_candidates, _FEW if options.top_p < 1 else 0))
-    kept = _kept(logits, options, ranked)
-    below = None
+    kept, below = _kept(scores, options, n_candidates), None
     if steered is not None:
         token_id = steered
     elif uniform is None:
-        token_id = kept.best
+        token_id = _best_id(scores)
     else:
         place = kept.place_of(uniform)
         token_id, below = int(kept.ids[place]), kept.below(place)
-    shown = np.append(ranked[:n_candidates], token_id)
-    if options.keeps_all:
-        places = shown
-    else:
-        places = kept.ids.searchsorted(shown).clip(max=len(kept.ids) - 1)
-    shares = np.where(kept.ids[places] == shown, kept.weights[places] / kept.total, 0.0).tolist()
-    pairs = zip(shown[:-1].tolist(), shares, strict=False)
+    shown = np.append(kept.ranked[:n_candidates], token_id)
+    *others, probability = kept.probabilities(shown).tolist()
+    pairs = zip(shown.tolist(), others, strict=False)
     candidates = tuple(Candidate(*pair) for pair in pairs if pair[1] > 0)
-    return Choice(token_id, shares[-1], candidates, below, len(kept.ids))
+    return Choice(token_id, probability, candidates, below, len(kept.ids))
 
 
 def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tensor:
@@ -172,16 +206,17 @@ def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tenso
     are 0. At temperature 0 the best token has it all. Among equal logits the lower id comes first.
     Raises ValueError if the logits are not finite at their maximum.
     """
-    rows = logits.detach().float().cpu().reshape(-1, logits.shape[-1]).numpy()
-    shares = np.zeros(rows.shape)
-    for row, share in zip(rows, shares, strict=True):
-        kept = _kept(row, options, _best_ids(row, _FEW))
+    rows = logits.reshape(-1, logits.shape[-1])
+    found = np.zeros(rows.shape)
+    scores = scores_of(rows, [options.temperature] * len(rows))
+    for own, distribution in zip(scores, found, strict=True):
+        kept = _kept(own, options)
         if options.temperature == 0:
-            share[kept.best] = 1.0
+            distribution[_best_id(own)] = 1.0
         else:
-            share[kept.ids] = kept.weights
-            share /= share.sum()
-    return torch.from_numpy(shares).reshape(logits.shape).to(logits.device)
+            distribution[kept.ids] = kept.weights
+            distribution /= distribution.sum()
+    return torch.from_numpy(found).reshape(logits.shape).to(logits.device)
 
 
 def uniforms(generator: torch.Generator, rows: int = 1) -> torch.Tensor:
@@ -202,80 +237,104 @@ def draw(distribution: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     return ids.reshape(uniform.shape)
 
 
-def best_ids(row: np.ndarray, k: int) -> np.ndarray:
-    """Ids of the k largest of `row` (n,), best first, of equals the lower id first."""
-    return _best_ids(row, k)[:k]
-
-
-def _best_ids(row: np.ndarray, k: int) -> np.ndarray:
-    """As `best_ids`, and those of others that were found with them: all are sorted."""
-    k = min(k, len(row))
-    if k < 1:
+def best_ids(scores: Scores, k: int) -> np.ndarray:
+    """Ids of the k largest logits, and of some more, best first, of equals the lower id first."""
+    logits, largest = scores.logits, scores.largest
+    k = min(k, scores.vocab_size)
+    if k == 0:
         return np.arange(0)
-    blocks = torch.from_numpy(row[: len(row) // _BLOCK * _BLOCK]).view(-1, _BLOCK)
-    # k blocks have a maximum of at least the floor, so no smaller value is among the k largest.
-    bounds = blocks.amax(dim=1).numpy() if k <= len(blocks) else row
-    ids = np.flatnonzero(row >= np.partition(bounds, -k)[-k])
-    return ids[np.argsort(-row[ids], kind="stable")]
+    if k > len(largest):
+        ids = np.flatnonzero(logits >= np.partition(logits, -k)[-k])
+    else:  # k blocks have a logit of at least the floor, so no smaller one is among the k largest
+        floor = np.partition(largest, -k)[-k]
+        blocks = np.flatnonzero(largest >= floor)
+        found = np.flatnonzero(logits.reshape(-1, _BLOCK)[blocks] >= floor)
+        ids = blocks[found // _BLOCK] * _BLOCK + found % _BLOCK
+    return _ranked(ids, logits)
 
 
-def _kept(row: np.ndarray, options: SamplingOptions, ranked: np.ndarray) -> _Kept:
-    """The tokens that the options keep of the logits `row` (vocab,), with their weights.
+def _kept(scores: Scores, options: SamplingOptions, n_best: int = 0) -> _Kept:
+    """The tokens that the options keep, and the `n_best` best of all.
 
-    `ranked` are the ids of the best, for top-p a few of them.
     Raises ValueError if the largest logit is not finite.
     """
-    best = int(row.argmax())  # the first of equals; NaN before all else
-    largest = float(row[best])
+    largest = float(scores.largest.max())
     if not math.isfinite(largest):
         raise ValueError("the model's logits are not finite: its weights are damaged.")
-    temperature = max(options.temperature or 1.0, _SMALLEST_TEMPERATURE)
-    ids = _all_ids(len(row))
+    ids, top_k = _all_ids(scores.vocab_size), options.top_k
+    few = top_k is not None and top_k < len(ids) and not options.keeps_all
+    ranked = best_ids(scores, max(n_best, top_k if few else 0))
     if options.keeps_all:
-        scaled = torch.from_numpy(row)
-        if temperature != 1:
-            scaled = (scaled - largest).div_(temperature)  # no overflow
-        return _Kept(best, ids, torch.softmax(scaled, dim=-1).numpy())
+        return _Kept(ranked, ids, scores.weights[: len(ids)], scores.sums)
 
-    values = row
-    if options.top_k is not None and options.top_k < len(row):
-        ids = np.sort(best_ids(row, options.top_k))
-        values = row[ids]
-        ranked = _best_ids(values, _FEW)
-    # In float64: a float32 softmax over 50,257 terms sums to 1 +- 6e-5.
-    shifted = torch.from_numpy(values).double().sub_(largest)
-    weights = shifted.div_(temperature).exp_().numpy()
-    if options.top_p < 1:
-        inside = _nucleus(values, weights, options.top_p, ranked)
-        ids, weights = ids[inside], weights[inside]
+    def weights_of(logits: np.ndarray) -> np.ndarray:
+        """In float64: filters compare sums of many, and weights that are almost equal."""
+        shifted = torch.from_numpy(logits).double().sub_(largest)
+        return shifted.div_(_divisor(options.temperature)).exp_().numpy()
+
+    if few:
+        ids = ranked[:top_k]
+        weights = weights_of(scores.logits[ids])
+        if options.top_p < 1:
+            ids = ids[weights.cumsum() - weights < options.top_p * weights.sum()]
+        order = ids.argsort()
+        ids, weights = ids[order], weights[order]
+    elif options.top_p < 1:
+        ids, weights = _nucleus(scores, weights_of, options.top_p)
+    else:
+        # Rounded weights find those that are looked at.
+        ids = np.flatnonzero(scores.weights[: len(ids)] >= 0.999 * options.min_p)
+        weights = weights_of(scores.logits[ids])
     if options.min_p > 0:
         probable = weights >= options.min_p  # the best one's weight is 1
         ids, weights = ids[probable], weights[probable]
-    return _Kept(best, ids, weights)
+    return _Kept(ranked, ids, weights, np.add.reduceat(weights, np.arange(0, len(ids), _BLOCK)))
+
+
+def _nucleus(
+    scores: Scores, weights_of: Callable[[np.ndarray], np.ndarray], top_p: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The fewest largest logits that hold `top_p` of the weights: ids, ascending, and weights."""
+    likely = np.flatnonzero(scores.weights >= _LIKELY)
+    if len(likely) <= _FEW:
+        likely = _ranked(likely, scores.logits)
+        mass = scores.weights[likely].astype(np.float64)
+        wanted = top_p * scores.sums.sum(dtype=np.float64)
+        if mass.sum() >= wanted:
+            ids = np.sort(likely[mass.cumsum() - mass < wanted])
+            return ids, weights_of(scores.logits[ids])
+    # Of a flat distribution, only those of the bin in which the mass is reached are sorted.
+    weights = weights_of(scores.logits[: scores.vocab_size])
+    wanted = top_p * weights.sum()
+    bins = weights.view(np.int64) >> _BITS  # the bits are in the order of the values
+    mass = np.bincount(bins, weights)
+    above = mass[::-1].cumsum()[::-1] - mass
+    border = int(np.argmax(above < wanted))
+    inside = bins > border
+    ids = _ranked(np.flatnonzero(bins == border), scores.logits)
+    inside[ids[above[border] + weights[ids].cumsum() - weights[ids] < wanted]] = True
+    ids = np.flatnonzero(inside)
+    return ids, weights[ids]
+
+
+def _best_id(scores: Scores) -> int:
+    """The first of the largest logits."""
+    start = int(scores.largest.argmax()) * _BLOCK
+    return start + int(scores.logits[start : start + _BLOCK].argmax())
+
+
+def _ranked(ids: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Ascending ids by their logits, best first, of equals the lower id first."""
+    return ids[np.argsort(-logits[ids], kind="stable")]
+
+
+def _divisor(temperature: float) -> float:
+    return max(temperature or 1.0, _SMALLEST_TEMPERATURE)
 
 
 @functools.lru_cache(maxsize=8)
 def _all_ids(vocab_size: int) -> np.ndarray:
     return np.arange(vocab_size)
-
-
-def _nucleus(values: np.ndarray, weights: np.ndarray, top_p: float, ids: np.ndarray) -> np.ndarray:
-    """Indices, ascending, of the fewest largest `values` (n,) that hold `top_p` of the weight.
-
-    `ids` are indices of some of the largest, in order.
-    """
-    wanted = top_p * weights.sum()
-    inside, better = np.zeros(len(values), bool), 0.0
-    if weights[ids].sum() < wanted:  # of many, only those at the border are sorted
-        bins = weights.view(np.int64) >> _BITS  # the bits are in the order of the values
-        mass = np.bincount(bins, weights)
-        above = mass[::-1].cumsum()[::-1] - mass
-        border = int(np.argmax(above < wanted))
-        inside, ids, better = bins > border, np.flatnonzero(bins == border), above[border]
-        ids = ids[np.argsort(-values[ids], kind="stable")]
-    better = better + weights[ids].cumsum() - weights[ids]  # the mass of the better tokens
-    inside[ids[better < wanted]] = True
-    return np.flatnonzero(inside)
 
 
 def _check_steering(steering: Any) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from gpt import GPTConfig, SamplingOptions
 from gpt.generate import Row, next_steps
-from gpt.sampling import best_ids, choose, draw, probabilities, uniforms
+from gpt.sampling import best_ids, choose, draw, probabilities, scores_of, uniforms
 
 
 def rows(n=40, vocab=23, seed=0):
@@ -216,7 +216,7 @@ def test_the_chosen_token_is_the_draw_of_the_probabilities(options):
     borders = distribution[0].cumsum(0)[[0, 255, 256, 511, 767, 999]].tolist()
     numbers = [0.0, 0.25, 0.5, 1 - 2**-53, *(b + d for b in borders for d in (-1e-7, 1e-7))]
     for number in (n for n in numbers if 0 <= n < 1):
-        chosen = choose(logits[0].numpy(), options, number, 3)
+        chosen = choose(*scores_of(logits, [1.0]), options, number, 3)
         assert chosen.token_id == int(
             draw(distribution, torch.tensor([number], dtype=torch.float64))
         )
@@ -225,10 +225,10 @@ def test_the_chosen_token_is_the_draw_of_the_probabilities(options):
 
 
 def test_a_token_of_probability_0_is_never_chosen():
-    logits = np.full(1_000, -np.inf, dtype=np.float32)
-    logits[[300, 700]] = 0.0
+    logits = torch.full((1, 1_000), -math.inf)
+    logits[0, [300, 700]] = 0.0
     for number, expected in ((0.0, 300), (0.5, 700), (1 - 2**-53, 700)):
-        chosen = choose(logits, SamplingOptions(), number, 10)
+        chosen = choose(*scores_of(logits, [1.0]), SamplingOptions(), number, 10)
         assert chosen[:3] == (expected, 0.5, ((300, 0.5), (700, 0.5)))
 
 
@@ -259,17 +259,18 @@ def test_damaged_logits_meet_no_filter(damaged, damage):
 def test_the_best_ids_are_those_that_a_stable_sort_finds(n, spread):
     values = torch.randn(3, n, generator=torch.Generator().manual_seed(n)) * spread
     values[1] = values[1] * 10  # a row of few equals among others of many
-    values = values.round().numpy()
-    expected = np.argsort(-values, axis=1, kind="stable")
-    for k in {0, 1, min(10, n), min(40, n), n // 2 + 1, n}:
-        for row, order in zip(values, expected, strict=True):
-            assert best_ids(row, k).tolist() == order[:k].tolist()
+    values = values.round()
+    expected = np.argsort(-values.numpy(), axis=1, kind="stable")
+    for k in {1, min(10, n), min(40, n), n // 2 + 1, n}:
+        for row, order in zip(scores_of(values, [1.0] * 3), expected, strict=True):
+            assert best_ids(row, k)[:k].tolist() == order[:k].tolist()
 
 
 def test_the_best_of_a_few_probabilities_are_found_among_many_zeros():
     values = torch.zeros(50_257)
     values[[50_256, 3, 700]] = torch.tensor([0.5, 0.2, 0.3])
-    assert best_ids(values.numpy(), 5).tolist() == [50_256, 700, 3, 0, 1]
+    (scores,) = scores_of(values[None], [1.0])
+    assert best_ids(scores, 5)[:5].tolist() == [50_256, 700, 3, 0, 1]
 
 
 def test_logits_of_any_layout_and_gradient_have_probabilities():

@@ -37,7 +37,7 @@ def update_seconds(writing: int) -> float:
 
     Everybody still sees at least four a second.
     """
-    return min(0.22, max(0.06, 0.008 * writing))
+    return min(0.22, max(0.06, 0.0125 * writing))
 
 
 class Writing:
