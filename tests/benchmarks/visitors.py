@@ -556,6 +556,14 @@ def bounds(data: dict[str, Any]) -> Iterator[str]:
         ),
         *(
             (
+                f"in it the clients' share of all cores, {case}",
+                found.get((case, "page", 16), {}).get("clients", math.nan) / (os.cpu_count() or 1),
+                "nothing: visitors have machines of their own",
+            )
+            for case in (story, shape)
+        ),
+        *(
+            (
                 f"one visitor, over the page before, {case}",
                 ratio(case, "page 1", "before 1"),
                 "0.95",
