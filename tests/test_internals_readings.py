@@ -11,10 +11,10 @@ import torch
 from tiny_models import IDS, TINY, VARIANTS, read_lens, tiny_model
 
 from gpt.engine import PRECISIONS, FastModel
-from gpt.internals import ablation, attribution
 from gpt.internals import lens as lens_module
+from gpt.internals import run as run_module
 from gpt.internals.ablation import Part, ablate, edits_for, sweep_heads
-from gpt.internals.attribution import ROWS_AT_ONCE, gradient_x_input, occlusion
+from gpt.internals.attribution import gradient_x_input, occlusion
 from gpt.internals.head_kinds import head_scores
 from gpt.internals.heads import attention_rows, head_stages
 from gpt.internals.ledger import read_ledger
@@ -218,8 +218,7 @@ def test_occlusion_of_nothing_changes_nothing(cfg):
 
 
 def test_occlusion_is_the_pass_with_that_embedding_zeroed():
-    model, run = read(ids=IDS * 2)  # more variants than one batch holds
-    assert len(run.ids) > ROWS_AT_ONCE
+    model, run = read(ids=IDS * 2)
     found = dict(occlusion(model, run, 12, 42))
     zeroed = tiny_model()
     for i in (0, 5, 12):
@@ -388,8 +387,7 @@ def test_long_prompts_are_swept_and_occluded_in_small_batches(monkeypatch):
     whole = dict(sweep_heads(model, run, at, 42, "zero"))
     occluded = dict(occlusion(model, run, at, 42))
     monkeypatch.setattr(type(model), "forward", watched)
-    for module in (ablation, attribution):
-        monkeypatch.setattr(module, "TOKENS_AT_ONCE", 2 * len(IDS))
+    monkeypatch.setattr(run_module, "TOKENS_AT_ONCE", 2 * len(IDS))
     swept: dict[int, list[float]] = {}
     for layer, changes in sweep_heads(model, run, at, 42, "zero"):
         swept.setdefault(layer, []).extend(changes)

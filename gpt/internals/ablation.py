@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import TOKENS_AT_ONCE, Run, pasted
+from gpt.internals.run import Run, batches, logits_with, pasted
 from gpt.model import GPTModel
 from gpt.trace import Edit
 
@@ -58,28 +58,20 @@ def ablate(model: GPTModel, run: Run, position: int, part: Part, mode: str) -> t
 def sweep_heads(
     model: GPTModel, run: Run, position: int, token_id: int, mode: str
 ) -> Iterator[tuple[int, list[float]]]:
-    """(layer, change of the token's logit without each of its next heads), a batch at a time.
-
-    All heads of a layer come at once where the prompt is short: a batch has at most
-    `TOKENS_AT_ONCE` tokens, so that none takes long.
-    """
-    at_once = max(1, TOKENS_AT_ONCE // (position + 1))
+    """(layer, change of the token's logit without each of its next heads), a batch at a time."""
     for layer in range(run.cfg.n_layers):
-        for first in range(0, run.cfg.n_heads, at_once):
-            heads = range(first, min(first + at_once, run.cfg.n_heads))
+        for heads in batches(run.cfg.n_heads, position + 1):
             yield layer, sweep_batch(model, run, position, token_id, mode, layer, heads)
 
 
-@torch.no_grad()
 def sweep_batch(
     model: GPTModel, run: Run, position: int, token_id: int, mode: str, layer: int, heads: range
 ) -> list[float]:
     """A row of the batch for each of `heads`, which that row goes without."""
     stand_ins = _stand_in(run.layer(layer, "att.heads")[:, : position + 1], mode)  # (h, t, e)
     edit = pasted(stand_ins, list(enumerate(heads)))  # of (rows, h, t, e)
-    trace = run.what_if({f"trf_blocks.{layer}.att.heads": edit})
-    ids = run.batch(len(heads), position + 1)
-    logits = model(ids, trace=trace, last_only=True)[:, -1, token_id]
+    edits = {f"trf_blocks.{layer}.att.heads": edit}
+    logits = logits_with(model, run, edits, len(heads), position + 1)[:, token_id]
     return (logits - run.logits[position, token_id]).tolist()
 
 

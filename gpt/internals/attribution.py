@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import TOKENS_AT_ONCE, Run, pasted
+from gpt.internals.run import Run, batches, logits_with, pasted
 from gpt.model import GPTModel
-
-ROWS_AT_ONCE = 8  # variants of the prompt in one batch
 
 
 def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) -> torch.Tensor:
@@ -58,21 +56,11 @@ def occlusion(
     An occluded token's embedding is a vector of zeros; its position embedding stays.
     """
     variants: list[int | None] = [None, *range(position + 1)]
-    at_once = max(1, min(ROWS_AT_ONCE, TOKENS_AT_ONCE // (position + 1)))
-    for start in range(0, len(variants), at_once):
-        chunk = variants[start : start + at_once]
-        logits = _occluded_logits(model, run, position, chunk)
+    nothing = torch.zeros_like(run.trace["tok_emb"][0])  # (t, d)
+    for rows in batches(len(variants), position + 1):
+        chunk = variants[rows.start : rows.stop]
+        zero = pasted(nothing, [(row, i) for row, i in enumerate(chunk) if i is not None])
+        logits = logits_with(model, run, {"tok_emb": zero}, len(chunk), position + 1)
         probabilities = logits.double().softmax(-1)[:, token_id].tolist()
         for i, logit, p in zip(chunk, logits[:, token_id].tolist(), probabilities, strict=True):
             yield i, Occluded(logit, p)
-
-
-@torch.no_grad()
-def _occluded_logits(
-    model: GPTModel, run: Run, position: int, variants: list[int | None]
-) -> torch.Tensor:
-    """(variants, vocab): a row of the batch for each variant."""
-    nothing = torch.zeros_like(run.trace["tok_emb"][0])  # (t, d)
-    zero = pasted(nothing, [(row, i) for row, i in enumerate(variants) if i is not None])
-    ids = run.batch(len(variants), position + 1)  # later tokens have no effect at `position`
-    return model(ids, trace=run.what_if({"tok_emb": zero}), last_only=True)[:, -1]

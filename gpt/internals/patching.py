@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import TOKENS_AT_ONCE, Run, pasted, read_prompt
+from gpt.internals.run import Run, batches, logits_with, pasted, read_prompt
 from gpt.model import GPTModel
 from gpt.trace import Edit
 
@@ -73,14 +73,12 @@ def patch_sweep(
     the measure is Wang et al. 2022, "Interpretability in the Wild".
     """
     tokens = len(contrast.second.ids)
-    at_once = max(1, TOKENS_AT_ONCE // tokens)
     for layer in range(model.cfg.n_layers + (head is None)):
-        for start in range(0, tokens, at_once):
-            places = [[(layer, at)] for at in range(start, min(start + at_once, tokens))]
+        for rows in batches(tokens, tokens):
+            places = [[(layer, at)] for at in rows]
             yield layer, [contrast.recovered(x) for x in leads_with(model, contrast, places, head)]
 
 
-@torch.no_grad()
 def leads_with(
     model: GPTModel, contrast: Contrast, rows: list[Collection[Place]], head: int | None = None
 ) -> list[float]:
@@ -99,8 +97,7 @@ def leads_with(
         if layer == model.cfg.n_layers:
             layer, name = layer - 1, "resid_out"
         edits[f"trf_blocks.{layer}.{name}"] = pasted(contrast.first.layer(layer, name), at)
-    trace = contrast.second.what_if(edits)
-    logits = model(contrast.second.batch(len(rows)), trace=trace, last_only=True)[:, -1]
+    logits = logits_with(model, contrast.second, edits, len(rows))
     return [lead_of(row, contrast.answers) for row in logits]
 
 

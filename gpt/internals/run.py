@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,22 @@ def read_prompt(
     device = model.pos_emb.weight.device
     model(torch.tensor([list(ids)], dtype=torch.long, device=device), trace=trace)
     return Run(model.cfg, tuple(ids), trace, between)
+
+
+@torch.no_grad()
+def logits_with(
+    model: GPTModel, run: Run, edits: Mapping[str, Edit], rows: int = 1, tokens: int | None = None
+) -> torch.Tensor:
+    """Logits (rows, vocab) after the first `tokens` ids, in a pass with `edits` of its tensors."""
+    ids = run.batch(rows, tokens)
+    return model(ids, trace=run.what_if(edits), last_only=True)[:, -1]
+
+
+def batches(rows: int, tokens: int) -> Iterator[range]:
+    """0 to `rows` - 1 in parts, whose rows have at most TOKENS_AT_ONCE tokens together."""
+    at_once = max(1, TOKENS_AT_ONCE // tokens)
+    for first in range(0, rows, at_once):
+        yield range(first, min(first + at_once, rows))
 
 
 @torch.inference_mode()
