@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gpt.config import GPTConfig
-from gpt.internals.head_kinds import KINDS, best_heads, head_scores
+from gpt.internals.heads import KINDS, best_heads, head_scores
 from gpt.model import GPTModel
 
 LENGTH = 8

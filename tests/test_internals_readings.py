@@ -15,8 +15,7 @@ from gpt.internals import lens as lens_module
 from gpt.internals import run as run_module
 from gpt.internals.ablation import Part, ablate, edits_for, sweep_heads
 from gpt.internals.attribution import gradient_x_input, occlusion
-from gpt.internals.head_kinds import head_scores
-from gpt.internals.heads import attention_rows, head_stages
+from gpt.internals.heads import attention_rows, head_scores
 from gpt.internals.ledger import read_ledger
 from gpt.internals.lens import stage_logits, stage_names
 from gpt.internals.patching import patch_sweep, read_contrast
@@ -150,14 +149,13 @@ def test_a_ledger_without_one_part_does_not_close():
 
 def test_the_stages_of_a_head_lead_from_one_to_the_next():
     _, run = read()
-    stages = head_stages(run, 1, 2)
-    queries, keys = run.layer(1, "att.queries")[2], run.layer(1, "att.keys")[2]
-    assert torch.allclose(stages.scores, queries @ keys.T, atol=1e-5)
+    names = ("queries", "keys", "scores", "masked_scores", "attention")
+    queries, keys, scores, masked, attention = (run.layer(1, f"att.{name}")[2] for name in names)
+    assert torch.allclose(scores, queries @ keys.T, atol=1e-5)
     seen = torch.ones(len(IDS), len(IDS)).tril().bool()
-    assert torch.allclose(stages.masked[seen], stages.scores[seen] / stages.head_dim**0.5)
-    assert stages.masked[~seen].eq(-math.inf).all()
-    assert torch.allclose(stages.attention, stages.masked.softmax(-1))
-    assert torch.equal(run.layer(1, "att.attention")[2], stages.attention)
+    assert torch.allclose(masked[seen], scores[seen] / run.cfg.head_dim**0.5)
+    assert masked[~seen].eq(-math.inf).all()
+    assert torch.allclose(attention, masked.softmax(-1))
 
 
 def test_attention_rows_say_where_a_query_looks():

@@ -12,7 +12,6 @@ from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.checkpoints import tokenizer_of
 from gpt.internals.ablation import Part, ablate
-from gpt.internals.heads import head_stages
 from gpt.internals.residual import read_norm
 from gpt.ui.internals.lab import Lab
 from gpt.ui.internals.sections import logit_ledger
@@ -33,18 +32,18 @@ def lab():
 def test_the_share_of_attention_follows_from_the_very_score_that_is_shown(lab):
     """The score of the transposed cell beside the share was seen by no test."""
     visit = lab.read("words", "Hello, I am a little").at(AT)
+    run = lab.run(visit)
     every = [(layer, head) for layer in range(TINY.n_layers) for head in range(TINY.n_heads)]
     looking = {
-        at: int(head_stages(lab.run(visit), *at).attention[AT].argmax()) for at in every
+        at: int(run.layer(at[0], "att.attention")[at[1], AT].argmax()) for at in every
     }  # where each head looks: not at AT itself, whose cell is its own transposed one
     at, most = next((at, most) for at, most in looking.items() if most != AT)
-    stages = head_stages(lab.run(visit), *at)
-    row = stages.attention[AT]
+    row = run.layer(at[0], "att.attention")[at[1], AT]
     words = attention_views(lab, visit, *at, "softmax", False)
-    score = stages.scores[AT, most].item()
+    score = run.layer(at[0], "att.scores")[at[1], AT, most].item()
     assert (
         f"{percent(row[most].item())} from q·k = {significant(score, 4)}; {significant(score, 4)} "
-        f"÷ √{stages.head_dim} = {significant(score / math.sqrt(stages.head_dim), 4)}"
+        f"÷ √{run.cfg.head_dim} = {significant(score / math.sqrt(run.cfg.head_dim), 4)}"
     ) in words
     assert f"looks most at position {most} (" in words
     assert f"{percent(row[0].item())} rests on the first token" in words

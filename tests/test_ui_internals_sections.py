@@ -26,8 +26,7 @@ from gpt.generate import generate
 from gpt.internals.ablation import Part, ablate, sweep_heads
 from gpt.internals.attribution import gradient_x_input, occlusion
 from gpt.internals.distribution import choose, rank_of, ranking, tally, uniform_interval
-from gpt.internals.head_kinds import best_heads, head_scores
-from gpt.internals.heads import attention_rows, head_stages
+from gpt.internals.heads import attention_rows, best_heads, head_scores
 from gpt.internals.ledger import read_ledger
 from gpt.internals.merges import merge_steps
 from gpt.internals.patching import patch_sweep, read_contrast
@@ -189,10 +188,10 @@ def check_embeddings(lab, visit, run, model):
 
 def check_attention(lab, visit, run, model):
     grid, words = halves(views(lab, visit, "attention", layer=1, head=2))
-    stages = head_stages(run, 1, 2)
+    attention = run.layer(1, "att.attention")[2]
     tables = csv_of(words)[1:]
-    assert [[float(x) for x in row[1:]] for row in tables] == stages.attention.tolist()
-    row = attention_rows(stages.attention)[AT]
+    assert [[float(x) for x in row[1:]] for row in tables] == attention.tolist()
+    row = attention_rows(attention)[AT]
     assert f"looks most at position {row.most_attended} (" in words
     assert f"with {percent(row.share)}" in words
     assert numbers_of(words, (2, 3, 4), 1)[AT] == [row.share, row.first_share, row.entropy]
@@ -201,7 +200,7 @@ def check_attention(lab, visit, run, model):
     assert np.allclose(alpha, np.sqrt(shares), atol=0.003)
     assert re.search(r'data-layer="1" data-head="2"[^>]*aria-pressed="true"', grid)
     arcs = re.search(rf'<g class="from on" data-from="{AT}">(.*?)</g>', words)[1]
-    seen = stages.attention[AT][stages.attention[AT] >= 0.01].tolist()
+    seen = attention[AT][attention[AT] >= 0.01].tolist()
     drawn_shares = sorted(float(s) for s in re.findall(r"--s:([\d.]+)", arcs))
     assert drawn_shares == pytest.approx(sorted(seen), abs=0.0006)
     for kind, scores in head_scores(model).items():
@@ -496,8 +495,7 @@ def test_a_control_out_of_range_is_one_line_that_names_it(key, changed, line, la
 @pytest.mark.parametrize("stage", ["scaled and masked", "scores"])
 def test_the_stages_of_a_head_before_the_softmax(stage, lab, visit, run):
     words = views(lab, visit, "attention", layer=1, head=2, stage=stage)
-    stages = head_stages(run, 1, 2)
-    values = stages.masked if stage != "scores" else stages.scores
+    values = run.layer(1, "att.masked_scores" if stage != "scores" else "att.scores")[2]
     rows = [row[1:] for row in csv_of(words)[1:]]
     shown = [[float("-inf") if x == "masked" else float(x) for x in row] for row in rows]
     assert shown == values.tolist()

@@ -1,22 +1,27 @@
-"""Attention of one head: its stages, and a summary by query."""
+"""Attention heads: where the queries of one look, and what all of a model do.
+
+What they do are four habits, measured on random tokens that come twice.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import Run
+from gpt.internals.run import read_prompt
+from gpt.model import GPTModel
 
-
-@dataclass(frozen=True)
-class HeadStages:
-    """One head from dot products to weights; each (t, t), a row a query, a column a key."""
-
-    scores: torch.Tensor  # q . k
-    masked: torch.Tensor  # q . k / sqrt(e), -inf where the key comes later
-    attention: torch.Tensor  # softmax of each row; rows sum to 1
-    head_dim: int
+LENGTH = 25  # random tokens; the sequence has twice as many
+COMMON = 5000  # they are among the first ids, the most common: a small model knows few others
+# Where a head looks from position i of the second copy, which began `length` positions before.
+KINDS = {
+    "previous token": "from a token to the one just before it",
+    "first token": "from every token to the very first one",
+    "same token": "from a token to where it came before",
+    "induction": "from a token to what followed where it came before",
+}
 
 
 @dataclass(frozen=True)
@@ -28,16 +33,6 @@ class AttentionRow:
     most_attended: int
     share: float  # of the most attended
     first_share: float  # of the first token, which often takes what no other token gets
-
-
-def head_stages(run: Run, layer: int, head: int) -> HeadStages:
-    """The stages of one head."""
-    return HeadStages(
-        scores=run.layer(layer, "att.scores")[head],
-        masked=run.layer(layer, "att.masked_scores")[head],
-        attention=run.layer(layer, "att.attention")[head],
-        head_dim=run.cfg.head_dim,
-    )
 
 
 def attention_rows(attention: torch.Tensor, skip_first: bool = False) -> list[AttentionRow]:
@@ -57,3 +52,50 @@ def attention_rows(attention: torch.Tensor, skip_first: bool = False) -> list[At
         shown = entropies[position].item(), most, row[most].item(), row[0].item()
         rows.append(AttentionRow(position, *shown))
     return rows
+
+
+@dataclass(frozen=True)
+class HeadScore:
+    """One head and the share of its attention that follows a habit, 0 to 1."""
+
+    layer: int
+    head: int
+    score: float
+
+
+def head_scores(
+    model: GPTModel,
+    length: int = LENGTH,
+    between: Callable[[], object] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Mean attention weight by kind, each (layers, heads) from 0 to 1.
+
+    `length` random tokens and the same again: nothing but the repetition can be used. Read from
+    the second copy, at its position i: attention to i - 1, to 0, to i - length (the same token)
+    and to i - length + 1 (what followed it, an induction head's sign).
+    A context shorter than 2 `length` shortens both copies. `between` as for `read_prompt`.
+    Source: Olsson et al. 2022, "In-context Learning and Induction Heads", for the sequence and
+    the induction score.
+    """
+    length = min(length, model.cfg.context_length // 2)
+    generator = torch.Generator().manual_seed(0)
+    once = torch.randint(min(model.cfg.vocab_size, COMMON), (length,), generator=generator)
+    run = read_prompt(model, once.repeat(2).tolist(), between)
+    layers = range(model.cfg.n_layers)
+    attention = torch.stack([run.layer(i, "att.attention") for i in layers])
+    at = torch.arange(length, 2 * length)  # the second copy
+    looked_at = (at - 1, torch.zeros_like(at), at - length, at - length + 1)
+    means = [attention[:, :, at, keys].mean(-1).cpu() for keys in looked_at]
+    return dict(zip(KINDS, means, strict=True))
+
+
+def even_share(length: int = LENGTH) -> float:
+    """The score of a head that looks at all visible tokens alike, in every kind."""
+    return sum(1 / (at + 1) for at in range(length, 2 * length)) / length
+
+
+def best_heads(scores: torch.Tensor, n: int) -> list[HeadScore]:
+    """The n heads with the highest scores (layers, heads), best first."""
+    heads = scores.shape[1]
+    order = scores.flatten().argsort(descending=True, stable=True)[:n].tolist()
+    return [HeadScore(i // heads, i % heads, scores[i // heads, i % heads].item()) for i in order]

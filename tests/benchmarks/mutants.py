@@ -96,7 +96,7 @@ MUTANTS = (
     Mutant("attention pictures inverted", "parts/heat.py",
            "np.sqrt(np.clip(values, 0, 1))", "1 - np.sqrt(np.clip(values, 0, 1))", INTERNALS),
     Mutant("q·k of the transposed cell", SECTIONS + "attention_heads.py",
-           "stages.scores[at, most].item()", "stages.scores[most, at].item()", SHOWN),
+           """stages["scores"][at, most].item()""", """stages["scores"][most, at].item()""", SHOWN),
     Mutant("the residual stream's heat all white", SECTIONS + "stream_by_layer.py",
            "(values / high).clamp(min=0)", "(0 * values / high).clamp(min=0)", INTERNALS),
     Mutant("LayerNorm's before and after swapped", SECTIONS + "block_vectors.py",

@@ -10,8 +10,14 @@ import numpy as np
 import torch
 
 from gpt.attention import MultiHeadAttention
-from gpt.internals.head_kinds import KINDS, best_heads, even_share, head_scores
-from gpt.internals.heads import AttentionRow, HeadStages, attention_rows, head_stages
+from gpt.internals.heads import (
+    KINDS,
+    AttentionRow,
+    attention_rows,
+    best_heads,
+    even_share,
+    head_scores,
+)
 from gpt.serving.all_cores import give_way
 from gpt.ui.internals.arcs import arcs_html
 from gpt.ui.internals.folds import Code, numbers
@@ -23,8 +29,8 @@ from gpt.ui.parts.numbers import four, percent, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, csv_link, table_html
 
-# What a visitor chooses, and its name in HeadStages.
-STAGES = {"softmax": "attention", "scaled and masked": "masked", "scores": "scores"}
+# What a visitor chooses, and its name in the trace.
+STAGES = {"softmax": "attention", "scaled and masked": "masked_scores", "scores": "scores"}
 THUMB = 32  # px of a small picture's side at most; where tokens share one, their largest share
 MAP_TOKENS = 32  # more than this are in the CSV and not in a table of cells
 NAMED = 3  # heads of each kind that are named
@@ -92,9 +98,9 @@ def kinds_html(lab: Lab, visit: Visit) -> str:
 def head_html(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: bool) -> str:
     """One head: arcs over the words, its sentence, and the matrix of a stage folded; HTML."""
     run = lab.run(visit)
-    stages = head_stages(run, layer, head)
-    rows = attention_rows(stages.attention, skip)
-    values = getattr(stages, STAGES[stage]).cpu().numpy()
+    stages = {name: run.layer(layer, f"att.{name}")[head] for name in STAGES.values()}  # (t, t)
+    rows = attention_rows(stages["attention"], skip)
+    values = stages[STAGES[stage]].cpu().numpy()
     labels = [f"{at} {lab.short(i, 9)}" for at, i in enumerate(run.ids)]
     link = csv_link(
         f"attention-layer-{layer}-head-{head}-{stage.replace(' ', '-')}",
@@ -107,9 +113,9 @@ def head_html(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: b
     of, words = f"layer {layer}, head {head}", [lab.short(i, 14) for i in run.ids]
     matrix = _matrix(values, labels, of, stage) if len(labels) <= MAP_TOKENS else ""
     return (
-        arcs_html(words, stages.attention, visit.position, int(skip), of)
+        arcs_html(words, stages["attention"], visit.position, int(skip), of)
         + _sentence(lab, visit, stages, rows[visit.position], of, skip)
-        + numbers(matrix, link, _table(lab, visit, stages, rows, of, skip))
+        + numbers(matrix, link, _table(lab, visit, stages["attention"], rows, of, skip))
     )
 
 
@@ -122,11 +128,12 @@ def _matrix(values: np.ndarray, labels: list[str], of: str, stage: str) -> str:
 
 
 def _sentence(
-    lab: Lab, visit: Visit, stages: HeadStages, row: AttentionRow, of: str, skip: bool
+    lab: Lab, visit: Visit, stages: dict[str, torch.Tensor], row: AttentionRow, of: str, skip: bool
 ) -> str:
+    head_dim = lab.registry.config_of(visit.source).head_dim
     at, most = visit.position, row.most_attended
     aside = " (the first token aside)" if skip and at > 0 else ""
-    score, share = stages.scores[at, most].item(), stages.attention[at, most].item()
+    score, share = stages["scores"][at, most].item(), stages["attention"][at, most].item()
     return say(
         f"In {of}, {lab.place(visit)} looks most at position {most} "
         f"({lab.piece(visit.ids[most])}) with {percent(share)}{aside}; "
@@ -134,15 +141,15 @@ def _sentence(
         f"{significant(row.entropy)} nats of at most {significant(math.log(at + 1))}."
     ) + formula(
         "share = softmax over the visible tokens of (q·k ÷ √head_dim)",
-        f"{percent(share)} from q·k = {four(score)}; {four(score)} ÷ √{stages.head_dim} = "
-        f"{four(score / stages.head_dim**0.5)}",
+        f"{percent(share)} from q·k = {four(score)}; {four(score)} ÷ √{head_dim} = "
+        f"{four(score / head_dim**0.5)}",
     )
 
 
 def _table(
-    lab: Lab, visit: Visit, stages: HeadStages, rows: list[AttentionRow], of: str, skip: bool
+    lab: Lab, visit: Visit, attention: torch.Tensor, rows: list[AttentionRow], of: str, skip: bool
 ) -> str:
-    sums = stages.attention.double().sum(-1).tolist()
+    sums = attention.double().sum(-1).tolist()
     names = lab.places(visit.ids)
     columns = (
         "position",
