@@ -8,9 +8,17 @@ import pytest
 import torch
 from tiny_models import IDS, TINY, tiny_model
 
-from gpt.internals.distribution import choose, rank_of, ranking, spread, tally, uniform_interval
+from gpt.internals.distribution import (
+    choose,
+    foreseen,
+    loss,
+    rank_of,
+    ranking,
+    spread,
+    tally,
+    uniform_interval,
+)
 from gpt.internals.run import read_prompt, resolve_position
-from gpt.internals.surprise import foreseen, loss
 from gpt.sampling import SamplingOptions, draw, probabilities, uniforms
 
 LOGITS = torch.randn(97, generator=torch.Generator().manual_seed(3))

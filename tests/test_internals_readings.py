@@ -15,14 +15,13 @@ from gpt.internals import lens as lens_module
 from gpt.internals import run as run_module
 from gpt.internals.ablation import Part, ablate, edits_for, sweep_heads
 from gpt.internals.attribution import gradient_x_input, occlusion
+from gpt.internals.distribution import compare_predictions
 from gpt.internals.heads import attention_rows, head_scores
 from gpt.internals.ledger import read_ledger
 from gpt.internals.lens import stage_logits, stage_names
 from gpt.internals.patching import patch_sweep, read_contrast
 from gpt.internals.residual import VECTORS, read_norm, read_stream, token_vector
-from gpt.internals.run import read_prompt
-from gpt.internals.shapes import shape_rows
-from gpt.internals.two_predictions import compare_predictions
+from gpt.internals.run import read_prompt, shape_rows
 
 variants = pytest.mark.parametrize("cfg", VARIANTS)
 

@@ -18,7 +18,7 @@ from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.checkpoints import tokenizer_of
-from gpt.internals.surprise import foreseen
+from gpt.internals.distribution import foreseen
 from gpt.serving.registry import Registry
 from gpt.ui.internals import InternalsTab, section_list
 from gpt.ui.internals import lab as lab_module

@@ -25,15 +25,22 @@ from gpt.engine import FastModel
 from gpt.generate import generate
 from gpt.internals.ablation import Part, ablate, sweep_heads
 from gpt.internals.attribution import gradient_x_input, occlusion
-from gpt.internals.distribution import choose, rank_of, ranking, tally, uniform_interval
+from gpt.internals.distribution import (
+    choose,
+    compare_predictions,
+    foreseen,
+    loss,
+    rank_of,
+    ranking,
+    tally,
+    uniform_interval,
+)
 from gpt.internals.heads import attention_rows, best_heads, head_scores
 from gpt.internals.ledger import read_ledger
 from gpt.internals.merges import merge_steps
 from gpt.internals.patching import patch_sweep, read_contrast
 from gpt.internals.residual import embeddings, read_norm, read_stream, token_vector
-from gpt.internals.shapes import shape_rows
-from gpt.internals.surprise import foreseen, loss
-from gpt.internals.two_predictions import compare_predictions
+from gpt.internals.run import shape_rows
 from gpt.sampling import SamplingOptions, draw, probabilities, uniforms
 from gpt.tokenizer import display_form
 from gpt.ui.internals.draws import segments_of

@@ -1,1 +1,1 @@
-"""Readings of a trace: what one forward pass says about its own result, a file a reading."""
+"""Readings of a trace: what one forward pass says about its own result, a file a kind."""

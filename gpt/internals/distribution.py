@@ -1,8 +1,9 @@
-"""The distribution that a token is drawn from: ranks, spread, intervals, and draws against it."""
+"""Predictions: ranks and spread of one, draws from it, what came after it, and two compared."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -172,3 +173,81 @@ def tally(drawn: torch.Tensor, distribution: torch.Tensor, n_rows: int) -> list[
         for i in order
         if distribution[i] > 0
     ]
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """A token of the prompt in the prediction made one position before it."""
+
+    position: int  # of the token; its prediction was made at position - 1
+    token_id: int
+    logit: float
+    probability: float
+    rank: int  # 1 if it was the best guess
+
+    @property
+    def surprisal(self) -> float:
+        """-ln p, in nats."""
+        return -math.log(self.probability) if self.probability > 0 else math.inf
+
+
+def foreseen(logits: torch.Tensor, ids: Sequence[int]) -> list[Foreseen]:
+    """One entry for each token after the first, from logits (t, vocab) over ids (t,)."""
+    came = torch.tensor(ids[1:], dtype=torch.long, device=logits.device)  # (t-1,)
+    before = logits[:-1].double()  # (t-1, vocab)
+    own = before.gather(-1, came[:, None])[:, 0]  # (t-1,)
+    p = (own - before.logsumexp(-1)).exp()
+    rows = zip(ids[1:], own.tolist(), p.tolist(), ranks(before, came).tolist(), strict=True)
+    return [Foreseen(at, *row) for at, row in enumerate(rows, start=1)]
+
+
+def loss(entries: Sequence[Foreseen]) -> float | None:
+    """Mean surprisal in nats, the cross-entropy of the prompt; None for a single token."""
+    if not entries:
+        return None
+    return sum(entry.surprisal for entry in entries) / len(entries)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One token in both predictions."""
+
+    token_id: int
+    first: float  # probability
+    second: float
+    first_rank: int
+    second_rank: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The union of both lists of best tokens, by the larger probability, and two distances."""
+
+    pairs: tuple[Pair, ...]
+    divergence: float  # KL(first || second), nats
+    overlap: float  # sum of the smaller probabilities: 1 if equal, 0 if disjoint
+    same_best: bool
+
+
+def compare_predictions(first: torch.Tensor, second: torch.Tensor, n_best: int) -> Comparison:
+    """How logits (vocab,) of two predictions over one vocabulary differ.
+
+    Raises ValueError if the vocabularies differ in size.
+    """
+    if first.shape != second.shape:
+        raise ValueError(
+            f"the vocabularies have {len(first):,} and {len(second):,} tokens: "
+            "compare models of one vocabulary."
+        )
+    logs = [torch.log_softmax(logits.double(), dim=-1) for logits in (first, second)]
+    p, q = (log.exp() for log in logs)
+    one, other = (ranking(logits).argsort() + 1 for logits in (first, second))
+    chosen = ((one <= n_best) | (other <= n_best)).nonzero()[:, 0].tolist()
+    chosen.sort(key=lambda i: (-max(p[i].item(), q[i].item()), i))
+    pairs = tuple(Pair(i, p[i].item(), q[i].item(), int(one[i]), int(other[i])) for i in chosen)
+    return Comparison(
+        pairs=pairs,
+        divergence=max((p * (logs[0] - logs[1])).sum().item(), 0.0),
+        overlap=torch.minimum(p, q).sum().item(),
+        same_best=one.argmin().item() == other.argmin().item(),
+    )

@@ -11,7 +11,7 @@ import torch
 from gpt.config import GPTConfig
 from gpt.generate import read_in_blocks
 from gpt.model import GPTModel
-from gpt.trace import Edit, Trace
+from gpt.trace import Edit, Entry, Trace
 
 TOKENS_AT_ONCE = 256  # of all rows of a batch, so that no block keeps others waiting for long
 
@@ -81,6 +81,20 @@ def read_prompt(
     device = model.pos_emb.weight.device
     model(torch.tensor([list(ids)], dtype=torch.long, device=device), trace=trace)
     return Run(model.cfg, tuple(ids), trace, between)
+
+
+def shape_rows(run: Run) -> list[tuple[Entry, str | None]]:
+    """Each recorded tensor in the order of computation, with the name of an earlier one or None.
+
+    The earlier one is the same tensor: it has the same memory and shape.
+    """
+    rows = []
+    first: dict[tuple[int, tuple[int, ...]], str] = {}
+    for entry in run.trace.entries.values():
+        key = (entry.value.data_ptr(), tuple(entry.value.shape))
+        rows.append((entry, first.get(key)))
+        first.setdefault(key, entry.name)
+    return rows
 
 
 @torch.no_grad()

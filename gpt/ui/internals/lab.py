@@ -15,8 +15,8 @@ import torch
 
 from gpt.checkpoints import tokenizer_of
 from gpt.config import GPTConfig
+from gpt.internals.distribution import Foreseen, foreseen
 from gpt.internals.run import Run, last_logits, read_prompt, resolve_position
-from gpt.internals.surprise import Foreseen, foreseen
 from gpt.serving.all_cores import each_on_all_cores, give_way, on_all_cores
 from gpt.tokenizer import Tokenizer
 from gpt.ui.parts.chips import display

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from gradio.utils import get_upload_folder
 
-from gpt.internals.shapes import shape_rows
+from gpt.internals.run import shape_rows
 from gpt.trace import Trace
 from gpt.ui.internals.folds import ROOT, Code
 from gpt.ui.internals.lab import Lab, Visit

@@ -8,8 +8,7 @@ from typing import Any
 import gradio as gr
 
 from gpt.checkpoints.sources import EARLY, is_kept, path_of, random_source
-from gpt.internals.surprise import loss
-from gpt.internals.two_predictions import Comparison, compare_predictions
+from gpt.internals.distribution import Comparison, compare_predictions, loss
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.section import Section, radio, text_box

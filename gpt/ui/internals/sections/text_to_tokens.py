@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from gpt.internals.distribution import loss
 from gpt.internals.merges import merge_steps, word_of_token, words
-from gpt.internals.surprise import loss
 from gpt.tokenizer import display_form
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, check_length
