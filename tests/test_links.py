@@ -21,7 +21,7 @@ from gpt.__main__ import main
 from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import config_of, random_source
 from gpt.generate import generate
-from gpt.training.vocabularies import make_tokenizer
+from gpt.training.corpus import make_tokenizer
 from gpt.ui.generation.settings import DEFAULTS
 from gpt.ui.internals.lab import Visit as InsideVisit
 from gpt.ui.internals.section import Desk

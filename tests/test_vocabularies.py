@@ -9,12 +9,11 @@ from gpt.__main__ import main
 from gpt.checkpoints import load_checkpoint, tokenizer_of
 from gpt.checkpoints.writing import write_tokenizer
 from gpt.tokenizer import END_OF_TEXT
-from gpt.training.corpus import encode_documents, read_corpus, split_documents
+from gpt.training.corpus import encode_documents, make_tokenizer, read_corpus, split_documents
 from gpt.training.evaluation import unigram_nats
 from gpt.training.options import TrainOptions
 from gpt.training.texts import STORIES, make_text
 from gpt.training.trainer import Run
-from gpt.training.vocabularies import make_tokenizer
 
 STORY = make_text(STORIES, 30_000, seed=1).text
 DOCUMENTS = split_documents(STORY)

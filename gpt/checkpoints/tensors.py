@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import re
 import zipfile
@@ -93,16 +94,32 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without the byte order mark that some editors put first."""
-    if path.exists() and not path.is_file():  # /dev/zero has no end
-        raise ValueError(f"{path} is no file: name one.")
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, with line feeds and without a byte order mark.
+
+    Raises ValueError if it cannot be read, is in another encoding or is no text.
+    """
+    file = Path(os.path.expanduser(path))
     try:
-        return path.read_text(encoding="utf-8-sig")
+        if file.is_char_device():  # /dev/zero has no end
+            raise ValueError(f"{path} is no file: name one.")
+        return text_of(file.read_bytes(), str(path))
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def text_of(data: bytes, name: str) -> str:
+    """The text of UTF-8 bytes, as `read_text`; `name` is what an error calls them."""
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text: it is damaged, fetch it again.") from error
+        raise ValueError(
+            f"{name} is no UTF-8 text (byte 0x{error.object[error.start]:02X} at position "
+            f"{error.start:,}): save it as UTF-8."
+        ) from error
+    if "\0" in text:
+        raise ValueError(f"{name} is no UTF-8 text (it has NUL characters): save it as UTF-8.")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def sha256_of(path: Path) -> str:

@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gpt.training.corpus import Corpus, make_corpus, split_documents, text_of
+from gpt.checkpoints.tensors import text_of
+from gpt.training.corpus import Corpus, make_corpus, split_documents
 from gpt.training.texts import CAPITAL_SENTENCES, STORIES, Additions, Source, make_text
 
 OWN = "own"

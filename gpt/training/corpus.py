@@ -1,20 +1,25 @@
-"""Training text: files to token ids, ids to windows, windows in an order set by a seed."""
+"""Training text: files to token ids, ids to windows, windows in an order set by a seed.
+
+The vocabulary is GPT-2's, the characters of the text, or a byte pair encoding trained on it. All
+are tokenizers of one kind, so a model of any of them is written, read and exported alike.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from gpt.checkpoints import tokenizer_of
+from gpt.checkpoints.tensors import read_text
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
-from gpt.tokenizer import END_OF_TEXT, Tokenizer
-from gpt.training.vocabularies import make_tokenizer
+from gpt.tokenizer import BYTE_LETTERS, END_OF_TEXT, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -58,34 +63,6 @@ def read_documents(paths: Sequence[str | Path]) -> list[str]:
     return documents
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, with line feeds and without a byte order mark.
-
-    Raises ValueError if it cannot be read, is in another encoding or is no text.
-    """
-    file = Path(os.path.expanduser(path))
-    try:
-        if file.is_char_device():  # /dev/zero has no end
-            raise ValueError(f"{path} is no file: name one.")
-        return text_of(file.read_bytes(), str(path))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def text_of(data: bytes, name: str) -> str:
-    """The text of UTF-8 bytes, as `read_text`; `name` is what an error calls them."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{name} is no UTF-8 text (byte 0x{error.object[error.start]:02X} at position "
-            f"{error.start:,}): save it as UTF-8."
-        ) from error
-    if "\0" in text:
-        raise ValueError(f"{name} is no UTF-8 text (it has NUL characters): save it as UTF-8.")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
 def split_documents(text: str) -> list[str]:
     """The texts between the lines that hold only `<|endoftext|>`, empty ones left out."""
     lines = itertools.groupby(text.split("\n"), key=lambda line: line == END_OF_TEXT)
@@ -97,6 +74,70 @@ def encode_documents(documents: Iterable[str], tokenizer: Tokenizer) -> torch.Te
     """Token ids (n,), each document's followed by the end-of-text id."""
     ids = (torch.tensor([*tokenizer.encode(d), tokenizer.end_of_text_id]) for d in documents)
     return torch.cat(list(ids))
+
+
+def make_tokenizer(vocabulary: str, documents: Sequence[str]) -> Tokenizer:
+    """The tokenizer for "gpt2", "characters", or a number of byte pair tokens as "512".
+
+    Raises ValueError if the number, or that of the characters, does not suit.
+    """
+    if vocabulary == "gpt2":
+        return tokenizer_of("gpt2")
+    if vocabulary == "characters":
+        return of_characters(documents)
+    return of_byte_pairs(documents, int(vocabulary))
+
+
+def of_characters(documents: Sequence[str]) -> Tokenizer:
+    """A token for each character that occurs, in their order, and one for the end of a text.
+
+    A character of several bytes is made by merges, which can happen nowhere but within it; its
+    bytes and beginnings have tokens too, which the text does not use.
+    Raises ValueError if there are more characters than GPT-2 has tokens.
+    """
+    characters, largest = sorted(set().union(*documents)), tokenizer_of("gpt2").vocab_size
+    if len(characters) > largest:
+        raise ValueError(
+            f"the text has {len(characters):,} different characters: use at most {largest:,}, or "
+            "byte pairs."
+        )
+    tokens: dict[str, None] = {}
+    merges: dict[str, None] = {}
+    for character in characters:
+        made, *letters = (BYTE_LETTERS[byte] for byte in character.encode())
+        tokens[made] = None
+        for letter in letters:
+            merges[f"{made} {letter}"] = None
+            made += letter
+            tokens |= {letter: None, made: None}
+    ids = {token: i for i, token in enumerate([*tokens, END_OF_TEXT])}
+    return Tokenizer(ids, list(merges))
+
+
+def of_byte_pairs(documents: Sequence[str], size: int) -> Tokenizer:
+    """A byte pair encoding of at most `size` tokens, trained on `documents` by `tokenizers`.
+
+    The bytes that occur come first, then the most frequent pairs; the end of a text is id 0.
+    Raises ValueError if `size` is less than the bytes need, or more than GPT-2 has.
+    """
+    needed = len(set("".join(documents).encode())) + 1
+    largest = tokenizer_of("gpt2").vocab_size
+    if not needed <= size <= largest:
+        raise ValueError(
+            f"a vocabulary of {size:,} tokens: use {needed:,}, which the bytes of this text and "
+            f"its end need, to {largest:,}."
+        )
+    from tokenizers import Tokenizer as Encoder  # only here: a second of imports
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel
+    from tokenizers.trainers import BpeTrainer
+
+    encoder = Encoder(BPE())
+    encoder.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    trainer = BpeTrainer(vocab_size=size, special_tokens=[END_OF_TEXT], show_progress=False)
+    encoder.train_from_iterator(documents, trainer)
+    model = json.loads(encoder.to_str())["model"]
+    return Tokenizer(model["vocab"], [" ".join(pair) for pair in model["merges"]])
 
 
 def window_starts(

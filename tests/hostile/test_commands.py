@@ -100,6 +100,14 @@ def test_an_impossible_request_is_one_line_and_status_2(arguments, reason, capsy
     assert reason.lower() in refused(arguments, capsys).lower()
 
 
+def test_a_text_to_compare_on_that_is_no_utf8_is_called_so(capsys, tmp_path):
+    """ "It is damaged, fetch it again", it said of one's own text; `train` said where and what."""
+    file = tmp_path / "latin.txt"
+    file.write_bytes("caf\xe9".encode("latin-1"))
+    line = refused(["compare", RANDOM, "--text", str(file)], capsys)
+    assert "(byte 0xE9 at position 3): save it as UTF-8" in line
+
+
 def test_a_standard_input_that_is_no_text_is_one_line(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe\x00"), "utf-8"))
     assert "the standard input is no utf-8 text" in refused(["generate"], capsys)
