@@ -125,10 +125,22 @@ def _add_configuration(
     group = parser.add_argument_group(f"the configuration {which}")
     text = "JSON: the book's dict, this package's or GPT-2's config.json"
     group.add_argument("--config", metavar="FILE", help=text)
-    for field in fields(GPTConfig):
-        kind: dict[str, Any] = {"type": type(field.default), "metavar": "N"}
-        if isinstance(field.default, bool):
+    _add_fields(group, GPTConfig(), told=False)
+
+
+def _add_fields(group: Any, defaults: Any, told: bool) -> None:
+    """An option for each field of a dataclass; where its default is not told, that is None."""
+    for field in fields(defaults):
+        value = getattr(defaults, field.name)
+        kind: dict[str, Any] = {"type": type(value), "metavar": type(value).__name__.upper()}
+        if isinstance(value, bool):
             kind = {"action": argparse.BooleanOptionalAction}
+        elif isinstance(value, tuple):
+            kind = {"nargs": "+", "metavar": "FILE"}
+        if told:
+            text = "" if value in ("", ()) else f" (default {value})"
+            text = field.metadata.get("help", "of the model") + text
+            kind |= {"default": value, "help": text}
         group.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **kind)
 
 
@@ -276,9 +288,16 @@ def _params(args: argparse.Namespace) -> None:
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from gpt.training.command import add_arguments
+    from gpt.training.options import STORYTELLER, TrainOptions
 
-    add_arguments(parser)
+    text = "with --evaluate: the JSON configuration of a checkpoint that has none beside it"
+    _add(
+        parser,
+        ("evaluate", str, None, "CHECKPOINT", "only print the loss of a model on --text"),
+        ("config", str, None, "FILE", text),
+    )
+    _add_fields(parser.add_argument_group("the run"), TrainOptions(), told=True)
+    _add_fields(parser.add_argument_group("the model"), STORYTELLER, told=True)
 
 
 def _train(args: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import re
@@ -17,10 +16,10 @@ import torch
 from tiny_models import TINY, tiny_model
 
 from gpt import GPTConfig
-from gpt.__main__ import main
+from gpt.__main__ import _parser, main
 from gpt.checkpoints import load_checkpoint, save_model
 from gpt.training import trainer
-from gpt.training.command import add_arguments, train
+from gpt.training.command import train
 from gpt.training.corpus import read_corpus
 from gpt.training.evaluation import evaluate
 from gpt.training.events import Ended, Evaluated, Sampled, Stepped
@@ -489,9 +488,9 @@ def test_two_processes_give_the_loss_of_one(begin, text, tmp_path):
 
 
 def test_every_option_has_a_flag_with_its_default():
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    args = parser.parse_args(["--text", "a.txt", "--no-attention-dropout", "--peak-rate", "0.5"])
+    args = _parser(["train"]).parse_args(
+        ["train", "--text", "a.txt", "--no-attention-dropout", "--peak-rate", "0.5"]
+    )
     assert args.text == ["a.txt"]
     assert args.peak_rate == 0.5
     assert args.steps == TrainOptions().steps

@@ -11,7 +11,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -25,31 +24,8 @@ from gpt.sampling import perplexity_text
 from gpt.training.corpus import encode_documents, read_corpus, read_documents
 from gpt.training.evaluation import evaluate
 from gpt.training.events import Evaluated, Sampled, Stepped
-from gpt.training.options import STORYTELLER, TrainOptions
+from gpt.training.options import TrainOptions
 from gpt.training.trainer import Run
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One flag for each field of TrainOptions and GPTConfig, and `--evaluate`."""
-    text = "only print the loss of a model on --text"
-    parser.add_argument("--evaluate", metavar="CHECKPOINT", help=text)
-    text = "with --evaluate: the JSON configuration of a checkpoint that has none beside it"
-    parser.add_argument("--config", metavar="FILE", help=text)
-    for group, defaults in (
-        (parser.add_argument_group("the run"), TrainOptions()),
-        (parser.add_argument_group("the model"), STORYTELLER),
-    ):
-        for item in fields(defaults):
-            flag, value = "--" + item.name.replace("_", "-"), getattr(defaults, item.name)
-            text = item.metadata.get("help", "of the model")
-            text += "" if value in ("", ()) else f" (default {value})"
-            if isinstance(value, bool):
-                parse: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
-            elif isinstance(value, tuple):
-                parse = {"nargs": "+", "metavar": "FILE"}
-            else:
-                parse = {"type": type(value), "metavar": type(value).__name__.upper()}
-            group.add_argument(flag, dest=item.name, default=value, help=text, **parse)
 
 
 def run(args: argparse.Namespace) -> str:
