@@ -92,14 +92,14 @@ def test_times_are_those_of_each_machine() -> None:
     found = figures(values_of(BOOK, device="t4"), NAMED)["times"]
     table = rows(found, "At best, in float16; training on 2.50 billion tokens at 40.0 %")
     for each in DEVICES:
-        prompt = operations.prefill(BOOK, 1, 1024, "float16", each)
-        step = operations.decode_step(BOOK, 1, 1024, "float16", each)
+        prompt = operations.roofline(BOOK, 1, 1024, 1024, "float16", each)
+        step = operations.roofline(BOOK, 1, 1, 1024, "float16", each)
         peak, bandwidth = each.peak_flops["float16"], each.bandwidth_bytes
         assert table[each.label][:6] == [
             f"{flop_text(peak)}/s", f"{significant(bandwidth / 1e9)} GB/s",
             seconds(prompt.seconds), prompt.bound, significant(1 / step.seconds), step.bound,
         ]  # fmt: skip
-    t4 = operations.decode_step(BOOK, 1, 1024, "float16", device("t4"))
+    t4 = operations.roofline(BOOK, 1, 1, 1024, "float16", device("t4"))
     assert found.startswith('<p class="note">NVIDIA T4 (16 GB): the prompt takes at least ')
     assert f"then at most {significant(1 / t4.seconds)} tokens a second (bound by " in found
     assert '<tr class="marked"><td class="text"><bdi>NVIDIA T4' in found
@@ -108,11 +108,11 @@ def test_times_are_those_of_each_machine() -> None:
 def test_rules_of_thumb_and_one_more_token_compare_with_the_count() -> None:
     found = figures(values_of(BOOK), NAMED)["compute"]
     rules = rows(found, "For 1 × 1,024 tokens: 2 N and 6 N")
-    for rule in operations.rules_of_thumb(BOOK, 1, 1024):
-        sign = "+" if rule.rule > rule.counted else "−"
-        off = rules[rule.name][2]
+    for name, rule, counted in operations.rules_of_thumb(BOOK, 1, 1024):
+        sign = "+" if rule > counted else "−"
+        off = rules[name][2]
         assert off.startswith(sign)
-        assert abs(float(off[1:-2]) - abs(100 * (rule.ratio - 1))) < 0.06
+        assert abs(float(off[1:-2]) - abs(100 * (rule / counted - 1))) < 0.06
     token = rows(found, "One more token after 1,023, batch 1")
     cached = operations.forward(BOOK, 1, 1, past_tokens=1023).total
     whole = operations.forward(BOOK, 1, 1024).total

@@ -60,21 +60,10 @@ def backward_flops(cfg: GPTConfig, batch: int, tokens: int) -> int:
     return 2 * forward(cfg, batch, tokens).total
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A rule of thumb beside the count: `ratio` is rule / counted."""
+def rules_of_thumb(cfg: GPTConfig, batch: int, tokens: int) -> list[tuple[str, int, int]]:
+    """(name, FLOPs by a rule of thumb, counted FLOPs) of 2 N forward and 6 N for training.
 
-    name: str
-    rule: float
-    counted: float
-
-    @property
-    def ratio(self) -> float:
-        return self.rule / self.counted
-
-
-def rules_of_thumb(cfg: GPTConfig, batch: int, tokens: int) -> tuple[Rule, ...]:
-    """2 N forward and 6 N for training, per token, with N all parameters and N in matrices.
+    Per token, with N all parameters, and N those in the blocks' matrices.
 
     Source: Kaplan et al. 2020, section 2.1, whose N leaves the embeddings out.
     """
@@ -83,12 +72,12 @@ def rules_of_thumb(cfg: GPTConfig, batch: int, tokens: int) -> tuple[Rule, ...]:
     n_blocks = n_all - count.subtotal("embeddings") - count.subtotal("head")
     counted = forward(cfg, batch, tokens).total
     positions = batch * tokens
-    return (
-        Rule("forward, 2 N (all parameters)", 2 * n_all * positions, counted),
-        Rule("forward, 2 N (without embeddings and head)", 2 * n_blocks * positions, counted),
-        Rule("training, 6 N (all parameters)", 6 * n_all * positions, 3 * counted),
-        Rule("training, 6 N (without embeddings and head)", 6 * n_blocks * positions, 3 * counted),
-    )
+    return [
+        ("forward, 2 N (all parameters)", 2 * n_all * positions, counted),
+        ("forward, 2 N (without embeddings and head)", 2 * n_blocks * positions, counted),
+        ("training, 6 N (all parameters)", 6 * n_all * positions, 3 * counted),
+        ("training, 6 N (without embeddings and head)", 6 * n_blocks * positions, 3 * counted),
+    ]
 
 
 @dataclass(frozen=True)
@@ -101,16 +90,22 @@ class Roofline:
     bound: str  # arithmetic or bandwidth
 
 
-def prefill(cfg: GPTConfig, batch: int, tokens: int, precision: str, on: Device) -> Roofline:
-    """The first pass over a prompt: weights read once, keys and values written, one score row."""
-    return _roofline(cfg, batch, tokens, tokens, precision, on)
-
-
-def decode_step(
-    cfg: GPTConfig, batch: int, seen_tokens: int, precision: str, on: Device
+def roofline(
+    cfg: GPTConfig, batch: int, new_tokens: int, seen_tokens: int, precision: str, on: Device
 ) -> Roofline:
-    """One new token for each of `batch` rows, `seen_tokens` in all: weights and cache are read."""
-    return _roofline(cfg, batch, 1, seen_tokens, precision, on)
+    """A prefill, where all tokens are new, or a decode step, where one is; one position is scored.
+
+    Traffic is the weights, and the keys and values of all tokens, whether written or read.
+    """
+    flops = forward(cfg, batch, new_tokens, seen_tokens - new_tokens, last_only=True).total
+    cache_bytes = kv_cache(cfg, batch, seen_tokens, precision).value
+    if on.is_gpu and precision in ("float16", "bfloat16"):
+        cache_bytes /= 2  # float32 on a CPU, and on a GPU as the weights are
+    traffic_bytes = read_per_pass(cfg, precision) + cache_bytes
+    found = {"arithmetic": flops / on.peak_flops[precision]}
+    found["bandwidth"] = traffic_bytes / on.bandwidth_bytes
+    bound = max(found, key=lambda name: found[name])  # of equals the first
+    return Roofline(flops, traffic_bytes, found[bound], bound)
 
 
 def training_days(cfg: GPTConfig, tokens: float, utilisation: float, on: Device) -> float:
@@ -123,18 +118,3 @@ def training_days(cfg: GPTConfig, tokens: float, utilisation: float, on: Device)
     per_token = 3 * forward(cfg, 1, cfg.context_length).total / cfg.context_length
     peak = max(on.peak_flops["float16"], on.peak_flops["bfloat16"])
     return per_token * tokens / (peak * utilisation) / DAY_SECONDS
-
-
-def _roofline(
-    cfg: GPTConfig, batch: int, new_tokens: int, seen_tokens: int, precision: str, on: Device
-) -> Roofline:
-    """Traffic is the weights, and the keys and values of all tokens, whether written or read."""
-    flops = forward(cfg, batch, new_tokens, seen_tokens - new_tokens, last_only=True).total
-    cache_bytes = kv_cache(cfg, batch, seen_tokens, precision).value
-    if on.is_gpu and precision in ("float16", "bfloat16"):
-        cache_bytes /= 2  # float32 on a CPU, and on a GPU as the weights are
-    traffic_bytes = read_per_pass(cfg, precision) + cache_bytes
-    found = {"arithmetic": flops / on.peak_flops[precision]}
-    found["bandwidth"] = traffic_bytes / on.bandwidth_bytes
-    bound = max(found, key=lambda name: found[name])  # of equals the first
-    return Roofline(flops, traffic_bytes, found[bound], bound)

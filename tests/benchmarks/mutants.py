@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant("the ratio upside down", "architecture/side_by_side.py",
            "significant(here / other)", "significant(other / here)", ARCHITECTURE),
     Mutant("rules of thumb with the other sign", "architecture/operations_section.py",
-           "rule.ratio - 1", "1 - rule.ratio", ARCHITECTURE),
+           "rule / counted - 1", "1 - rule / counted", ARCHITECTURE),
     Mutant("the prompt takes as long as a step", "architecture/operations_section.py",
            "(each.label, *peak, prefill.seconds,", "(each.label, *peak, step.seconds,",
            ARCHITECTURE),

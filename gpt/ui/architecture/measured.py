@@ -79,8 +79,8 @@ def result_html(cfg: GPTConfig, found: Measured, load: Workload) -> str:
     whole = tokens + steps
     weights = memory.weights(cfg).value
     cache = memory.kv_cache(cfg, 1, whole).value
-    prefill = operations.prefill(cfg, 1, tokens, "float32", load.device)
-    step = operations.decode_step(cfg, 1, whole, "float32", load.device)
+    prefill = operations.roofline(cfg, 1, tokens, tokens, "float32", load.device)
+    step = operations.roofline(cfg, 1, 1, whole, "float32", load.device)
     rows = [
         _row("parameters", count_parameters(cfg).total, found.parameters, shown),
         _row("bytes of the parameters", weights, found.parameter_bytes, mib_and_mb),

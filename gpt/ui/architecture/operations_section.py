@@ -64,10 +64,10 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
         Column("prompt", seconds), "limited by",
         Column("tokens/s"), "limit of tokens", Column("training", duration),
     )  # fmt: skip
-    rows = []
+    rows, tokens = [], load.tokens
     for each in DEVICES:
-        prefill = operations.prefill(cfg, load.batch, load.tokens, load.precision, each)
-        step = operations.decode_step(cfg, load.batch, load.tokens, load.precision, each)
+        prefill = operations.roofline(cfg, load.batch, tokens, tokens, load.precision, each)
+        step = operations.roofline(cfg, load.batch, 1, tokens, load.precision, each)
         days = operations.training_days(cfg, load.train_tokens, load.utilisation, each)
         rate = load.batch / step.seconds
         peak = each.peak_flops[load.precision], each.bandwidth_bytes
@@ -145,8 +145,8 @@ def _tokens_table(cfg: GPTConfig, load: Workload) -> str:
 
 def _rules_table(cfg: GPTConfig, load: Workload) -> str:
     rows = [
-        (rule.name, rule.rule, rule.counted, rule.ratio - 1)
-        for rule in operations.rules_of_thumb(cfg, load.batch, load.tokens)
+        (name, rule, counted, rule / counted - 1)
+        for name, rule, counted in operations.rules_of_thumb(cfg, load.batch, load.tokens)
     ]
     columns = (
         "rule of thumb", Column("rule", flop_text), Column("counted", flop_text),

@@ -35,7 +35,7 @@ def side_by_side_html(here: GPTConfig, other: GPTConfig | None, name: str, load:
 def _costs(cfg: GPTConfig, load: Workload) -> list[tuple[str, float, object]]:
     """What `cfg` costs for the workload cut to its context: name, value, how it is shown."""
     batch, tokens = load.batch, min(load.tokens, cfg.context_length)
-    step = operations.decode_step(cfg, batch, tokens, load.precision, load.device)
+    step = operations.roofline(cfg, batch, 1, tokens, load.precision, load.device)
     count = count_parameters(cfg)
     cache = memory.kv_cache(cfg, batch, tokens, load.precision).value
     return [
