@@ -10,8 +10,8 @@ import pytest
 from random_configs import buildable
 
 from gpt.accounting import count_parameters
-from gpt.accounting.formula import evaluate
 from gpt.accounting.meta_model import model_without_values
+from gpt.accounting.parameters import evaluate
 from gpt.config import PRESETS, GPTConfig
 from gpt.model import GPTModel
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpt.accounting.formula import Number, evaluate, typeset
-from gpt.accounting.parameters import count_parameters, letters_of
+from gpt.accounting.parameters import Number, count_parameters, evaluate, letters_of, typeset
 from gpt.config import GPTConfig, as_config
 
 # The P parameters are the matrices M of attention, feed-forward and head, which have R rows in all;

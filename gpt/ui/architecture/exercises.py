@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpt.accounting import count_parameters, letters_of
-from gpt.accounting.formula import evaluate, typeset
 from gpt.accounting.memory import weights
+from gpt.accounting.parameters import evaluate, typeset
 from gpt.config import PRESETS, GPTConfig
 from gpt.ui.parts.numbers import MIB, significant
 from gpt.ui.parts.sentences import say
