@@ -18,13 +18,7 @@ from gpt.checkpoints import export_model, tokenizer_of
 from gpt.checkpoints.sources import load_model
 from gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig
 from gpt.generate import generate_text_simple
-from gpt.model import (
-    GELU,
-    FeedForward,
-    GPTModel,
-    LayerNorm,
-    TransformerBlock,
-)
+from gpt.model import GELU, FeedForward, GPTModel, LayerNorm, TransformerBlock
 from gpt.sampling import SamplingOptions
 from gpt.tokenizer import Tokenizer
 

@@ -59,11 +59,6 @@ class KVCache:
         self.layers = [LayerCache(capacity) for _ in range(n_layers)]
 
     @property
-    def capacity(self) -> int:
-        """Positions that fit."""
-        return self.layers[0].capacity
-
-    @property
     def length(self) -> int:
         """Positions held, s."""
         return self.layers[0].length

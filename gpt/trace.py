@@ -64,9 +64,6 @@ class Trace:
     def __getitem__(self, name: str) -> torch.Tensor:
         return self.entries[self._prefix + name].value
 
-    def __contains__(self, name: str) -> bool:
-        return self._prefix + name in self.entries
-
 
 def record(trace: Trace | None, name: str, value: torch.Tensor) -> torch.Tensor:
     """`trace.record(name, value)`, or `value` itself without a trace."""

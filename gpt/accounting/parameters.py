@@ -133,8 +133,7 @@ def typeset(formula: str, letters: Mapping[str, Number] | None = None) -> str:
     """
     if letters is not None:
         formula = _NAME.sub(lambda match: _digits(letters[match[0]]), formula)
-    tight = re.sub(r"\s*\*\*\s*2\b", "²", formula)
-    return re.sub(r"\s*([*/])\s*", lambda match: " × " if match[1] == "*" else " / ", tight)
+    return re.sub(r"\s*([*/])\s*", lambda match: " × " if match[1] == "*" else " / ", formula)
 
 
 @cache

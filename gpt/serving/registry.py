@@ -14,14 +14,7 @@ from dataclasses import dataclass
 
 from gpt.accounting import count_parameters
 from gpt.accounting.memory import weight_bytes
-from gpt.checkpoints import (
-    HUB_MODELS,
-    Progress,
-    check_device,
-    download,
-    free_bytes,
-    is_cached,
-)
+from gpt.checkpoints import HUB_MODELS, Progress, check_device, download, free_bytes, is_cached
 from gpt.checkpoints.sources import (
     BOOK_SEED,
     RANDOM,
