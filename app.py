@@ -127,7 +127,7 @@ def build_demo(
             raise ValueError("a configuration is for a checkpoint on disk: name it by --model.")
         configs[on_disk[0]] = read_config_file(path_of(config))
     registry = Registry(paths=on_disk, configs=configs)
-    source = default_source or registry.sources()[0].name
+    source = default_source or next(iter(registry.sources()))
     registry.config_of(source)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
         bar = PageBar(TITLE, INTRODUCTION)

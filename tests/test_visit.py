@@ -10,7 +10,6 @@ import gradio as gr
 import pytest
 from tiny_models import TINY, TinyRegistry, tiny_model
 
-from gpt.serving.registry import ModelSource
 from gpt.ui import internals, tabs
 from gpt.ui.visit import MOST_MODELS, Shared, Visitor, steering_of
 
@@ -60,8 +59,8 @@ def test_a_model_that_was_downloaded_is_called_so_where_the_page_is_opened_next(
         other = gr.Dropdown([("A", "a")])
         shared.add_picker(picker)
         shared.add_picker(other)
-    assert shared.relabel([ModelSource("a", "A")]) == {}
-    now = [ModelSource("a", "A"), ModelSource("b", "B, downloaded")]
+    assert shared.relabel({"a": "A"}) == {}
+    now = {"a": "A", "b": "B, downloaded"}
     for _ in range(2):  # each page begins with the labels that it was built with
         (relabelled,) = shared.relabel(now).items()
         assert relabelled[0] is picker

@@ -13,7 +13,6 @@ from gpt.checkpoints.sources import config_of, load_model
 from gpt.config import GPTConfig
 from gpt.internals.lens import Lens, lens_in_steps
 from gpt.model import GPTModel
-from gpt.serving.registry import ModelSource
 
 TINY = GPTConfig(vocab_size=97, context_length=32, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.1)
 VARIANTS = [
@@ -47,8 +46,8 @@ class TinyRegistry:
         self.models = models
         self.borrowed = 0
 
-    def sources(self) -> tuple[ModelSource, ...]:
-        return tuple(ModelSource(name, name.title()) for name in self.models)
+    def sources(self) -> dict[str, str]:
+        return {name: name.title() for name in self.models}
 
     def config_of(self, source: str) -> GPTConfig:
         return config_of(source) if source.startswith("random:") else self.models[source].cfg

@@ -40,14 +40,6 @@ def held_bytes(cfg: GPTConfig, precision: str) -> int:
     return weight_bytes(cfg, precision) + _LAYER_BYTES * cfg.n_layers
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """A model that can be asked for: its name, and a line for a picker."""
-
-    name: str
-    label: str
-
-
 @dataclass
 class _Held:
     """A loaded model and how many borrowers it has now."""
@@ -94,15 +86,14 @@ class Registry:
         for held in self._held.values():
             held.borrowers = 0
 
-    def sources(self) -> tuple[ModelSource, ...]:
-        """What `borrow` can be asked for by name, best first: the default of a picker is [0]."""
-        found = [("storyteller", "Storyteller · small, trained on fairy tales")]
-        if not (STORYTELLER / "model.safetensors").exists():
-            found.clear()
-        found += [(path, path) for path in self._paths]
-        found.append(("book-124M", f"The book's 124M · untrained, seed {BOOK_SEED}"))
-        found += [(name, _hub_label(name)) for name in HUB_MODELS]
-        return tuple(ModelSource(name, label) for name, label in found)
+    def sources(self) -> dict[str, str]:
+        """The names that `borrow` can be asked for, a picker's default first; a line for each."""
+        found = {}
+        if (STORYTELLER / "model.safetensors").exists():
+            found["storyteller"] = "Storyteller · small, trained on fairy tales"
+        found |= {path: path for path in self._paths}
+        found["book-124M"] = f"The book's 124M · untrained, seed {BOOK_SEED}"
+        return found | {name: _hub_label(name) for name in HUB_MODELS}
 
     def config_of(self, source: str) -> GPTConfig:
         """The configuration of a source, at once. Raises ValueError if it is unknown."""
@@ -139,11 +130,11 @@ class Registry:
         named = {"storyteller", "book-124M", *HUB_MODELS, *self._paths}
         if is_kept(source):
             return
-        if str(source).startswith(TRAINED):
+        if source.startswith(TRAINED):
             raise ValueError("this trained model was kept for an hour and is gone: train it again.")
-        if source not in named and not str(source).startswith(RANDOM):
-            known = ", ".join(s.name for s in self.sources())
-            raise ValueError(f"there is no model {str(source)[:60]!r}: use {known}.")
+        if source not in named and not source.startswith(RANDOM):
+            known = ", ".join(self.sources())
+            raise ValueError(f"there is no model {source[:60]!r}: use {known}.")
 
     def _allowed_bytes(self, source: str, precision: str) -> int:
         """What a model takes. Raises ValueError if that, or its depth, is more than is allowed."""

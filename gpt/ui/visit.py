@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,9 +93,8 @@ class Shared:
         picker.preprocess = str
         self.pickers[picker] = list(picker.choices)
 
-    def relabel(self, sources: Iterable[Any]) -> dict[Any, Any]:
+    def relabel(self, labels: Mapping[str, str]) -> dict[Any, Any]:
         """Updates of pickers with labels that have changed since the page was built: downloaded."""
-        labels = {source.name: source.label for source in sources}
         for picker, own in self.pickers.items():
             self.pickers[picker] = [(labels.get(name, label), name) for label, name in own]
         return {p: gr.update(choices=own) for p, own in self.pickers.items() if own != p.choices}

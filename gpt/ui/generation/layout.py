@@ -46,7 +46,7 @@ class Layout:
 
     def _input(self, registry: Registry, default_source: str) -> None:
         self.model = gr.Dropdown(
-            [(source.label, source.name) for source in registry.sources()],
+            [(label, name) for name, label in registry.sources().items()],
             value=default_source,
             label="Model",
             elem_id="gen-model",

@@ -47,7 +47,7 @@ class InternalsTab:
         self, registry: Any, tokenizer: Tokenizer | None = None, source: str | None = None
     ) -> None:
         self.lab = Lab(registry, tokenizer)
-        known = {each.name: each.label for each in registry.sources()}
+        known = dict(registry.sources())
         source = source or next(iter(known))
         known.setdefault(source, source)
         self.desk = gr.State(Desk(open={section.key for section in SECTIONS if section.opened}))
