@@ -108,6 +108,13 @@ def check_context(tokens: int, context_length: int) -> None:
         )
 
 
+def check_token(token_id: int, vocab_size: int) -> None:
+    """Raises ValueError if no token of the vocabulary has that id."""
+    if not 0 <= token_id < vocab_size:
+        highest = vocab_size - 1
+        raise ValueError(f"token id {token_id:,} is outside the vocabulary: use 0 to {highest:,}.")
+
+
 # Radford et al. 2019, table 2; the book's chapter 4 gives the same sizes (exercise 4.2).
 PRESETS: dict[str, GPTConfig] = {
     "gpt2-small": GPTConfig(emb_dim=768, n_layers=12, n_heads=12),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from gpt.cache import KVCache
-from gpt.config import GPTConfig
+from gpt.config import GPTConfig, check_token
 from gpt.model import GPTModel
 from gpt.sampling import Candidate, SamplingOptions, Scores, choose, scores_of, uniforms
 
@@ -232,8 +232,5 @@ def _checked(ids: Sequence[int] | torch.Tensor, vocab_size: int) -> list[int]:
     for token in tokens:
         if isinstance(token, bool) or not isinstance(token, int):
             raise ValueError(f"ids hold {str(token)[:40]!r}: use whole numbers, as encode() gives.")
-        if not 0 <= token < vocab_size:
-            raise ValueError(
-                f"token id {token:,} is outside the vocabulary: use 0 to {vocab_size - 1:,}."
-            )
+        check_token(token, vocab_size)
     return tokens

@@ -15,7 +15,7 @@ from torch import nn
 
 from gpt.attention import MultiHeadAttention
 from gpt.cache import KVCache, LayerCache
-from gpt.config import GPTConfig, as_config, check_context
+from gpt.config import GPTConfig, as_config, check_context, check_token
 from gpt.trace import Trace, inside, record
 
 
@@ -158,9 +158,5 @@ class GPTModel(nn.Module):
         check_context(start + ids.shape[1], self.cfg.context_length)
         if ids.is_meta or (self.training and ids.is_cuda):
             return  # no ids to read, or a wait for the GPU in every step of training
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= self.cfg.vocab_size:
-            raise ValueError(
-                f"token id {low if low < 0 else high} is outside the vocabulary: "
-                f"use 0 to {self.cfg.vocab_size - 1:,}."
-            )
+        for token_id in (int(ids.min()), int(ids.max())):
+            check_token(token_id, self.cfg.vocab_size)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import tiktoken
 
+from gpt.config import check_token
+
 END_OF_TEXT = "<|endoftext|>"
 _MERGES = Path(__file__).resolve().parent.parent / "assets" / "vocab.bpe"
 # The value that tiktoken's openai_public.py states for OpenAI's published vocab.bpe.
@@ -110,11 +112,7 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token. Raises ValueError if the id is outside the vocabulary."""
-        if not 0 <= token_id < self.vocab_size:
-            highest = self.vocab_size - 1
-            raise ValueError(
-                f"token id {token_id:,} is outside the vocabulary: use 0 to {highest:,}."
-            )
+        check_token(token_id, self.vocab_size)
         return self._raw[token_id]
 
     def piece(self, token_id: int) -> str:
