@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 from gpt.tokenizer import END_OF_TEXT
 from gpt.training.grammar import Grammar
@@ -138,32 +139,9 @@ STORIES = Grammar(
     }
 )
 
-
-_CAPITALS = """
-Afghanistan Kabul, Albania Tirana, Algeria Algiers, Angola Luanda, Argentina Buenos_Aires, Armenia
-Yerevan, Australia Canberra, Austria Vienna, Azerbaijan Baku, Bangladesh Dhaka, Belarus Minsk,
-Belgium Brussels, Bhutan Thimphu, Botswana Gaborone, Brazil Brasilia, Bulgaria Sofia, Cambodia
-Phnom_Penh, Cameroon Yaounde, Canada Ottawa, Chile Santiago, China Beijing, Colombia Bogota, Croatia
-Zagreb, Cuba Havana, Cyprus Nicosia, Denmark Copenhagen, Ecuador Quito, Egypt Cairo, Eritrea Asmara,
-Estonia Tallinn, Ethiopia Addis_Ababa, Fiji Suva, Finland Helsinki, France Paris, Gabon Libreville,
-Georgia Tbilisi, Germany Berlin, Ghana Accra, Greece Athens, Guatemala Guatemala_City, Guinea
-Conakry, Guyana Georgetown, Haiti Port-au-Prince, Honduras Tegucigalpa, Hungary Budapest, Iceland
-Reykjavik, India New_Delhi, Iran Tehran, Iraq Baghdad, Ireland Dublin, Italy
-Rome, Jamaica Kingston, Japan Tokyo, Jordan Amman, Kenya Nairobi, Kuwait Kuwait_City, Laos
-Vientiane, Latvia Riga, Lebanon Beirut, Liberia Monrovia, Libya Tripoli, Lithuania Vilnius,
-Luxembourg Luxembourg, Madagascar Antananarivo, Malawi Lilongwe, Malaysia Kuala_Lumpur, Mali
-Bamako, Malta Valletta, Mexico Mexico_City, Mongolia Ulaanbaatar, Montenegro Podgorica, Morocco
-Rabat, Mozambique Maputo, Namibia Windhoek, Nepal Kathmandu, New_Zealand Wellington, Nicaragua
-Managua, Niger Niamey, Nigeria Abuja, Norway Oslo, Oman Muscat, Pakistan Islamabad, Panama
-Panama_City, Paraguay Asuncion, Peru Lima, Philippines Manila, Poland Warsaw, Portugal Lisbon, Qatar
-Doha, Romania Bucharest, Russia Moscow, Rwanda Kigali, Senegal Dakar, Serbia Belgrade, Singapore
-Singapore, Slovakia Bratislava, Slovenia Ljubljana, Somalia Mogadishu, South_Korea Seoul, Spain
-Madrid, Sudan Khartoum, Sweden Stockholm, Syria Damascus, Thailand Bangkok, Togo Lome, Tunisia
-Tunis, Turkey Ankara, Uganda Kampala, Ukraine Kyiv, United_Kingdom London, Uruguay Montevideo,
-Uzbekistan Tashkent, Venezuela Caracas, Vietnam Hanoi, Yemen Sanaa, Zambia Lusaka, Zimbabwe Harare
-"""
 # (country, capital), in English and in the letters of ASCII
-CAPITALS = [tuple(word.replace("_", " ") for word in pair.split()) for pair in _CAPITALS.split(",")]
+_FILE = Path(__file__).resolve().parents[2] / "assets" / "capitals.txt"
+CAPITALS = [tuple(line.split(", ")) for line in _FILE.read_text(encoding="utf-8").splitlines()]
 CAPITAL_SENTENCES = Grammar(
     {"document": [f"The capital of {country} is {capital}." for country, capital in CAPITALS]}
 )
