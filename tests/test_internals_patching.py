@@ -9,8 +9,8 @@ import torch
 from tiny_models import TINY, tiny_model
 
 from gpt import export_model
-from gpt.internals import run as run_module
-from gpt.internals.patching import leads_with, patch_sweep, read_contrast
+from gpt.internals import interventions
+from gpt.internals.interventions import leads_with, patch_sweep, read_contrast
 
 FIRST, SECOND = [5, 17, 3, 96, 40, 8], [5, 29, 3, 96, 41, 8]  # the answers are 40 and 41
 TOKENS = 4  # both are read up to their answers
@@ -106,7 +106,7 @@ def test_transformers_with_hooks_recovers_the_same(model, contrast, tmp_path, mo
 
 def test_a_sweep_in_small_batches_is_the_sweep_at_once(model, contrast, monkeypatch):
     whole = [x for _, row in patch_sweep(model, contrast, 2) for x in row]
-    monkeypatch.setattr(run_module, "TOKENS_AT_ONCE", 1)
+    monkeypatch.setattr(interventions, "TOKENS_AT_ONCE", 1)
     halves = [x for _, row in patch_sweep(model, contrast, 2) for x in row]
     assert halves == pytest.approx(whole, abs=1e-4)
 

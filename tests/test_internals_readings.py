@@ -11,15 +11,22 @@ import torch
 from tiny_models import IDS, TINY, VARIANTS, read_lens, tiny_model
 
 from gpt.engine import PRECISIONS, FastModel
+from gpt.internals import interventions
 from gpt.internals import lens as lens_module
-from gpt.internals import run as run_module
-from gpt.internals.ablation import Part, ablate, edits_for, sweep_heads
-from gpt.internals.attribution import gradient_x_input, occlusion
 from gpt.internals.distribution import compare_predictions
 from gpt.internals.heads import attention_rows, head_scores
+from gpt.internals.interventions import (
+    Part,
+    ablate,
+    edits_for,
+    gradient_x_input,
+    occlusion,
+    patch_sweep,
+    read_contrast,
+    sweep_heads,
+)
 from gpt.internals.ledger import read_ledger
 from gpt.internals.lens import stage_logits, stage_names
-from gpt.internals.patching import patch_sweep, read_contrast
 from gpt.internals.residual import VECTORS, read_norm, read_stream, token_vector
 from gpt.internals.run import read_prompt, shape_rows
 
@@ -384,7 +391,7 @@ def test_long_prompts_are_swept_and_occluded_in_small_batches(monkeypatch):
     whole = dict(sweep_heads(model, run, at, 42, "zero"))
     occluded = dict(occlusion(model, run, at, 42))
     monkeypatch.setattr(type(model), "forward", watched)
-    monkeypatch.setattr(run_module, "TOKENS_AT_ONCE", 2 * len(IDS))
+    monkeypatch.setattr(interventions, "TOKENS_AT_ONCE", 2 * len(IDS))
     swept: dict[int, list[float]] = {}
     for layer, changes in sweep_heads(model, run, at, 42, "zero"):
         swept.setdefault(layer, []).extend(changes)

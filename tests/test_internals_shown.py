@@ -11,7 +11,7 @@ import pytest
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.checkpoints import tokenizer_of
-from gpt.internals.ablation import Part, ablate
+from gpt.internals.interventions import Part, ablate
 from gpt.internals.residual import read_norm
 from gpt.ui.internals.lab import Lab
 from gpt.ui.internals.sections import logit_ledger

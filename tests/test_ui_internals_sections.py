@@ -23,8 +23,6 @@ from gpt.checkpoints.sources import random_source
 from gpt.config import PRESETS, GPTConfig
 from gpt.engine import FastModel
 from gpt.generate import generate
-from gpt.internals.ablation import Part, ablate, sweep_heads
-from gpt.internals.attribution import gradient_x_input, occlusion
 from gpt.internals.distribution import (
     choose,
     compare_predictions,
@@ -36,9 +34,17 @@ from gpt.internals.distribution import (
     uniform_interval,
 )
 from gpt.internals.heads import attention_rows, best_heads, head_scores
+from gpt.internals.interventions import (
+    Part,
+    ablate,
+    gradient_x_input,
+    occlusion,
+    patch_sweep,
+    read_contrast,
+    sweep_heads,
+)
 from gpt.internals.ledger import read_ledger
 from gpt.internals.merges import merge_steps
-from gpt.internals.patching import patch_sweep, read_contrast
 from gpt.internals.residual import embeddings, read_norm, read_stream, token_vector
 from gpt.internals.run import shape_rows
 from gpt.sampling import SamplingOptions, draw, probabilities, uniforms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,6 @@ from gpt.config import GPTConfig
 from gpt.generate import read_in_blocks
 from gpt.model import GPTModel
 from gpt.trace import Edit, Entry, Trace
-
-TOKENS_AT_ONCE = 256  # of all rows of a batch, so that no block keeps others waiting for long
 
 
 class _PausingTrace(Trace):
@@ -97,22 +95,6 @@ def shape_rows(run: Run) -> list[tuple[Entry, str | None]]:
     return rows
 
 
-@torch.no_grad()
-def logits_with(
-    model: GPTModel, run: Run, edits: Mapping[str, Edit], rows: int = 1, tokens: int | None = None
-) -> torch.Tensor:
-    """Logits (rows, vocab) after the first `tokens` ids, in a pass with `edits` of its tensors."""
-    ids = run.batch(rows, tokens)
-    return model(ids, trace=run.what_if(edits), last_only=True)[:, -1]
-
-
-def batches(rows: int, tokens: int) -> Iterator[range]:
-    """0 to `rows` - 1 in parts, whose rows have at most TOKENS_AT_ONCE tokens together."""
-    at_once = max(1, TOKENS_AT_ONCE // tokens)
-    for first in range(0, rows, at_once):
-        yield range(first, min(first + at_once, rows))
-
-
 @torch.inference_mode()
 def last_logits(
     model: GPTModel, ids: Sequence[int], between: Callable[[], object] | None = None
@@ -122,18 +104,6 @@ def last_logits(
         if logits is None and between:
             between()
     return logits[0].float()
-
-
-def pasted(source: torch.Tensor, places: Sequence[tuple[Any, ...]]) -> Edit:
-    """An edit of a batch: at each place (row, *rest) the value becomes `source[rest]`."""
-
-    def edit(value: torch.Tensor) -> torch.Tensor:
-        value = value.clone()
-        for row, *place in places:
-            value[(row, *place)] = source[tuple(place)]
-        return value
-
-    return edit
 
 
 def resolve_position(position: int, tokens: int) -> int:

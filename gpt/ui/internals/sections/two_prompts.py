@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from gpt.internals.patching import Contrast, lead_of, leads_with, patch_sweep, read_contrast
+from gpt.internals.interventions import Contrast, lead_of, leads_with, patch_sweep, read_contrast
 from gpt.serving.all_cores import give_way
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from gpt.internals.ablation import Part, ablate, edits_for, sweep_batch, sweep_heads
 from gpt.internals.distribution import compare_predictions
+from gpt.internals.interventions import Part, ablate, edits_for, sweep_batch, sweep_heads
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, head_box, layer_box, radio, token_box

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
+from gpt.internals.interventions import Occluded, gradient_x_input, occlusion
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, token_box

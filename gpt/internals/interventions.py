@@ -1,0 +1,265 @@
+"""Passes in which something is changed: ablation, occlusion, activation patching.
+
+What changes is one part of a pass over the prompt, and read is what that does to the logits. The
+gradient, which asks the same of a change too small to see, stands beside occlusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gpt.internals.run import Run, read_prompt
+from gpt.model import GPTModel
+from gpt.trace import Edit
+
+TOKENS_AT_ONCE = 256  # of all rows of a batch, so that no block keeps others waiting for long
+# A vector of zeros, or at each position the mean of what the part wrote there and before: the
+# mean over the whole prompt would show a position what comes later.
+MODES = ("zero", "mean")
+Place = tuple[int, int]  # layer, position
+
+
+def pasted(source: torch.Tensor, places: Sequence[tuple[Any, ...]]) -> Edit:
+    """An edit of a batch: at each place (row, *rest) the value becomes `source[rest]`."""
+
+    def edit(value: torch.Tensor) -> torch.Tensor:
+        value = value.clone()
+        for row, *place in places:
+            value[(row, *place)] = source[tuple(place)]
+        return value
+
+    return edit
+
+
+@torch.no_grad()
+def logits_with(
+    model: GPTModel, run: Run, edits: Mapping[str, Edit], rows: int = 1, tokens: int | None = None
+) -> torch.Tensor:
+    """Logits (rows, vocab) after the first `tokens` ids, in a pass with `edits` of its tensors."""
+    ids = run.batch(rows, tokens)
+    return model(ids, trace=run.what_if(edits), last_only=True)[:, -1]
+
+
+def batches(rows: int, tokens: int) -> Iterator[range]:
+    """0 to `rows` - 1 in parts, whose rows have at most TOKENS_AT_ONCE tokens together."""
+    at_once = max(1, TOKENS_AT_ONCE // tokens)
+    for first in range(0, rows, at_once):
+        yield range(first, min(first + at_once, rows))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is ablated: a head of a layer, its feed-forward ("ff"), or both updates ("layer")."""
+
+    kind: str  # "head", "ff" or "layer"
+    layer: int
+    head: int = 0
+
+
+def edits_for(run: Run, part: Part, mode: str) -> dict[str, Edit]:
+    """Edits of a traced pass that replace what `part` writes at every position.
+
+    Raises ValueError if there is no such part or mode.
+    """
+    cfg = run.cfg
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}: use {' or '.join(MODES)}.")
+    if not 0 <= part.layer < cfg.n_layers:
+        raise ValueError(f"layer {part.layer} does not exist: use 0 to {cfg.n_layers - 1}.")
+    if part.kind == "head" and not 0 <= part.head < cfg.n_heads:
+        raise ValueError(f"head {part.head} does not exist: use 0 to {cfg.n_heads - 1}.")
+    parts = {"head": ["att.heads"], "ff": ["ff_out"], "layer": ["att_out", "ff_out"]}
+    if part.kind not in parts:
+        raise ValueError(f"part is {part.kind!r}: use head, ff or layer.")
+    place = (slice(None), part.head) if part.kind == "head" else (slice(None),)  # in every row
+    edits = {}
+    for name in parts[part.kind]:
+        stand_in = _stand_in(run.layer(part.layer, name), mode)
+        edits[f"trf_blocks.{part.layer}.{name}"] = pasted(stand_in, [place])
+    return edits
+
+
+@torch.no_grad()
+def ablate(model: GPTModel, run: Run, position: int, part: Part, mode: str) -> torch.Tensor:
+    """Logits (vocab,) at a position of a pass without `part`."""
+    trace = run.what_if(edits_for(run, part, mode))
+    return model(run.batch(), trace=trace)[0, position]
+
+
+def sweep_heads(
+    model: GPTModel, run: Run, position: int, token_id: int, mode: str
+) -> Iterator[tuple[int, list[float]]]:
+    """(layer, change of the token's logit without each of its next heads), a batch at a time."""
+    for layer in range(run.cfg.n_layers):
+        for heads in batches(run.cfg.n_heads, position + 1):
+            yield layer, sweep_batch(model, run, position, token_id, mode, layer, heads)
+
+
+def sweep_batch(
+    model: GPTModel, run: Run, position: int, token_id: int, mode: str, layer: int, heads: range
+) -> list[float]:
+    """A row of the batch for each of `heads`, which that row goes without."""
+    stand_ins = _stand_in(run.layer(layer, "att.heads")[:, : position + 1], mode)  # (h, t, e)
+    edit = pasted(stand_ins, list(enumerate(heads)))  # of (rows, h, t, e)
+    edits = {f"trf_blocks.{layer}.att.heads": edit}
+    logits = logits_with(model, run, edits, len(heads), position + 1)[:, token_id]
+    return (logits - run.logits[position, token_id]).tolist()
+
+
+def _stand_in(values: torch.Tensor, mode: str) -> torch.Tensor:
+    """Zeros, or the running mean over positions 0 .. i, for values (..., t, n)."""
+    if mode == "zero":
+        return torch.zeros_like(values)
+    counts = torch.arange(1, values.shape[-2] + 1, device=values.device)
+    return values.cumsum(dim=-2) / counts[:, None]
+
+
+def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) -> torch.Tensor:
+    """(position + 1,): the logit's gradient by each token embedding, times that embedding.
+
+    Position embeddings are left out of the product, as they are kept by `occlusion`. On the way
+    back `run.between` is called after each block too.
+    Raises ValueError for a model below float32, whose packed layers pass no gradient on.
+    Source: Shrikumar et al. 2016, "Not Just a Black Box".
+    """
+    if not model.pos_emb.weight.requires_grad:
+        raise ValueError(
+            "gradients need weights in float32 that are not frozen: load such a model."
+        )
+    embedded = run.trace["tok_emb"][:, : position + 1].clone()
+
+    def pausing_on_the_way_back(value: torch.Tensor) -> torch.Tensor:
+        if run.between:
+            value.register_hook(lambda _: (run.between(), None)[1])
+        return value
+
+    ends = [f"trf_blocks.{i}.resid_out" for i in range(model.cfg.n_layers)]
+    with torch.enable_grad():
+        embedded.requires_grad_()
+        edits = {"tok_emb": lambda _: embedded, **dict.fromkeys(ends, pausing_on_the_way_back)}
+        what_if = run.what_if(edits)
+        logits = model(run.batch(tokens=position + 1), trace=what_if, last_only=True)
+        (gradient,) = torch.autograd.grad(logits[0, -1, token_id], embedded)
+    return (gradient * embedded).sum(-1)[0].detach()
+
+
+@dataclass(frozen=True)
+class Occluded:
+    """The logit and probability of the token with some prompt tokens' embeddings zeroed."""
+
+    logit: float
+    probability: float
+
+
+def occlusion(
+    model: GPTModel, run: Run, position: int, token_id: int
+) -> Iterator[tuple[int | None, Occluded]]:
+    """(None, nothing occluded) first, then (i, token i occluded) for i from 0 to `position`.
+
+    An occluded token's embedding is a vector of zeros; its position embedding stays.
+    """
+    variants: list[int | None] = [None, *range(position + 1)]
+    nothing = torch.zeros_like(run.trace["tok_emb"][0])  # (t, d)
+    for rows in batches(len(variants), position + 1):
+        chunk = variants[rows.start : rows.stop]
+        zero = pasted(nothing, [(row, i) for row, i in enumerate(chunk) if i is not None])
+        logits = logits_with(model, run, {"tok_emb": zero}, len(chunk), position + 1)
+        probabilities = logits.double().softmax(-1)[:, token_id].tolist()
+        for i, logit, p in zip(chunk, logits[:, token_id].tolist(), probabilities, strict=True):
+            yield i, Occluded(logit, p)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two prompts of equal length that call for two answers, and a pass over each.
+
+    `first` is the pass that the patches come from, `second` the one that is patched.
+    """
+
+    first: Run
+    second: Run
+    answers: tuple[int, int]  # the token that each prompt calls for
+    leads: tuple[float, float]  # of the first answer's logit at the end of each prompt, unpatched
+
+    def recovered(self, lead: float) -> float:
+        """0 for the second prompt's own lead, 1 for the first's. Source: Wang et al. 2022."""
+        there, here = self.leads
+        return (lead - here) / (there - here)
+
+
+def read_contrast(
+    model: GPTModel,
+    first: list[int],
+    second: list[int],
+    between: Callable[[], object] | None = None,
+) -> Contrast:
+    """Two prompts whose last difference is the answers, read up to there.
+
+    "The king took his" and "The queen took her": the answers are " his" and " her", and the
+    prompts end before them. What follows the answers is left out. `between` is that of the runs.
+    Raises ValueError if the prompts differ in length, or in fewer than two places.
+    """
+    if len(first) != len(second):
+        raise ValueError(
+            f"the prompts have {len(first)} and {len(second)} tokens: use two of the same length."
+        )
+    differ = [at for at, pair in enumerate(zip(first, second, strict=True)) if len({*pair}) == 2]
+    if len(differ) < 2:
+        raise ValueError(
+            f"the prompts differ in {len(differ)} tokens: use two that differ in a word and, "
+            "later, in the answer to it."
+        )
+    end = differ[-1]
+    runs = [read_prompt(model, ids[:end], between) for ids in (first, second)]
+    answers = first[end], second[end]
+    there, here = (lead_of(run.logits[-1], answers) for run in runs)
+    if there == here:
+        raise ValueError("the model answers both prompts alike: there is nothing to recover.")
+    return Contrast(*runs, answers, (there, here))
+
+
+def patch_sweep(
+    model: GPTModel, contrast: Contrast, head: int | None = None
+) -> Iterator[tuple[int, list[float]]]:
+    """(layer, the part of the lead recovered by each of its next positions), a batch at a time.
+
+    Layers are 0 to n_layers for the stream, and 0 to n_layers - 1 with `head`.
+    Source: Meng et al. 2022, "Locating and Editing Factual Associations in GPT", causal tracing;
+    the measure is Wang et al. 2022, "Interpretability in the Wild".
+    """
+    tokens = len(contrast.second.ids)
+    for layer in range(model.cfg.n_layers + (head is None)):
+        for rows in batches(tokens, tokens):
+            places = [[(layer, at)] for at in rows]
+            yield layer, [contrast.recovered(x) for x in leads_with(model, contrast, places, head)]
+
+
+def leads_with(
+    model: GPTModel, contrast: Contrast, rows: list[Collection[Place]], head: int | None = None
+) -> list[float]:
+    """The first answer's lead in the second prompt with these places as in the first.
+
+    One pass, with a row of the batch for each collection of places. A place is the residual stream
+    before a block (layer n_layers: after the last one), or, with `head`, what that head wrote.
+    """
+    own = [] if head is None else [head]  # the axis of heads is there only for what they wrote
+    edits: dict[str, Edit] = {}
+    for layer in sorted({layer for places in rows for layer, _ in places}):
+        at = [
+            (row, *own, at) for row, places in enumerate(rows) for la, at in places if la == layer
+        ]
+        name = "att.heads" if head is not None else "resid_in"
+        if layer == model.cfg.n_layers:
+            layer, name = layer - 1, "resid_out"
+        edits[f"trf_blocks.{layer}.{name}"] = pasted(contrast.first.layer(layer, name), at)
+    logits = logits_with(model, contrast.second, edits, len(rows))
+    return [lead_of(row, contrast.answers) for row in logits]
+
+
+def lead_of(logits: torch.Tensor, answers: tuple[int, int]) -> float:
+    first, second = answers
+    return (logits[first].double() - logits[second].double()).item()
