@@ -217,8 +217,8 @@ def check_attention(lab, visit, run, model):
     drawn_shares = sorted(float(s) for s in re.findall(r"--s:([\d.]+)", arcs))
     assert drawn_shares == pytest.approx(sorted(seen), abs=0.0006)
     for kind, scores in head_scores(model).items():
-        for found in best_heads(scores, 3):
-            assert f"{found.layer}.{found.head} <b>{percent(found.score)}</b>" in grid, kind
+        for layer, head, score in best_heads(scores, 3):
+            assert f"{layer}.{head} <b>{percent(score)}</b>" in grid, kind
 
 
 def check_stream(lab, visit, run, model):

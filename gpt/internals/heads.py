@@ -54,15 +54,6 @@ def attention_rows(attention: torch.Tensor, skip_first: bool = False) -> list[At
     return rows
 
 
-@dataclass(frozen=True)
-class HeadScore:
-    """One head and the share of its attention that follows a habit, 0 to 1."""
-
-    layer: int
-    head: int
-    score: float
-
-
 def head_scores(
     model: GPTModel,
     length: int = LENGTH,
@@ -94,8 +85,8 @@ def even_share(length: int = LENGTH) -> float:
     return sum(1 / (at + 1) for at in range(length, 2 * length)) / length
 
 
-def best_heads(scores: torch.Tensor, n: int) -> list[HeadScore]:
-    """The n heads with the highest scores (layers, heads), best first."""
-    heads = scores.shape[1]
+def best_heads(scores: torch.Tensor, n: int) -> list[tuple[int, int, float]]:
+    """(layer, head, score) of the n heads with the highest scores (layers, heads), best first."""
     order = scores.flatten().argsort(descending=True, stable=True)[:n].tolist()
-    return [HeadScore(i // heads, i % heads, scores[i // heads, i % heads].item()) for i in order]
+    places = [divmod(i, scores.shape[1]) for i in order]
+    return [(layer, head, scores[layer, head].item()) for layer, head in places]

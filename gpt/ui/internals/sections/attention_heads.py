@@ -81,10 +81,9 @@ def kinds_html(lab: Lab, visit: Visit) -> str:
     rows = []
     for kind, meaning in KINDS.items():
         buttons = "".join(
-            f'<button type="button" data-layer="{found.layer}" data-head="{found.head}" '
-            f'data-at="{kind} {at}">{found.layer}.{found.head} <b>{percent(found.score)}</b>'
-            "</button>"
-            for at, found in enumerate(best_heads(scores[kind], NAMED))
+            f'<button type="button" data-layer="{i}" data-head="{j}" data-at="{kind} {at}">{i}.{j} '
+            f"<b>{percent(score)}</b></button>"
+            for at, (i, j, score) in enumerate(best_heads(scores[kind], NAMED))
         )
         rows.append(f'<div title="{meaning}"><span>{kind}</span>{buttons}</div>')
     return (
