@@ -12,12 +12,13 @@ import pytest
 
 from gpt.tokenizer import END_OF_TEXT
 from gpt.training.corpus import split_documents
-from gpt.training.grammar import Grammar, parts_of
 from gpt.training.texts import (
     CAPITALS,
     STORIES,
     Additions,
+    Grammar,
     make_text,
+    parts_of,
 )
 
 cached_parts = functools.cache(parts_of)

@@ -26,8 +26,7 @@ from gpt.training.choices import corpus_of, made_text
 from gpt.training.corpus import make_corpus, split_documents
 from gpt.training.evaluation import evaluate, unigram_nats
 from gpt.training.events import Evaluated, Stepped
-from gpt.training.grammar import Grammar
-from gpt.training.texts import make_text
+from gpt.training.texts import Grammar, make_text
 from gpt.training.trainer import Run
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.sections.side_by_side import EARLIER, comparison_html
