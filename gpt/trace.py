@@ -32,13 +32,19 @@ class Trace:
     `trf_blocks.0.att.attention`; `trace["trf_blocks.0.att.attention"]` is the tensor.
 
     With `edits`, the pass continues with `edits[name](value)` in place of the value of that name.
-    With `keep=False` only the edits act and nothing is recorded.
+    With `keep=False` only the edits act and nothing is recorded. `between` is called after each
+    block: a pass over a long prompt gives way to others there.
     """
 
-    def __init__(self, edits: Mapping[str, Edit] | None = None, keep: bool = True) -> None:
+    def __init__(
+        self,
+        edits: Mapping[str, Edit] | None = None,
+        keep: bool = True,
+        between: Callable[[], object] | None = None,
+    ) -> None:
         self.entries: dict[str, Entry] = {}
         self.edits = dict(edits or {})
-        self.keep = keep
+        self.keep, self.between = keep, between
         self._prefix = ""
 
     def at(self, part: str) -> Trace:
@@ -59,6 +65,8 @@ class Trace:
             frame = sys._getframe(depth)
             file = _relative(frame.f_code.co_filename)
             self.entries[full] = Entry(full, value.detach(), file, frame.f_lineno)
+        if self.between is not None and name == "resid_out":
+            self.between()
         return value
 
     def __getitem__(self, name: str) -> torch.Tensor:

@@ -410,7 +410,7 @@ def test_after_each_block_of_every_pass_others_have_a_turn():
     """
     model, turns = tiny_model(), []
     run = read_prompt(model, IDS, lambda: turns.append(1))
-    contrast = read_contrast(model, [1, 2, 3, 4], [1, 5, 3, 6], run.between)
+    contrast = read_contrast(model, [1, 2, 3, 4], [1, 5, 3, 6], run.trace.between)
     blocks = TINY.n_layers
     for passes, read_it in (
         (1, lambda: ablate(model, run, 3, Part("layer", blocks - 1), "zero")),
@@ -418,7 +418,7 @@ def test_after_each_block_of_every_pass_others_have_a_turn():
         (2, lambda: gradient_x_input(model, run, 3, 7)),  # there and back
         (1, lambda: list(occlusion(model, run, 3, 7))),
         (blocks + 1, lambda: list(patch_sweep(model, contrast))),
-        (1, lambda: head_scores(model, between=run.between)),
+        (1, lambda: head_scores(model, between=run.trace.between)),
     ):
         turns.clear()
         read_it()

@@ -122,7 +122,7 @@ def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) ->
     """(position + 1,): the logit's gradient by each token embedding, times that embedding.
 
     Position embeddings are left out of the product, as they are kept by `occlusion`. On the way
-    back `run.between` is called after each block too.
+    back `run.trace.between` is called after each block too.
     Raises ValueError for a model below float32, whose packed layers pass no gradient on.
     Source: Shrikumar et al. 2016, "Not Just a Black Box".
     """
@@ -133,8 +133,8 @@ def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) ->
     embedded = run.trace["tok_emb"][:, : position + 1].clone()
 
     def pausing_on_the_way_back(value: torch.Tensor) -> torch.Tensor:
-        if run.between:
-            value.register_hook(lambda _: (run.between(), None)[1])
+        if between := run.trace.between:
+            value.register_hook(lambda _: (between(), None)[1])
         return value
 
     ends = [f"trf_blocks.{i}.resid_out" for i in range(model.cfg.n_layers)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -14,31 +13,13 @@ from gpt.model import GPTModel
 from gpt.trace import Edit, Entry, Trace
 
 
-class _PausingTrace(Trace):
-    """A trace that calls `between` after each block of the pass."""
-
-    def __init__(self, between: Callable[[], object] | None, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.between = between
-
-    def record(self, name: str, value: torch.Tensor, depth: int = 1) -> torch.Tensor:
-        value = super().record(name, value, depth + 1)
-        if self.between is not None and name == "resid_out":
-            self.between()
-        return value
-
-
 @dataclass(frozen=True)
 class Run:
-    """A prompt's ids and the trace of its pass; shared by all readings, so never changed.
-
-    `between` is called after each block, in this pass and in those that use `what_if`.
-    """
+    """A prompt's ids and the trace of its pass; shared by all readings, so never changed."""
 
     cfg: GPTConfig
     ids: tuple[int, ...]
     trace: Trace
-    between: Callable[[], object] | None = None
 
     @property
     def logits(self) -> torch.Tensor:
@@ -55,8 +36,8 @@ class Run:
         return self.trace[f"trf_blocks.{layer}.{name}"][0]
 
     def what_if(self, edits: Mapping[str, Edit]) -> Trace:
-        """The trace of another pass, which applies `edits` and is not recorded."""
-        return _PausingTrace(self.between, edits, keep=False)
+        """The trace of another pass, which applies `edits`, gives way alike and is not recorded."""
+        return Trace(edits, keep=False, between=self.trace.between)
 
     @property
     def n_bytes(self) -> int:
@@ -75,10 +56,10 @@ def read_prompt(
     """
     if model.training and model.cfg.drop_rate > 0:
         raise ValueError("the model is in training mode, so dropout is on: call model.eval().")
-    trace = _PausingTrace(between)
+    trace = Trace(between=between)
     device = model.pos_emb.weight.device
     model(torch.tensor([list(ids)], dtype=torch.long, device=device), trace=trace)
-    return Run(model.cfg, tuple(ids), trace, between)
+    return Run(model.cfg, tuple(ids), trace)
 
 
 def shape_rows(run: Run) -> list[tuple[Entry, str | None]]:
