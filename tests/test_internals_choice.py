@@ -12,8 +12,8 @@ from gpt.internals.distribution import (
     choose,
     foreseen,
     loss,
-    rank_of,
     ranking,
+    ranks,
     spread,
     tally,
     uniform_interval,
@@ -55,7 +55,7 @@ def test_more_rows_than_tokens_leave_an_empty_tail():
 def test_equal_logits_rank_the_lower_id_first():
     logits = torch.tensor([1.0, 2.0, 2.0, 0.0])
     assert ranking(logits).tolist() == [1, 2, 0, 3]
-    assert [rank_of(logits, i) for i in range(4)] == [3, 1, 2, 4]
+    assert ranks(logits.expand(4, -1), torch.arange(4)).tolist() == [3, 1, 2, 4]
 
 
 def test_the_spread_of_an_even_distribution_is_the_logarithm_of_its_size():
@@ -117,7 +117,7 @@ def test_surprisals_average_to_the_cross_entropy_of_the_prompt():
     assert loss(entries) == pytest.approx(reference.item(), rel=1e-5)
     for entry in entries:
         before = run.logits[entry.position - 1]
-        assert entry.rank == rank_of(before, entry.token_id)
+        assert entry.rank == int(ranks(before, torch.tensor(entry.token_id)))
         assert entry.probability == pytest.approx(before.softmax(-1)[entry.token_id].item(), 1e-4)
 
 

@@ -28,8 +28,8 @@ from gpt.internals.distribution import (
     compare_predictions,
     foreseen,
     loss,
-    rank_of,
     ranking,
+    ranks,
     tally,
     uniform_interval,
 )
@@ -574,7 +574,7 @@ def test_segments_fill_the_bar_in_id_order(lab):
 @pytest.mark.parametrize("query", [" the", "262"])
 def test_a_token_is_found_by_text_or_id(query, lab, visit, run):
     found = views(lab, visit, "choice", query=query).split('id="int-found"')[1]
-    assert cells(found)[0][2] == f"{rank_of(run.logits[AT], 262):,} of 50,257"
+    assert cells(found)[0][2] == f"{int(ranks(run.logits[AT], torch.tensor(262))):,} of 50,257"
 
 
 def test_a_token_that_is_not_found_leaves_the_settings_beside_it_alone(lab, visit):

@@ -98,10 +98,7 @@ def choose(
     distribution = normalised(distribution)
     order = ranking(logits)
     best, rest = order[:n_rows], order[n_rows:]
-    rows = tuple(
-        choice_row(logits, softmax, distribution, temperature, token_id)
-        for token_id in best.tolist()
-    )
+    rows = choice_rows(logits, softmax, distribution, temperature, best)
     tail = Tail(
         tokens=len(rest),
         mean_logit=logits[rest].double().mean().item() if len(rest) else 0.0,
@@ -113,22 +110,19 @@ def choose(
     return Choice(rows, tail, spread(softmax, order), spread(distribution, order))
 
 
-def choice_row(
+def choice_rows(
     logits: torch.Tensor,
     softmax: torch.Tensor,
     distribution: torch.Tensor,
     temperature: float,
-    token_id: int,
-) -> ChoiceRow:
-    """One token's row, from the whole vocabulary's logits, softmax and distribution (vocab,)."""
-    logit = logits[token_id].item()
-    return ChoiceRow(
-        rank=rank_of(logits, token_id),
-        token_id=token_id,
-        logit=logit,
-        scaled=logit / temperature if temperature > 0 else None,
-        softmax=softmax[token_id].item(),
-        probability=distribution[token_id].item(),
+    ids: torch.Tensor,
+) -> tuple[ChoiceRow, ...]:
+    """A row for each of `ids` (n,), from the whole vocabulary's three tensors (vocab,)."""
+    place = ranks(logits.expand(len(ids), -1), ids)
+    columns = place, ids, logits[ids], softmax[ids], distribution[ids]
+    return tuple(
+        ChoiceRow(rank, i, logit, logit / temperature if temperature > 0 else None, share, chance)
+        for rank, i, logit, share, chance in zip(*(c.tolist() for c in columns), strict=True)
     )
 
 
@@ -140,11 +134,6 @@ def ranks(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     own = logits.gather(-1, ids[..., None])
     is_lower_id = torch.arange(logits.shape[-1], device=logits.device) < ids[..., None]
     return 1 + ((logits > own) | ((logits == own) & is_lower_id)).sum(-1)
-
-
-def rank_of(logits: torch.Tensor, token_id: int) -> int:
-    """The token's rank in logits (vocab,), as `ranks` counts."""
-    return int(ranks(logits, torch.tensor(token_id, device=logits.device)))
 
 
 def uniform_interval(distribution: torch.Tensor, token_id: int) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import torch
 
 from gpt.checkpoints.precision_record import default_precision
 from gpt.engine import PRECISIONS
-from gpt.internals.distribution import Choice, choice_row, choose
+from gpt.internals.distribution import Choice, choice_rows, choose
 from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
 from gpt.ui.generation.settings import AUTO
 from gpt.ui.generation.settings import STANDARD as WRITERS
@@ -123,7 +123,7 @@ def find_token(
         return ""
     ids = lab.named_ids(visit, query)[:8]
     softmax = logits.double().softmax(-1)
-    found = [choice_row(logits, softmax, distribution, temperature, i) for i in ids]
+    found = choice_rows(logits, softmax, distribution, temperature, torch.tensor(ids))
     rows = [
         (lab.piece(r.token_id), r.token_id, f"{r.rank:,} of {len(logits):,}", r.logit, r.softmax,
          r.probability)
