@@ -107,7 +107,11 @@ class _Thread:
                 self._changed.wait()
             job = self._jobs.popleft() if self._jobs else None
         if job is not None:
-            _fulfil(*job)
+            future, work = job
+            try:
+                future.set_result(work())
+            except BaseException as error:  # the caller's to handle
+                future.set_exception(error)
         self.turns()
 
     def turns(self) -> None:
@@ -126,15 +130,6 @@ class _Thread:
             future.set_exception(told)
         for taker in takers:
             taker.abandon(told)
-
-
-def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
-    try:
-        result = work()
-    except BaseException as error:  # the caller's to handle
-        future.set_exception(error)
-    else:
-        future.set_result(result)
 
 
 _thread = _Thread()

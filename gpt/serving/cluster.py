@@ -16,7 +16,8 @@ from typing import Any
 
 from gpt.generate import Step
 from gpt.sampling import SamplingOptions
-from gpt.serving.replicas import APP, MAX_QUEUED, Key, start_ray
+from gpt.serving.registry import Key
+from gpt.serving.replicas import APP, MAX_QUEUED, start_ray
 from gpt.serving.run import Handover, Run
 
 PATIENCE_SECONDS = 30.0  # without any message, until a run gives up

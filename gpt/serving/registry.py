@@ -27,7 +27,7 @@ from gpt.checkpoints.sources import (
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
 
-_Key = tuple[str, str, str]  # source, device, precision
+Key = tuple[str, str, str]  # source, device, precision
 
 _LAYER_BYTES = 75_000  # of a block's Python objects, whatever its width, once it has decoded
 # Of a model that a visitor may have made in a few seconds; each step sorts the vocabulary.
@@ -75,7 +75,7 @@ class Registry:
         self._paths = tuple(paths)
         self._configs = dict(configs or {})
         self._wait_seconds, self._patience_seconds = wait_seconds, patience_seconds
-        self._held: OrderedDict[_Key, _Held] = OrderedDict()  # oldest use first
+        self._held: OrderedDict[Key, _Held] = OrderedDict()  # oldest use first
         self._start_afresh()
         _registries.add(self)
 
@@ -150,7 +150,7 @@ class Registry:
             )
         return n_bytes
 
-    def _take(self, key: _Key, progress: Progress | None) -> _Held:
+    def _take(self, key: Key, progress: Progress | None) -> _Held:
         """The model under `key`, borrowed once more; loaded first if it is not held."""
         n_bytes = self._allowed_bytes(key[0], key[2])
         if key[0] in HUB_MODELS and key not in self._held:
@@ -172,7 +172,7 @@ class Registry:
                 self._loading = False
                 self._changed.notify_all()
 
-    def _held_or_turn(self, key: _Key, progress: Progress | None) -> _Held | None:
+    def _held_or_turn(self, key: Key, progress: Progress | None) -> _Held | None:
         """The model, borrowed once more, if it is held; else None, once it is our turn to load."""
         while True:
             held = self._held.get(key)

@@ -21,7 +21,7 @@ from gpt.checkpoints.sources import config_of, path_of
 from gpt.generate import N_CANDIDATES, Step
 from gpt.sampling import SamplingOptions
 from gpt.serving import all_cores
-from gpt.serving.registry import Registry
+from gpt.serving.registry import Key, Registry
 from gpt.serving.scheduler import MAX_ROWS, scheduler_for
 
 APP = "gpt"
@@ -31,7 +31,6 @@ BEAT_SECONDS = 1.0  # between two empty messages of a run that waits
 _ANNOUNCED = 64  # names of models a replica; its registry bounds the models themselves
 _TARGET_RUNS = 16  # autoscaling: runs a replica at which another one is wanted
 
-Key = tuple[str, str, str]  # source, device, precision
 Message = tuple[int, list[Step]]  # the place in the replica's line, 0 once it runs; new steps
 
 
