@@ -95,19 +95,12 @@ def sweep_heads(
 ) -> Iterator[tuple[int, list[float]]]:
     """(layer, change of the token's logit without each of its next heads), a batch at a time."""
     for layer in range(run.cfg.n_layers):
-        for heads in batches(run.cfg.n_heads, position + 1):
-            yield layer, sweep_batch(model, run, position, token_id, mode, layer, heads)
-
-
-def sweep_batch(
-    model: GPTModel, run: Run, position: int, token_id: int, mode: str, layer: int, heads: range
-) -> list[float]:
-    """A row of the batch for each of `heads`, which that row goes without."""
-    stand_ins = _stand_in(run.layer(layer, "att.heads")[:, : position + 1], mode)  # (h, t, e)
-    edit = pasted(stand_ins, list(enumerate(heads)))  # of (rows, h, t, e)
-    edits = {f"trf_blocks.{layer}.att.heads": edit}
-    logits = logits_with(model, run, edits, len(heads), position + 1)[:, token_id]
-    return (logits - run.logits[position, token_id]).tolist()
+        stand_ins = _stand_in(run.layer(layer, "att.heads")[:, : position + 1], mode)  # (h, t, e)
+        for heads in batches(run.cfg.n_heads, position + 1):  # each row goes without one of them
+            edit = pasted(stand_ins, list(enumerate(heads)))  # of (rows, h, t, e)
+            edits = {f"trf_blocks.{layer}.att.heads": edit}
+            logits = logits_with(model, run, edits, len(heads), position + 1)[:, token_id]
+            yield layer, (logits - run.logits[position, token_id]).tolist()
 
 
 def _stand_in(values: torch.Tensor, mode: str) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from gpt.internals.distribution import compare_predictions
-from gpt.internals.interventions import Part, ablate, edits_for, sweep_batch, sweep_heads
+from gpt.internals.interventions import Part, ablate, edits_for, sweep_heads
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, head_box, layer_box, radio, token_box
@@ -89,7 +89,7 @@ SWEEP = Section(
     title="What if: every head silenced in turn",
     intro="All heads, one after the other: what each gives to one token's logit.",
     view=sweep_steps,
-    code=(Code(sweep_batch, "stand_ins = "),),
+    code=(Code(sweep_heads, "stand_ins = "),),
     needs_model=True,
     controls={
         "query": token_box("int-sweep-token"),
