@@ -15,7 +15,7 @@ from gpt.training.options import TrainOptions
 from gpt.training.texts import STORIES, make_text
 from gpt.training.trainer import Run
 
-STORY = make_text(STORIES, 30_000, seed=1).text
+STORY = make_text(STORIES, 30_000, seed=1)[0]
 DOCUMENTS = split_documents(STORY)
 MANY_BYTES = ["naïve 王様 and 玉 🦊🦊 no\u0301"]
 

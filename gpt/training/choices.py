@@ -76,9 +76,9 @@ CHOICES = [(made.label, name) for name, made in MADE.items()] + [("My own text",
 def made_text(name: str) -> Text:
     """The text of that name in MADE; the same text every time."""
     made = MADE[name]
-    learnt = make_text(made.source, made.characters, SEED)
-    held = make_text(made.held_out, made.held_out_characters, SEED + 1)
-    return Text(name, learnt.text, held.text, made.prompt, held.nats)
+    learnt, _ = make_text(made.source, made.characters, SEED)
+    held_out, nats = make_text(made.held_out, made.held_out_characters, SEED + 1)
+    return Text(name, learnt, held_out, made.prompt, nats)
 
 
 def own_text(pasted: Any, file: Any) -> Text:

@@ -118,23 +118,19 @@ class Additions:
 Source = Grammar | Additions  # documents of a known entropy, a line each
 
 
-@dataclass(frozen=True)
-class MadeText:
-    """Documents, with a line `<|endoftext|>` after each, as files of `train` have."""
+def make_text(source: Source, characters: int, seed: int) -> tuple[str, float]:
+    """Documents of `source`, drawn from `seed` until they have `characters` characters in all.
 
-    text: str
-    nats: float  # -ln of the probability of all of them
-
-
-def make_text(source: Source, characters: int, seed: int) -> MadeText:
-    """Documents of `source`, drawn from `seed` until they have `characters` characters in all."""
+    With a line `<|endoftext|>` after each, as files of `train` have; and -ln of the probability of
+    them all.
+    """
     rng = random.Random(seed)
     documents, length, nats = [], 0, 0.0
     while length < characters:
         document, its_nats = source.document(rng)
         documents.append(f"{document}\n{END_OF_TEXT}\n")
         length, nats = length + len(document), nats + its_nats
-    return MadeText("".join(documents), nats)
+    return "".join(documents), nats
 
 
 _GIRLS = ("Anna", "Ella", "Clara", "Rosa", "Greta", "Mina", "Ida", "Nora", "Lotte", "Hanna")
