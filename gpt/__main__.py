@@ -1,7 +1,5 @@
 """The command line: `python -m gpt generate | params | train | compare | export | serve`."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import inspect

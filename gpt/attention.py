@@ -3,8 +3,6 @@
 Letters for shapes as in model.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

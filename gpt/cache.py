@@ -1,7 +1,5 @@
 """The KV cache: keys and values of the positions so far, kept between decode steps."""
 
-from __future__ import annotations
-
 import torch
 
 

@@ -1,7 +1,5 @@
 """The one configuration object: the book's seven keys and whether the head is tied."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any

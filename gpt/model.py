@@ -4,8 +4,6 @@ Letters for shapes, here and everywhere in `gpt/`:
     b batch   t new tokens   s tokens seen so far   d emb_dim   h heads   e head_dim   vocab
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

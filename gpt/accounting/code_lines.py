@@ -3,8 +3,6 @@
 A pass of a model of shapes alone finds them: the call stack of an operation names its lines.
 """
 
-from __future__ import annotations
-
 import inspect
 import sys
 from dataclasses import dataclass, replace

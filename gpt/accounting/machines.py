@@ -1,7 +1,5 @@
 """Four machines with their published peaks: memory, bandwidth, operations a second."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Bytes of a GPT: weights, keys and values, activations, training state, each with its formula."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """A GPTModel of shapes alone: torch's meta device holds sizes and types, and no numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

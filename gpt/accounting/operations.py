@@ -4,8 +4,6 @@ A multiplication and an addition are two operations (FLOPs). Counted are the mat
 as `torch.utils.flop_counter` counts them; norms, softmax, GELU and sums are left out.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gpt.accounting.machines import Device

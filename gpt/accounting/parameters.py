@@ -4,8 +4,6 @@ A formula is a text in the shape letters of `gpt/model.py`, such as `layers * (4
 gives the number and what is shown, so the two cannot differ.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

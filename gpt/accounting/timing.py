@@ -1,7 +1,5 @@
 """Builds and times a configuration on this machine, for comparison with the computed figures."""
 
-from __future__ import annotations
-
 import functools
 import os
 import statistics

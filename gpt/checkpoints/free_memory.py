@@ -1,7 +1,5 @@
 """The memory that is free on a device, and a one-line error if it is too little for a model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """GPT-2's own names and configuration, and how each becomes ours and back: one table, no files."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """GPT-2's weights from the Hugging Face Hub: safetensors at pinned revisions, cached on disk."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The quality that a precision costs and the speed that it gives, measured against float32."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

@@ -1,7 +1,5 @@
 """A folder or file on disk -> a GPTModel, memory-mapped and copied once, one tensor at a time."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Names -> where a model comes from: the bundled one, a drawn one, the Hub, a folder or a file."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

@@ -1,7 +1,5 @@
 """A file -> named tensors; a damaged or foreign file is a one-line ValueError."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

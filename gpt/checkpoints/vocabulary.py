@@ -1,7 +1,5 @@
 """The tokenizer that a model was trained with: GPT-2's, or that of its Hugging Face folder."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A GPTModel -> a folder: ours, with the book's names, or Hugging Face's with its tokenizer."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

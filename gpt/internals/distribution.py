@@ -1,7 +1,5 @@
 """Predictions: ranks and spread of one, draws from it, what came after it, and two compared."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 What they do are four habits, measured on random tokens that come twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ What changes is one part of a pass over the prompt, and read is what that does t
 gradient, which asks the same of a change too small to see, stands beside occlusion.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The logit ledger (direct logit attribution): one logit as a sum over the parts of the model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """The logit lens: what each layer would predict if the model ended there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The merges of byte pair encoding: how one word's bytes became its tokens, a step at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The residual stream: norms, cosines between stages, norms of the updates; vectors of a token."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

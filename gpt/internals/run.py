@@ -1,7 +1,5 @@
 """One traced pass over a prompt, from which every other reading is taken."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ The thread does jobs in the order of asking. Between two jobs every scheduler ha
 texts go on while the results of many others are awaited.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 import threading

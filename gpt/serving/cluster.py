@@ -6,8 +6,6 @@ give the same tokens, of which the visitor has the first already. Reading prompt
 once would be faster but gives other last digits.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time

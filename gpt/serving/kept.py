@@ -4,8 +4,6 @@ Reading a text at once would take no longer than a prompt, but gives other last 
 steps that wrote it: a link that replays the text would give other tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 

@@ -4,8 +4,6 @@ The page stays one process; its side is `gpt.serving.cluster`. Ray is optional,
 `pip install "ray[serve]"`: only the functions that need it import it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

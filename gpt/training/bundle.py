@@ -1,7 +1,5 @@
 """A trained model to take along: our folder, Hugging Face's, the texts, a program and a card."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields

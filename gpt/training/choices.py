@@ -1,7 +1,5 @@
 """The texts of the Train tab: generated ones, whose entropy is known, and a visitor's own."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ One process: `python -m gpt train --text FILE ...`; several: `torchrun --nproc-p
 -m gpt train ...`, which reads the same windows in each step and so gives the same loss.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

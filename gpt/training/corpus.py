@@ -4,8 +4,6 @@ The vocabulary is GPT-2's, the characters of the text, or a byte pair encoding t
 are tokenizers of one kind, so a model of any of them is written, read and exported alike.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

@@ -1,7 +1,5 @@
 """Held-out loss of a model, defined so that anybody gets the same number."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """What a run yields: a step, an evaluation, a sample, its end."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 

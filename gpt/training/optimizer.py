@@ -1,7 +1,5 @@
 """How weights start and how a step changes them: initialisation, loss, schedule, optimizers."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import Any

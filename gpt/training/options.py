@@ -1,7 +1,5 @@
 """Every choice of a training run, with its default."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field, fields
 from typing import Any

@@ -1,7 +1,5 @@
 """The folder of a run: checkpoint.pt, which continues it, and metrics.jsonl, its measurements."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Mapping

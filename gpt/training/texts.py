@@ -5,8 +5,6 @@ A text is a sequence of documents drawn one by one, each with a known probabilit
 no model can beat on such a text, however large it is and however long it learns.
 """
 
-from __future__ import annotations
-
 import math
 import random
 import re

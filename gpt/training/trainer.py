@@ -4,8 +4,6 @@ The command line, a page and the tests read the same events. To pause a run, sto
 to end it, close the generator, which saves a checkpoint of its last step.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import math
