@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -52,15 +52,8 @@ class Stage:
     measured: Measured | None = None
 
 
-class Plan(NamedTuple):
-    """How many prompt tokens and decode steps fit the context."""
-
-    prompt_tokens: int
-    steps: int
-
-
-def plan(cfg: GPTConfig, context_tokens: int) -> Plan:
-    """A prompt of at most `context_tokens` and up to 32 steps that fit the model's context.
+def plan(cfg: GPTConfig, most_tokens: int) -> tuple[int, int]:
+    """Tokens of a prompt, `most_tokens` at most, and up to 32 decode steps that fit the context.
 
     Raises ValueError if the context has no room for a prompt and a step.
     """
@@ -69,11 +62,12 @@ def plan(cfg: GPTConfig, context_tokens: int) -> Plan:
             "context_length 1 has no room for a prompt and a new token: use at least 2."
         )
     steps = min(DECODE_STEPS, cfg.context_length // 2)
-    return Plan(min(context_tokens, cfg.context_length - steps), steps)
+    return min(most_tokens, cfg.context_length - steps), steps
 
 
-def needed_bytes(cfg: GPTConfig, prompt_tokens: int, steps: int = DECODE_STEPS) -> float:
-    """Weights, cache and activations in float32 of one sequence; the last is an estimate."""
+def needed_bytes(cfg: GPTConfig, most_tokens: int) -> float:
+    """Weights, cache and activations in float32 of a measurement; the last is an estimate."""
+    prompt_tokens, steps = plan(cfg, most_tokens)
     return (
         memory.weights(cfg, "float32").value
         + memory.kv_cache(cfg, 1, prompt_tokens + steps, "float32").value
@@ -89,33 +83,34 @@ def build_bytes(cfg: GPTConfig) -> float:
 
 def measure(
     cfg: GPTConfig,
-    planned: Plan,
+    most_tokens: int,
     run: Callable[..., Any] = lambda work, *args: work(*args),
 ) -> Iterator[Stage]:
     """Stages of a measurement, the last with its result; close the iterator to cancel.
 
-    `run(work, *args)` runs what is timed, on a thread of its choice. torch's global generator is
-    left alone, and nothing outlives the iterator.
+    Of a prompt and steps as `plan` says. `run(work, *args)` runs what is timed, on a thread of its
+    choice. torch's global generator is left alone, and nothing outlives the iterator.
     """
+    prompt_tokens, steps = plan(cfg, most_tokens)
     yield Stage(0.02, "counting operations on the meta device")
-    found = Measured(planned.prompt_tokens, *_counted_flops(cfg, planned))
+    found = Measured(prompt_tokens, *_counted_flops(cfg, prompt_tokens, steps))
     before, start = resident_bytes(), time.perf_counter()
     model = yield from _built(cfg, run)
     found.build_seconds = time.perf_counter() - start
     found.parameters = sum(p.numel() for p in model.parameters())
     found.parameter_bytes = sum(p.nbytes for p in model.parameters())
-    ids = [i % cfg.vocab_size for i in range(planned.prompt_tokens)]
-    yield Stage(0.4, f"prefill of {planned.prompt_tokens:,} tokens")
+    ids = [i % cfg.vocab_size for i in range(prompt_tokens)]
+    yield Stage(0.4, f"prefill of {prompt_tokens:,} tokens")
     forward = functools.partial(model, last_only=True)  # of ids and a cache
     run(_timed, forward, torch.tensor([[0]]))  # warm-up: threads and kernels
-    cache = model.new_cache(planned.prompt_tokens + planned.steps)
+    cache = model.new_cache(prompt_tokens + steps)
     reading, logits = read_in_blocks(model, ids, cache), None
     while logits is None:  # a block at a time: others take turns on `run`
         logits, seconds = run(_timed, next, reading)
         found.prefill_seconds += seconds
-    for step in range(planned.steps):
-        share = 0.6 + 0.4 * step / planned.steps
-        yield Stage(share, f"decoding, step {step + 1} of {planned.steps}")
+    for step in range(steps):
+        share = 0.6 + 0.4 * step / steps
+        yield Stage(share, f"decoding, step {step + 1} of {steps}")
         logits, seconds = run(_timed, forward, logits.view(1, 1, -1).argmax(-1), cache)
         found.decode_seconds.append(seconds)
     found.cache_bytes, after = cache.n_bytes, resident_bytes()
@@ -166,19 +161,19 @@ def _timed(work: Callable[..., Any], *args: Any) -> tuple[Any, float]:
     return work(*args), time.perf_counter() - start
 
 
-def _counted_flops(cfg: GPTConfig, planned: Plan) -> tuple[int, int]:
+def _counted_flops(cfg: GPTConfig, prompt_tokens: int, steps: int) -> tuple[int, int]:
     """FLOPs of the prompt and of the last step by torch's counter, without a byte of weights.
 
     On the meta device, since the counter does not see the fused CPU kernel of attention.
     """
     model = model_without_values(cfg)
     with torch.device("meta"), torch.inference_mode():
-        cache = model.new_cache(planned.prompt_tokens + planned.steps)
-        prompt = torch.zeros(1, planned.prompt_tokens, dtype=torch.long)
+        cache = model.new_cache(prompt_tokens + steps)
+        prompt = torch.zeros(1, prompt_tokens, dtype=torch.long)
         with FlopCounterMode(display=False) as prefill:
             model(prompt, cache, last_only=True)
-        if planned.steps > 1:
-            model(torch.zeros(1, planned.steps - 1, dtype=torch.long), cache, last_only=True)
+        if steps > 1:
+            model(torch.zeros(1, steps - 1, dtype=torch.long), cache, last_only=True)
         with FlopCounterMode(display=False) as decode:
             model(torch.zeros(1, 1, dtype=torch.long), cache, last_only=True)
     return prefill.get_total_flops(), decode.get_total_flops()

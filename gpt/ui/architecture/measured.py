@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from html import escape
 
 from gpt.accounting import count_parameters, memory, operations
-from gpt.accounting.timing import LIMIT_BYTES, Measured, measure, needed_bytes, plan
+from gpt.accounting.timing import LIMIT_BYTES, Measured, measure, needed_bytes
 from gpt.checkpoints import free_bytes
 from gpt.config import GPTConfig
 from gpt.serving.all_cores import on_all_cores
@@ -33,8 +33,7 @@ _one_at_a_time = threading.Lock()
 
 def refusal(cfg: GPTConfig) -> str:
     """Why `cfg` is not built here, in one line, or an empty text if it fits."""
-    planned = plan(cfg, PROMPT_TOKENS)
-    needed = needed_bytes(cfg, planned.prompt_tokens, planned.steps)
+    needed = needed_bytes(cfg, PROMPT_TOKENS)
     for room, why in (
         (LIMIT_BYTES, "are allowed here: make it smaller to measure it."),
         (free_bytes(), "are free on this machine now: make it smaller, or try again later."),
@@ -54,7 +53,7 @@ def measured_html(cfg: GPTConfig, load: Workload) -> Iterator[str]:
         raise ValueError(why_not)
     while not _one_at_a_time.acquire(timeout=0.5):
         yield progress_html(0, "waiting for another measurement to end")
-    running = measure(cfg, plan(cfg, PROMPT_TOKENS), on_all_cores)
+    running = measure(cfg, PROMPT_TOKENS, on_all_cores)
     told = 0.0
     try:
         for stage in running:
