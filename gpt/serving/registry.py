@@ -22,6 +22,7 @@ from gpt.checkpoints.sources import (
     TRAINED,
     config_of,
     is_kept,
+    is_named,
     load_model,
 )
 from gpt.config import GPTConfig
@@ -127,14 +128,11 @@ class Registry:
         """Raises ValueError for a path that this registry was not given, or an unknown name."""
         if not isinstance(source, str):
             raise ValueError(f"the model is {repr(source)[:40]}: use a name.")
-        named = {"storyteller", "book-124M", *HUB_MODELS, *self._paths}
-        if is_kept(source):
+        if is_named(source) or is_kept(source) or source in self._paths:
             return
         if source.startswith(TRAINED):
             raise ValueError("this trained model was kept for an hour and is gone: train it again.")
-        if source not in named and not source.startswith(RANDOM):
-            known = ", ".join(self.sources())
-            raise ValueError(f"there is no model {source[:60]!r}: use {known}.")
+        raise ValueError(f"there is no model {source[:60]!r}: use {', '.join(self.sources())}.")
 
     def _allowed_bytes(self, source: str, precision: str) -> int:
         """What a model takes. Raises ValueError if that, or its depth, is more than is allowed."""
