@@ -43,14 +43,12 @@ class Grammar:
 
     `rules` gives each rule's templates: with weights, or equally likely, as a list or as words
     in one string (or phrases with " / " between them). "document" is the first rule.
-    If no two derivations write the same text, the entropy of a derivation, which is what
-    `nats_per_document` sums up, is that of the text.
+    If no two derivations write the same text, the probability of a derivation is that of its text.
     """
 
     def __init__(self, rules: Mapping[str, str | Sequence[str] | Mapping[str, float]]) -> None:
         self.rules = {name: _weighted(given) for name, given in rules.items()}
         self._parts = {t: parts_of(t) for templates in self.rules.values() for t in templates}
-        self.nats_per_document = self._entropy("document")
 
     def document(self, rng: random.Random) -> tuple[str, float]:
         """One document and -ln of its probability."""
@@ -72,19 +70,6 @@ class Grammar:
             elif part.again:
                 text += known[part.again].split("|")[part.form]
         return text, nats
-
-    def _entropy(self, rule: str) -> float:
-        """Nats of all choices from `rule` down, in the mean."""
-        templates, total = self.rules[rule], sum(self.rules[rule].values())
-        nats = 0.0
-        for template, weight in templates.items():
-            below = sum(self._slot_entropy(part) for part in self._parts[template] if part.rule)
-            nats += weight / total * (math.log(total / weight) + below)
-        return nats
-
-    def _slot_entropy(self, part: _Part) -> float:
-        # `not` is for words that are equally likely: one of them fewer.
-        return math.log(len(self.rules[part.rule]) - 1) if part.other else self._entropy(part.rule)
 
 
 def _weighted(given: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:
