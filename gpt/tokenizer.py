@@ -73,10 +73,7 @@ class Tokenizer:
             self._raw[token_id] = raw[token]
         self.ranks = {raw[token]: rank for rank, token in enumerate(tokens)}
         self._encoding = tiktoken.Encoding(
-            name="gpt2",
-            pat_str=WORDS,
-            mergeable_ranks=self.ranks,
-            special_tokens={},
+            name="gpt2", pat_str=WORDS, mergeable_ranks=self.ranks, special_tokens={}
         )
 
     @property

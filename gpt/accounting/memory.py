@@ -63,11 +63,7 @@ class Amount:
 
 
 def amount(
-    name: str,
-    source: str,
-    letters: Mapping[str, Number],
-    note: str = "",
-    estimate: bool = False,
+    name: str, source: str, letters: Mapping[str, Number], note: str = "", estimate: bool = False
 ) -> Amount:
     """The formula `source` evaluated for `letters`, with its text."""
     value, numbers = evaluate(source, letters), typeset(source, letters)

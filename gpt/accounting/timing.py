@@ -82,9 +82,7 @@ def build_bytes(cfg: GPTConfig) -> float:
 
 
 def measure(
-    cfg: GPTConfig,
-    most_tokens: int,
-    run: Callable[..., Any] = lambda work, *args: work(*args),
+    cfg: GPTConfig, most_tokens: int, run: Callable[..., Any] = lambda work, *args: work(*args)
 ) -> Iterator[Stage]:
     """Stages of a measurement, the last with its result; close the iterator to cancel.
 

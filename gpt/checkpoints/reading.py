@@ -224,10 +224,7 @@ def _tie(
 
 
 def _check_shapes(
-    model: GPTModel,
-    tensors: Mapping[str, torch.Tensor],
-    weights: Path,
-    named: Callable[[str], str],
+    model: GPTModel, tensors: Mapping[str, torch.Tensor], weights: Path, named: Callable[[str], str]
 ) -> None:
     """Raises ValueError that names what is missing, what is extra and what has another shape."""
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}  # tied: once

@@ -168,7 +168,6 @@ class Foreseen:
 
     position: int  # of the token; its prediction was made at position - 1
     token_id: int
-    logit: float
     probability: float
     rank: int  # 1 if it was the best guess
 
@@ -184,7 +183,7 @@ def foreseen(logits: torch.Tensor, ids: Sequence[int]) -> list[Foreseen]:
     before = logits[:-1].double()  # (t-1, vocab)
     own = before.gather(-1, came[:, None])[:, 0]  # (t-1,)
     p = (own - before.logsumexp(-1)).exp()
-    rows = zip(ids[1:], own.tolist(), p.tolist(), ranks(before, came).tolist(), strict=True)
+    rows = zip(ids[1:], p.tolist(), ranks(before, came).tolist(), strict=True)
     return [Foreseen(at, *row) for at, row in enumerate(rows, start=1)]
 
 

@@ -53,9 +53,7 @@ def attention_rows(attention: torch.Tensor, skip_first: bool = False) -> list[At
 
 
 def head_scores(
-    model: GPTModel,
-    length: int = LENGTH,
-    between: Callable[[], object] | None = None,
+    model: GPTModel, length: int = LENGTH, between: Callable[[], object] | None = None
 ) -> dict[str, torch.Tensor]:
     """Mean attention weight by kind, each (layers, heads) from 0 to 1.
 

@@ -21,12 +21,7 @@ _KEPT = {"text", "validation", "vocabulary", "out", "steps", "device"}  # always
 
 
 def write_bundle(
-    run: Run,
-    text: Text,
-    steps: Sequence[Stepped],
-    evaluated: Evaluated,
-    sample: str,
-    folder: Path,
+    run: Run, text: Text, steps: Sequence[Stepped], evaluated: Evaluated, sample: str, folder: Path
 ) -> Path:
     """The zip in `folder`, beside the files that it holds; model/ has the model in float32.
 
