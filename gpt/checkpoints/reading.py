@@ -228,23 +228,20 @@ def _check_shapes(
 ) -> None:
     """Raises ValueError that names what is missing, what is extra and what has another shape."""
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}  # tied: once
-    wrong = []
-    if missing := [name for name in expected if name not in tensors]:
-        wrong.append(f"missing {_listed([named(name) for name in missing])}")
-        if _HEAD in missing:
-            wrong[-1] += " (is the head tied? then tie_weights is True)"
-    if extra := [name for name in tensors if name not in expected]:
-        wrong.append(f"not part of the model {_listed(extra)}")
-    both = {name: tensors[name] for name in expected if name in tensors}
-    shapes = {name: tuple(tensor.shape) for name, tensor in both.items()}
-    if other := [name for name, shape in shapes.items() if shape != expected[name]]:
-        texts = [f"{named(name)} {shapes[name]}, not {expected[name]}" for name in other]
-        wrong.append(f"of another shape {_listed(texts)}")
-    if whole := [name for name, tensor in both.items() if not tensor.is_floating_point()]:
-        texts = [f"{named(name)} {both[name].dtype}" for name in whole]
-        wrong.append(f"no floating point {_listed(texts)}")
-    if wrong:
-        raise ValueError(f"{weights} does not fit its configuration: {'; '.join(wrong)}.")
+    missing = [name for name in expected if name not in tensors]
+    both = [(named(name), tensors[name], expected[name]) for name in expected if name in tensors]
+    others = [(name, tuple(t.shape), shape) for name, t, shape in both if t.shape != shape]
+    wrong = {
+        "missing": [named(name) for name in missing],
+        "not part of the model": [name for name in tensors if name not in expected],
+        "of another shape": [f"{name} {found}, not {shape}" for name, found, shape in others],
+        "no floating point": [f"{n} {t.dtype}" for n, t, _ in both if not t.is_floating_point()],
+    }
+    said = [f"{what} {_listed(names)}" for what, names in wrong.items() if names]
+    if _HEAD in missing:
+        said[0] += " (is the head tied? then tie_weights is True)"
+    if said:
+        raise ValueError(f"{weights} does not fit its configuration: {'; '.join(said)}.")
 
 
 def _both_names(ours: str) -> str:
