@@ -11,8 +11,7 @@ import torch
 from tiny_models import IDS, TINY, VARIANTS, read_lens, tiny_model
 
 from gpt.engine import PRECISIONS, FastModel
-from gpt.internals import interventions
-from gpt.internals import lens as lens_module
+from gpt.internals import interventions, residual
 from gpt.internals.distribution import compare_predictions
 from gpt.internals.heads import attention_rows, head_scores
 from gpt.internals.interventions import (
@@ -26,8 +25,14 @@ from gpt.internals.interventions import (
     sweep_heads,
 )
 from gpt.internals.ledger import read_ledger
-from gpt.internals.lens import stage_logits, stage_names
-from gpt.internals.residual import VECTORS, read_norm, read_stream, token_vector
+from gpt.internals.residual import (
+    VECTORS,
+    read_norm,
+    read_stream,
+    stage_logits,
+    stage_names,
+    token_vector,
+)
 from gpt.internals.run import read_prompt, shape_rows
 
 variants = pytest.mark.parametrize("cfg", VARIANTS)
@@ -88,7 +93,7 @@ def test_entropy_and_divergence_of_the_lens_are_right_to_eleven_digits():
 def test_a_lens_over_many_positions_is_the_lens_over_each(monkeypatch):
     model, run = read()
     whole = read_lens(model, run, 7)
-    monkeypatch.setattr(lens_module, "POSITIONS_AT_ONCE", 3)
+    monkeypatch.setattr(residual, "POSITIONS_AT_ONCE", 3)
     for one, other in zip(
         vars(whole).values(), vars(read_lens(model, run, 7)).values(), strict=True
     ):

@@ -11,7 +11,7 @@ import torch
 
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.config import GPTConfig
-from gpt.internals.lens import Lens, lens_in_steps
+from gpt.internals.residual import Lens, lens_in_steps
 from gpt.model import GPTModel
 
 TINY = GPTConfig(vocab_size=97, context_length=32, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.1)

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from gpt.internals.lens import Lens, lens_in_steps, readings, stage_logits
+from gpt.internals.residual import Lens, lens_in_steps, readings, stage_logits
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Section, dropdown, token_box
