@@ -23,12 +23,12 @@ def is_cached(name: str) -> bool:
     """Whether every file of that Hub model is on this disk already."""
     from huggingface_hub import try_to_load_from_cache
 
-    where = {"repo_id": _repository(name), "revision": HUB_MODELS[name]}
-    return all(isinstance(try_to_load_from_cache(filename=f, **where), str) for f in FILES)
+    found = (try_to_load_from_cache(filename=file, **_where(name)) for file in FILES)
+    return all(isinstance(path, str) for path in found)
 
 
-def _repository(name: str) -> str:
-    return f"openai-community/{name}"
+def _where(name: str) -> dict[str, str]:
+    return {"repo_id": f"openai-community/{name}", "revision": HUB_MODELS[name]}
 
 
 def download(name: str, progress: Callable[[float, str], None] | None = None) -> Path:
@@ -39,14 +39,13 @@ def download(name: str, progress: Callable[[float, str], None] | None = None) ->
     """
     from huggingface_hub import hf_hub_download
 
-    where = {"repo_id": _repository(name), "revision": HUB_MODELS[name]}
     if progress is not None and not is_cached(name):
         progress(0.0, "downloading")  # the first answer can take a while
     paths = []
     for file in FILES:
         meter = _meter(progress) if progress is not None and file == FILES[-1] else None
         try:
-            paths.append(hf_hub_download(filename=file, tqdm_class=meter, **where))
+            paths.append(hf_hub_download(filename=file, tqdm_class=meter, **_where(name)))
         except Exception as error:
             if (text := _explained(error, name)) is None:
                 raise  # a bug, not a fault of the network
@@ -78,7 +77,7 @@ def _explained(error: Exception, name: str) -> str | None:
     """The cause of a failed download and what to do, in one line; None for an unknown error."""
     from huggingface_hub import constants, errors
 
-    repository = _repository(name)
+    repository = _where(name)["repo_id"]
     by_hand = f"download {' and '.join(FILES)} into a folder by hand and load that folder"
     gone = (errors.RepositoryNotFoundError, errors.EntryNotFoundError)
     if isinstance(error, errors.RevisionNotFoundError):
