@@ -16,7 +16,7 @@ from gpt.internals.residual import read_norm
 from gpt.ui.internals.lab import Lab
 from gpt.ui.internals.sections import logit_ledger
 from gpt.ui.internals.sections.attention_heads import attention_views
-from gpt.ui.internals.sections.block_vectors import NORMS, VECTORS, vector_views
+from gpt.ui.internals.sections.block_vectors import NORMS, vector_views
 from gpt.ui.internals.sections.what_if import ablation_html
 from gpt.ui.parts.numbers import percent, significant
 
@@ -67,7 +67,7 @@ def test_the_histograms_before_and_after_a_layernorm_are_those_of_their_names(la
     """The two could be swapped: only their number was tested."""
     visit = lab.read("words", "Hello, I am a little").at(AT)
     name, norm = next(iter(NORMS.items()))
-    _, spread, _, _ = vector_views(lab, visit, 1, VECTORS[0], name)
+    _, spread, _, _ = vector_views(lab, visit, 1, "queries", name)
     model = lab.registry.models["words"]
     row = read_norm(model, lab.run(visit), 1, norm, AT)
     middles = np.array(spread.data[0].x)

@@ -14,7 +14,8 @@ from gpt.model import GPTModel
 
 POSITIONS_AT_ONCE = 64  # rows of float64 probabilities in memory: 26 MB for GPT-2's vocabulary
 EMBEDDINGS = ("tok_emb", "pos_emb", "embedded")
-VECTORS = ("queries", "keys", "values", "heads", "hidden", "activation", "resid_out")
+VECTORS = {name: f"att.{name}" for name in ("queries", "keys", "values", "heads")}
+VECTORS |= {"hidden": "ff.hidden", "activation": "ff.activation", "resid_out": "resid_out"}
 
 
 def stage_names(n_layers: int) -> tuple[str, ...]:
@@ -131,11 +132,8 @@ def read_stream(run: Run) -> Stream:
 
 def token_vector(run: Run, layer: int, name: str, position: int) -> torch.Tensor:
     """One of `VECTORS` at a position: (rows, columns), a row a head where there are heads."""
-    if name in ("queries", "keys", "values", "heads"):
-        return run.layer(layer, f"att.{name}")[:, position]  # (h, e)
-    if name in ("hidden", "activation"):
-        return run.layer(layer, f"ff.{name}")[position][None]  # (1, 4d)
-    return run.layer(layer, name)[position][None]  # (1, d)
+    values = run.layer(layer, VECTORS[name])  # (h, t, e), (t, 4d) or (t, d)
+    return torch.atleast_2d(values[..., position, :])
 
 
 def embeddings(run: Run, position: int) -> torch.Tensor:

@@ -30,7 +30,7 @@ def vector_views(
 ) -> tuple[str, go.Figure, go.Figure, str]:
     """Strips of one vector, its numbers; the norm's rows; the activation with this run's points."""
     run, at = lab.run(visit), visit.position
-    name = name if name in VECTORS else VECTORS[0]
+    name = name if name in VECTORS else "queries"
     vector = token_vector(run, layer, name, at).cpu().numpy()
     flat = vector.reshape(1, -1)
     hidden = run.layer(layer, "ff.hidden")[at].cpu()
