@@ -120,13 +120,12 @@ def build_demo(
     Raises ValueError if `default_source` is unknown or has no configuration.
     """
     # A folder or file named on the command line is offered; visitors can name no other.
-    on_disk = (default_source,) if default_source and path_of(default_source).exists() else ()
-    configs = {}
+    on_disk = {default_source: None} if default_source and path_of(default_source).exists() else {}
     if config is not None:
         if not on_disk:
             raise ValueError("a configuration is for a checkpoint on disk: name it by --model.")
-        configs[on_disk[0]] = read_config_file(path_of(config))
-    registry = Registry(paths=on_disk, configs=configs)
+        on_disk[default_source] = read_config_file(path_of(config))
+    registry = Registry(paths=on_disk)
     source = default_source or next(iter(registry.sources()))
     registry.config_of(source)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:

@@ -295,7 +295,7 @@ def test_a_checkpoint_without_configuration_is_served_with_one(folder, tmp_path,
     [(demo, host)] = served
     assert host is None
     assert any(weights in str(block.get("props")) for block in demo.config["components"])
-    registry = Registry(paths=[weights], configs={weights: TINY})
+    registry = Registry(paths={weights: TINY})
     with registry.borrow(weights, "cpu", "float32") as model:
         assert model.cfg == TINY
 

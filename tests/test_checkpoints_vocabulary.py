@@ -61,7 +61,7 @@ def test_rows_and_vocabulary_permuted_alike_write_the_same_text(exported):
 
 
 def by_the_page(source, file, capsys):
-    asked = wish(Registry(paths=[source]), PROMPT, DEFAULTS, source, precision="float32")
+    asked = wish(Registry(paths={source: None}), PROMPT, DEFAULTS, source, precision="float32")
     return tokenizer_of(source).decode(asked.ids)
 
 

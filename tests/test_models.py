@@ -85,7 +85,7 @@ def test_hub_models_have_openais_shapes():
 
 def test_the_sources_say_what_must_be_downloaded(monkeypatch):
     monkeypatch.setattr(registries, "is_cached", lambda name: name == "gpt2-medium")
-    found = Registry(paths=["my/model"]).sources()
+    found = Registry(paths={"my/model": None}).sources()
     assert list(found) == ["storyteller", "my/model", "book-124M", *HUB_MODELS]
     assert found["gpt2"] == "GPT-2 small · 124 M, by OpenAI, 0.55 GB to download"
     assert found["gpt2-medium"].endswith("by OpenAI, downloaded")
@@ -100,7 +100,7 @@ def test_a_path_that_was_not_given_is_no_model(tmp_path):
     path = str(save_model(tiny_model(), tmp_path / "mine", "float32"))
     with pytest.raises(ValueError, match="there is no model"), Registry().borrow(path):
         pytest.fail("a visitor read a path of the machine")
-    with Registry(paths=[path]).borrow(path) as model:
+    with Registry(paths={path: None}).borrow(path) as model:
         assert equal(model, tiny_model())
 
 
@@ -207,7 +207,7 @@ def test_two_visitors_asking_for_two_models_at_once_both_get_theirs(monkeypatch)
 def test_a_failed_load_leaves_the_others_and_can_be_tried_again(tmp_path):
     """A's place is needed, and the file is found damaged before A is let go."""
     path = tmp_path / "mine"
-    registry = Registry(budget_bytes=ONE, paths=[str(path)])
+    registry = Registry(budget_bytes=ONE, paths={str(path): None})
     with registry.borrow(A) as before:
         pass
     save_model(tiny_model(), path, "float32")

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gpt.accounting import count_parameters
@@ -55,26 +55,24 @@ class Registry:
 
     The least recently used goes first, and never one that somebody has borrowed. Without
     `budget_bytes`, half of the memory that is free now. `paths` are folders or files on disk
-    that may be asked for by these strings too; no other path may; `configs` are the
-    configurations of those that have none beside them. Who needs room waits at most
-    `wait_seconds`; after `patience_seconds` nobody else is given what is loaded, so that it
-    comes free. A forked process begins with the same models, and nobody who borrowed them.
+    that may be asked for by these strings too, no other may; each with its configuration if there
+    is none beside it, else None. Who needs room waits at most `wait_seconds`; after
+    `patience_seconds` nobody else is given what is loaded, so that it comes free. A forked process
+    begins with the same models, and nobody who borrowed them.
     """
 
     def __init__(
         self,
         budget_bytes: int | None = None,
-        paths: Sequence[str] = (),
+        paths: Mapping[str, GPTConfig | None] | None = None,
         wait_seconds: float = 60,
         patience_seconds: float = 20,
-        configs: Mapping[str, GPTConfig] | None = None,
     ) -> None:
         if budget_bytes is None:
             free = free_bytes()
             budget_bytes = (free if free is not None else 8 * 2**30) // 2
         self.budget_bytes = budget_bytes
-        self._paths = tuple(paths)
-        self._configs = dict(configs or {})
+        self._paths = dict(paths or {})
         self._wait_seconds, self._patience_seconds = wait_seconds, patience_seconds
         self._held: OrderedDict[Key, _Held] = OrderedDict()  # oldest use first
         self._start_afresh()
@@ -99,7 +97,7 @@ class Registry:
     def config_of(self, source: str) -> GPTConfig:
         """The configuration of a source, at once. Raises ValueError if it is unknown."""
         self._check(source)
-        return self._configs.get(source) or config_of(source)
+        return self._paths.get(source) or config_of(source)
 
     @contextlib.contextmanager
     def borrow(
@@ -159,7 +157,7 @@ class Registry:
         try:
             model = load_model(
                 *key,
-                self._configs.get(key[0]),
+                self._paths.get(key[0]),
                 progress,
                 make_room=lambda: self._make_room(n_bytes, progress),
             )

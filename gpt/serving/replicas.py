@@ -139,7 +139,8 @@ def _deployment(models: Sequence[str], least: int, most: int, cores: int) -> Any
         def __init__(self) -> None:
             os.environ["CPU_CORES"] = str(cores)
             all_cores.start()
-            super().__init__(Registry(paths=[name for name in models if path_of(name).exists()]))
+            on_disk = [name for name in models if path_of(name).exists()]
+            super().__init__(Registry(paths=dict.fromkeys(on_disk)))
 
         announce = serve.multiplexed(max_num_models_per_replica=_ANNOUNCED)(Replica.announce)
 
