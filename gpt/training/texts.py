@@ -5,6 +5,7 @@ A text is a sequence of documents drawn one by one, each with a known probabilit
 no model can beat on such a text, however large it is and however long it learns.
 """
 
+import json
 import math
 import random
 import re
@@ -116,92 +117,13 @@ def make_text(source: Source, characters: int, seed: int) -> tuple[str, float]:
     return "".join(documents), nats
 
 
-_GIRLS = ("Anna", "Ella", "Clara", "Rosa", "Greta", "Mina", "Ida", "Nora", "Lotte", "Hanna")
-_BOYS = ("Tom", "Max", "Hugo", "Karl", "Otto", "Finn", "Emil", "Paul", "Anton", "Jonas")
-_NAMES = [f"{name}|she|her|She" for name in _GIRLS] + [f"{name}|he|him|He" for name in _BOYS]
-
-STORIES = Grammar(
-    {
-        "document": ["<opening> <owning><habit> <meeting> <request> <ending>"],
-        "opening": [
-            "<time>, a <nature as nature> <animal as kind> called <name as hero> lived "
-            "<place as home>."
-        ],
-        "owning": [
-            "{hero} had a <colour as colour> <thing as thing> and kept it <place as hidden>.",
-            "{hero.3} owned nothing but a <colour as colour> <thing as thing>.",
-            "There {hero.1} found a <colour as colour> <thing as thing> one <season>.",
-        ],
-        "habit": {
-            "": 2,
-            " Every <day> {hero.1} <chore> and dreamed of <food>.": 3,
-            " The {kind} <chore> until the {thing} shone.": 1,
-        },
-        "meeting": [
-            "One <day> <daytime>, while <weather>, <name as friend not hero> the "
-            "<animal as other not kind> <arrived>."
-        ],
-        "request": [
-            '"May I <use> your {colour} {thing}?" <asked> {friend}.',
-            '"Dear {hero}, I am <nature as mood not nature>. Lend me that {thing}!" <asked> '
-            "the {other}.",
-        ],
-        "ending": {
-            '"Yes," said the {kind}, "if you bring me <food as pay>." Soon {friend} came back '
-            "with the {pay}, and {hero} gave {friend.2} the {thing}. <asked_given>": 4,
-            '"No," said the {kind}, "it is mine." So the {other} turned round and ate '
-            "<food as meal> alone. <asked_kept>": 3,
-            "But the {thing} was gone! They looked <place as first>, but it was not there. Then "
-            "{friend} looked <place as second not first>, and there it lay. <asked_found>": 3,
-        },
-        # The answers are in the story, up to 400 characters before.
-        "asked_given": [
-            "Who has the {colour} {thing} now? {friend} has it.",
-            "What does {hero} eat now? {hero.3} eats {pay}.",
-            "Where does the {nature} {kind} live? {hero.3} lives {home}.",
-        ],
-        "asked_kept": [
-            "Who has the {colour} {thing} now? {hero} has it.",
-            "What did {friend} eat? {friend.3} ate {meal}.",
-            "Where does the {nature} {kind} live? {hero.3} lives {home}.",
-        ],
-        "asked_found": [
-            "Where was the {colour} {thing}? It was {second}.",
-            "Who found the {thing}? {friend} found it for {hero}.",
-            "Where was it not? It was not {first}.",
-        ],
-        "name": _NAMES,
-        "nature": "small clever lazy brave shy proud quiet merry kind grey tired polite",
-        "animal": "fox hare wolf bear cat dog goat mouse frog owl duck goose crow hen pig sheep "
-        "badger mole otter deer squirrel beaver stork rat",
-        "colour": "red blue green yellow white black brown silver golden purple",
-        "thing": "ball kite drum lamp spoon basket bell book key hat scarf boat ring cup flute "
-        "mirror coin ladder blanket whistle button wheel candle cart",
-        "food": "bread honey cheese soup apples nuts berries pancakes cake milk porridge plums "
-        "carrots pears butter jam",
-        "day": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
-        "daytime": "morning evening night",
-        "season": "spring summer autumn winter",
-        "use": "borrow hold see paint carry mend",
-        "asked": "asked begged cried whispered called",
-        "chore": "swept the floor / sang to the birds / polished it / carried water / cut wood / "
-        "picked flowers / mended shoes / counted clouds",
-        "arrived": "came running / knocked three times / jumped over the fence / passed that way / "
-        "fell through the roof / stopped to rest",
-        "time": "Once upon a time / Long ago / Many winters ago / In the days of the old king / "
-        "Before there were roads / When the moon was young",
-        "place": "under the oak / by the river / behind the mill / near the bridge / in the deep "
-        "forest / on top of the hill / beside the lake / below the castle / in a hollow tree / "
-        "among the reeds / next to the church / inside the barn / at the well / over the bakery / "
-        "between two rocks / across the field",
-        "weather": "rain was falling / the sun was shining / snow lay everywhere / a cold wind "
-        "blew / the mist was thick / thunder rolled / nobody else was awake / bees were humming",
-    }
-)
-
+_ASSETS = Path(__file__).resolve().parents[2] / "assets"
+# The rules of a grammar; each story ends with a question about what stands up to 400 characters
+# before.
+STORIES = Grammar(json.loads((_ASSETS / "stories.json").read_text(encoding="utf-8")))
 # (country, capital), in English and in the letters of ASCII
-_FILE = Path(__file__).resolve().parents[2] / "assets" / "capitals.txt"
-CAPITALS = [tuple(line.split(", ")) for line in _FILE.read_text(encoding="utf-8").splitlines()]
+_LINES = (_ASSETS / "capitals.txt").read_text(encoding="utf-8").splitlines()
+CAPITALS = [tuple(line.split(", ")) for line in _LINES]
 CAPITAL_SENTENCES = Grammar(
     {"document": [f"The capital of {country} is {capital}." for country, capital in CAPITALS]}
 )
