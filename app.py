@@ -52,8 +52,7 @@ from gpt.ui.generation.borrowed_gpu import gpu_seconds
 from gpt.ui.generation.wish import usable_device
 from gpt.ui.page_bar import PageBar
 from gpt.ui.parts import gradio_patches
-from gpt.ui.parts.kept_answers import KeptAnswers
-from gpt.ui.parts.small_bodies import small_bodies
+from gpt.ui.parts.middleware import KeptAnswers, small_bodies
 from gpt.ui.tabs import Page
 from gpt.ui.tour import add_tour
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from own_loop import run_async
 
-from gpt.ui.parts import kept_answers
-from gpt.ui.parts.kept_answers import KeptAnswers
+from gpt.ui.parts import middleware
+from gpt.ui.parts.middleware import KeptAnswers
 
 
 class Counting:
@@ -77,7 +77,7 @@ def test_an_error_is_not_kept():
 
 
 def test_addresses_made_up_by_a_script_take_bounded_memory(monkeypatch):
-    monkeypatch.setattr(kept_answers, "MOST_BYTES", 1000)
+    monkeypatch.setattr(middleware, "MOST_BYTES", 1000)
     kept = KeptAnswers(Counting(size=300))
     for name in range(50):
         answer(kept, host=str(name))

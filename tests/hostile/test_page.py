@@ -18,7 +18,7 @@ from gpt import SamplingOptions
 from gpt.config import as_config
 from gpt.ui.parts import gradio_patches
 from gpt.ui.parts.errors import BUG, of_event, one_line_errors
-from gpt.ui.parts.small_bodies import small_bodies
+from gpt.ui.parts.middleware import small_bodies
 
 
 def our_zip():
