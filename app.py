@@ -52,6 +52,7 @@ from gpt.ui.generation.borrowed_gpu import gpu_seconds
 from gpt.ui.generation.wish import usable_device
 from gpt.ui.page_bar import PageBar
 from gpt.ui.parts import gradio_patches
+from gpt.ui.parts.errors import Blocks
 from gpt.ui.parts.middleware import KeptAnswers, small_bodies
 from gpt.ui.tabs import Page
 from gpt.ui.tour import add_tour
@@ -127,7 +128,7 @@ def build_demo(
     registry = Registry(paths=on_disk)
     source = default_source or next(iter(registry.sources()))
     registry.config_of(source)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
+    with Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
         bar = PageBar(TITLE, INTRODUCTION)
         page = Page(registry, source, default_device, ON_GPU, bar.note.input, replicas)
         page.add_tabs()

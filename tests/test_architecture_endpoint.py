@@ -12,6 +12,7 @@ from gradio_client.exceptions import AppError
 from gpt.serving.registry import Registry
 from gpt.ui import architecture
 from gpt.ui.architecture.offer import offer_to
+from gpt.ui.parts.errors import Blocks
 from gpt.ui.visit import Shared
 
 FIELDS = (
@@ -23,7 +24,7 @@ IDS = [f"arch-{name}" for name in ("preset", *FIELDS, "total", "table", "plot")]
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[gr.Blocks]:
-    with gr.Blocks(analytics_enabled=False) as built:
+    with Blocks(analytics_enabled=False) as built:
         page = architecture.build(Registry())
         picker = gr.Dropdown([("the book's", "book-124M")], value="book-124M", elem_id="picker")
         shared = Shared()

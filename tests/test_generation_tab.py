@@ -33,6 +33,7 @@ from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Runs, Writing
 from gpt.ui.generation.story import Story
 from gpt.ui.generation.wish import wish
+from gpt.ui.parts.errors import Blocks
 from gpt.ui.visit import Shared, Visit, Visitor
 
 WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
@@ -49,7 +50,7 @@ def registry():
 
 @pytest.fixture(scope="module")
 def url(registry):
-    with gr.Blocks() as demo:
+    with Blocks() as demo:
         page = tabs.Page(registry, "storyteller")
         tab.add_to(page)
         demo.unload(page.left[0])
@@ -880,7 +881,7 @@ def test_a_page_that_opens_while_the_line_is_full_is_told_so_in_one_line(registr
         tab.add_to(tabs.Page(registry, "storyteller"))
     (opened,) = [fn.fn for fn in demo.fns.values() if fn.name == "open"]
     request = SimpleNamespace(session_hash="one", query_params={})
-    with pytest.raises(gr.Error, match="others are waiting to write: try again in a minute"):
+    with pytest.raises(ValueError, match="others are waiting to write: try again in a minute"):
         run_async(opened(Story(), Visitor(), request))
 
 

@@ -25,6 +25,7 @@ from gpt.ui.internals import lab as lab_module
 from gpt.ui.internals.lab import MAX_TOKENS, Lab
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
+from gpt.ui.parts.errors import Blocks
 from gpt.ui.visit import Visit
 
 TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
@@ -51,7 +52,7 @@ def lab(registry, tokenizer):
 
 @pytest.fixture(scope="module")
 def tab(registry):
-    with gr.Blocks() as demo:
+    with Blocks() as demo:
         tab = InternalsTab(registry, tokenizer_of("gpt2"))
     demo.queue(api_open=False, max_size=16)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)

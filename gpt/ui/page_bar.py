@@ -18,7 +18,6 @@ from gpt.ui.architecture.controls import FIELDS, configuration, field_updates
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.tab import InternalsTab
-from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import TABS, Page
 from gpt.ui.visit import AT_ONCE, Visit, Visitor, page_load_of
@@ -52,7 +51,7 @@ class PageBar:
         known = [self.where, page.shared.visitor, inside.desk, *sizes]
         for button, copy in ((self.link, copied_link), (self.code, copied_code)):
             button.click(
-                one_line_errors(copy), known, self.note, js="gptPage.where",
+                copy, known, self.note, js="gptPage.where",
                 concurrency_limit=None, api_visibility="private", show_progress="hidden",
             )  # fmt: skip
         self._open_links(page)

@@ -17,7 +17,7 @@ from own_loop import run_async
 from gpt import SamplingOptions
 from gpt.config import as_config
 from gpt.ui.parts import gradio_patches
-from gpt.ui.parts.errors import BUG, of_event, one_line_errors
+from gpt.ui.parts.errors import BUG, Blocks, of_event, one_line
 from gpt.ui.parts.middleware import small_bodies
 
 
@@ -41,78 +41,58 @@ def a_missing_key():
 @pytest.mark.parametrize("bug", [our_zip, our_unpacking, numpys_own, a_missing_key])
 def test_a_bug_of_ours_is_logged_and_not_shown_as_the_visitors_mistake(bug):
     """Every ValueError was a toast: "zip() argument 2 is longer than argument 1", unlogged."""
-    with pytest.raises(gr.Error) as raised:
-        one_line_errors(bug)()
+    with pytest.raises(gr.Error) as raised, one_line():
+        bug()
     assert raised.value.message == BUG
     assert raised.value.print_exception
     assert raised.value.__cause__ is not None
 
 
 def test_a_mistake_is_its_own_line_and_not_logged():
-    with pytest.raises(gr.Error) as raised:
-        one_line_errors(SamplingOptions)(temperature=-1)
+    with pytest.raises(gr.Error) as raised, one_line():
+        SamplingOptions(temperature=-1)
     assert raised.value.message.startswith("temperature is -1: use 0 (greedy) to")
     assert not raised.value.print_exception
 
 
 def test_what_a_visitor_wrote_is_no_markup_in_a_toast():
     """A JSON key such as `<h1>` became a heading over the page."""
-    with pytest.raises(gr.Error) as raised:
-        one_line_errors(lambda: as_config({"<h1>Pay here</h1>": 1}))()
+    with pytest.raises(gr.Error) as raised, one_line():
+        as_config({"<h1>Pay here</h1>": 1})
     assert raised.value.message.startswith(
         "unknown configuration key '&lt;h1&gt;Pay here&lt;/h1&gt;'"
     )
 
 
-def write_forever():
-    yield 1
-    SamplingOptions(top_k=-1)
-
-
-async def awrite_forever():
-    yield 1
+def call():
     SamplingOptions(top_k=-1)
 
 
 async def acall():
-    SamplingOptions(top_k=-1)
+    call()
 
 
-async def first_two(updates):
-    return [await anext(updates), await anext(updates)]
+def write_forever():
+    yield 1
+    call()
 
 
-@pytest.mark.parametrize(
-    "run",
-    [
-        lambda: list(one_line_errors(write_forever)()),
-        lambda: run_async(first_two(one_line_errors(awrite_forever)())),
-        lambda: run_async(one_line_errors(acall)()),
-    ],
-    ids=["generator", "async generator", "coroutine"],
-)
-def test_every_kind_of_handler_answers_in_one_line(run):
+async def awrite_forever():
+    yield 1
+    call()
+
+
+@pytest.mark.parametrize("handler", [call, acall, write_forever, awrite_forever])
+def test_every_kind_of_handler_answers_in_one_line(handler):
+    with Blocks() as page:
+        gr.Button().click(handler, None, gr.Textbox())
+
+    async def run():
+        begun = await page.call_function(0, [])
+        await page.call_function(0, [], iterator=begun["iterator"])
+
     with pytest.raises(gr.Error, match="top_k is -1: use a whole number of at least 1"):
-        run()
-
-
-def test_closing_a_wrapped_async_generator_closes_the_one_inside():
-    """Stop closes the outer one: the row of the run must be free at once."""
-    closed = []
-
-    async def inside():
-        try:
-            yield 1
-        finally:
-            closed.append(True)
-
-    async def close():
-        updates = one_line_errors(inside)()
-        await anext(updates)
-        await updates.aclose()
-        return list(closed)
-
-    assert run_async(close()) == [True]
+        run_async(run())
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,8 @@ from typing import Any
 from gpt.accounting import count_parameters
 from gpt.accounting.memory import weights
 from gpt.ui.architecture.controls import configuration
-from gpt.ui.parts.errors import one_line_errors
 
 
-@one_line_errors
 def architecture(
     vocab_size: int = 50257,
     context_length: int = 1024,

@@ -12,7 +12,6 @@ from gpt.sampling import MAX_SEED
 from gpt.ui.architecture.controls import configuration
 from gpt.ui.architecture.layout import Layout
 from gpt.ui.architecture.operations_section import readable_count
-from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.parts.numbers import mib_and_mb, whole
 from gpt.ui.visit import Shared
 
@@ -38,7 +37,6 @@ def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
 def offer_to(page: Layout, shared: Shared) -> None:
     """Wire the button: the pickers of all tabs choose the model, and it writes in Generation."""
 
-    @one_line_errors
     def use(values: dict[Any, Any]) -> dict[Any, Any]:
         label, source = offered(configuration(page.given(values)), values[page.seed])
         said = f"“{label}” is now the model of the other tabs."

@@ -26,7 +26,7 @@ from gpt.ui.architecture.tensor_strip import strip_html
 from gpt.ui.architecture.views import PINNED, problem_html
 from gpt.ui.architecture.workload import NAMES, workload_of
 from gpt.ui.internals.tab import InternalsTab
-from gpt.ui.parts.errors import is_mistake, mistake, of_event, one_line_errors
+from gpt.ui.parts.errors import is_mistake, mistake, of_event
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import AT_ONCE, EACH, opening_of
 
@@ -217,7 +217,6 @@ def _measure(page: Layout) -> None:
     idle = [gr.update(visible=True), gr.update(visible="hidden")]
     cancelled = say("Cancelled; nothing was kept.", "hint")
 
-    @one_line_errors
     def run(*values: Any) -> Iterator[list[Any]]:
         for text, going_on in measuring(*values):
             yield [text, *(busy if going_on else idle)]

@@ -22,7 +22,7 @@ from gpt.generate import Step, generate
 from gpt.sampling import SamplingOptions
 from gpt.serving.cluster import ArrivingRow
 from gpt.ui.generation.wish import Wish
-from gpt.ui.parts.errors import one_line_errors
+from gpt.ui.parts.errors import one_line
 
 Stage = Callable[[float, str], None]  # told how far a model is: a share, and what is done
 _READERS = ThreadPoolExecutor(64, thread_name_prefix="borrowed")
@@ -34,14 +34,14 @@ def gpu_seconds(source: str, precision: str, _: Any, options: SamplingOptions, *
     return min(60, math.ceil(10 + 4 * gigabytes + options.max_new_tokens / 20))
 
 
-@one_line_errors  # in here: only gr.Error leaves the borrowed process with its message
 def steps_on_gpu(
     source: str, precision: str, ids: Sequence[int], options: SamplingOptions, stop_id: int
 ) -> Iterator[Step]:
     """What the borrowed process runs. The process loads its own model and asks for no lock."""
-    model = load_model(source, "cuda", precision)
-    text_of = tokenizer_of(source).stream().push if options.stop else None
-    yield from generate(model, ids, options, stop_id=stop_id, text_of=text_of)
+    with one_line():  # in here: only gr.Error leaves the borrowed process with its message
+        model = load_model(source, "cuda", precision)
+        text_of = tokenizer_of(source).stream().push if options.stop else None
+        yield from generate(model, ids, options, stop_id=stop_id, text_of=text_of)
 
 
 @contextlib.contextmanager

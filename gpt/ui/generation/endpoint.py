@@ -11,14 +11,12 @@ import gradio as gr
 from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.settings import AUTO, DEFAULTS
 from gpt.ui.generation.wish import wish
-from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.visit import steering_of
 
 
 def endpoint(runs: Runs, default_source: str) -> Callable[..., Any]:
     """The handler of /generate; its names, defaults and docstring are public."""
 
-    @one_line_errors
     async def generate(
         prompt: str,
         max_new_tokens: int = DEFAULTS["max_new_tokens"],

@@ -14,7 +14,6 @@ from gpt.ui.generation.jobs import FRESH
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING, model_note, precision_note
-from gpt.ui.parts.errors import one_line_errors
 from gpt.ui.tabs import Page
 from gpt.ui.visit import AT_ONCE, EACH, Shared, page_load_of
 
@@ -42,8 +41,7 @@ def add_to(page: Page) -> Layout:
     if OPENING and page.source == OPENING.model:
         shared.visitor.value.visit = OPENING  # what is copied before its text is there
         known = [handlers.story, shared.visitor]
-        opened = one_line_errors(handlers.open)
-        page_load_of(layout.prompt)(opened, known, layout.streamed, **AT_ONCE)
+        page_load_of(layout.prompt)(handlers.open, known, layout.streamed, **AT_ONCE)
     return layout
 
 
@@ -55,7 +53,7 @@ def _start(event: Callable[..., Any], order: Order, handlers: Handlers) -> None:
     first = [layout.run, layout.stop, *(layout.streamed if order[0] in FRESH else ())]
     first += layout.controls.values() if order[0] == "example" else ()
     streamed = event(handlers.start(order), [handlers.story], first, **AT_ONCE).then(
-        one_line_errors(handlers.write),
+        handlers.write,
         layout.inputs | {handlers.story, handlers.shared.visitor},
         layout.streamed,
         api_visibility="private",

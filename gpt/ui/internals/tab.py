@@ -18,7 +18,7 @@ from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList, rail_html
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.sections.text_to_tokens import prompt_chips, prompt_message
 from gpt.ui.parts.chips import CHOOSE_JS
-from gpt.ui.parts.errors import mistake, of_event, one_line_errors
+from gpt.ui.parts.errors import mistake, of_event
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, opening_of
@@ -82,7 +82,7 @@ class InternalsTab:
         self.shown = {self.message, self.chips, self.position} | self.sections.outputs
         self._wire(rail)
         gr.api(
-            one_line_errors(internals_endpoint(self.lab, self.model.value)),
+            internals_endpoint(self.lab, self.model.value),
             api_name="internals",
             concurrency_id="internals",
         )

@@ -7,11 +7,9 @@ anywhere else (`zip(strict=True)`, numpy) is a bug of ours, although its type is
 from __future__ import annotations
 
 import dis
-import functools
-import inspect
 import os
 from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -72,28 +70,9 @@ def of_event(event: Any, name: str, kind: Callable[[Any], Any] = int) -> Any:
         raise gr.Error(f"the event has no {name}.", print_exception=False) from error
 
 
-def one_line_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """`handler` within `one_line`: a function or a generator, async or not."""
+class Blocks(gr.Blocks):
+    """gradio's page, which calls each of its handlers within `one_line`."""
 
-    @functools.wraps(handler)
-    async def stream_async(*args: Any, **kwargs: Any) -> Any:
-        async with aclosing(handler(*args, **kwargs)) as updates:
-            with one_line():
-                async for update in updates:
-                    yield update
-
-    @functools.wraps(handler)
-    async def call_async(*args: Any, **kwargs: Any) -> Any:
+    async def call_function(self, *args: Any, **kwargs: Any) -> Any:
         with one_line():
-            return await handler(*args, **kwargs)
-
-    @functools.wraps(handler)
-    def stream(*args: Any, **kwargs: Any) -> Any:
-        with one_line():
-            yield from handler(*args, **kwargs)
-
-    if inspect.isasyncgenfunction(handler):
-        return stream_async
-    if inspect.iscoroutinefunction(handler):
-        return call_async
-    return stream if inspect.isgeneratorfunction(handler) else one_line()(handler)
+            return await super().call_function(*args, **kwargs)

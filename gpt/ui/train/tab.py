@@ -11,7 +11,7 @@ import gradio as gr
 
 from gpt.training.choices import OWN
 from gpt.ui.internals.sections.side_by_side import EARLIER
-from gpt.ui.parts.errors import mistake, one_line_errors
+from gpt.ui.parts.errors import mistake
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import Page
 from gpt.ui.train import views
@@ -48,7 +48,7 @@ def add_to(page: Page) -> Layout:
             {*layout.buttons, *layout.experiments, layout.progress, layout.step, layout.whose},
             **AT_ONCE,
         ).then(
-            one_line_errors(handlers.drive), {page.shared.visitor},
+            handlers.drive, {page.shared.visitor},
             {*layout.streamed, layout.estimate}, api_visibility="private",
             trigger_mode="multiple", show_progress="hidden",
             concurrency_id="training", concurrency_limit=None,
@@ -70,7 +70,7 @@ def _follow(layout: Layout, handlers: Handlers, page: Page) -> None:
     gr.on(
         [*(component.change for component in settings.values()), layout.pasted.input,
          layout.pasted.blur, layout.file.change, opening_of(layout.estimate)],
-        one_line_errors(handlers.look), layout.inputs | {page.shared.visitor},
+        handlers.look, layout.inputs | {page.shared.visitor},
         {layout.estimate, layout.problem, layout.split, layout.loss},
         api_visibility="private", show_progress="hidden", trigger_mode="always_last",
         concurrency_id="train-plan", concurrency_limit=2,
@@ -112,7 +112,7 @@ def _afterwards(layout: Layout, handlers: Handlers, page: Page) -> None:
         (layout.early, "internals", early, "'#int-section-compare', (to) => to.scrollIntoView()"),
     ):
         used = button.click(
-            one_line_errors(handlers.use(tab, prompt, more)), {shared.visitor},
+            handlers.use(tab, prompt, more), {shared.visitor},
             [shared.tabs, *shared.pickers, prompt, *more],
             api_visibility="private", show_progress="hidden", concurrency_limit=None,
         )  # fmt: skip
