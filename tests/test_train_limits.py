@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 from contextlib import aclosing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
 from own_loop import run_async
 from train_runs import TINY, driven
 
-from gpt.checkpoints.sources import is_kept
+from gpt.checkpoints.sources import is_kept, keep
 from gpt.serving import all_cores
 from gpt.training.choices import corpus_of, own_text
 from gpt.training.corpus import read_corpus
 from gpt.training.events import Evaluated, Sampled
 from gpt.training.trainer import Run
-from gpt.ui.train import finished as finished_module
+from gpt.ui.train import learner as learner_module
 from gpt.ui.train import run as run_module
+from gpt.ui.train.learner import Finished
 from gpt.ui.train.run import MOST_TRAINING, Training, Trainings
 from gpt.ui.train.settings import EXPERIMENTS
 from gpt.ui.train.tab import Handlers
@@ -162,13 +165,14 @@ def test_a_page_that_is_closed_stops_its_run(built):
 
 
 def test_of_many_models_and_curves_the_oldest_go(tmp_path, monkeypatch):
-    monkeypatch.setattr(finished_module, "_kept", [])
-    monkeypatch.setattr(finished_module, "MOST_KEPT", 2)
+    monkeypatch.setattr(learner_module, "_kept", [])
+    monkeypatch.setattr(learner_module, "MOST_KEPT", 2)
     monkeypatch.setattr(run_module, "MOST_TRAININGS", 2)
     made, trainings = [], Trainings()
     for name in "abc":
-        (tmp_path / name).mkdir()
-        made.append(finished_module.kept(tmp_path / name / "all.zip", tmp_path, name, ""))
+        folder = TemporaryDirectory(dir=tmp_path)
+        archive = Path(folder.name) / "all.zip"
+        made.append(Finished(keep(tmp_path, tmp_path), name, "", archive, folder))
         trainings.start(name, TINY, None, paused=False)
         trainings.of[name].over = True
     assert [is_kept(each.source) for each in made] == [False, True, True]

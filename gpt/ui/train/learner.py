@@ -1,13 +1,17 @@
-"""The model that learns: its steps, what is measured of it, and what is kept of it at the end."""
+"""The model that learns: its steps, what is measured of it, and what is kept of it for an hour."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 from gpt.accounting import count_parameters
+from gpt.checkpoints.sources import forget, keep
 from gpt.training.bundle import write_bundle
 from gpt.training.choices import MADE
 from gpt.training.corpus import window_starts
@@ -15,12 +19,14 @@ from gpt.training.evaluation import answers
 from gpt.training.events import Evaluated, Sampled, Stepped
 from gpt.training.trainer import Run
 from gpt.ui.parts.numbers import counted
-from gpt.ui.train.finished import Finished, kept, new_folder
 from gpt.ui.train.plans import Plan
 
 EARLY = 1 / 12, 1 / 2  # shares of all steps between which an early checkpoint is: 5 s of 60
 LIVE_TARGETS, LINE_TOKENS, PEEK_TOKENS = 2048, 64, 16
 PEEKED = "trf_blocks.0.ff.layers.0.weight"
+KEPT_SECONDS = 3600
+MOST_KEPT = 24  # models of all visitors; the oldest goes
+_kept: list[Finished] = []
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,33 @@ class History:
 
 class Diverged(Exception):
     """The loss is not finite: the last good weights are back. Its text is a line for the page."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A model that was trained here, kept until `drop`; of more than MOST_KEPT the oldest goes.
+
+    Its name for other tabs, which nobody guesses, labels of it and of its comparison with itself
+    early in the training, its zip, and the folder of that.
+    """
+
+    source: str
+    label: str
+    compared: str
+    archive: Path
+    folder: tempfile.TemporaryDirectory[str]
+
+    def __post_init__(self) -> None:
+        _kept.append(self)
+        for old in _kept[:-MOST_KEPT]:
+            old.drop()
+
+    def drop(self) -> None:
+        """The model and its files are gone."""
+        forget(self.source)
+        self.folder.cleanup()
+        with contextlib.suppress(ValueError):
+            _kept.remove(self)
 
 
 class Learner:
@@ -113,16 +146,19 @@ class Learner:
         """The model, its early checkpoint and its zip as files."""
         history, run, text = self.history, self._run, self.plan.text
         evaluated, sample = history.evaluated[-1][1], history.sample.text
-        archive = write_bundle(run, text, history.steps, evaluated, sample, new_folder())
-        early, weights = self._early
+        home = tempfile.TemporaryDirectory(prefix="gpt-trained-", ignore_cleanup_errors=True)
+        folder = Path(home.name)
+        archive = write_bundle(run, text, history.steps, evaluated, sample, folder)
+        step, weights = self._early
         run.model.load_state_dict(weights)
-        folder = archive.parent / f"at step {early:,}"  # its name is shown
-        run.write_model(folder, "float32")
+        early = folder / f"at step {step:,}"  # its name is shown
+        run.write_model(early, "float32")
         count = count_parameters(run.cfg).total
         label = (
             f"Yours, trained on {text.called}: {count:,} parameters, {counted(run.step, 'step')}"
         )
-        return kept(archive, folder, label, f"Steps {early:,} and {run.step:,}")
+        source = keep(folder / "model", early)
+        return Finished(source, label, f"Steps {step:,} and {run.step:,}", archive, home)
 
     def _go_back(self) -> NoReturn:
         run, (step, weights) = self._run, self._good

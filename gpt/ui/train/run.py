@@ -12,14 +12,14 @@ import math
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from anyio.to_thread import run_sync
 
 from gpt.serving import all_cores
 from gpt.training.events import Stepped
 from gpt.training.trainer import Run
-from gpt.ui.train.finished import KEPT_SECONDS, Finished
-from gpt.ui.train.learner import Diverged, History, Learner
+from gpt.ui.train.learner import KEPT_SECONDS, Diverged, Finished, History, Learner
 from gpt.ui.train.plans import NEVER, Plan, as_many_steps, plan, with_steps
 from gpt.ui.train.settings import Experiment
 
@@ -31,7 +31,6 @@ PAUSED_SECONDS, PAUSES, MOST_SECONDS = 60, 10, 1800
 TRIED_STEPS = 4
 LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
 MOST_TRAININGS = 64  # whose curves are kept; of pages that were not closed the oldest goes
-_HANDS = ThreadPoolExecutor(4, thread_name_prefix="train")  # for waiting, mostly
 T = TypeVar("T")
 
 
@@ -121,20 +120,20 @@ class Training:
 
     async def _begin(self) -> None:
         """Reads the text, and counts the steps of the budget."""
-        found = await _in_hands(plan, self.values, self._trainings.device)
+        found = await run_sync(plan, self.values, self._trainings.device)
         if self.former is not None:
             found = as_many_steps(found, self.former.plan)
         if found.options.steps == NEVER:
             found = with_steps(found, await self._seconds_of_a_step(found))
         self.plan = found
-        self._learner = await _in_hands(Learner, found, self.history)
+        self._learner = await run_sync(Learner, found, self.history)
         await self._look()
         await self._sample()
         self.stage = ""
 
     async def _seconds_of_a_step(self, found: Plan) -> float:
         """By a few steps of a run for trial, after one that is slower; a guess if it diverges."""
-        events = (await _in_hands(Run, found.cfg, found.options, found.corpus)).events()
+        events = (await run_sync(Run, found.cfg, found.options, found.corpus)).events()
         tried = [await self._on_cores(lambda: next(events, None)) for _ in range(1 + TRIED_STEPS)]
         done = [event.seconds for event in tried if isinstance(event, Stepped)]
         if len(done) < 2:
@@ -201,7 +200,7 @@ class Training:
             self.note = str(diverged)
             await self._look()
         await self._sample()
-        self.finished = await _in_hands(self._learner.keep)
+        self.finished = await run_sync(self._learner.keep)
         asyncio.get_running_loop().call_later(KEPT_SECONDS, self.finished.drop)
 
     async def _on_cores(self, work: Callable[[], T]) -> T:
@@ -212,7 +211,7 @@ class Training:
             return work(), time.perf_counter() - began
 
         async with self._trainings.lane:
-            result, seconds = await _in_hands(all_cores.on_all_cores, timed)
+            result, seconds = await run_sync(all_cores.on_all_cores, timed)
             if all_cores.texts_are_written():
                 await asyncio.sleep(seconds * (1 / SHARE - 1))
         return result
@@ -265,13 +264,3 @@ class Trainings:
         for name in over[: max(len(self.of) - MOST_TRAININGS, 0)]:
             del self.of[name]
         return started
-
-
-async def _in_hands(work: Callable[..., T], *args: Any) -> T:
-    def held() -> T:
-        try:
-            return work(*args)
-        except StopIteration as error:  # no future can have it: one would wait for ever
-            raise RuntimeError("a job of a run raised StopIteration") from error
-
-    return await asyncio.get_running_loop().run_in_executor(_HANDS, held)
