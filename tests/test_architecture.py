@@ -27,13 +27,13 @@ from gpt.ui.architecture.controls import (
     slider_update,
     suggestions,
     width_step,
+    workload_of,
 )
-from gpt.ui.architecture.operations_section import readable_count
+from gpt.ui.architecture.costs import readable_count
 from gpt.ui.architecture.parameters import check_html
 from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, presets
-from gpt.ui.architecture.tab import build, measuring
+from gpt.ui.architecture.tab import build
 from gpt.ui.architecture.views import PINNED, figures
-from gpt.ui.architecture.workload import NAMES, workload_of
 
 
 class NothingAllocated(TorchDispatchMode):
@@ -229,9 +229,10 @@ def test_tokens_beyond_the_context_are_cut_and_that_is_told() -> None:
 
 
 def test_sliders_grow_as_far_as_a_configuration_needs() -> None:
-    width, heads, layers = field_updates(TRILLION)[2:5]
-    assert (width["maximum"], heads["maximum"], layers["maximum"]) == (25_600, 160, 128)
-    width, _, layers = field_updates(GPTConfig())[2:5]
+    longest = {name: field_updates(TRILLION)[name]["maximum"] for name in SLIDERS}
+    assert longest == {"emb_dim": 25_600, "n_heads": 160, "n_layers": 128}
+    updates = field_updates(GPTConfig())
+    width, layers = updates["emb_dim"], updates["n_layers"]
     assert (width["value"], width["maximum"], width["step"]) == (768, SLIDERS["emb_dim"], 12)
     assert (layers["value"], layers["maximum"]) == (12, SLIDERS["n_layers"])
 
@@ -253,28 +254,30 @@ def test_an_impossible_configuration_is_not_pinned() -> None:
     with gr.Blocks() as demo:
         page = build(NoRegistry())
     [pin] = [fn.fn for fn in demo.fns.values() if fn.targets == [(page.pin._id, "click")]]
-    possible = asdict(GPTConfig())
-    assert pin(*{**possible, "emb_dim": 770}.values()) == gr.skip()
-    pinned, compared = pin(*possible.values())
-    assert (pinned, compared["value"]) == (possible, PINNED)
+    possible = {page.inputs[name]: value for name, value in GPTConfig().items()}
+    assert pin({**possible, page.inputs["emb_dim"]: 770}) == gr.skip()
+    pinned = pin(possible)
+    assert pinned[page.inputs["pinned"]] == asdict(GPTConfig())
+    assert pinned[page.inputs["compare"]]["value"] == PINNED
 
 
 def test_a_trillion_is_refused_to_be_built_and_small_fits() -> None:
-    assert "are allowed here" in measured.refusal(TRILLION)
-    assert measured.refusal(TINY) == ""
+    measured.refuse_too_large(TINY)
     with pytest.raises(ValueError, match="are allowed here"):
         next(measured.measured_html(TRILLION, workload_of(values_of(TRILLION), TRILLION)))
 
 
 def test_too_little_free_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measured, "free_bytes", lambda: 1_000)
-    assert "are free on this machine now" in measured.refusal(TINY)
+    with pytest.raises(ValueError, match="are free on this machine now"):
+        measured.refuse_too_large(TINY)
 
 
 def test_gpt2_medium_is_within_the_stated_limit_and_large_is_not() -> None:
     by_key = {preset.key: preset.cfg for preset in NAMED}
     assert 4 * count_parameters(by_key["gpt2-medium"]).total < LIMIT_BYTES
-    assert "are allowed here" in measured.refusal(by_key["gpt2-large"])
+    with pytest.raises(ValueError, match="are allowed here"):
+        measured.refuse_too_large(by_key["gpt2-large"])
 
 
 def test_the_measurement_ends_in_a_table_whose_counts_are_equal() -> None:
@@ -322,7 +325,28 @@ def test_a_result_names_the_configuration_that_was_measured() -> None:
     assert "2 layers of width 24 with 3 heads, vocabulary 97, context 48: built in" in page
 
 
-def test_a_measurement_that_fails_gives_the_button_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def measuring() -> SimpleNamespace:
+    """The handlers of “Build and measure” and Cancel, and what the first are given for TINY."""
+    with gr.Blocks() as demo:
+        page = build(NoRegistry())
+    fns = {fn.name: fn for fn in demo.fns.values()}
+    after = [fn for fn in demo.fns.values() if fn.trigger_after == fns["run"]._id]
+    ends = {fn.trigger_only_on_failure: fn.fn for fn in after}
+    flag: set[str] = set()
+    given = {page.inputs[name]: value for name, value in values_of(TINY).items()}
+    return SimpleNamespace(
+        page=page, flag=flag, given={**given, page.cancelled: flag}, begin=fns["begin"].fn,
+        run=fns["run"].fn, cancel=fns["cancel"].fn, done=ends[False], failed=ends[True],
+    )  # fmt: skip
+
+
+IDLE = [gr.update(visible=True), gr.update(visible="hidden")]
+
+
+def test_a_measurement_that_fails_gives_the_button_back(
+    measuring: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cancel stayed on the page, and Build and measure away, for anything but a ValueError."""
 
     def broken(cfg: GPTConfig, load: Any) -> Any:
@@ -330,15 +354,39 @@ def test_a_measurement_that_fails_gives_the_button_back(monkeypatch: pytest.Monk
         raise RuntimeError("a bug of ours")
 
     monkeypatch.setattr(measured, "measured_html", broken)
-    values = values_of(TINY)
-    given = [*asdict(TINY).values(), *(values[name] for name in NAMES)]
-    steps = measuring(*given)
-    assert [next(steps), next(steps)] == [("building", True), ("", False)]
+    steps = measuring.run(measuring.given)
+    assert next(steps) == "building"
     with pytest.raises(RuntimeError):
         next(steps)
-    (refused,) = measuring(*given[:4], 0, *given[5:])
-    assert "n_layers is 0: use a whole number from 1 to 1,000,000,000." in refused[0]
-    assert refused[1] is False
+    assert measuring.failed() == ["", *IDLE]
+    layers = measuring.page.inputs["n_layers"]
+    (refused,) = measuring.run({**measuring.given, layers: 0})
+    assert "n_layers is 0: use a whole number from 1 to 1,000,000,000." in refused
+    assert measuring.done() == IDLE
+
+
+def test_cancel_ends_a_measurement_before_its_next_stage_and_not_the_next_one(
+    measuring: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its generator is closed: the model goes with it."""
+    closed: list[bool] = []
+
+    def stages(cfg: GPTConfig, load: Any) -> Any:
+        try:
+            yield from ("building", "decoding", "the result")
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(measured, "measured_html", stages)
+    measuring.begin(measuring.flag)
+    steps = measuring.run(measuring.given)
+    assert next(steps) == "building"
+    measuring.cancel(measuring.flag)
+    (last,) = steps
+    assert "Cancelled; nothing was kept." in last
+    assert closed == [True]
+    measuring.begin(measuring.flag)
+    assert [*measuring.run(measuring.given)] == ["building", "decoding", "the result"]
 
 
 def test_building_for_a_measurement_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ from gpt.checkpoints import save_model
 from gpt.model import GPTModel
 from gpt.serving.registry import Registry
 from gpt.ui.architecture import exchange
-from gpt.ui.architecture.exercises import EXERCISES
-from gpt.ui.architecture.offer import offered
+from gpt.ui.architecture.exchange import offered
+from gpt.ui.architecture.parameters import EXERCISES
 
 
 @pytest.mark.parametrize("seed", range(5))

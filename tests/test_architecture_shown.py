@@ -13,11 +13,11 @@ from gpt.accounting import count_parameters, memory, operations
 from gpt.accounting.machines import DEVICES, device
 from gpt.accounting.timing import Measured
 from gpt.config import PRESETS
+from gpt.ui.architecture.controls import workload_of
+from gpt.ui.architecture.costs import flop_text
 from gpt.ui.architecture.measured import result_html
-from gpt.ui.architecture.operations_section import flop_text
-from gpt.ui.architecture.stacked_bars import meter_html, stacked_bar_html
 from gpt.ui.architecture.views import figures
-from gpt.ui.architecture.workload import workload_of
+from gpt.ui.parts.bars import meter_html, stacked_bar_html
 from gpt.ui.parts.numbers import mib_and_mb, percent, seconds, significant
 
 BOOK = GPTConfig()

@@ -11,7 +11,7 @@ from gpt import GPTConfig, GPTModel, count_parameters
 from gpt.accounting.code_lines import LineCost, line_costs, sources
 from gpt.accounting.operations import forward
 from gpt.trace import Trace
-from gpt.ui.architecture.code_section import code_html
+from gpt.ui.architecture.model_map import code_html
 
 
 def line_of(costs: dict[tuple[str, int], LineCost], text: str) -> LineCost:

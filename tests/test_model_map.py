@@ -20,8 +20,14 @@ from gpt import GPTConfig, count_parameters
 from gpt.accounting.code_lines import line_costs
 from gpt.checkpoints import tokenizer_of
 from gpt.serving.registry import Registry
-from gpt.ui.architecture.model_map import boxes, code_line, map_html, part_html, parts
-from gpt.ui.architecture.tensor_strip import strip_html
+from gpt.ui.architecture.model_map import (
+    boxes,
+    code_line,
+    map_html,
+    part_html,
+    parts,
+    strip_html,
+)
 from gpt.ui.architecture.views import figures
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.sections import SECTIONS

@@ -12,12 +12,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from gpt.checkpoints.sources import TRAINED
-from gpt.config import GPTConfig
 from gpt.engine import PRECISIONS
 from gpt.sampling import SamplingOptions
 from gpt.training.choices import OWN
-from gpt.ui.architecture import workload
-from gpt.ui.architecture.controls import FIELDS, configuration
+from gpt.ui.architecture.controls import DEFAULTS as SIZES_AT_FIRST
+from gpt.ui.architecture.controls import configuration, workload_of
 from gpt.ui.generation.settings import AUTO, DEFAULTS, sampling_options
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.tabs import TABS
@@ -27,7 +26,6 @@ from gpt.ui.visit import Visit, steering_of
 LONGEST = 4_000  # characters of an address, which every browser and chat program takes
 WHOLE = ("layer", "head")  # of Attention
 OPENED = tuple(section.key for section in SECTIONS if section.opened)
-SIZES_AT_FIRST = {**{name: GPTConfig()[name] for name in FIELDS}, **workload.DEFAULTS}
 # The parameters of an address, beside "steer" and those of Train and Architecture, which begin with
 # "train-" and "arch-" as the ids do.
 VISIT = ("model", "prompt", "seed", "tokens", "position")
@@ -106,7 +104,7 @@ def place_of(
 def impossible(sizes: Mapping[str, Any]) -> str:
     """What is wrong with Architecture's sizes, all of them together; "" if nothing is."""
     try:
-        workload.workload_of(sizes, configuration(sizes))
+        workload_of(sizes, configuration(sizes))
     except ValueError as error:
         return str(error)
     return ""

@@ -14,13 +14,13 @@ import gradio as gr
 from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import TRAINED
 from gpt.ui import links
-from gpt.ui.architecture.controls import FIELDS, configuration, field_updates
+from gpt.ui.architecture.controls import configuration, field_updates
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import TABS, Page
-from gpt.ui.visit import AT_ONCE, Visit, Visitor, page_load_of
+from gpt.ui.visit import AT_ONCE, IN_QUEUE, Visit, Visitor, page_load_of
 
 IN_ZIP = "trained-gpt/model"  # the folder of a trained model
 NOTHING_YET = "press Generate first: there is no text yet that a program could write again."
@@ -50,10 +50,7 @@ class PageBar:
         sizes = [page.tabs["architecture"].inputs[name] for name in links.SIZES_AT_FIRST]
         known = [self.where, page.shared.visitor, inside.desk, *sizes]
         for button, copy in ((self.link, copied_link), (self.code, copied_code)):
-            button.click(
-                copy, known, self.note, js="gptPage.where",
-                concurrency_limit=None, api_visibility="private", show_progress="hidden",
-            )  # fmt: skip
+            button.click(copy, known, self.note, js="gptPage.where", **IN_QUEUE)
         self._open_links(page)
 
     def _open_links(self, page: Page) -> None:
@@ -80,8 +77,7 @@ class PageBar:
             shown |= {training[name]: value for name, value in place.training.items()}
             if place.sizes:
                 every = {**links.SIZES_AT_FIRST, **place.sizes}
-                updates = field_updates(configuration(every))  # with the sliders' ends and steps
-                every |= dict(zip(FIELDS, updates, strict=True))
+                every |= field_updates(configuration(every))  # with the sliders' ends and steps
                 shown |= {sizes[name]: value for name, value in every.items()}
             if place.open != links.OPENED:
                 shown |= {s: gr.update(open=key in desk.open) for key, s in sections.items()}

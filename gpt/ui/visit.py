@@ -17,6 +17,10 @@ AT_ONCE: dict[str, Any] = {  # options of an event in which nothing is computed
 # Where two functions hear one event ("always_last" for both would never end), and for what reads
 # its event: gradio's page repeats an "always_last" event with the first one's data.
 EACH = {**AT_ONCE, "trigger_mode": "multiple"}
+# What computes, beside others: gradio's queue streams it, and nobody waits for a place there.
+IN_QUEUE: dict[str, Any] = {
+    "api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"
+}  # fmt: skip
 MOST_STEERED = 500  # tokens of one text, as many as it may have
 MOST_MODELS = 8  # of a visitor's own, in the pickers
 

@@ -11,7 +11,7 @@ import pytest
 from architecture_cases import TINY
 
 from gpt.ui.architecture import exchange
-from gpt.ui.architecture.offer import offered
+from gpt.ui.architecture.exchange import offered
 from gpt.ui.architecture.presets import TRILLION
 
 

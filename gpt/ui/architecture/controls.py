@@ -1,32 +1,86 @@
-"""The controls of a configuration: what each allows, and what to do when a pair does not fit."""
+"""The controls: what each allows, what the values mean, what to do where a pair does not fit."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import gradio as gr
 
+from gpt.accounting.machines import DEVICES, Device, device
+from gpt.accounting.memory import PRECISIONS
 from gpt.config import GPTConfig, nearest_divisible
-from gpt.ui.parts.numbers import whole
+from gpt.ui.parts.numbers import whole, within
 
+FIELDS = tuple(GPTConfig())
 BOXES = ("vocab_size", "context_length")
 SLIDERS = {"emb_dim": 16_384, "n_heads": 128, "n_layers": 128}  # the longest, unless more is set
-SIZES = (*BOXES, *SLIDERS)
-FIELDS = (*SIZES, "drop_rate", "qkv_bias", "tie_weights")
-LARGEST_SIZE = 10**9
-SAYS = {
-    "vocab_size": "How many tokens there are.",
-    "context_length": "How many tokens the model sees at once.",
-    "emb_dim": "Numbers per token. The slider steps by n_heads.",
-    "n_heads": "Attention heads in a block; must divide emb_dim.",
-    "n_layers": "Transformer blocks.",
-    "drop_rate": "0 to 1: the share of numbers dropped in training. Changes no count.",
-    "qkv_bias": "Biases in queries, keys and values. GPT-2 has them, the book does not.",
-    "tie_weights": "Use the token embedding as the output head. GPT-2 does, the book does not.",
-}
-Suggestion = tuple[str, int]  # a field and its value
+LARGEST_SIZE, LARGEST_BATCH = 10**9, 65_536
+# What memory, operations and shapes are computed for.
+WORKLOAD: dict[str, Any] = {
+    "batch": 1, "tokens": 1024, "precision": "float16", "device": "laptop",
+    "train_tokens": 2.5e9, "utilisation": 0.4,
+}  # fmt: skip
+DEFAULTS = {**GPTConfig(), **WORKLOAD}
+# What a number format is called on the page.
+LABELS = {name: name for name in PRECISIONS} | {"4-bit": "4-bit (not implemented here)"}
+
+_BOX, _TICK = (partial(kind, min_width=130) for kind in (gr.Number, gr.Checkbox))
+_SLIDER = partial(gr.Slider, 0, min_width=220)
+_CONTROLS = {
+    "vocab_size": partial(_BOX, info="How many tokens there are."),
+    "context_length": partial(_BOX, info="How many tokens the model sees at once."),
+    "emb_dim": partial(
+        _SLIDER, SLIDERS["emb_dim"], step=DEFAULTS["n_heads"],
+        info="Numbers per token. The slider steps by n_heads.",
+    ),
+    "n_heads": partial(
+        _SLIDER, SLIDERS["n_heads"], step=1,
+        info="Attention heads in a block; must divide emb_dim.",
+    ),
+    "n_layers": partial(_SLIDER, SLIDERS["n_layers"], step=1, info="Transformer blocks."),
+    "drop_rate": partial(
+        _SLIDER, 1, step=0.05,
+        info="0 to 1: the share of numbers dropped in training. Changes no count.",
+    ),
+    "qkv_bias": partial(
+        _TICK, info="Biases in queries, keys and values. GPT-2 has them, the book does not."
+    ),
+    "tie_weights": partial(
+        _TICK, info="Use the token embedding as the output head. GPT-2 does, the book does not."
+    ),
+    "batch": partial(
+        gr.Number, label="Batch", info="Sequences at once: 1 to 65,536.", min_width=140
+    ),
+    "tokens": partial(
+        gr.Number, label="Tokens", info="Per sequence, up to the context.", min_width=140
+    ),
+    "precision": partial(
+        gr.Dropdown, [(label, name) for name, label in LABELS.items()], label="Number format",
+        info="How weights are stored.", min_width=140,
+    ),
+    "device": partial(
+        gr.Dropdown, [(each.label, each.key) for each in DEVICES], label="Machine",
+        info="For times; all four are compared.", min_width=200,
+    ),
+    "train_tokens": partial(
+        gr.Number, label="Training tokens D", min_width=160,
+        info="2.5 billion is about 20 a parameter for 124M.",
+    ),
+    "utilisation": partial(
+        gr.Slider, 0.01, 1, step=0.01, label="Utilisation", min_width=160,
+        info="The share of the peak that training reaches.",
+    ),
+}  # fmt: skip
+
+
+def control(name: str) -> Any:
+    """The component of one of DEFAULTS, with the id that scripts use."""
+    if name in FIELDS:
+        return _CONTROLS[name](value=DEFAULTS[name], label=name, elem_id=f"arch-{name}")
+    return _CONTROLS[name](value=DEFAULTS[name], elem_id=f"arch-{name.replace('_', '-')}")
 
 
 def configuration(values: Mapping[str, Any]) -> GPTConfig:
@@ -34,15 +88,51 @@ def configuration(values: Mapping[str, Any]) -> GPTConfig:
 
     Raises ValueError, in one line, if a value is missing, no number, or impossible.
     """
-    sizes = {name: whole(name, values[name], 1, LARGEST_SIZE) for name in SIZES}
+    given = {name: values[name] for name in FIELDS}
+    given |= {name: whole(name, given[name], 1, LARGEST_SIZE) for name in (*BOXES, *SLIDERS)}
     try:
-        return GPTConfig(**sizes, **{name: values[name] for name in FIELDS if name not in SIZES})
+        return GPTConfig(**given)
     except TypeError as error:
         raise ValueError(str(error)) from error
 
 
-def suggestions(emb_dim: Any, n_heads: Any) -> tuple[Suggestion, ...]:
-    """The nearest widths and numbers of heads that fit, at most two of each; none if they fit."""
+class Workload(NamedTuple):
+    """A validated workload; `tokens` is at most the context of the model."""
+
+    batch: int
+    tokens: int
+    precision: str
+    device: Device
+    train_tokens: float
+    utilisation: float
+    cut: str = ""  # told when `tokens` had to be cut
+
+
+def workload_of(values: Mapping[str, Any], cfg: GPTConfig) -> Workload:
+    """The workload of plain values by the names of WORKLOAD, for a model of `cfg`.
+
+    Raises ValueError, in one line, if one is missing or out of range.
+    """
+    batch = whole("batch", values["batch"], 1, LARGEST_BATCH)
+    tokens = whole("tokens", values["tokens"], 1, LARGEST_SIZE)
+    precision = values["precision"]
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}: use {', '.join(PRECISIONS)}.")
+    limit = f"{cfg.context_length:,}"
+    cut = f"{tokens:,} tokens exceed the context of {limit}: computed for {limit}."
+    return Workload(
+        batch,
+        min(tokens, cfg.context_length),
+        precision,
+        device(values["device"]),
+        within("training tokens", values["train_tokens"], 1, 1e15),
+        within("utilisation", values["utilisation"], 0.01, 1),
+        cut if tokens > cfg.context_length else "",
+    )
+
+
+def suggestions(emb_dim: Any, n_heads: Any) -> tuple[tuple[str, int], ...]:
+    """Field and value of the nearest widths and heads, at most two of each; none if these fit."""
     try:
         width = whole("emb_dim", emb_dim, 1, LARGEST_SIZE)
         heads = whole("n_heads", n_heads, 1, LARGEST_SIZE)
@@ -65,12 +155,11 @@ def slider_update(name: str, value: int) -> dict[str, Any]:
     return gr.update(value=value, maximum=max(SLIDERS[name], value))
 
 
-def field_updates(cfg: GPTConfig) -> list[Any]:
-    """Updates of all FIELDS that show `cfg`."""
-    updates = {name: cfg[name] for name in FIELDS}
-    updates |= {name: slider_update(name, cfg[name]) for name in SLIDERS}
+def field_updates(cfg: GPTConfig) -> dict[str, Any]:
+    """Updates of all FIELDS, by name, that show `cfg`."""
+    updates = {**cfg, **{name: slider_update(name, cfg[name]) for name in SLIDERS}}
     updates["emb_dim"] |= width_step(cfg.n_heads)
-    return list(updates.values())
+    return updates
 
 
 def width_step(n_heads: Any) -> dict[str, int]:
@@ -80,19 +169,3 @@ def width_step(n_heads: Any) -> dict[str, int]:
     """
     possible = isinstance(n_heads, (int, float)) and n_heads >= 1
     return {"step": int(min(n_heads, SLIDERS["emb_dim"])) if possible else 1}
-
-
-def control(name: str) -> gr.Slider | gr.Number | gr.Checkbox:
-    """The component of a field with the book's value, and with the id that scripts use."""
-    first = GPTConfig()
-    given: dict[str, Any] = {
-        "value": first[name], "label": name, "info": SAYS[name], "elem_id": f"arch-{name}",
-    }  # fmt: skip
-    if name in BOXES:
-        return gr.Number(**given, min_width=130)
-    if name in SLIDERS:
-        step = width_step(first.n_heads) if name == "emb_dim" else {"step": 1}
-        return gr.Slider(0, SLIDERS[name], **given, **step, min_width=220)
-    if name == "drop_rate":
-        return gr.Slider(0, 1, **given, step=0.05, min_width=220)
-    return gr.Checkbox(**given, min_width=130)

@@ -1,4 +1,4 @@
-"""A configuration as text for elsewhere, and back: JSON, Python, CSV; Hugging Face's JSON too."""
+"""A configuration for elsewhere: as text and back, for API clients, as a model of other tabs."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from dataclasses import asdict
 from typing import Any
 
 from gpt.accounting import count_parameters
+from gpt.accounting.memory import weight_bytes
+from gpt.accounting.timing import LIMIT_BYTES, build_bytes
 from gpt.checkpoints.gpt2_names import read_configuration
+from gpt.checkpoints.sources import random_source
 from gpt.config import GPTConfig
+from gpt.sampling import MAX_SEED
 from gpt.ui.architecture.controls import configuration
+from gpt.ui.architecture.costs import readable_count
+from gpt.ui.parts.numbers import mib_and_mb, whole
 from gpt.ui.parts.table import csv_text
 
 LONGEST_JSON = 100_000
 MOST_DIGITS = 30  # of a whole number: enough for any size, and a message stays one line
-FORMATS = {"JSON": "json", "Python": "python", "CSV of the table": None}  # gr.Code's languages
-
-
-def export(cfg: GPTConfig, form: str) -> str:
-    """`cfg` in one of FORMATS. Raises ValueError if there is no such format."""
-    writers = dict(zip(FORMATS, (to_json, to_python, to_csv), strict=True))
-    if form not in writers:
-        raise ValueError(f"format is {form!r}: use {', '.join(FORMATS)}.")
-    return writers[form](cfg)
 
 
 def to_json(cfg: GPTConfig) -> str:
@@ -51,6 +48,20 @@ def to_csv(cfg: GPTConfig) -> str:
     return csv_text(headers, [*rows, ("total", "", "", "", "", count.total, "")])
 
 
+# What writes each format, and the language that gr.Code shows it in.
+FORMATS = {
+    "JSON": (to_json, "json"), "Python": (to_python, "python"), "CSV of the table": (to_csv, None),
+}  # fmt: skip
+
+
+def export(cfg: GPTConfig, form: str) -> str:
+    """`cfg` in one of FORMATS. Raises ValueError if there is no such format."""
+    if form not in FORMATS:
+        raise ValueError(f"format is {form!r}: use {', '.join(FORMATS)}.")
+    write, _ = FORMATS[form]
+    return write(cfg)
+
+
 def from_json(text: str | bytes) -> tuple[GPTConfig, str]:
     """The configuration in a JSON text, in one of four dialects, and what was read.
 
@@ -58,6 +69,54 @@ def from_json(text: str | bytes) -> tuple[GPTConfig, str]:
     """
     cfg, said = read_configuration(_object(text))
     return configuration(asdict(cfg)), said
+
+
+def architecture(
+    vocab_size: int = 50257,
+    context_length: int = 1024,
+    emb_dim: int = 768,
+    n_heads: int = 12,
+    n_layers: int = 12,
+    drop_rate: float = 0.1,
+    qkv_bias: bool = False,
+    tie_weights: bool = False,
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """A sentence with the total, the table (headers, data), and the numbers as JSON.
+
+    Every parameter defaults to the book's 124M configuration. A whole number above 2**53, which
+    JSON readers round or refuse, is rounded to a float, and stands in full under "exact".
+    """
+    cfg = configuration(locals())
+    count = count_parameters(cfg)
+    headers = ["part", "shape", "formula", "with these numbers", "parameters", "what for"]
+    data = [
+        [row.name, row.shape, row.formula, row.numbers, _for_json(row.count), row.purpose]
+        for row in count.rows
+    ]
+    exact = {"total": count.total, "block": count.block}
+    exact["float32_bytes"] = weight_bytes(cfg, "float32")
+    numbers: dict[str, Any] = {name: _for_json(value) for name, value in exact.items()}
+    numbers["exact"] = {name: str(value) for name, value in exact.items()}
+    numbers["config"] = dict(cfg)
+    return f"{count.total:,} parameters", {"headers": headers, "data": data}, numbers
+
+
+def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
+    """Label and source of a random model; only these are remembered, never weights.
+
+    Raises ValueError if drawing its float32 weights exceeds the limit or the seed is no whole
+    number.
+    """
+    seed = whole("seed", seed, 0, MAX_SEED)
+    needed = build_bytes(cfg)
+    if needed > LIMIT_BYTES:
+        raise ValueError(
+            f"drawing the weights of this model takes {mib_and_mb(needed)} and "
+            f"{mib_and_mb(LIMIT_BYTES)} are allowed here: make it smaller to use it."
+        )
+    total = readable_count(count_parameters(cfg).total)
+    label = f"Yours, untrained: {total} parameters, {cfg.n_layers} × {cfg.emb_dim}, seed {seed}"
+    return label, random_source(cfg, seed)
 
 
 def _object(text: str | bytes) -> dict[str, Any]:
@@ -85,3 +144,8 @@ def _whole(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
         raise ValueError(f"a number has {len(digits):,} digits: use at most {MOST_DIGITS}.")
     return int(digits)
+
+
+def _for_json(value: int) -> int | float:
+    """`value`, or the nearest float where a browser would round it anyway."""
+    return value if value <= 2**53 else float(value)

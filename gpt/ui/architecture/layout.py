@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import gradio as gr
 
+from gpt.config import GPTConfig
 from gpt.sampling import MAX_SEED
 from gpt.ui.architecture import measured
-from gpt.ui.architecture.controls import BOXES, FIELDS, SLIDERS, control
+from gpt.ui.architecture.controls import BOXES, FIELDS, SLIDERS, control, field_updates
 from gpt.ui.architecture.exchange import FORMATS
-from gpt.ui.architecture.exercises import EXERCISES
-from gpt.ui.architecture.model_map import FIRST
+from gpt.ui.architecture.model_map import FIRST, NO_TEXT
+from gpt.ui.architecture.parameters import EXERCISES
 from gpt.ui.architecture.presets import CUSTOM, GPT3_NOTE, Preset
-from gpt.ui.architecture.tensor_strip import NO_TEXT
 from gpt.ui.architecture.views import figures
-from gpt.ui.architecture.workload import NAMES, workload_control
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.sentences import say
 
@@ -31,7 +30,8 @@ class Layout:
         self.named = named
         self.views: dict[str, gr.HTML | gr.Code] = {}
         self.sections: dict[gr.Accordion, str] = {}
-        self.opened = gr.State({*OPEN_AT_FIRST})  # shared by handlers, changed in place
+        # Shared by handlers, changed in place.
+        self.opened, self.cancelled = gr.State({*OPEN_AT_FIRST}), gr.State(set())
         self.inputs: dict[str, Any] = {"part": gr.State(FIRST), "pinned": gr.State(None)}
         self.choices = [(preset.label, preset.key) for preset in named]
         with gr.Row(elem_classes="arch-head"):
@@ -49,8 +49,8 @@ class Layout:
                 ]
             self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
         with gr.Accordion("More settings", open=False, elem_id="arch-more"):
-            self._controls(control, *BOXES, "drop_rate")
-            self._controls(control, "qkv_bias", "tie_weights")
+            self._controls(*BOXES, "drop_rate")
+            self._controls("qkv_bias", "tie_weights")
             self.reset = gr.Button("Reset to the book's 124M", size="sm", elem_id="arch-reset")
         self.check = gr.HTML(
             say("Check: not run yet.", "hint"), elem_id="arch-check", min_height=44
@@ -61,27 +61,31 @@ class Layout:
         with self._section("code", "The model as code", "arch-code"):
             self.views["code"] = gr.HTML()
         gr.Markdown(WORKLOAD)
-        self._controls(workload_control, "batch", "tokens", "precision", "device")
+        self._controls("batch", "tokens", "precision", "device")
         self.wrong_load = gr.HTML(elem_id="arch-wrong-load", padding=False)
         self._costs()
         self._compare()
         self._work()
-        self.fields, self.workload = ([self.inputs[n] for n in names] for names in (FIELDS, NAMES))
+        self.fields = {self.inputs[name] for name in FIELDS}
         at_first = {name: box.value for name, box in self.inputs.items()}
         for view, text in self.shown(at_first, OPEN_AT_FIRST).items():
             view.value = text
 
     def given(self, values: Mapping[Any, Any]) -> dict[str, Any]:
         """What a handler got, by the name of the input."""
-        return {name: values[box] for name, box in self.inputs.items()}
+        return {name: values[box] for name, box in self.inputs.items() if box in values}
+
+    def setting(self, cfg: GPTConfig) -> dict[Any, Any]:
+        """Updates of the `fields` that show `cfg`."""
+        return {self.inputs[name]: update for name, update in field_updates(cfg).items()}
 
     def shown(self, given: Mapping[str, Any], sections: Collection[str]) -> dict[Any, str]:
         """The texts of the views of `sections`, as `views.figures` computes and refuses them."""
         return {self.views[name]: t for name, t in figures(given, self.named, sections).items()}
 
-    def _controls(self, make: Callable[[str], Any], *names: str) -> None:
+    def _controls(self, *names: str) -> None:
         with gr.Row():
-            self.inputs |= {name: make(name) for name in names}
+            self.inputs |= {name: control(name) for name in names}
 
     def _section(self, key: str, title: str, elem_id: str) -> gr.Accordion:
         accordion = gr.Accordion(title, open=key in OPEN_AT_FIRST, elem_id=elem_id)
@@ -96,14 +100,14 @@ class Layout:
         self.problem = gr.HTML(
             elem_id="arch-problem", js_on_load=CHOOSE_JS.replace("KEY", "data-field")
         )
-        self._controls(control, *SLIDERS)
+        self._controls(*SLIDERS)
 
     def _costs(self) -> None:
         with self._section("memory", "Memory: does it fit?", "arch-memory-section"):
             self.views["memory"] = gr.HTML(elem_id="arch-memory")
         with self._section("operations", "Operations and times", "arch-compute-section"):
             self.views["compute"] = gr.HTML(elem_id="arch-compute")
-            self._controls(workload_control, "train_tokens", "utilisation")
+            self._controls("train_tokens", "utilisation")
             self.views["times"] = gr.HTML(elem_id="arch-times")
         with gr.Accordion("Measured here", open=False, elem_id="arch-measured-section"):
             gr.Markdown(measured.ABOUT)

@@ -12,8 +12,8 @@ from gpt.accounting.timing import LIMIT_BYTES, Measured, measure, needed_bytes
 from gpt.checkpoints import free_bytes
 from gpt.config import GPTConfig
 from gpt.serving.all_cores import on_all_cores
-from gpt.ui.architecture.operations_section import flop_text
-from gpt.ui.architecture.workload import Workload
+from gpt.ui.architecture.controls import Workload
+from gpt.ui.architecture.costs import flop_text
 from gpt.ui.parts.numbers import counted, mib_and_mb, seconds, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, shown, table_html
@@ -26,31 +26,27 @@ ABOUT = (
     f"was measured beside what was computed. Limit: {mib_and_mb(LIMIT_BYTES)} in all. Cancel stops "
     "before the next step; nothing is kept."
 )
-# Cancelling frees the event's place at once while its thread may still build: without this, who
-# cancels often could fill the memory.
+# A page that is closed frees the event's place at once, while its thread may still build.
 _one_at_a_time = threading.Lock()
 
 
-def refusal(cfg: GPTConfig) -> str:
-    """Why `cfg` is not built here, in one line, or an empty text if it fits."""
+def refuse_too_large(cfg: GPTConfig) -> None:
+    """Raises ValueError, in one line, if `cfg` does not fit this machine."""
     needed = needed_bytes(cfg, PROMPT_TOKENS)
     for room, why in (
         (LIMIT_BYTES, "are allowed here: make it smaller to measure it."),
         (free_bytes(), "are free on this machine now: make it smaller, or try again later."),
     ):
         if room is not None and needed > room:
-            return f"this model needs {mib_and_mb(needed)} and {mib_and_mb(room)} {why}"
-    return ""
+            raise ValueError(f"this model needs {mib_and_mb(needed)} and {mib_and_mb(room)} {why}")
 
 
 def measured_html(cfg: GPTConfig, load: Workload) -> Iterator[str]:
     """HTML of each stage, the table at the end; close the iterator to cancel.
 
-    Raises ValueError if the configuration does not fit this machine.
+    Raises ValueError as `refuse_too_large` does.
     """
-    why_not = refusal(cfg)
-    if why_not:
-        raise ValueError(why_not)
+    refuse_too_large(cfg)
     while not _one_at_a_time.acquire(timeout=0.5):
         yield progress_html(0, "waiting for another measurement to end")
     running = measure(cfg, PROMPT_TOKENS, on_all_cores)

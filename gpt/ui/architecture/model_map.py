@@ -1,4 +1,4 @@
-"""The model in one picture: areas in proportion to parameters, along the residual stream."""
+"""The model in one picture, whose areas are parameters, and as code; each part and its numbers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from functools import cache
 from html import escape
 from typing import NamedTuple
 
+import numpy as np
+
 from gpt.accounting import count_parameters
-from gpt.accounting.code_lines import sources
+from gpt.accounting.code_lines import LineCost, line_costs, sources
 from gpt.accounting.operations import forward
 from gpt.accounting.parameters import GROUPS
 from gpt.config import GPTConfig
+from gpt.ui.architecture.costs import readable_count
+from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.vector_figures import strips
 from gpt.ui.parts.colours import PARTS
-from gpt.ui.parts.numbers import percent
-from gpt.ui.parts.sentences import formula
+from gpt.ui.parts.errors import mistake
+from gpt.ui.parts.numbers import four, percent
+from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.table import Column, code_column, table_html
 
 FIRST = "block"  # the part that is explained at first
 # Columns of the picture in the order of the pass, each a stack of parts with parameters.
@@ -27,6 +34,14 @@ COLUMNS = (
 # What stands on the line of the stream; "+" adds to it.
 STREAM = (
     "ids", "+", "norm1", "scores", "mixture", "+", "norm2", "gelu", "+", "final_norm", "logits",
+)  # fmt: skip
+NO_TEXT = (
+    "No text was read yet: press “Show in Internals”, or write one in Generation and look inside "
+    "it there. Then this part's own numbers stand here."
+)
+CODE_COLUMNS = (
+    Column("line"), code_column("code"), Column("shape"), Column("parameters"),
+    Column("operations"),
 )  # fmt: skip
 _HUES = dict(zip(GROUPS, PARTS, strict=False))
 
@@ -192,6 +207,64 @@ def code_line(key: str) -> tuple[str, int, str]:
         for number, text in enumerate(lines, 1)
         if SPOTS[key].code in text
     )
+
+
+def code_html(cfg: GPTConfig, batch: int, tokens: int) -> str:
+    """Both files of the GPT as tables; a line that makes a tensor has shape, parameters, FLOP."""
+    try:
+        costs = line_costs(cfg, batch, tokens)
+    except RuntimeError:  # a size beyond 64 bits
+        return say("A tensor of this model has more bytes than torch can count: make it smaller.")
+    total, flops = count_parameters(cfg).total, forward(cfg, batch, tokens).total
+    told = (
+        f"What each line makes for {batch:,} × {tokens:,} tokens, found by running it without "
+        f"values; parameters and operations over all {cfg.n_layers:,} blocks. A line that calls "
+        f"others contains theirs: GPTModel.forward adds up to {total:,} parameters and "
+        f"{readable_count(flops)} operations."
+    )
+    tables = []
+    for file, lines in sources().items():
+        rows = []
+        for number, text in enumerate(lines, 1):
+            cost = costs.get((file, number), LineCost())
+            shape = " × ".join(f"{size:,}" for size in cost.shape)
+            rows.append((number, text, shape, cost.parameters or None, cost.flops or None))
+        kinds = {number - 1: "makes" for of, number in costs if of == file}
+        tables.append(table_html(CODE_COLUMNS, rows, file, kinds=kinds))
+    return f'{say(told)}<div class="source">{"".join(tables)}</div>'
+
+
+def strip_html(lab: Lab, visit: Visit | None, key: str) -> str:
+    """The part's numbers at the visit's position: shape, least, mean and most, and the strip."""
+    if visit is None:
+        return say(NO_TEXT, "hint")
+    try:
+        lab = lab.using(visit.source)
+        run = lab.run(visit)
+    except ValueError as error:  # a trained model may be gone
+        return say(str(mistake(error)), "hint")
+    if key == "ids":
+        made = run.batch()
+        here = made[:, visit.position]
+    else:
+        made = run.trace[SPOTS[key].recorded]
+        here = made[..., visit.position, :]
+    if key == "scores":  # behind its own position a token looks at nothing
+        here = here[..., : visit.position + 1]
+    values = here.flatten().double().cpu().numpy()
+    place = lab.place(visit) + (", block 0" if "trf_blocks" in SPOTS[key].recorded else "")
+    said = f"In the pass of Internals ({visit.source}, {place}): {len(values):,} of "
+    said += f"{_shape(*made.shape)} numbers; least {four(values.min())}, "
+    said += f"mean {four(values.mean())}, most {four(values.max())}."
+    legend = "red: negative, blue: positive; the colour is the rank of a number's size among them."
+    return say(said) + strips(ranked(values)[None], [""], "the numbers as a strip", legend)
+
+
+def ranked(values: np.ndarray) -> np.ndarray:
+    """Each number's sign times its rank by size, from 1/n for the least to 1 for the most."""
+    ranks = np.empty(len(values))
+    ranks[np.argsort(np.abs(values), kind="stable")] = np.arange(1, len(values) + 1) / len(values)
+    return np.sign(values) * ranks
 
 
 def _button(part: Part, chosen: str, style: str = "", kind: str = "", label: str = "") -> str:

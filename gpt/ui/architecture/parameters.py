@@ -1,17 +1,19 @@
-"""The parameters of a configuration as the tab shows them: total, table, stacked bar, check."""
+"""Parameters as the tab shows them: total, table, stacked bar, check, the book's exercises."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
-from gpt.accounting import count_parameters
+from gpt.accounting import count_parameters, letters_of
 from gpt.accounting.memory import weights
-from gpt.accounting.parameters import GROUPS
+from gpt.accounting.parameters import GROUPS, evaluate, typeset
 from gpt.accounting.timing import count_on_meta
-from gpt.config import GPTConfig
-from gpt.ui.architecture.operations_section import readable_count
-from gpt.ui.architecture.stacked_bars import stacked_bar_html
-from gpt.ui.parts.numbers import mib_and_mb, percent, seconds
+from gpt.config import PRESETS, GPTConfig
+from gpt.ui.architecture.costs import readable_count
+from gpt.ui.parts.bars import stacked_bar_html
+from gpt.ui.parts.numbers import MIB, mib_and_mb, percent, seconds, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html
 
@@ -105,3 +107,60 @@ def check_html(cfg: GPTConfig) -> str:
         f"parameters — {verdict} ({seconds(took)}).",
         "hint",
     )
+
+
+def feed_forward_or_attention(cfg: GPTConfig) -> str:
+    """Exercise 4.1: parameters of a block's feed-forward and attention, without biases."""
+    letters = letters_of(cfg)
+    formulas = {"feed-forward": "4*d*d + 4*d + 4*d*d + d", "attention": "3*d*d + d*d + d"}
+    rows = [
+        (name, evaluate(formula, letters), typeset(formula), typeset(formula, letters))
+        for name, formula in formulas.items()
+    ]
+    sentence = (
+        f"Exercise 4.1: in one block of width {cfg.emb_dim:,} the feed-forward has "
+        f"{significant(rows[0][1] / rows[1][1])} times the parameters of attention."
+    )
+    columns = (
+        "module", Column("parameters"), code_column("formula"),
+        code_column("with these numbers"),
+    )  # fmt: skip
+    caption = f"One TransformerBlock, d = {cfg.emb_dim:,}"
+    return say(sentence, "note") + table_html(columns, rows, caption)
+
+
+def larger_models(cfg: GPTConfig) -> str:
+    """Exercise 4.2: the three larger sizes, only the configuration changed."""
+    rows = [
+        (name, count_parameters(each).total, weights(each).value / MIB, each.emb_dim,
+         each.n_layers, each.n_heads)
+        for name, each in PRESETS.items()
+        if name != "gpt2-small"
+    ]  # fmt: skip
+    kinds = {index: "marked" for index, row in enumerate(rows) if row[3] == cfg.emb_dim}
+    sentence = (
+        "Exercise 4.2: the same GPTModel, three other configurations. Marked: the one that the "
+        f"button set, with emb_dim {cfg.emb_dim:,}."
+    )
+    columns = (  # the answer first: a phone shows three
+        "model", Column("parameters"), Column("float32 MiB", "{:,.2f}".format),
+        Column("emb_dim"), Column("n_layers"), Column("n_heads"),
+    )  # fmt: skip
+    return say(sentence, "note") + table_html(columns, rows, "In the book's form", kinds=kinds)
+
+
+class Exercise(NamedTuple):
+    """A button: what it says, the configuration it sets, the answer it computes."""
+
+    key: str
+    label: str
+    preset: str
+    answer: Callable[[GPTConfig], str]
+
+
+EXERCISES = (
+    Exercise("4-1", "4.1 Feed-forward or attention?", "gpt2-small", feed_forward_or_attention),
+    Exercise("4-2-medium", "4.2 GPT-2 medium", "gpt2-medium", larger_models),
+    Exercise("4-2-large", "4.2 GPT-2 large", "gpt2-large", larger_models),
+    Exercise("4-2-xl", "4.2 GPT-2 XL", "gpt2-xl", larger_models),
+)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from gpt.config import PRESETS, GPTConfig
 
@@ -26,8 +26,7 @@ GPT3_NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Preset:
+class Preset(NamedTuple):
     """A configuration to choose: a key, a line for the picker, the sizes."""
 
     key: str

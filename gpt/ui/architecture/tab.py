@@ -3,54 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from gpt.config import GPTConfig
 from gpt.ui.architecture import measured, parameters
-from gpt.ui.architecture.controls import (
-    FIELDS,
-    configuration,
-    field_updates,
-    slider_update,
-    suggestions,
-    width_step,
-)
-from gpt.ui.architecture.endpoint import architecture
-from gpt.ui.architecture.exchange import FORMATS, from_json
-from gpt.ui.architecture.exercises import EXERCISES, Exercise
+from gpt.ui.architecture.controls import configuration, slider_update, width_step, workload_of
+from gpt.ui.architecture.exchange import FORMATS, architecture, from_json, offered
 from gpt.ui.architecture.layout import Layout
+from gpt.ui.architecture.model_map import strip_html
+from gpt.ui.architecture.parameters import EXERCISES, Exercise
 from gpt.ui.architecture.presets import name_of, presets
-from gpt.ui.architecture.tensor_strip import strip_html
 from gpt.ui.architecture.views import PINNED, problem_html
-from gpt.ui.architecture.workload import NAMES, workload_of
 from gpt.ui.internals.tab import InternalsTab
-from gpt.ui.parts.errors import is_mistake, mistake, of_event
+from gpt.ui.parts.errors import mistake, of_event
 from gpt.ui.parts.sentences import say
-from gpt.ui.visit import AT_ONCE, EACH, opening_of
+from gpt.ui.tabs import Page
+from gpt.ui.visit import AT_ONCE, EACH, IN_QUEUE, Shared, opening_of
 
 Values = dict[Any, Any]  # by component
 # A few milliseconds each: never behind somebody's model run.
 LIVE = {**AT_ONCE, "trigger_mode": "always_last"}
 
 
+def add_to(page: Page) -> Layout:
+    """Lay out the tab and wire it, to other tabs once they are there."""
+    layout = build(page.registry)
+    page.later.append(lambda: offer_to(layout, page.shared))
+    page.later.append(lambda: show_tensors(layout, page.tabs["internals"]))
+    return layout
+
+
 def build(registry: Any) -> Layout:
-    """Lay out the tab and wire it; `show_tensors` and `offer.offer_to` connect other tabs."""
+    """The tab, wired but for what concerns other tabs."""
     page = Layout(presets(registry))
     _follow_controls(page)
-    _follow_clicks(page)
     _set_controls(page)
     _measure(page)
     gr.api(architecture, api_name="architecture", concurrency_limit=None)
-    form = page.inputs["format"]
-    form.change(lambda form: gr.update(language=FORMATS[form]), form, page.views["export"], **EACH)
-    _pin(page)
     return page
 
 
 def _follow_controls(page: Layout) -> None:
-    """A changed control recomputes the open sections, then the check.
+    """A changed control, or a section that is opened, recomputes the open ones, then the check.
 
     Gradio repeats an "always_last" event for all of its functions: two that wait for the last
     value would repeat one another without end, so each change has one, and the check follows.
@@ -60,63 +58,133 @@ def _follow_controls(page: Layout) -> None:
         given = page.given(values)
         updates: Values = {page.inputs["emb_dim"]: gr.update(**width_step(given["n_heads"]))}
         updates |= {page.problem: "", page.wrong_load: ""}
+        places = [page.problem]
         try:
             cfg = configuration(given)
-        except ValueError as error:
-            line = problem_html(mistake(error), suggestions(given["emb_dim"], given["n_heads"]))
-            return updates | {page.problem: line}
-        try:
+            places.append(page.wrong_load)  # the workload's boxes are far below the picture
             shown = page.shown(given, values[page.opened])
-        except ValueError as error:  # of the workload, whose boxes are far below the picture
-            line = problem_html(mistake(error), ())
-            return updates | {page.problem: line, page.wrong_load: line}
+        except ValueError as error:
+            return updates | dict.fromkeys(places, problem_html(mistake(error), given))
         return {**updates, page.preset: name_of(cfg, page.named), **shown}
-
-    refreshed = gr.on(
-        [each.change for name, each in page.inputs.items() if name != "part"],
-        refresh,
-        {*page.inputs.values(), page.opened},
-        [page.problem, page.wrong_load, page.preset, page.inputs["emb_dim"], *page.views.values()],
-        **LIVE,
-    )
-    refreshed.then(_check, page.fields, page.check, **LIVE)
-    opening_of(page.check)(_check, page.fields, page.check, **LIVE)
-
-
-def _follow_clicks(page: Layout) -> None:
-    """A section is computed when it is opened, a part of the picture when it is chosen.
-
-    What is impossible is said beside the controls already.
-    """
 
     def section_of(event: gr.EventData) -> str:
         return of_event(event, "target", page.sections.__getitem__)
 
     def expand(values: Values, event: gr.EventData) -> Values:
-        key = section_of(event)
-        values[page.opened].add(key)
-        try:
-            return page.shown(page.given(values), [key])
-        except ValueError:
-            return gr.skip()
+        values[page.opened].add(section_of(event))
+        return refresh(values)
 
     def collapse(opened: set[str], event: gr.EventData) -> None:
         opened.discard(section_of(event))
 
-    chosen, picture = page.inputs["part"], [page.views["map"], page.views["part"]]
+    def check(values: Values) -> Any:
+        try:
+            return parameters.check_html(configuration(page.given(values)))
+        except ValueError:  # said beside the controls
+            return gr.skip()
 
     def choose(values: Values, event: gr.EventData) -> Values:
         part = of_event(event, "part", str)
         try:
             shown = page.shown({**page.given(values), "part": part}, [""])
-        except (ValueError, KeyError):  # or there is no such part
+        except (ValueError, KeyError):  # said beside the controls, or there is no such part
             return gr.skip()
-        return {chosen: part, **{view: shown[view] for view in picture}}
+        return {page.inputs["part"]: part, **shown}
 
-    inputs, views = {*page.inputs.values(), page.opened}, [*page.views.values()]
-    gr.on([each.expand for each in page.sections], expand, inputs, views, **EACH)
+    inputs, views = {*page.inputs.values(), page.opened}, page.views
+    outputs = [page.problem, page.wrong_load, page.preset, page.inputs["emb_dim"], *views.values()]
+    changes = [each.change for name, each in page.inputs.items() if name != "part"]
+    refreshed = gr.on(changes, refresh, inputs, outputs, **LIVE)
+    for event in (refreshed.then, opening_of(page.check)):
+        event(check, page.fields, page.check, **LIVE)
+    gr.on([each.expand for each in page.sections], expand, inputs, outputs, **EACH)
     gr.on([each.collapse for each in page.sections], collapse, page.opened, None, **EACH)
-    page.part_chosen = page.views["map"].select(choose, inputs, [chosen, *picture], **EACH)
+    picture = [page.inputs["part"], views["total"], views["map"], views["part"]]
+    page.part_chosen = views["map"].select(choose, inputs, picture, **EACH)
+    form = page.inputs["format"]
+    form.change(lambda name: gr.update(language=FORMATS[name][1]), form, views["export"], **EACH)
+
+
+def _set_controls(page: Layout) -> None:
+    """Presets, reset, suggestions, exercises and imports all move the same controls.
+
+    A pin makes the present configuration the one to compare with.
+    """
+    by_key = {preset.key: preset.cfg for preset in page.named}
+
+    def choose(key: str) -> Values:
+        return page.setting(by_key[key]) if key in by_key else gr.skip()
+
+    def take(event: gr.EventData) -> Values:
+        name = of_event(event, "field", str)
+        if name not in ("emb_dim", "n_heads"):
+            return gr.skip()
+        return {page.inputs[name]: slider_update(name, of_event(event, "value"))}
+
+    def answer(exercise: Exercise) -> Values:
+        cfg = by_key[exercise.preset]
+        return {**page.setting(cfg), page.answer: exercise.answer(cfg)}
+
+    def read(text: str | bytes) -> Values:
+        try:
+            cfg, said = from_json(text)
+        except ValueError as error:
+            return {page.imported: problem_html(mistake(error))}
+        return {**page.setting(cfg), page.imported: say(said)}
+
+    def pin(values: Values) -> Values:
+        given = page.given(values)
+        try:
+            configuration(given)
+        except ValueError:  # said beside the controls
+            return gr.skip()
+        choices = [*page.choices, ("the pinned one", PINNED)]
+        compared = gr.update(choices=choices, value=PINNED)
+        return {page.inputs["pinned"]: given, page.inputs["compare"]: compared}
+
+    page.preset.input(choose, page.preset, page.fields, **LIVE)
+    page.reset.click(lambda: page.setting(GPTConfig()), None, page.fields, **LIVE)
+    page.problem.select(take, None, [page.inputs["emb_dim"], page.inputs["n_heads"]], **EACH)
+    for exercise, button in zip(EXERCISES, page.exercises, strict=True):
+        button.click(partial(answer, exercise), None, page.fields | {page.answer}, **LIVE)
+    page.read.click(read, page.pasted, page.fields | {page.imported}, **LIVE)
+    page.upload.upload(read, page.upload, page.fields | {page.imported}, **LIVE)
+    page.pin.click(pin, page.fields, [page.inputs["pinned"], page.inputs["compare"]], **LIVE)
+
+
+def _measure(page: Layout) -> None:
+    """The button becomes Cancel while it runs; the model is gone when it ends, however it ends."""
+    outputs = [page.measured, page.measure, page.cancel]
+    busy = [gr.update(visible="hidden"), gr.update(visible=True)]
+    idle = [gr.update(visible=True), gr.update(visible="hidden")]
+
+    def begin(cancelled: set[str]) -> list[Any]:
+        cancelled.clear()
+        return [measured.progress_html(0, "waiting for the machine"), *busy]
+
+    def run(values: Values) -> Iterator[str]:
+        given = page.given(values)
+        try:
+            cfg = configuration(given)
+            with closing(measured.measured_html(cfg, workload_of(given, cfg))) as stages:
+                for text in stages:
+                    if values[page.cancelled]:
+                        yield say("Cancelled; nothing was kept.", "hint")
+                        return
+                    yield text
+        except ValueError as error:
+            yield problem_html(mistake(error))
+
+    def cancel(cancelled: set[str]) -> str:
+        cancelled.add("the measurement")
+        return say("Cancelling …", "hint")
+
+    running = page.measure.click(begin, page.cancelled, outputs, **AT_ONCE).then(
+        run, {*page.inputs.values(), page.cancelled}, page.measured, **IN_QUEUE
+    )
+    running.success(lambda: idle, None, outputs[1:], **AT_ONCE)
+    running.failure(lambda: ["", *idle], None, outputs, **AT_ONCE)
+    page.cancel.click(cancel, page.cancelled, page.measured, **AT_ONCE)
 
 
 def show_tensors(page: Layout, inside: InternalsTab) -> None:
@@ -128,113 +196,17 @@ def show_tensors(page: Layout, inside: InternalsTab) -> None:
         )  # fmt: skip
 
 
-def _check(*values: Any) -> Any:
-    try:
-        return parameters.check_html(configuration(dict(zip(FIELDS, values, strict=True))))
-    except ValueError:
-        return gr.skip()  # said beside the controls
+def offer_to(page: Layout, shared: Shared) -> None:
+    """“Use this model”: the pickers of all tabs choose it, and it writes in Generation."""
 
+    def use(values: Values) -> Values:
+        label, source = offered(configuration(page.given(values)), values[page.seed])
+        said = f"“{label}” is now the model of the other tabs."
+        return {page.offered: said, **shared.use_model(values[shared.visitor], label, source)}
 
-def _set_controls(page: Layout) -> None:
-    """Presets, reset, suggestions, exercises and imports all move the same controls."""
-    fields = page.fields
-    by_key = {preset.key: preset.cfg for preset in page.named}
-
-    def choose(key: str) -> Any:
-        return field_updates(by_key[key]) if key in by_key else gr.skip()
-
-    def take(event: gr.EventData) -> Values:
-        name = of_event(event, "field", str)
-        if name not in ("emb_dim", "n_heads"):
-            return gr.skip()
-        return {page.inputs[name]: slider_update(name, of_event(event, "value"))}
-
-    def answer(exercise: Exercise) -> list[Any]:
-        cfg = by_key[exercise.preset]
-        return [*field_updates(cfg), exercise.answer(cfg)]
-
-    page.preset.input(choose, page.preset, fields, **LIVE)
-    page.reset.click(lambda: field_updates(page.named[0].cfg), None, fields, **LIVE)
-    page.problem.select(take, None, [page.inputs["emb_dim"], page.inputs["n_heads"]], **EACH)
-    for exercise, button in zip(EXERCISES, page.exercises, strict=True):
-        button.click(partial(answer, exercise), None, [*fields, page.answer], **LIVE)
-    page.read.click(_read, page.pasted, [*fields, page.imported], **LIVE)
-    page.upload.upload(_read, page.upload, [*fields, page.imported], **LIVE)
-
-
-def _pin(page: Layout) -> None:
-    """The configuration as it is becomes the one to compare with, an impossible one does not."""
-
-    def pin(*values: Any) -> Any:
-        given = dict(zip(FIELDS, values, strict=True))
-        try:
-            configuration(given)
-        except ValueError:  # said beside the controls
-            return gr.skip()
-        choices = [*page.choices, ("the pinned one", PINNED)]
-        return given, gr.update(choices=choices, value=PINNED)
-
-    page.pin.click(pin, page.fields, [page.inputs["pinned"], page.inputs["compare"]], **LIVE)
-
-
-def _read(text: str | bytes) -> list[Any]:
-    """The controls set to an imported configuration, and what was read, or what is wrong."""
-    try:
-        cfg, said = from_json(text)
-    except ValueError as error:
-        return [gr.skip()] * len(FIELDS) + [problem_html(mistake(error))]
-    return [*field_updates(cfg), say(said)]
-
-
-def measuring(*values: Any) -> Iterator[tuple[str, bool]]:
-    """What “Measured here” shows for the values of FIELDS and NAMES, and whether it goes on.
-
-    The last one does not, however the measurement ends; what is no mistake is raised after it.
-    """
-    text = ""
-    try:
-        cfg = configuration(dict(zip(FIELDS, values, strict=False)))
-        load = workload_of(dict(zip(NAMES, values[len(FIELDS) :], strict=True)), cfg)
-        for text in measured.measured_html(cfg, load):
-            yield text, True
-    except Exception as error:
-        if not is_mistake(error):
-            yield "", False
-            raise
-        text = problem_html(error)
-    yield text, False
-
-
-def _measure(page: Layout) -> None:
-    """The button becomes Cancel while it runs; the model is gone when it ends, however it ends.
-
-    A cancelled run's thread may still be building, and the next run must not be dropped because
-    of that ("multiple"). Updates of a cancelled run that were on their way arrive after Cancel
-    has answered: what follows the run comes after them and has the last word.
-    """
-    outputs = [page.measured, page.measure, page.cancel]
-    busy = [gr.update(visible="hidden"), gr.update(visible=True)]
-    idle = [gr.update(visible=True), gr.update(visible="hidden")]
-    cancelled = say("Cancelled; nothing was kept.", "hint")
-
-    def run(*values: Any) -> Iterator[list[Any]]:
-        for text, going_on in measuring(*values):
-            yield [text, *(busy if going_on else idle)]
-
-    def finish(text: str) -> list[Any]:
-        unfinished = "<progress" in (text or "")
-        return [cancelled if unfinished else gr.skip(), *idle]
-
-    waiting = measured.progress_html(0, "waiting for the machine")
-    running = page.measure.click(lambda: [waiting, *busy], None, outputs, **AT_ONCE).then(
-        run,
-        [*page.fields, *page.workload],
-        outputs,
-        api_visibility="private",
-        concurrency_id="model",
-        concurrency_limit=1,
-        show_progress="hidden",
-        trigger_mode="multiple",
-    )
-    running.then(finish, page.measured, outputs, **AT_ONCE)
-    page.cancel.click(lambda: [cancelled, *idle], None, outputs, cancels=[running], **AT_ONCE)
+    page.use.click(
+        use,
+        page.fields | {page.seed, shared.visitor},
+        [page.offered, shared.tabs, *shared.pickers],
+        **IN_QUEUE,
+    ).success(js="() => gptPage.when('#gen-run', (button) => button.click())")

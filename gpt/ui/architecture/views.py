@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from html import escape
 from typing import Any
 
+from gpt.accounting import count_parameters, memory, operations
+from gpt.config import GPTConfig
 from gpt.ui.architecture import parameters
-from gpt.ui.architecture.code_section import code_html
-from gpt.ui.architecture.controls import Suggestion, configuration
+from gpt.ui.architecture.controls import Workload, configuration, suggestions, workload_of
+from gpt.ui.architecture.costs import flop_text, memory_html, operations_html, times_html
 from gpt.ui.architecture.exchange import export
-from gpt.ui.architecture.memory_section import memory_html
-from gpt.ui.architecture.model_map import map_html, part_html
-from gpt.ui.architecture.operations_section import operations_html, times_html
+from gpt.ui.architecture.model_map import code_html, map_html, part_html
 from gpt.ui.architecture.presets import Preset
-from gpt.ui.architecture.side_by_side import side_by_side_html
-from gpt.ui.architecture.workload import workload_of
+from gpt.ui.parts.numbers import mib_and_mb, significant
+from gpt.ui.parts.sentences import say
+from gpt.ui.parts.table import Column, shown, table_html
 
 PINNED = "pinned"
+# The sections of the tab; what is in "" is always in sight.
+SECTIONS = ("", "numbers", "code", "memory", "operations", "compare", "work")
+NOTHING = "Choose what to compare with, or pin this configuration and then change it."
 
 
 def figures(
-    values: Mapping[str, Any], named: tuple[Preset, ...], sections: Collection[str] | None = None
+    values: Mapping[str, Any], named: tuple[Preset, ...], sections: Collection[str] = SECTIONS
 ) -> dict[str, str]:
-    """The views of `sections`, or of all, from plain values: FIELDS, NAMES, what to compare.
+    """The views of `sections` by name, from plain values: those of the controls, and more.
 
     `compare` is a preset's key, PINNED or None; `pinned` a configuration as a dict or None;
     `format` one of the export's formats, `part` one of the picture's. A few
@@ -33,51 +37,86 @@ def figures(
     cfg, name = configuration(values), values["compare"]
     load, part = workload_of(values, cfg), values["part"]
     passed = cfg, load.batch, load.tokens
-    other = next((preset.cfg for preset in named if preset.key == name), None)
-    if name == PINNED and values["pinned"]:
-        other, name = configuration(values["pinned"]), "the pinned one"
-    # The views of each section by name; those of "" are always in sight.
-    every: dict[str, dict[str, Callable[[], str]]] = {
-        "": {
-            "total": lambda: parameters.total_html(cfg),
-            "map": lambda: map_html(*passed, part),
-            "part": lambda: part_html(*passed, part),
-        },
-        "numbers": {
-            "tied": lambda: parameters.tied_html(cfg),
-            "plot": lambda: parameters.parameters_bar(cfg),
-            "table": lambda: parameters.parameters_table(cfg),
-        },
-        "code": {"code": lambda: code_html(*passed)},
-        "memory": {"memory": lambda: memory_html(cfg, load)},
-        "operations": {
-            "compute": lambda: operations_html(cfg, load),
-            "times": lambda: times_html(cfg, load),
-        },
-        "compare": {"compare": lambda: side_by_side_html(cfg, other, name, load)},
-        "work": {"export": lambda: export(cfg, values["format"])},
-    }
-    return {
-        view: render()
-        for section, views in every.items()
-        if sections is None or section in sections
-        for view, render in views.items()
-    }
+    found: dict[str, str] = {}
+    if "" in sections:
+        found["total"] = parameters.total_html(cfg)
+        found["map"], found["part"] = map_html(*passed, part), part_html(*passed, part)
+    if "numbers" in sections:
+        found["tied"], found["plot"] = parameters.tied_html(cfg), parameters.parameters_bar(cfg)
+        found["table"] = parameters.parameters_table(cfg)
+    if "code" in sections:
+        found["code"] = code_html(*passed)
+    if "memory" in sections:
+        found["memory"] = memory_html(cfg, load)
+    if "operations" in sections:
+        found["compute"], found["times"] = operations_html(cfg, load), times_html(cfg, load)
+    if "compare" in sections:
+        other = next((preset.cfg for preset in named if preset.key == name), None)
+        if name == PINNED and values["pinned"]:
+            other, name = configuration(values["pinned"]), "the pinned one"
+        found["compare"] = side_by_side_html(cfg, other, name, load)
+    if "work" in sections:
+        found["export"] = export(cfg, values["format"])
+    return found
 
 
-def problem_html(error: ValueError, found: Sequence[Suggestion] | None = None) -> str:
-    """What is impossible; beside the controls also what would be possible, and what is shown.
+def side_by_side_html(here: GPTConfig, other: GPTConfig | None, name: str, load: Workload) -> str:
+    """A table of `here` and `other`; rows that differ carry ≠ and the ratio."""
+    if other is None:
+        return say(NOTHING, "hint")
+    rows = [_row(field, here[field], other[field]) for field in here]
+    different = sum(bool(row[3]) for row in rows)
+    rows.append(_row("head_dim", here.head_dim, other.head_dim))
+    costs = zip(_costs(here, load), _costs(other, load), strict=True)
+    rows += [_row(what, a, b, show) for (what, a, show), (_, b, _) in costs]
+    message = f"{different} of 8 settings differ." if different else "The settings are the same."
+    columns = (
+        "setting or cost", Column("this one"), Column(name), "differs",
+        Column("this / that"),
+    )  # fmt: skip
+    kinds = {index: "differs" for index, row in enumerate(rows) if row[3]}
+    caption = f"This configuration beside {name}"
+    return say(message, "note") + table_html(columns, rows, caption, kinds=kinds)
 
-    `found` are the suggestions beside the controls, None away from them.
+
+def _costs(cfg: GPTConfig, load: Workload) -> list[tuple[str, float, object]]:
+    """What `cfg` costs for the workload cut to its context: name, value, how it is shown."""
+    batch, tokens = load.batch, min(load.tokens, cfg.context_length)
+    step = operations.roofline(cfg, batch, 1, tokens, load.precision, load.device)
+    count = count_parameters(cfg)
+    cache = memory.kv_cache(cfg, batch, tokens, load.precision).value
+    return [
+        ("parameters", count.total, shown),
+        ("parameters of a block", count.block, shown),
+        (f"weights in {load.precision}", memory.weights(cfg, load.precision).value, mib_and_mb),
+        ("KV cache", cache, mib_and_mb),
+        ("forward pass", operations.forward(cfg, batch, tokens).total, flop_text),
+        (f"tokens/s at most, {load.device.label}", batch / step.seconds, significant),
+    ]
+
+
+def _row(name: str, here: object, other: object, show=shown) -> tuple[str, ...]:  # type: ignore[no-untyped-def]
+    """Texts of a row: the two values, ≠ if they differ, and their ratio."""
+    if here == other:
+        return name, show(here), show(other), "", ""
+    is_size = not isinstance(here, bool) and isinstance(here, (int, float)) and other
+    ratio = f"{significant(here / other)} ×" if is_size and name != "drop_rate" else ""
+    return name, show(here), show(other), "≠", ratio
+
+
+def problem_html(error: ValueError, given: Mapping[str, Any] | None = None) -> str:
+    """What is impossible; beside the controls, whose values are `given`, more.
+
+    There also what would be possible, and what is shown.
     """
     more = ""
-    if found:
+    if given is not None:
         buttons = "".join(
             f'<button type="button" data-field="{field}" data-value="{value}">{field} = {value:,}'
             "</button>"
-            for field, value in found
+            for field, value in suggestions(given["emb_dim"], given["n_heads"])
         )
-        more = f' Or take one of these: <span id="arch-suggestions">{buttons}</span>'
-    if found is not None:
+        if buttons:
+            more = f' Or take one of these: <span id="arch-suggestions">{buttons}</span>'
         more += "<br><small>The figures still show the last possible configuration.</small>"
     return f'<div class="arch-problem" role="alert"><b>{escape(str(error))}</b>{more}</div>'

@@ -1,4 +1,4 @@
-"""Horizontal bars in the page's own style, a row a label: ranked, signed about 0, or two series."""
+"""Horizontal bars in the page's own style: a row a label, or the parts of a total in one row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 
 from gpt.ui.parts import numbers
+from gpt.ui.parts.colours import PARTS
 
 
 def bars(
@@ -60,3 +61,53 @@ def bars(
 def _log(probability: float) -> float:
     """How far a probability is above 1 in 10^12, in powers of 10."""
     return math.log10(max(probability, 1e-12)) + 12
+
+
+def stacked_bar_html(sizes: Mapping[str, float], message: str, show: Callable[[float], str]) -> str:
+    """One bar with the parts side by side, a legend with the numbers, and the message on top.
+
+    `show` writes a size, for legend and tooltip.
+    """
+    total = sum(sizes.values()) or 1
+    legend = "".join(
+        f'<li><span class="swatch" style="background:{PARTS[index]}"></span>'
+        f"{escape(name)} <b>{numbers.percent(size / total)}</b> "
+        f"<small>{escape(show(size))}</small></li>"
+        for index, (name, size) in enumerate(sizes.items())
+    )
+    return (
+        f'<figure class="arch-bar"><figcaption>{escape(message)}</figcaption>'
+        f'<svg width="100%" height="36" role="img" aria-label="{escape(message)}">'
+        f'{_pieces(sizes, 100 / total, 36, show)}</svg><ul class="legend">{legend}</ul></figure>'
+    )
+
+
+def meter_html(sizes: Mapping[str, float], capacity: float, label: str, text: str) -> str:
+    """The same parts, in bytes, against a capacity: a bar that fills, or overflows and says so."""
+    total = sum(sizes.values())
+    scale = 100 / max(total, capacity)
+    end = capacity * scale
+    over = " over" if total > capacity else ""
+    return (
+        f'<div class="arch-meter{over}"><div><span>{escape(label)}</span> '
+        f"<b>{escape(text)}</b></div>"
+        f'<svg width="100%" height="14" role="img" aria-label="{escape(f"{label}: {text}")}">'
+        f"{_pieces(sizes, scale, 14, numbers.mib_and_mb)}"
+        f'<line class="limit" x1="{end:.3f}%" x2="{end:.3f}%" y1="0" y2="14"/></svg></div>'
+    )
+
+
+def _pieces(
+    sizes: Mapping[str, float], scale: float, height: int, show: Callable[[float], str]
+) -> str:
+    """A rectangle a part, `scale` per cent of the width for each unit of its size."""
+    pieces, start = [], 0.0
+    for index, (name, size) in enumerate(sizes.items()):
+        width = size * scale
+        if width:
+            pieces.append(
+                f'<rect x="{start:.4f}%" y="0" width="{width:.4f}%" height="{height}" '
+                f'fill="{PARTS[index]}"><title>{escape(f"{name}: {show(size)}")}</title></rect>'
+            )
+        start += width
+    return "".join(pieces)
