@@ -19,7 +19,7 @@ from gpt.ui.train.layout import Layout
 from gpt.ui.train.plans import plan
 from gpt.ui.train.run import Training, Trainings
 from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
-from gpt.ui.visit import AT_ONCE, EACH, Shared, Visit, opening_of
+from gpt.ui.visit import AT_ONCE, EACH, IN_QUEUE, Shared, Visit, opening_of
 
 Values = dict[Any, Any]  # by component
 REPLACES = say(
@@ -49,9 +49,7 @@ def add_to(page: Page) -> Layout:
             **AT_ONCE,
         ).then(
             handlers.drive, {page.shared.visitor},
-            {*layout.streamed, layout.estimate}, api_visibility="private",
-            trigger_mode="multiple", show_progress="hidden",
-            concurrency_id="training", concurrency_limit=None,
+            {*layout.streamed, layout.estimate}, trigger_mode="multiple", **IN_QUEUE,
         )  # fmt: skip
         for ended in (streamed.success, streamed.failure):
             ended(handlers.finish, None, layout.ended, **AT_ONCE)
@@ -113,8 +111,7 @@ def _afterwards(layout: Layout, handlers: Handlers, page: Page) -> None:
     ):
         used = button.click(
             handlers.use(tab, prompt, more), {shared.visitor},
-            [shared.tabs, *shared.pickers, prompt, *more],
-            api_visibility="private", show_progress="hidden", concurrency_limit=None,
+            [shared.tabs, *shared.pickers, prompt, *more], **IN_QUEUE,
         )  # fmt: skip
         if then:
             used.success(js=f"() => gptPage.when({then})")
