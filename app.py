@@ -149,7 +149,6 @@ def build_demo(
 
 def launch(demo: gr.Blocks, **where: Any) -> Any:
     """Serve `demo`, quiet and with limits; `where` is host, port and share as gradio names them."""
-    gradio_patches.end_cancelled_runs_in_silence()
     gradio_patches.search_for_no_missing_package()
     gradio_patches.begin_sessions_lightly()
     gradio_patches.send_updates_whole()

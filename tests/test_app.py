@@ -24,7 +24,6 @@ import gradio.routes
 import httpx
 import pytest
 import torch
-from gradio.server_messages import ProcessCompletedMessage
 from gradio.utils import get_upload_folder
 from gradio_client import Client
 from own_loop import run_async
@@ -37,11 +36,7 @@ import gpt
 from gpt.checkpoints.sources import config_of
 from gpt.generate import generate
 from gpt.serving.registry import Registry
-from gpt.ui.parts.gradio_patches import (
-    SEARCHED,
-    end_cancelled_runs_in_silence,
-    search_for_no_missing_package,
-)
+from gpt.ui.parts.gradio_patches import SEARCHED, search_for_no_missing_package
 
 ROOT = Path(__file__).resolve().parent.parent
 ELEMENTS = """
@@ -362,17 +357,6 @@ def test_the_bundled_model_writes_words_of_its_books(tokenizer):
     text = tokenizer.decode(step.token_id for step in generate(model, prompt, options))
     words = set(re.findall(r"[a-z]+", text.lower()))
     assert len(words & {"the", "and", "he", "his", "to", "was", "of", "had"}) >= 5
-
-
-def test_gradios_private_part_that_is_patched_is_still_there_and_still_needs_it():
-    """If this fails after an update: see gpt/ui/parts/gradio_patches.py, and drop what it mends."""
-    end_cancelled_runs_in_silence()
-    cancelled = ProcessCompletedMessage(output={}, success=True, event_id="a")
-    assert cancelled.output == {"data": []}
-    finished = ProcessCompletedMessage(output={"data": [1]}, success=True)
-    assert finished.output == {"data": [1]}
-    source = inspect.getsource(gradio.routes)
-    assert re.search(r"ProcessCompletedMessage\(\s*output=\{\}", source)
 
 
 def test_gradio_still_imports_packages_that_are_not_there_at_every_event(monkeypatch):

@@ -1,38 +1,31 @@
 """Workarounds for gradio 6.31, each for a private part of it.
 
-1. `ProcessCompletedMessage.__init__`: the server answers a cancelled run with a completed message
-whose output has no "data" (routes.py, `cancel_event`); the page's script reads the length of it,
-fails, and covers every output of the run with "Error". Here that message has an empty list, which
-changes no output. Side effects: what is chained by `.success` runs after a cancel too, and
-gradio_client's `result()` of a cancelled job is (). Of all buttons only Architecture's cancels a
-run. Remove it when tests/test_app.py says that gradio sends the data.
-
-2. `utils.MatplotlibBackendMananger` and `Plot.get_config` import matplotlib and bokeh at every
+1. `utils.MatplotlibBackendMananger` and `Plot.get_config` import matplotlib and bokeh at every
 event and for every plot of a new visit. Where those are not installed, Python searches its whole
 path for them each time: 0.11 ms of the 1 ms that an update of a streamed text takes (2-core AMD
 EPYC). A None in `sys.modules` ends the search.
 
-3. `SessionState` writes out the configuration of every component for every new visitor, and of
+2. `SessionState` writes out the configuration of every component for every new visitor, and of
 every component that an event changes, twice, and keeps what it shows: for deep links, which this
 page does not have. 68 ms on the event loop and 672 kB for each visitor (2-core AMD EPYC), so that
 thirty who came together waited 2 s for their first token, and an eighth of the processor time of an
 opened page. Without it: 0.1 ms and 28 kB, and a session keeps no text or picture.
 
-4. `Slider.preprocess` and `Number.preprocess` answer a number that is out of range with a line that
+3. `Slider.preprocess` and `Number.preprocess` answer a number that is out of range with a line that
 does not name the field, and an emptied slider with a traceback. Each number of this page is checked
 where it is used, in a line that says field and number. A component's own `preprocess` would be lost
 in a session that was sent an update of it.
 
-5. `Queue.sleep_when_free`: gradio looks for a new event a thousand times a second, 44 ms of
+4. `Queue.sleep_when_free`: gradio looks for a new event a thousand times a second, 44 ms of
 processor time a second on a page where nothing happens (2-core AMD EPYC). Here a hundred times: an
 event begins at most 10 ms later.
 
-6. `utils.diff`: of two updates that a handler yields, gradio sends what changed in the second, and
+5. `utils.diff`: of two updates that a handler yields, gradio sends what changed in the second, and
 its script makes that change in the first, which the page may not have shown yet. A button that the
 first update hid stayed where the second, a moment later, said nothing of it. Here an update is sent
 whole; texts still as what was added.
 
-7. What a script sends in place of the page, such as an event that there is not, too few inputs, a
+6. What a script sends in place of the page, such as an event that there is not, too few inputs, a
 value that is no choice or a stream of nobody, ends in gradio's traceback, as if the page had a
 fault. Here the log has one line of it: the error, and where gradio raised it. A traceback stays
 where a handler of this page was called, or what one returned was looked at.
@@ -49,13 +42,11 @@ from typing import Any
 
 import gradio as gr
 from gradio import queueing, routes, utils
-from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import SessionState
 
 from gpt.ui.parts.errors import PACKAGE
 
 _begin_session = SessionState.__init__
-_create = ProcessCompletedMessage.__init__
 _checks = {kind: kind.preprocess for kind in (gr.Slider, gr.Number)}
 _diff = utils.diff
 SEARCHED = ("matplotlib", "bokeh")
@@ -64,15 +55,6 @@ _PASSED_BY = "middleware.py"  # by every request
 # Of gradio's Blocks: where a handler is called, and what it gave is looked at.
 _HANDLES = {"call_function", "postprocess_data", "handle_streaming_outputs"}
 _log = logging.getLogger(__name__)
-
-
-def _with_data(self: ProcessCompletedMessage, **fields: Any) -> None:
-    _create(self, **{**fields, "output": fields.get("output") or {"data": []}})
-
-
-def end_cancelled_runs_in_silence() -> None:
-    """From now on no cancelled run of this process shows as an error; again changes nothing."""
-    ProcessCompletedMessage.__init__ = _with_data
 
 
 def search_for_no_missing_package() -> None:
