@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html import escape
 
 from gpt.accounting import count_parameters, memory, operations
@@ -76,19 +76,21 @@ def result_html(cfg: GPTConfig, found: Measured, load: Workload) -> str:
     cache = memory.kv_cache(cfg, 1, whole).value
     prefill = operations.roofline(cfg, 1, tokens, tokens, "float32", load.device)
     step = operations.roofline(cfg, 1, 1, whole, "float32", load.device)
+    pairs = (
+        ("parameters", count_parameters(cfg).total, found.parameters, shown),
+        ("bytes of the parameters", weights, found.parameter_bytes, mib_and_mb),
+        (f"KV cache, {whole:,} tokens", cache, found.cache_bytes, mib_and_mb),
+        (f"operations, prompt of {tokens:,}", prefill.flops, found.prefill_flops, flop_text),
+        (f"operations, token {whole:,}", step.flops, found.decode_flops, flop_text),
+        ("resident memory (weights + cache)", weights + cache, found.resident_growth_bytes,
+         mib_and_mb),
+        (f"prompt of {tokens:,} tokens", prefill.seconds, found.prefill_seconds, seconds),
+        ("a decode step", step.seconds, found.decode_median_seconds, seconds),
+    )  # fmt: skip
     rows = [
-        _row("parameters", count_parameters(cfg).total, found.parameters, shown),
-        _row("bytes of the parameters", weights, found.parameter_bytes, mib_and_mb),
-        _row(f"KV cache, {whole:,} tokens", cache, found.cache_bytes, mib_and_mb),
-        _row(f"operations, prompt of {tokens:,}", prefill.flops, found.prefill_flops, flop_text),
-        _row(f"operations, token {whole:,}", step.flops, found.decode_flops, flop_text),
-    ]
-    if found.resident_growth_bytes is not None:
-        grown = found.resident_growth_bytes
-        rows.append(_row("resident memory (weights + cache)", weights + cache, grown, mib_and_mb))
-    rows += [
-        _row(f"prompt of {tokens:,} tokens", prefill.seconds, found.prefill_seconds, seconds),
-        _row("a decode step", step.seconds, found.decode_median_seconds, seconds),
+        (name, show(a), show(b), "equal ✓" if a == b else f"{significant(b / a)} ×")
+        for name, a, b, show in pairs
+        if b is not None  # not every system tells how much memory is resident
     ]
     columns = (
         "what", Column("computed"), Column("measured here"),
@@ -113,10 +115,3 @@ def _sentence(cfg: GPTConfig, found: Measured, traffic_bytes: float) -> str:
         f"{flop_text(flops)}/s; then {significant(rate)} tokens a second (median of "
         f"{len(found.decode_seconds)} steps), reading {read} GB/s."
     )
-
-
-def _row(
-    name: str, computed: float, measured: float, show: Callable[[float], str]
-) -> tuple[str, str, str, str]:
-    equal = "equal ✓" if measured == computed else f"{significant(measured / computed)} ×"
-    return name, show(computed), show(measured), equal
