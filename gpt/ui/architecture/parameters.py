@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from gpt.accounting import count_parameters, letters_of
+from gpt.accounting import count_parameters
 from gpt.accounting.memory import weights
-from gpt.accounting.parameters import GROUPS, evaluate, typeset
+from gpt.accounting.parameters import GROUPS
 from gpt.accounting.timing import count_on_meta
 from gpt.config import PRESETS, GPTConfig
 from gpt.ui.architecture.costs import readable_count
@@ -110,23 +110,15 @@ def check_html(cfg: GPTConfig) -> str:
 
 
 def feed_forward_or_attention(cfg: GPTConfig) -> str:
-    """Exercise 4.1: parameters of a block's feed-forward and attention, without biases."""
-    letters = letters_of(cfg)
-    formulas = {"feed-forward": "4*d*d + 4*d + 4*d*d + d", "attention": "3*d*d + d*d + d"}
-    rows = [
-        (name, evaluate(formula, letters), typeset(formula), typeset(formula, letters))
-        for name, formula in formulas.items()
-    ]
-    sentence = (
+    """Exercise 4.1: parameters of a block's feed-forward and attention, compared."""
+    groups, count = ("feed-forward", "attention"), count_parameters(cfg)
+    feed_forward, attention = (count.subtotal(group) // cfg.n_layers for group in groups)
+    return say(
         f"Exercise 4.1: in one block of width {cfg.emb_dim:,} the feed-forward has "
-        f"{significant(rows[0][1] / rows[1][1])} times the parameters of attention."
+        f"{significant(feed_forward / attention)} times the parameters of attention: "
+        f"{feed_forward:,} and {attention:,}.",
+        "note",
     )
-    columns = (
-        "module", Column("parameters"), code_column("formula"),
-        code_column("with these numbers"),
-    )  # fmt: skip
-    caption = f"One TransformerBlock, d = {cfg.emb_dim:,}"
-    return say(sentence, "note") + table_html(columns, rows, caption)
 
 
 def larger_models(cfg: GPTConfig) -> str:
