@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from gpt.ui.parts.numbers import significant
 
 Points = Sequence[tuple[float, float]]
-Scale = Callable[[float], float]
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 34
 MOST_POINTS = 240
@@ -35,16 +34,21 @@ def curve(
         share = math.log(min(max(value, low), high) / low) / math.log(high / low)
         return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * share
 
-    parts = [_y_ticks(low, high, y_of), _x_ticks(axis, until, x_of)]
+    parts = []
+    ticks = TICKS if high < 300 * low else TICKS[::3]  # of a loss that diverges, the powers of ten
+    for tick in ticks:
+        if low <= tick <= high:
+            y = y_of(tick)
+            parts += [_level(y, "grid"), _text(LEFT - 6, y + 4, _short(tick), "end")]
+    for i in range(5):
+        at, anchor = until * i / 4, "end" if i == 4 else "middle"
+        parts.append(_text(x_of(at), HEIGHT - 18, _short(at), anchor))
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3, axis, "middle"))
     for i, (name, value) in enumerate(baselines.items()):
-        y = y_of(value)
+        y, label = y_of(value), f"{name}: {significant(value)}"
         # The guess by frequency is close below the even one: its label is below its line.
-        at, dy = (y + 4, "0.9em") if i == 1 else (y - 4, "0")
-        parts.append(
-            f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="base" x="{WIDTH - RIGHT}" y="{at:.1f}" dy="{dy}" text-anchor="end">'
-            f"{escape(name)}: {significant(value)}</text>"
-        )
+        up, base = (-4, ' class="base" dy="0.9em"') if i == 1 else (4, ' class="base"')
+        parts += [_level(y, "base"), _text(WIDTH - RIGHT, y - up, label, "end", base)]
     for name, points in lines.items():
         some = [(x, y) for x, y in thinned(points) if math.isfinite(y)]
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in some)
@@ -61,25 +65,12 @@ def thinned(points: Points) -> Points:
     return [*points[:-1:stride], *points[-1:]]
 
 
-def _y_ticks(low: float, high: float, y_of: Scale) -> str:
-    ticks = TICKS if high < 300 * low else TICKS[::3]  # of a loss that diverges, the powers of ten
-    return "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_of(tick):.1f}" '
-        f'y2="{y_of(tick):.1f}"/><text x="{LEFT - 6}" y="{y_of(tick) + 4:.1f}" '
-        f'text-anchor="end">{_short(tick)}</text>'
-        for tick in ticks
-        if low <= tick <= high
-    )
+def _level(y: float, kind: str) -> str:
+    return f'<line class="{kind}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
 
 
-def _x_ticks(axis: str, until: float, x_of: Scale) -> str:
-    ticks = "".join(
-        f'<text x="{x_of(until * i / 4):.1f}" y="{HEIGHT - 18}" '
-        f'text-anchor="{"end" if i == 4 else "middle"}">{escape(_short(until * i / 4))}</text>'
-        for i in range(5)
-    )
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    return f'{ticks}<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{escape(axis)}</text>'
+def _text(x: float, y: float, text: str, anchor: str, more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{escape(text)}</text>'
 
 
 def _short(value: float) -> str:
