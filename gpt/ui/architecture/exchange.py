@@ -13,6 +13,7 @@ from gpt.checkpoints.gpt2_names import read_configuration
 from gpt.checkpoints.sources import random_source
 from gpt.config import GPTConfig
 from gpt.sampling import MAX_SEED
+from gpt.training.corpus import text_of
 from gpt.ui.architecture.controls import configuration
 from gpt.ui.architecture.costs import readable_count
 from gpt.ui.parts.numbers import mib_and_mb, whole
@@ -120,12 +121,8 @@ def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
 
 
 def _object(text: str | bytes) -> dict[str, Any]:
-    if isinstance(text, bytes):
-        try:
-            text = text.decode()
-        except UnicodeDecodeError as error:
-            raise ValueError("this file is no UTF-8 text: use a JSON file.") from error
-    text = (text or "").removeprefix("\ufeff")  # a byte order mark, as Windows editors write it
+    text = text_of(text, "this file") if isinstance(text, bytes) else text or ""
+    text = text.removeprefix("\ufeff")  # a byte order mark, as Windows editors write it
     if not text.strip():
         raise ValueError("there is nothing to read: paste a JSON object such as the one exported.")
     if len(text) > LONGEST_JSON:
