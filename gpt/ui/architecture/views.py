@@ -21,7 +21,6 @@ from gpt.ui.parts.table import Column, shown, table_html
 PINNED = "pinned"
 # The sections of the tab; what is in "" is always in sight.
 SECTIONS = ("", "numbers", "code", "memory", "operations", "compare", "work")
-NOTHING = "Choose what to compare with, or pin this configuration and then change it."
 
 
 def figures(
@@ -29,9 +28,8 @@ def figures(
 ) -> dict[str, str]:
     """The views of `sections` by name, from plain values: those of the controls, and more.
 
-    `compare` is a preset's key, PINNED or None; `pinned` a configuration as a dict or None;
-    `format` one of the export's formats, `part` one of the picture's. A few
-    milliseconds; nothing is allocated.
+    `compare` is a preset's key or PINNED, `pinned` a configuration as a dict or None, `format` one
+    of the export's formats, `part` one of the picture's. A few milliseconds; nothing is allocated.
     Raises ValueError, in one line, if the configuration or the workload is impossible.
     """
     cfg, name = configuration(values), values["compare"]
@@ -51,19 +49,17 @@ def figures(
     if "operations" in sections:
         found["compute"], found["times"] = operations_html(cfg, load), times_html(cfg, load)
     if "compare" in sections:
-        other = next((preset.cfg for preset in named if preset.key == name), None)
+        other = next((preset.cfg for preset in named if preset.key == name), cfg)
         if name == PINNED and values["pinned"]:
             other, name = configuration(values["pinned"]), "the pinned one"
-        found["compare"] = side_by_side_html(cfg, other, name, load)
+        found["compare"] = side_by_side_html(cfg, other, str(name), load)
     if "work" in sections:
         found["export"] = export(cfg, values["format"])
     return found
 
 
-def side_by_side_html(here: GPTConfig, other: GPTConfig | None, name: str, load: Workload) -> str:
+def side_by_side_html(here: GPTConfig, other: GPTConfig, name: str, load: Workload) -> str:
     """A table of `here` and `other`; rows that differ carry ≠ and the ratio."""
-    if other is None:
-        return say(NOTHING, "hint")
     rows = [_row(field, here[field], other[field]) for field in here]
     different = sum(bool(row[3]) for row in rows)
     rows.append(_row("head_dim", here.head_dim, other.head_dim))
