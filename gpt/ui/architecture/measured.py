@@ -92,10 +92,7 @@ def result_html(cfg: GPTConfig, found: Measured, load: Workload) -> str:
         for name, a, b, show in pairs
         if b is not None  # not every system tells how much memory is resident
     ]
-    columns = (
-        "what", Column("computed"), Column("measured here"),
-        Column("measured / computed"),
-    )  # fmt: skip
+    columns = ("what", Column("computed"), Column("measured here"), Column("measured / computed"))
     caption = (
         f"Times are computed for: {load.device.label}, at best, float32; measured on this machine"
     )

@@ -167,12 +167,8 @@ def map_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
     areas.append(f'<i class="frame" style="{frame}"></i>')
     label = f"TransformerBlock × {cfg.n_layers:,}"
     title = _button(found["block"], chosen, frame, label=label)
-    line = [
-        '<span class="plus" aria-hidden="true">+</span>'
-        if key == "+"
-        else _button(found[key], chosen)
-        for key in STREAM
-    ]
+    plus = '<span class="plus" aria-hidden="true">+</span>'
+    line = [plus if key == "+" else _button(found[key], chosen) for key in STREAM]
     return (
         '<div class="arch-picture" role="group" aria-label="The model; choose a part">'
         f'<div class="titles"><span>Area: parameters</span>{title}</div>'

@@ -39,9 +39,7 @@ class Layout:
         self.streamed = [self.progress, self.loss, self.sample, self.line, self.step, self.numbers]
         self.afterwards = [self.write, self.inside, self.early, self.download]
         self.buttons = [self.run, self.pause, self.stop]
-        self.ended = [
-            *self.buttons, *self.experiments, *self.afterwards, self.progress, self.whose,
-        ]  # fmt: skip
+        self.ended = [*self.buttons, *self.experiments, *self.afterwards, self.progress, self.whose]
 
     def _choices(self) -> None:
         self.settings: dict[str, Any] = {}

@@ -227,6 +227,7 @@ def estimate_view(plan: Plan) -> str:
     ends = [0.0, *(min(mark, total) for mark in marks), total]
     widths = (f"flex-grow:{b - a:.3f}" for a, b in itertools.pairwise(ends))
     bar = "".join(f'<span style="{width}"></span>' for width in widths)
+    when = f"from about {significant(marks[1], 2)} s on" if marks[1] < total else "not in this time"
     return (
         say(
             f"{count_parameters(plan.cfg).total:,} parameters; {mib_and_mb(state)} for weights, "
@@ -240,12 +241,7 @@ def estimate_view(plan: Plan) -> str:
         + f'<div class="train-budget" aria-hidden="true">{bar}</div>'
         + say(
             f"As stories in characters went: below the guess by frequency after about "
-            f"{significant(marks[0], 1)} s, words "
-            + (
-                f"from about {significant(marks[1], 2)} s on."
-                if marks[1] < total
-                else "not in this time."
-            ),
+            f"{significant(marks[0], 1)} s, words {when}.",
             "hint",
         )
     )
