@@ -15,8 +15,7 @@ from gpt.ui.train.views import EMPTY, NO_STEP
 INTRODUCTION = (
     "Train a GPT from random weights, with the code that trained the storyteller, and watch it "
     "learn. What comes out is a model like any other: it writes in Generation and opens in "
-    "Internals. It is yours alone and is kept for an hour, or until you reload the "
-    "page."
+    "Internals. It is yours alone and is kept for an hour, or until you reload the page."
 )
 LINE_HINT = "Bluer: the model gave the true token more probability. Choose one for its numbers."
 SPLIT_HINT = "Choose a token for its number and its bytes."

@@ -153,10 +153,8 @@ class Learner:
         run.model.load_state_dict(weights)
         early = folder / f"at step {step:,}"  # its name is shown
         run.write_model(early, "float32")
-        count = count_parameters(run.cfg).total
-        label = (
-            f"Yours, trained on {text.called}: {count:,} parameters, {counted(run.step, 'step')}"
-        )
+        count, steps = count_parameters(run.cfg).total, counted(run.step, "step")
+        label = f"Yours, trained on {text.called}: {count:,} parameters, {steps}"
         source = keep(folder / "model", early)
         return Finished(source, label, f"Steps {step:,} and {run.step:,}", archive, home)
 

@@ -117,23 +117,21 @@ def plan(values: Mapping[str, Any], device: str = "cpu") -> Plan:
 
 def _check(found: Plan) -> None:
     """Raises ValueError if the model, a step or the text has the wrong size for this page."""
-    n_parameters = count_parameters(found.cfg).total
-    if n_parameters > MOST_PARAMETERS:
-        raise ValueError(
-            f"this model has {n_parameters:,} parameters and {MOST_PARAMETERS:,} are allowed "
-            "here: use a smaller width, fewer blocks or a smaller vocabulary."
-        )
-    if found.logit_bytes > MOST_LOGIT_BYTES:
-        raise ValueError(
-            f"the logits take {found.logit_bytes / 2**20:,.1f} MiB a step and "
-            f"{MOST_LOGIT_BYTES / 2**20:.0f} are allowed here: use a smaller batch, context or "
-            "vocabulary."
-        )
-    if found.flops > MOST_STEP_FLOPS:
-        raise ValueError(
-            f"a step takes as long as {found.flops / 1e9:,.0f} GFLOP and "
-            f"{MOST_STEP_FLOPS / 1e9:.0f} are allowed here: use a smaller batch, context or model."
-        )
+    parameters = count_parameters(found.cfg).total
+    logits, flops, mib = found.logit_bytes, found.flops, 2**20
+    for too_large, told, smaller in (
+        (parameters > MOST_PARAMETERS,
+         f"this model has {parameters:,} parameters and {MOST_PARAMETERS:,}",
+         "width, fewer blocks or a smaller vocabulary"),
+        (logits > MOST_LOGIT_BYTES,
+         f"the logits take {logits / mib:,.1f} MiB a step and {MOST_LOGIT_BYTES / mib:.0f}",
+         "batch, context or vocabulary"),
+        (flops > MOST_STEP_FLOPS,
+         f"a step takes as long as {flops / 1e9:,.0f} GFLOP and {MOST_STEP_FLOPS / 1e9:.0f}",
+         "batch, context or model"),
+    ):  # fmt: skip
+        if too_large:
+            raise ValueError(f"{told} are allowed here: use a smaller {smaller}.")
     n, t = len(found.corpus.ids), found.cfg.context_length
     if n < 2 * t + 1:
         raise ValueError(
