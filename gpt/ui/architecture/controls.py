@@ -134,8 +134,7 @@ def workload_of(values: Mapping[str, Any], cfg: GPTConfig) -> Workload:
 def suggestions(emb_dim: Any, n_heads: Any) -> tuple[tuple[str, int], ...]:
     """Field and value of the nearest widths and heads, at most two of each; none if these fit."""
     try:
-        width = whole("emb_dim", emb_dim, 1, LARGEST_SIZE)
-        heads = whole("n_heads", n_heads, 1, LARGEST_SIZE)
+        width, heads = (whole("size", size, 1, LARGEST_SIZE) for size in (emb_dim, n_heads))
     except ValueError:
         return ()
     if width % heads == 0:

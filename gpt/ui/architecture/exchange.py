@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from gpt.accounting import count_parameters
@@ -25,12 +24,12 @@ MOST_DIGITS = 30  # of a whole number: enough for any size, and a message stays 
 
 def to_json(cfg: GPTConfig) -> str:
     """The eight fields as a JSON object, which `from_json` reads back."""
-    return json.dumps(asdict(cfg), indent=2) + "\n"
+    return json.dumps(dict(cfg), indent=2) + "\n"
 
 
 def to_python(cfg: GPTConfig) -> str:
     """A program that builds the model with `gpt` and says how many parameters it has."""
-    fields = "".join(f"    {name}={value!r},\n" for name, value in asdict(cfg).items())
+    fields = "".join(f"    {name}={value!r},\n" for name, value in cfg.items())
     return (
         "import torch\n\n"
         "from gpt import GPTConfig, GPTModel\n\n"
@@ -69,7 +68,7 @@ def from_json(text: str | bytes) -> tuple[GPTConfig, str]:
     Raises ValueError, in one line, if it is no JSON object or no model that `gpt` can build.
     """
     cfg, said = read_configuration(_object(text))
-    return configuration(asdict(cfg)), said
+    return configuration(cfg), said
 
 
 def architecture(

@@ -139,7 +139,6 @@ class Layout:
                     info="Same seed, same weights. 123 is the book's.", elem_id="arch-seed",
                 )  # fmt: skip
                 self.use = gr.Button("Use this model", variant="primary", elem_id="arch-use")
-            self.offered = gr.Markdown(elem_id="arch-use-message")
             with gr.Row():
                 with gr.Column(min_width=300):
                     self.inputs["format"] = gr.Radio(

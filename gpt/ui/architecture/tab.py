@@ -201,12 +201,8 @@ def offer_to(page: Layout, shared: Shared) -> None:
 
     def use(values: Values) -> Values:
         label, source = offered(configuration(page.given(values)), values[page.seed])
-        said = f"“{label}” is now the model of the other tabs."
-        return {page.offered: said, **shared.use_model(values[shared.visitor], label, source)}
+        return shared.use_model(values[shared.visitor], label, source)
 
     page.use.click(
-        use,
-        page.fields | {page.seed, shared.visitor},
-        [page.offered, shared.tabs, *shared.pickers],
-        **IN_QUEUE,
+        use, page.fields | {page.seed, shared.visitor}, [shared.tabs, *shared.pickers], **IN_QUEUE
     ).success(js="() => gptPage.when('#gen-run', (button) => button.click())")
