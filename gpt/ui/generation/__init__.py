@@ -2,7 +2,7 @@
 
 layout has every component, and `starts`: which click asks for what. tab wires each of these to
 three handlers: `start` notes the order and lets a page write once at a time, `write` streams,
-`finish` gives the buttons back. In `write`, jobs makes of the order and the controls a job, which
+`finish` gives the buttons back. In `write`, story makes of the order and the controls a job, which
 is a checked wish (wish) and what is known of its text. runs write it: a row of the scheduler, of a
 replica or of a borrowed GPU (borrowed_gpu), read a few times a second. What has come is a
 continuation, text and chips; what stays of it is a draft of the page's story, which Undo goes over.

@@ -10,12 +10,11 @@ from typing import Any
 
 import gradio as gr
 
-from gpt.ui.generation.jobs import FRESH, Job, Jobs, Values, guess_ids
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.panel import HINT, guess_html, guessed, panel_html
 from gpt.ui.generation.runs import Claim, Runs, Writing
 from gpt.ui.generation.settings import OPENING
-from gpt.ui.generation.story import Draft, Story
+from gpt.ui.generation.story import FRESH, Draft, Job, Jobs, Story, Values
 from gpt.ui.generation.versions import columns_html, versions
 from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.numbers import whole
@@ -146,7 +145,7 @@ class Handlers:
         if base is None:
             raise ValueError("press Next token first: the guess is about the one that comes.")
         place, asked = base.shown, base.asked
-        ids = [token_id] if token_id >= 0 else guess_ids(base, text)
+        ids = [token_id] if token_id >= 0 else base.guess_ids(text)
         came = base.steps[place]
         ranks = {c.token_id: (i + 1, c.probability) for i, c in enumerate(came.candidates)}
         if ids[0] in ranks:

@@ -10,10 +10,10 @@ import gradio as gr
 from gpt.checkpoints import tokenizer_of
 from gpt.ui.generation.endpoint import endpoint
 from gpt.ui.generation.handlers import Handlers, Order
-from gpt.ui.generation.jobs import FRESH
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Runs
 from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING, model_note, precision_note
+from gpt.ui.generation.story import FRESH
 from gpt.ui.tabs import Page
 from gpt.ui.visit import AT_ONCE, EACH, Shared, page_load_of
 
