@@ -847,8 +847,6 @@ def test_a_visit_is_replayed_token_for_token(registry):
     page.do("next", 1)
     other.do("replay", replace(page.known.visit, position=None, ids=()))
     assert other.ids == page.ids
-    with pytest.raises(ValueError, match="there is no setting 'colour'"):
-        other.do("replay", Visit("storyteller", "Hello", {"colour": 1}))
 
 
 def test_the_page_opens_with_a_finished_run_that_is_made_once(registry):

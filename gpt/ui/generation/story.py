@@ -201,10 +201,6 @@ class Jobs:
 
     def replayed(self, visit: Visit) -> Wish:
         """The text of a visit, as it was written."""
-        if unknown := set(visit.settings) - set(STANDARD):
-            raise ValueError(
-                f"there is no setting {min(unknown)[:40]!r}: use {', '.join(STANDARD)}."
-            )
         values = {**STANDARD, **visit.settings}
         if visit.seed is not None:
             values["seed"] = visit.seed
