@@ -28,7 +28,6 @@ from gpt.ui.generation import handlers, settings, story, tab, versions
 from gpt.ui.generation import runs as runs_module
 from gpt.ui.generation import wish as wishes
 from gpt.ui.generation.continuation import Continuation, token_chip
-from gpt.ui.generation.endpoint import endpoint
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Runs, Writing
 from gpt.ui.generation.story import Story
@@ -369,7 +368,7 @@ def test_a_call_of_the_endpoint_ends_with_its_session_and_no_other(registry):
     runs, request = Runs(registry), SimpleNamespace(session_hash="one")
 
     async def leave():
-        call = endpoint(runs, "storyteller")(
+        call = tab.endpoint(runs, "storyteller")(
             "Hello", 500, precision="float32", stop="", request=request
         )
         async with aclosing(call) as updates:
@@ -389,7 +388,7 @@ def test_keys_and_values_are_kept_of_texts_that_a_page_can_go_on_with_only():
     """Each call of a script left 2 MiB behind that nothing could ask for, up to 64 MiB a model."""
     model = tiny_model(WIDE)
     page = Page(TinyRegistry({"storyteller": model}))
-    call = endpoint(page.runs, "storyteller")
+    call = tab.endpoint(page.runs, "storyteller")
     run_async(everything(call("Hello", 5, precision="float32", stop="")))
     assert not kept_of(model).texts
     page.do("write", max_new_tokens=5)

@@ -3,7 +3,7 @@
 A tab is a folder, or a file, whose `add_to(page)` lays it out and wires it: generation,
 architecture, internals, train. To add one, write it and put its name into TABS of tabs.py.
 A setting of Generation is one entry of SETTINGS in generation/settings.py, the field of that name
-in `gpt.sampling.SamplingOptions`, and its line in generation/endpoint.py.
+in `gpt.sampling.SamplingOptions`, and its line in `endpoint` of generation/tab.py.
 A section of Internals is a file below internals/sections with one `Section` (two files, in which
 a second one shares the first one's reading, have two): its title, its place in the rail, its
 controls, its outputs, the lines of code that it shows, and `view(lab, visit, **controls)`, a plain

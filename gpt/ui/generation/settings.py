@@ -1,6 +1,6 @@
 """What a visitor chooses for a run, by name: each default, its component and its check once.
 
-A new setting is one entry here, its field in SamplingOptions, and its line in endpoint.py.
+A new setting is one entry here, its field in SamplingOptions, and its line in `endpoint` of tab.py.
 """
 
 from __future__ import annotations
