@@ -102,13 +102,8 @@ def _follow(layout: Layout) -> None:
     layout.by.change(  # trained beside untrained are two
         lambda by: gr.update(visible=by != "training"), layout.by, layout.count, **EACH
     )
-    settings = list(layout.settings.values())
-    layout.reset.click(
-        lambda: [*DEFAULTS.values(), AUTO, layout.device.value],
-        None,
-        [*settings, layout.precision, layout.device],
-        **AT_ONCE,
-    )
+    boxes = [*layout.settings.values(), layout.precision, layout.device]
+    layout.reset.click(lambda: [box.value for box in boxes], None, boxes, **AT_ONCE)
 
 
 def endpoint(runs: Runs, default_source: str) -> Callable[..., Any]:
