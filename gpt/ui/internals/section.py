@@ -52,6 +52,16 @@ def dropdown(elem_id: str, label: str, choices: Iterable[Any], **given: Any) -> 
     return partial(gr.Dropdown, list(choices), label=label, elem_id=elem_id, **given)
 
 
+def slider(
+    elem_id: str, label: str, value: float, low: float, high: float, step: float, **given: Any
+) -> Make:
+    return partial(gr.Slider, low, high, value, step=step, label=label, elem_id=elem_id, **given)
+
+
+def number(elem_id: str, label: str, value: int, **given: Any) -> Make:
+    return partial(gr.Number, value, label=label, precision=0, elem_id=elem_id, **given)
+
+
 # Controls of these names have as many choices as the model of the pass in a field of GPTConfig;
 # a view is given a number below that.
 OF_MODEL = {"layer": "n_layers", "head": "n_heads"}
@@ -85,7 +95,7 @@ class Section:
     opened: bool = False  # at first
     picks: Mapping[str, Any] = field(default_factory=dict)  # what a click on the output sets
     beside: bool = False  # the controls stand at the left of what they change
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # what a reset button sets
+    resets: bool = False  # has a button that sets all controls as they were at first
     as_written: Callable[[Any], Mapping[str, Any]] | None = None  # set by Generation's text
     button: str = ""
     button_id: str = ""
@@ -145,10 +155,10 @@ class Panel:
         self.controls = {name: make() for name, make in spec.controls.items()}
         if spec.button:
             self.button = gr.Button(spec.button, elem_id=spec.button_id, min_width=140)
-        if spec.defaults:
+        if spec.resets:
             reset = gr.Button("Reset to defaults", elem_id=f"int-{spec.key}-reset", min_width=140)
-            boxes = [self.controls[name] for name in spec.defaults]
-            reset.click(lambda: list(spec.defaults.values()), None, boxes, **AT_ONCE)
+            boxes = [*self.controls.values()]
+            reset.click(lambda: [box.value for box in boxes], None, boxes, **AT_ONCE)
         if inspect.isgeneratorfunction(spec.view):
             cancel_id = f"int-{spec.key}-cancel"
             self.cancel = gr.Button("Cancel", elem_id=cancel_id, min_width=100, visible=False)

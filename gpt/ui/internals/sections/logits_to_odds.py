@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import gradio as gr
-
 from gpt.internals.distribution import choose, spread
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, probabilities
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, html
+from gpt.ui.internals.section import Section, html, slider
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
@@ -148,11 +146,7 @@ SECTION = Section(
     "**logit**: a guess at what comes next. The softmax turns them into probabilities.",
     view=logits_views,
     code=(Code(GPTModel.forward, "final_norm = "), Code(spread)),
-    controls={
-        "count": lambda: gr.Slider(
-            1, MAX_BARS, 10, step=1, label="Tokens shown", elem_id="int-top-k"
-        )
-    },
+    controls={"count": slider("int-top-k", "Tokens shown", 10, 1, MAX_BARS, 1)},
     output="int-logits-words",
     more=((html("int-logits"), html("int-softmax")), (html("int-table"),)),
     opened=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import gradio as gr
 import torch
 
 from gpt.checkpoints.precision_record import default_precision
@@ -17,7 +16,7 @@ from gpt.ui.generation.settings import STANDARD as WRITERS
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Make, Section, text_box
+from gpt.ui.internals.section import Section, dropdown, number, slider, text_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.errors import mistake
 from gpt.ui.parts.numbers import counted, four, percent, significant, whole
@@ -27,10 +26,7 @@ from gpt.ui.visit import Visit as Text
 
 ROWS = 20
 BARS = 8
-DEFAULTS = {
-    "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0, "seed": 123, "at": 0,
-    "draws": 1000, "precision": PRECISIONS[0],
-}  # fmt: skip
+HALF = {"min_width": 100, "elem_classes": "half"}  # a control that shares a row with another
 
 
 def chance(probability: float) -> str:
@@ -177,20 +173,6 @@ def _table(lab: Lab, choice: Choice, position: int) -> str:
     )
 
 
-def _slider(name: str, elem_id: str, info: str, low: float, high: float, step: float) -> Make:
-    label = name.replace("_", "-").capitalize()
-    return lambda: gr.Slider(
-        low, high, DEFAULTS[name], step=step, label=label, info=info, elem_id=elem_id, min_width=220
-    )
-
-
-def _number(name: str, label: str, elem_id: str, info: str) -> Make:
-    return lambda: gr.Number(
-        DEFAULTS[name], label=label, info=info, precision=0, elem_id=elem_id, min_width=100,
-        elem_classes="half",
-    )  # fmt: skip
-
-
 SECTION = Section(
     key="choice",
     title="Choice: from logits to one token",
@@ -200,24 +182,23 @@ SECTION = Section(
     view=choice_views,
     code=(Code(probabilities, "kept = _kept"), Code(draw)),
     controls={
-        "temperature": _slider("temperature", "int-temperature", "0: greedy.", 0, 2, 0.05),
-        "top_p": _slider("top_p", "int-top-p", "1: off.", 0.01, 1, 0.01),
-        "min_p": _slider("min_p", "int-min-p", "0: off.", 0, 1, 0.01),
-        "top_k": _number("top_k", "Top-k", "int-filter-top-k", "0: off."),
-        "draws": _number("draws", "Draws", "int-draw-count", "To compare."),
-        "seed": _number("seed", "Seed", "int-seed", "Of the draws."),
-        "at": _number("at", "Draw", "int-draw", "Which, from 0."),
-        "precision": lambda: gr.Dropdown(
-            list(PRECISIONS), value=DEFAULTS["precision"], label="Precision", min_width=100,
-            info="Of the logits.", elem_id="int-precision", elem_classes="half",
+        "temperature": slider(
+            "int-temperature", "Temperature", 1.0, 0, 2, 0.05, info="0: greedy.", min_width=220
         ),
-        "query": text_box(
-            "int-find", "Find a token", info="Text or id.", min_width=100, elem_classes="half"
+        "top_p": slider("int-top-p", "Top-p", 1.0, 0.01, 1, 0.01, info="1: off.", min_width=220),
+        "min_p": slider("int-min-p", "Min-p", 0, 0, 1, 0.01, info="0: off.", min_width=220),
+        "top_k": number("int-filter-top-k", "Top-k", 0, info="0: off.", **HALF),
+        "draws": number("int-draw-count", "Draws", 1000, info="To compare.", **HALF),
+        "seed": number("int-seed", "Seed", 123, info="Of the draws.", **HALF),
+        "at": number("int-draw", "Draw", 0, info="Which, from 0.", **HALF),
+        "precision": dropdown(
+            "int-precision", "Precision", PRECISIONS, info="Of the logits.", **HALF
         ),
+        "query": text_box("int-find", "Find a token", info="Text or id.", **HALF),
     },
     output="int-choice",
     beside=True,
-    defaults=DEFAULTS,
+    resets=True,
     as_written=as_written,
     opened=True,
-)  # fmt: skip
+)

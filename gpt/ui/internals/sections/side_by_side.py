@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import gradio as gr
-
 from gpt.checkpoints.sources import EARLY, is_kept, path_of, random_source
 from gpt.internals.distribution import Comparison, compare_predictions, loss
 from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
-from gpt.ui.internals.section import Section, radio, text_box
+from gpt.ui.internals.section import Section, number, radio, text_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
@@ -121,13 +119,12 @@ SECTION = Section(
     controls={
         "way": radio("int-cmp-way", "Compare with", WAYS, min_width=320),
         "prompt": text_box("int-cmp-prompt", "Other prompt", OTHER, scale=3, min_width=260),
-        "position": lambda: gr.Number(
-            -1, label="Position in it", precision=0, min_width=140, info="-1 is the last.",
-            elem_id="int-cmp-position",
+        "position": number(
+            "int-cmp-position", "Position in it", -1, info="-1 is the last.", min_width=140
         ),
     },
     output="int-cmp",
     button="Compare",
     button_id="int-cmp-run",
     hint="Press Compare: it runs one more pass.",
-)  # fmt: skip
+)
