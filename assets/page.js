@@ -288,6 +288,12 @@ const gptPage = {
       trigger('submit', {given: [...element.querySelectorAll('input')].map((input) => input.value)});
     });
   },
+  // What the server says to the answers stands in the last card.
+  said(element, watch) {
+    watch('value', () => {
+      document.querySelector('.tour-card .said').innerHTML = element.innerHTML;
+    });
+  },
   presenter() {
     const on = document.body.classList.toggle('presenter');
     document.getElementById('presenter').setAttribute('aria-pressed', on);

@@ -138,7 +138,7 @@ QUESTIONS: dict[str, Callable[[], tuple[float, str]]] = {
 def checked(given: list[str]) -> list[str]:
     """A line for each question, HTML: right within 2 % or not, and the answer with its reason."""
     lines = []
-    for answer, text in zip(QUESTIONS.values(), given, strict=True):
+    for answer, text in zip(QUESTIONS.values(), given, strict=False):
         value, reason = answer()
         found = re.fullmatch(r"\s*(\d{1,9}(?:[.,]\d{1,9})?)\s*%?\s*", text[:40])
         guess = float(found[1].replace(",", ".")) if found else None
@@ -165,23 +165,15 @@ def tour_html() -> str:
 
 
 def _card(title: str, body: str, where: str, goes: Mapping[str, Any]) -> str:
-    back, on = (
-        f'<button type="button" class="{name}">{text}</button>'
-        for name, text in (("back", "Back"), ("next", "Next"))
+    buttons = "".join(
+        f'<button type="button" class="{text.lower()}">{text}</button>'
+        for text in ("Back", "Next", "Leave")
     )
     return (
         f'<section class="tour-card" role="dialog" aria-label="Tour: {escape(title)}" hidden '
         f'data-goes="{escape(json.dumps(dict(goes)))}"><h2 tabindex="-1">{escape(title)} '
-        f"<small>{where}</small></h2>{body}<p class='steps'>{back}{on}"
-        '<button type="button" class="leave">Leave</button></p></section>'
+        f'<small>{where}</small></h2>{body}<p class="steps">{buttons}</p></section>'
     )
-
-
-SAID_JS = """
-watch('value', () => {
-  document.querySelector('.tour-card .said').innerHTML = element.innerHTML;
-});
-"""
 
 
 def add_tour() -> None:
@@ -189,11 +181,10 @@ def add_tour() -> None:
     tour = gr.HTML(
         tour_html(), elem_id="tour", js_on_load="gptPage.tour(element, trigger);", padding=False
     )
-    said = gr.HTML(elem_id="tour-said", js_on_load=SAID_JS)
+    said = gr.HTML(elem_id="tour-said", js_on_load="gptPage.said(element, watch);")
     tour.submit(_said, None, said, **AT_ONCE)
 
 
 def _said(event: gr.EventData) -> str:
-    given = [str(text) for text in of_event(event, "given", list)[: len(QUESTIONS)]]
-    given += [""] * (len(QUESTIONS) - len(given))
+    given = of_event(event, "given", lambda texts: [str(text) for text in texts])
     return "".join(f"<p>{line}</p>" for line in checked(given))

@@ -253,7 +253,7 @@ class InternalsTab:
 
 
 def internals_endpoint(lab: Lab, source: str) -> Callable[..., dict[str, Any]]:
-    """The handler; `source` is the model where none is named."""
+    """The handler of /internals; `source` is the model where none is named."""
 
     def internals(
         prompt: str, position: int = -1, top_k: int = 20, model: str = source
