@@ -50,8 +50,8 @@ from gpt.internals.run import shape_rows
 from gpt.sampling import SamplingOptions, draw, probabilities, uniforms
 from gpt.tokenizer import display_form
 from gpt.ui.internals.draws import segments_of
-from gpt.ui.internals.folds import code_html
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, most_tokens
+from gpt.ui.internals.section import code_html
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.sections.logit_ledger import BARS
 from gpt.ui.internals.sections.logits_to_odds import read_logits, softmax_bars

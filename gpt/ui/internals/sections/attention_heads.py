@@ -20,9 +20,8 @@ from gpt.internals.heads import (
 )
 from gpt.serving.all_cores import give_way
 from gpt.ui.internals.arcs import arcs_html
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, radio
+from gpt.ui.internals.section import Code, Section, numbers, radio
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.heat import heat_table, picture
 from gpt.ui.parts.numbers import four, percent, significant

@@ -8,9 +8,8 @@ import torch
 
 from gpt.internals.residual import VECTORS, Normed, read_norm, token_vector
 from gpt.model import GELU, FeedForward, LayerNorm
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, dropdown, html, layer_box, plot
+from gpt.ui.internals.section import Code, Section, dropdown, html, layer_box, numbers, plot
 from gpt.ui.internals.vector_figures import (
     activation_curve,
     histogram_pair,

@@ -6,9 +6,8 @@ import torch
 
 from gpt.internals.residual import embeddings
 from gpt.model import GPTModel
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section
+from gpt.ui.internals.section import Code, Section, numbers
 from gpt.ui.internals.vector_figures import largest_numbers, strips
 from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.sentences import formula, say

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from gpt.internals.distribution import ranking
 from gpt.internals.ledger import Ledger, read_ledger
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, radio, token_box
+from gpt.ui.internals.section import Code, Section, numbers, radio, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.sentences import formula, say

@@ -9,9 +9,8 @@ from functools import partial
 import torch
 
 from gpt.internals.residual import Lens, lens_in_steps, readings, stage_logits
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, dropdown, token_box
+from gpt.ui.internals.section import Code, Section, dropdown, numbers, token_box
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say

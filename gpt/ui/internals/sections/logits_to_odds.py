@@ -8,9 +8,8 @@ from typing import Any
 from gpt.internals.distribution import choose, spread
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, probabilities
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, html, slider
+from gpt.ui.internals.section import Code, Section, html, numbers, slider
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say

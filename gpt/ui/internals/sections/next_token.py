@@ -14,9 +14,8 @@ from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
 from gpt.ui.generation.settings import AUTO
 from gpt.ui.generation.settings import STANDARD as WRITERS
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, dropdown, number, slider, text_box
+from gpt.ui.internals.section import Code, Section, dropdown, number_box, numbers, slider, text_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.errors import mistake
 from gpt.ui.parts.numbers import counted, four, percent, significant, whole
@@ -187,10 +186,10 @@ SECTION = Section(
         ),
         "top_p": slider("int-top-p", "Top-p", 1.0, 0.01, 1, 0.01, info="1: off.", min_width=220),
         "min_p": slider("int-min-p", "Min-p", 0, 0, 1, 0.01, info="0: off.", min_width=220),
-        "top_k": number("int-filter-top-k", "Top-k", 0, info="0: off.", **HALF),
-        "draws": number("int-draw-count", "Draws", 1000, info="To compare.", **HALF),
-        "seed": number("int-seed", "Seed", 123, info="Of the draws.", **HALF),
-        "at": number("int-draw", "Draw", 0, info="Which, from 0.", **HALF),
+        "top_k": number_box("int-filter-top-k", "Top-k", 0, info="0: off.", **HALF),
+        "draws": number_box("int-draw-count", "Draws", 1000, info="To compare.", **HALF),
+        "seed": number_box("int-seed", "Seed", 123, info="Of the draws.", **HALF),
+        "at": number_box("int-draw", "Draw", 0, info="Which, from 0.", **HALF),
         "precision": dropdown(
             "int-precision", "Precision", PRECISIONS, info="Of the logits.", **HALF
         ),

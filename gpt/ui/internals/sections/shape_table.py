@@ -15,9 +15,8 @@ from gradio.utils import get_upload_folder
 
 from gpt.internals.run import shape_rows
 from gpt.trace import Trace
-from gpt.ui.internals.folds import ROOT, Code
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section
+from gpt.ui.internals.section import ROOT, Code, Section
 from gpt.ui.parts.numbers import mib_and_mb
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html

@@ -7,9 +7,8 @@ from typing import Any
 
 from gpt.checkpoints.sources import EARLY, is_kept, path_of, random_source
 from gpt.internals.distribution import Comparison, compare_predictions, loss
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
-from gpt.ui.internals.section import Section, number, radio, text_box
+from gpt.ui.internals.section import Code, Section, number_box, numbers, radio, text_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
@@ -119,7 +118,7 @@ SECTION = Section(
     controls={
         "way": radio("int-cmp-way", "Compare with", WAYS, min_width=320),
         "prompt": text_box("int-cmp-prompt", "Other prompt", OTHER, scale=3, min_width=260),
-        "position": number(
+        "position": number_box(
             "int-cmp-position", "Position in it", -1, info="-1 is the last.", min_width=140
         ),
     },

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from gpt.internals.residual import read_stream
 from gpt.model import TransformerBlock
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, radio
+from gpt.ui.internals.section import Code, Section, numbers, radio
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import four, significant

@@ -7,9 +7,8 @@ import math
 from gpt.internals.distribution import loss
 from gpt.internals.merges import merge_steps, word_of_token, words
 from gpt.tokenizer import display_form
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit, check_length
-from gpt.ui.internals.section import Section, text_box
+from gpt.ui.internals.section import Code, Section, numbers, text_box
 from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import counted, percent, significant
 from gpt.ui.parts.sentences import formula, say

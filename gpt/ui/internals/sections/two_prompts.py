@@ -7,9 +7,8 @@ from typing import Any
 
 from gpt.internals.interventions import Contrast, lead_of, leads_with, patch_sweep, read_contrast
 from gpt.serving.all_cores import give_way
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, head_box, radio, text_box
+from gpt.ui.internals.section import Code, Section, head_box, numbers, radio, text_box
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import significant
 from gpt.ui.parts.sentences import formula, say

@@ -6,9 +6,8 @@ from collections.abc import Generator
 
 from gpt.internals.distribution import compare_predictions
 from gpt.internals.interventions import Part, ablate, edits_for, sweep_heads
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, head_box, layer_box, radio, token_box
+from gpt.ui.internals.section import Code, Section, head_box, layer_box, numbers, radio, token_box
 from gpt.ui.internals.sections.side_by_side import pair_html
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import signed, significant

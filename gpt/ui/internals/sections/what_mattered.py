@@ -6,9 +6,8 @@ from collections.abc import Generator
 from typing import Any
 
 from gpt.internals.interventions import Occluded, gradient_x_input, occlusion
-from gpt.ui.internals.folds import Code, numbers
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Section, token_box
+from gpt.ui.internals.section import Code, Section, numbers, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import four, percent
 from gpt.ui.parts.sentences import formula, say
