@@ -14,9 +14,9 @@ from gpt.checkpoints import tokenizer_of
 from gpt.internals.interventions import Part, ablate
 from gpt.internals.residual import read_norm
 from gpt.ui.internals.lab import Lab
-from gpt.ui.internals.sections import logit_ledger
+from gpt.ui.internals.sections import why_this_token
 from gpt.ui.internals.sections.attention_heads import attention_views
-from gpt.ui.internals.sections.block_vectors import NORMS, vector_views
+from gpt.ui.internals.sections.residual_stream import NORMS, vector_views
 from gpt.ui.internals.sections.what_if import ablation_html
 from gpt.ui.parts.numbers import percent, significant
 
@@ -51,9 +51,9 @@ def test_the_share_of_attention_follows_from_the_very_score_that_is_shown(lab):
 
 def test_the_terms_without_a_bar_of_their_own_are_one_bar(lab, monkeypatch):
     """Small models have fewer terms than bars: the last bar, the rest, could be left out."""
-    monkeypatch.setattr(logit_ledger, "BARS", 3)
+    monkeypatch.setattr(why_this_token, "BARS", 3)
     visit = lab.read("words", "Hello, I am a little").at(AT)
-    text = logit_ledger.ledger_html(lab, visit, "", logit_ledger.ALONE)
+    text = why_this_token.ledger_html(lab, visit, "", why_this_token.ALONE)
     assert text.count('<div class="row') == 4
     *shown, rest = re.findall(r"<span>([+−\d.,e]+)</span></span></div>", text)
     assert re.search(r'title="\d+ others"', text)

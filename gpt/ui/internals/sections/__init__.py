@@ -1,4 +1,4 @@
-"""The sections of the Internals tab: a file a section, by name in the order of the page."""
+"""The sections of the Internals tab: their files by name, in the order of the page."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from importlib import import_module
 from gpt.ui.internals.section import Section
 
 FILES = (
-    "text_to_tokens", "embedding_vectors", "attention_heads", "stream_by_layer", "block_vectors",
-    "logit_lens", "logits_to_odds", "next_token", "logit_ledger", "what_mattered", "what_if",
-    "two_prompts", "side_by_side", "shape_table",
+    "text_to_tokens", "embedding_vectors", "attention_heads", "residual_stream", "logit_lens",
+    "logits_to_odds", "next_token", "why_this_token", "what_if", "two_prompts", "side_by_side",
+    "shape_table",
 )  # fmt: skip
 SECTIONS = tuple(
     found

@@ -1,0 +1,171 @@
+"""Why this token: its logit as a sum over all that the model wrote, and each word's effect."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
+from gpt.internals.distribution import ranking
+from gpt.internals.ledger import Ledger, read_ledger
+from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.section import Code, Section, numbers, radio, token_box
+from gpt.ui.parts.bars import bars
+from gpt.ui.parts.numbers import four, percent, significant
+from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.table import Column, table_html
+
+ALONE, LEAD = MODES = ("its logit", "its lead over the runner-up")
+BARS = 12
+LEDGER_COLUMNS = (
+    "part", "kind", Column("added", four),
+    Column("running total", lambda v: significant(v, 5)),
+)  # fmt: skip
+MATTERED_COLUMNS = (
+    Column("position"), "token", Column("gradient × input", four),
+    Column("logit lost", four), Column("probability without", percent),
+)  # fmt: skip
+
+
+def ledger_html(lab: Lab, visit: Visit, query: str, mode: str) -> str:
+    """The sum in words, bars of the largest terms, and every term with a running total; HTML."""
+    at = visit.position
+    first, second = (ranking(lab.logits(visit))[:2].tolist() * 2)[:2]
+    token_id = lab.token_id(visit, query)
+    other = second if token_id == first else first
+    minus = other if mode == LEAD else None
+    ledger = lab.computed(visit, read_ledger, at, token_id, minus)
+    terms = sorted(ledger.terms, key=lambda term: -abs(term.value))
+    shown, rest = terms[:BARS], terms[BARS:]
+    labels, values = [_short(term.name) for term in shown], [term.value for term in shown]
+    if rest:
+        labels.append(f"{len(rest)} others")
+        values.append(sum(term.value for term in rest))
+    what = f"logit of {lab.piece(token_id)} (id {token_id:,})"
+    if minus is not None:
+        what += f" minus that of {lab.piece(minus)} (id {minus:,})"
+    drawn = bars(labels, {"": values}, f"added to the {what}", signed=True)
+    rows, running = [], 0.0
+    for term in terms:
+        running += term.value
+        rows.append((term.name, term.kind, term.value, running))
+    caption = f"All {len(rows)} terms by size, with the running total"
+    table = table_html(LEDGER_COLUMNS, rows, caption, csv_name=f"ledger-position-{at}")
+    return _sum(ledger, what, lab.place(visit)) + drawn + numbers(table)
+
+
+def _sum(ledger: Ledger, what: str, place: str) -> str:
+    by_kind: dict[str, float] = {}
+    for term in ledger.terms:
+        by_kind[term.kind] = by_kind.get(term.kind, 0.0) + term.value
+    numbers = " + ".join(f"({kind} {four(v)})" for kind, v in by_kind.items())
+    total = f"{ledger.total:.4f}".replace("-", "−")
+    return say(
+        f"The {what} after {place} is {ledger.logit:.4f}".replace("-", "−")
+        + f". {len(ledger.terms)} terms add up to {total}; the difference of "
+        f"{abs(ledger.difference):.7f} is rounding in float32. Blue terms are for the token, red "
+        "ones against it."
+    ) + formula(
+        "logit = Σ (term − its mean) · (norm scale × head row) ÷ √(var + eps) + shift · head row",
+        f"{total} = {numbers}",
+    )
+
+
+def _short(name: str) -> str:
+    for word, short in (("layer ", "L"), ("feed-forward", "ff"), ("embedding", "emb."),
+                        ("attention bias", "att. bias")):  # fmt: skip
+        name = name.replace(word, short)
+    return name
+
+
+LEDGER = Section(
+    key="ledger",
+    rail="Why",
+    title="Logit ledger: who wrote this logit",
+    intro="The residual stream is a sum, and the final norm and the head treat it as one: so the "
+    "logit splits exactly into what the embeddings, each head, each feed-forward and each bias "
+    "wrote. Look for the few parts that carry the token, and for those that push against it.",
+    view=ledger_html,
+    code=(Code(read_ledger, "x = run.layer", "return"),),
+    needs_model=True,
+    controls={
+        "query": token_box("int-ledger-token"),
+        "mode": radio(
+            "int-ledger-mode", "Take apart", MODES, min_width=240,
+            info="The lead leaves out what both tokens share.",
+        ),
+    },
+    output="int-ledger",
+)  # fmt: skip
+
+
+def mattered_steps(lab: Lab, visit: Visit, query: str) -> Generator[str, None, str]:
+    """Progress in words, then the sentence, the two measures as bars, and the table; HTML."""
+    run, at = lab.run(visit), visit.position
+    token_id = lab.token_id(visit, query)
+    key = (*visit.key, "mattered", at, token_id)
+    found = lab.memos.get(key)
+    if found is None:
+        yield say("Gradient: one pass and one step back …")
+        known: dict[int | None, Occluded] = {}
+        gradient = lab.by_model(visit, gradient_x_input, run, at, token_id).tolist()
+        for i, occluded in lab.each_by_model(visit, occlusion, run, at, token_id):
+            known[i] = occluded
+            if len(known) % 4 == 1:
+                yield say(f"Occlusion: {len(known)} of {at + 2} …")
+        found = (gradient, known)
+        lab.memos.put(key, found)
+    return _mattered(lab, visit, token_id, *found)
+
+
+def _mattered(
+    lab: Lab, visit: Visit, token_id: int, gradient: list[float], known: dict[Any, Occluded]
+) -> str:
+    count, whole = visit.position + 1, known[None]
+    drops = [whole.logit - known[i].logit for i in range(count)]
+    drawn = bars(
+        [f"{i} {lab.short(visit.ids[i])}" for i in range(count)],
+        {"gradient × input": gradient, "logit lost by occlusion": drops},
+        "change of the logit",
+    )
+    most = max(range(count), key=lambda i: abs(drops[i]))
+    verb = "lowers" if drops[most] > 0 else "raises"
+    words = say(
+        f"For {lab.piece(token_id)} (id {token_id:,}) after {lab.place(visit)}: occluding "
+        f"{lab.piece(visit.ids[most])} at position {most} {verb} its logit most, from "
+        f"{four(whole.logit)} to {four(known[most].logit)}, and its "
+        f"probability from {percent(whole.probability)} to {percent(known[most].probability)}."
+    ) + formula(
+        "gradient × input = Σ over dimensions of ∂logit/∂embedding · embedding; "
+        "occlusion = logit − logit without",
+        f"position {most}: {four(gradient[most])}; {four(whole.logit)} − "
+        f"{four(known[most].logit)} = {four(drops[most])}",
+    )
+    rows = [
+        (i, lab.piece(visit.ids[i]), gradient[i], drops[i], known[i].probability)
+        for i in range(count)
+    ]
+    table = table_html(
+        MATTERED_COLUMNS,
+        rows,
+        f"Effect on the logit of {lab.piece(token_id)}",
+        csv_name=f"attribution-position-{visit.position}",
+        kinds={most: "marked"},
+    )
+    return words + drawn + numbers(table)
+
+
+MATTERED = Section(
+    key="mattered",
+    rail="Why",
+    title="What mattered: which words moved it",
+    intro="Two questions about one token's logit. **Gradient × input**: how would it move if a "
+    "prompt token's embedding were scaled a little? **Occlusion**: how does it move if that "
+    "embedding is zeroed and only its position stays? They differ where the model is far from "
+    "linear.",
+    view=mattered_steps,
+    code=(Code(gradient_x_input, "embedded = "),),
+    needs_model=True,
+    controls={"query": token_box("int-mattered-token")},
+    output="int-mattered",
+)
