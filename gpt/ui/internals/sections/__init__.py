@@ -8,8 +8,7 @@ from gpt.ui.internals.section import Section
 
 FILES = (
     "text_to_tokens", "embedding_vectors", "attention_heads", "residual_stream", "logit_lens",
-    "logits_to_odds", "next_token", "why_this_token", "what_if", "two_prompts", "side_by_side",
-    "shape_table",
+    "logits_to_odds", "next_token", "why_this_token", "what_if", "side_by_side", "shape_table",
 )  # fmt: skip
 SECTIONS = tuple(
     found

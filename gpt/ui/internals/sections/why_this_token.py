@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from gpt.internals.attribution import Occluded, gradient_x_input, occlusion
 from gpt.internals.distribution import ranking
+from gpt.internals.interventions import Occluded, gradient_x_input, occlusion
 from gpt.internals.ledger import Ledger, read_ledger
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Code, Section, numbers, radio, token_box
