@@ -5,9 +5,9 @@ three handlers: `start` notes the order and lets a page write once at a time, `w
 `finish` gives the buttons back. In `write`, story makes of the order and the controls a job, which
 is a checked wish (wish) and what is known of its text. runs write it: a row of the scheduler, of a
 replica or of a borrowed GPU (borrowed_gpu), read a few times a second. What has come is a
-continuation, text and chips; what stays of it is a draft of the page's story, which Undo goes over.
-panel and versions are the HTML of a chosen token and of several runs beside each other. settings
-are the controls as data. tab has the endpoint /generate too, which needs no page.
+continuation: text, chips and the panel of a chosen one; what stays of it is a draft of the page's
+story, which Undo goes over. versions are several runs beside each other. settings are the controls
+as data. tab has the endpoint /generate too, which needs no page.
 """
 
 from gpt.ui.generation.tab import add_to

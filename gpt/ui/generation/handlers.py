@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
+from gpt.ui.generation.continuation import HINT, guess_html, guessed, panel_html
 from gpt.ui.generation.layout import Layout
-from gpt.ui.generation.panel import HINT, guess_html, guessed, panel_html
 from gpt.ui.generation.runs import Claim, Runs, Writing
 from gpt.ui.generation.settings import OPENING
 from gpt.ui.generation.story import FRESH, Draft, Job, Jobs, Story, Values

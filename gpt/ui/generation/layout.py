@@ -11,7 +11,7 @@ import gradio as gr
 from gpt.engine import PRECISIONS
 from gpt.engine.machine import available_devices
 from gpt.serving.registry import Registry
-from gpt.ui.generation.panel import HINT
+from gpt.ui.generation.continuation import HINT
 from gpt.ui.generation.settings import (
     AUTO,
     DRAW_A_SEED,
