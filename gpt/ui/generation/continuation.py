@@ -37,7 +37,7 @@ class Continuation:
         self._asked, self._most = asked, most
         self._limit = asked.options.max_new_tokens if most is None else 0
         self._decoder = asked.tokenizer.stream()
-        self._chips, self._n_chips = "", 0
+        self._chips: list[str] = []
         self._first_seconds = self._seconds = 0.0
         self._known = 0  # steps that were there before
 
@@ -64,11 +64,9 @@ class Continuation:
     @property
     def chips(self) -> str:
         """A chip for each step, as HTML; those of earlier steps are not made again."""
-        new = enumerate(self.steps[self._n_chips :], self._n_chips)
-        chips = [chip_html(at, token_chip(self._asked.tokenizer, step, at)) for at, step in new]
-        self._chips += "".join(chips)
-        self._n_chips = len(self.steps)
-        return self._chips
+        for at in range(len(self._chips), len(self.steps)):
+            self._chips.append(chip_html(at, token_chip(self._asked.tokenizer, self.steps[at], at)))
+        return "".join(self._chips)
 
     @property
     def ended(self) -> bool:
