@@ -34,13 +34,6 @@ def number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _length(value: Any) -> Any:
-    value = number(value)
-    if isinstance(value, int) and value > MAX_NEW_TOKENS:
-        raise ValueError(f"max_new_tokens is {value:,}: use at most {MAX_NEW_TOKENS}.")
-    return value
-
-
 def _or_none(off: int) -> Callable[[Any], Any]:
     return lambda value: None if value is None or value == off else number(value)
 
@@ -74,7 +67,7 @@ SETTINGS = {
     "max_new_tokens": Setting(
         120, gr.Slider, "Max new tokens",
         "How many tokens to write at most; one is about three quarters of a word.",
-        {"minimum": 1, "maximum": MAX_NEW_TOKENS, "step": 1}, _length, more=False,
+        {"minimum": 1, "maximum": MAX_NEW_TOKENS, "step": 1}, more=False,
     ),
     "temperature": Setting(
         0.8, gr.Slider, "Temperature",
@@ -118,7 +111,10 @@ def sampling_options(
     Raises ValueError if a value is impossible: a browser's own limits are not trusted.
     """
     read = {name: setting.read(values[name]) for name, setting in SETTINGS.items()}
-    return SamplingOptions(**read, steering=steering)
+    options = SamplingOptions(**read, steering=steering)
+    if (length := options.max_new_tokens) > MAX_NEW_TOKENS:
+        raise ValueError(f"max_new_tokens is {length:,}: use at most {MAX_NEW_TOKENS}.")
+    return options
 
 
 # A visit is one click away; settings that it does not name get their defaults. Seeds chosen among
