@@ -7,6 +7,7 @@ from html import unescape
 import pytest
 
 from gpt import load_model
+from gpt.ui.generation.settings import DEFAULTS
 from gpt.ui.tour import CARDS, QUESTIONS, checked, tour_html
 
 
@@ -28,11 +29,16 @@ def test_every_card_goes_to_a_tab_and_a_place_of_the_page(built):
     ids = {getattr(block, "elem_id", None) for block in built.blocks.values()}
     tabs = {block.id for block in built.blocks.values() if type(block).__name__ == "Tab"}
     for card in CARDS:
-        assert card.tab in tabs
-        for place in {card.place, *card.sets}:
+        assert card["tab"] in tabs
+        for place in {card["at"], *card.get("sets", {})}:
             assert place.split()[0].removeprefix("#") in ids
 
 
 def test_a_card_carries_what_its_script_reads():
     goes = [json.loads(unescape(text)) for text in re.findall(r'data-goes="(.*?)"', tour_html())]
-    assert [g.get("at") for g in goes] == [*(card.place for card in CARDS), None]
+    assert [g.get("at") for g in goes] == [*(card["at"] for card in CARDS), None]
+
+
+def test_the_last_card_that_sets_the_temperature_gives_it_its_default():
+    *_, last = (card["sets"] for card in CARDS if "sets" in card)
+    assert list(last.values()) == [DEFAULTS["temperature"]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,95 +16,16 @@ from gpt.accounting.parameters import count_parameters
 from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import config_of
 from gpt.sampling import SamplingOptions, probabilities
-from gpt.ui.generation.settings import DEFAULTS
 from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.numbers import percent
 from gpt.ui.visit import AT_ONCE
 
 STORYTELLER = "storyteller"
 SENTENCE = "Once upon a time there was a king"
-
-
-@dataclass(frozen=True)
-class Card:
-    """One stop: the tab and the place it speaks of, two sentences, and something to try.
-
-    `sets` are controls (a selector of the input) and the values that the card gives them.
-    """
-
-    title: str
-    tab: str
-    place: str  # a selector
-    text: str
-    attempt: str
-    sets: Mapping[str, Any] = field(default_factory=dict)
-
-
-CARDS = (
-    Card(
-        "Guess", "generation", "#gen-prompt",
-        "A GPT does one thing: it guesses how a text goes on, a token at a time. The text below "
-        "the prompt was written that way, by a model of this page.",
-        "Read the prompt, say aloud what you expect next, then press Generate.",
-    ),
-    Card(
-        "Tokens", "internals", "#int-section-tokens",
-        "The model reads numbers, not letters: pairs of bytes were merged, the most common first, "
-        "until each piece was a token of the vocabulary. Common words are one token, rare "
-        "ones several.",
-        "Type a word of your own, or your name, and watch it being merged.",
-    ),
-    Card(
-        "Vectors", "internals", "#int-section-embeddings",
-        "Each token and each place has a row of numbers that training found. Their sum is all "
-        "that the first block gets to know.",
-        "Choose another token in the strip above: its row changes, the row of its place stays.",
-    ),
-    Card(
-        "Attention", "internals", "#int-section-attention",
-        "Each head lets a token look back and fetch from tokens before it, never from later ones. "
-        "The shares of one look add up to 100 %.",
-        "Choose a head from the list of what heads do, and hover over the words, or tap them.",
-    ),
-    Card(
-        "Stream", "internals", "#int-section-stream",
-        "Every block adds to one vector that runs through the whole model, the residual stream. "
-        "Nothing is overwritten: the end is the sum of all parts.",
-        "Compare how much attention and feed-forward add in the first and in the last block.",
-    ),
-    Card(
-        "Lens", "internals", "#int-section-lens",
-        "The output layer can be held against the stream after any block, as if the model ended "
-        "there. One sees a guess form.",
-        "Find the block after which the last guess no longer changes.",
-    ),
-    Card(
-        "Odds", "internals", "#int-section-logits",
-        "The last vector gives each of the tokens one number, its logit, and the softmax turns "
-        "them into shares of 100 %. These odds are all that the model says.",
-        "Choose a token in the strip whose odds are almost certain, and one where they are not.",
-    ),
-    Card(
-        "Temperature", "generation", "#gen-temperature",
-        "Logits are divided by the temperature before the softmax: below 1 the likely gets "
-        "likelier, above 1 the odds even out. It is set to 1.5 now.",
-        "Press Generate, read, and set it to 0.3 for the next text.",
-        {"#gen-temperature input[type=number]": 1.5},
-    ),
-    Card(
-        "Draw", "generation", "#gen-tokens",
-        "One random number between 0 and 1 falls on the line of all tokens, and the token it "
-        "falls on comes. The same seed gives the same numbers, so the same text.",
-        "Click a word of the text, then press “use this” beside another one.",
-        {"#gen-temperature input[type=number]": DEFAULTS["temperature"]},
-    ),
-    Card(
-        "Loop", "generation", "#gen-next",
-        "The token is appended, and everything begins again with a text that is one token longer. "
-        "That is the whole of writing.",
-        "Press Next token a few times, then Back, then Next token again: the same one comes.",
-    ),
-)  # fmt: skip
+# Each is a stop: the tab and where in it (a selector), two sentences, something to try, and what it
+# sets (selectors of inputs, and their values).
+FILE = Path(__file__).resolve().parents[2] / "assets" / "tour.json"
+CARDS: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
 
 
 def _tokens() -> tuple[float, str]:
@@ -150,11 +71,11 @@ def checked(given: list[str]) -> list[str]:
 
 def tour_html() -> str:
     """All cards, hidden, with what the script needs to know of each; the questions are the last."""
-    cards = [
-        _card(card.title, f"<p>{escape(card.text)}</p><p><b>Try it:</b> {escape(card.attempt)}</p>",
-              f"{number} of {len(CARDS)}", {"tab": card.tab, "at": card.place, "sets": card.sets})
-        for number, card in enumerate(CARDS, 1)
-    ]  # fmt: skip
+    cards = []
+    for number, card in enumerate(CARDS, 1):
+        text = f"<p>{escape(card['text'])}</p><p><b>Try it:</b> {escape(card['attempt'])}</p>"
+        goes = {key: card[key] for key in ("tab", "at", "sets") if key in card}
+        cards.append(_card(card["title"], text, f"{number} of {len(CARDS)}", goes))
     asked = "".join(
         f'<label>{escape(question)} <input inputmode="decimal" size="8" maxlength="40"></label>'
         for question in QUESTIONS
