@@ -17,7 +17,6 @@ from gpt.checkpoints import precision_record, save_model, tokenizer_of
 from gpt.generate import generate
 from gpt.sampling import SamplingOptions
 from gpt.serving.registry import Registry
-from gpt.ui.generation.settings import DEFAULTS
 from gpt.ui.generation.wish import wish
 
 PROMPT = "Once upon a time"
@@ -61,7 +60,7 @@ def test_rows_and_vocabulary_permuted_alike_write_the_same_text(exported):
 
 
 def by_the_page(source, file, capsys):
-    asked = wish(Registry(paths={source: None}), PROMPT, DEFAULTS, source, precision="float32")
+    asked = wish(Registry(paths={source: None}), PROMPT, {"precision": "float32"}, source)
     return tokenizer_of(source).decode(asked.ids)
 
 

@@ -38,7 +38,8 @@ from gpt.ui.visit import Shared, Visit, Visitor
 WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
 OPTIONS = SamplingOptions(max_new_tokens=12, seed=3)
 VALUES = {
-    **settings.DEFAULTS, "max_new_tokens": 12, "temperature": 1.0, "top_p": 1, "seed": 3
+    **settings.STANDARD, "max_new_tokens": 12, "temperature": 1.0, "top_p": 1, "seed": 3,
+    "precision": "float32",
 }  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def client(url):
 
 def alone(registry, tokenizer, prompt="Hello", options=OPTIONS, source="storyteller"):
     """The continuation that the package gives without a page."""
-    asked = wish(registry, prompt, VALUES, source, precision="float32")
+    asked = wish(registry, prompt, VALUES, source)
     written = Continuation(asked)
     steps = generate(
         registry.models[source], tokenizer.encode(prompt), options, tokenizer.end_of_text_id
@@ -83,7 +84,7 @@ async def everything(updates):
 
 
 def asked_of(registry, **values):
-    return wish(registry, "Hello", {**VALUES, **values}, "storyteller", precision="float32")
+    return wish(registry, "Hello", {**VALUES, **values}, "storyteller")
 
 
 def written_by(registry, asked):
@@ -228,9 +229,8 @@ def test_the_precision_asked_for_is_borrowed_and_named(monkeypatch):
     asking = Asked({"storyteller": tiny_model(WIDE)})
     monkeypatch.setattr(wishes, "default_precision", lambda source, device: "float16")
     for precision, got in (("auto", "float16"), ("int8", "int8")):
-        run, _ = written_by(
-            asking, wish(asking, "Hello", VALUES, "storyteller", precision=precision)
-        )
+        asked = wish(asking, "Hello", {**VALUES, "precision": precision}, "storyteller")
+        run, _ = written_by(asking, asked)
         assert asking.asked == ("storyteller", "cpu", got)
         assert f"on cpu, {got}" in run.written.statistics()
 
@@ -449,8 +449,7 @@ class Page:
     def data(self, source="storyteller", prompt="Hello", **values):
         layout = self.layout
         return {
-            layout.prompt: prompt, layout.model: source, layout.device: "cpu",
-            layout.precision: "float32", layout.guess: values.pop("guess", False),
+            layout.prompt: prompt, layout.model: source, layout.guess: values.pop("guess", False),
             layout.by: values.pop("by", "seed"), layout.count: values.pop("count", 3),
             self.handlers.story: self.story,
             self.shared.visitor: self.known,

@@ -239,7 +239,7 @@ def test_the_page_shows_the_text_of_a_replica(tokenizer):
     runs = Runs(registry, None, Handle((Replica(registry), 1), (Replica(registry), None)))
 
     async def last():
-        asked = wish(registry, "Hello", values, "storyteller", precision="float32")
+        asked = wish(registry, "Hello", {**values, "precision": "float32"}, "storyteller")
         return [run async for run in runs.write(asked)][-1].written
 
     options = sampling_options(values)

@@ -125,7 +125,8 @@ def written(runs, prompt="Hello", values=VALUES, source="storyteller", precision
 
     async def read():
         VISITOR.set("the visitor")
-        asked = wish.wish(runs.registry, prompt, values, source, "cuda", precision)
+        chosen = {**values, "device": "cuda", "precision": precision}
+        asked = wish.wish(runs.registry, prompt, chosen, source)
         async for run in runs.write(asked):
             last = run
         return last.written

@@ -27,7 +27,7 @@ from gpt.ui.visit import Visit
 
 
 class Layout:
-    """Every component of the tab, by name; `settings` by the name of the setting."""
+    """Every component of the tab, by name; `settings` by the names of STANDARD."""
 
     def __init__(self, registry: Registry, default_source: str, default_device: str) -> None:
         with gr.Row():
@@ -37,11 +37,9 @@ class Layout:
             with gr.Column(scale=2, min_width=280):
                 self._settings(default_source, default_device)
         self.columns = gr.HTML("", padding=False, js_on_load="gptPage.take(element, trigger);")
-        self.controls = {  # what a visit fills
-            "prompt": self.prompt, "model": self.model, "precision": self.precision,
-            **self.settings,
-        }  # fmt: skip
-        self.inputs = {*self.controls.values(), self.device, self.by, self.count, self.guess}
+        chosen = {"prompt": self.prompt, "model": self.model, **self.settings}
+        self.inputs = {*chosen.values(), self.by, self.count, self.guess}
+        self.controls = {n: c for n, c in chosen.items() if n != "device"}  # what a visit fills
         self.streamed = [self.output, self.stats, self.tokens, self.panel, self.columns]
 
     def _input(self, registry: Registry, default_source: str) -> None:
@@ -137,7 +135,6 @@ class Layout:
         some = {n: setting.component(n) for n, setting in SETTINGS.items() if not setting.more}
         with gr.Accordion("More settings", open=False, elem_id="gen-more"):
             more = {n: setting.component(n) for n, setting in SETTINGS.items() if setting.more}
-            self.settings: dict[str, Any] = {**some, **more}
             self.device = gr.Dropdown(
                 available_devices(),
                 value=default_device,
@@ -157,6 +154,7 @@ class Layout:
                 elem_id="gen-precision-note",
                 elem_classes="hint",
             )
+        self.settings = {**some, **more, "precision": self.precision, "device": self.device}
         with gr.Row():
             choices = [(label, name) for name, label in BY.items()]
             self.by = gr.Dropdown(

@@ -13,7 +13,7 @@ from gpt.serving.registry import Registry
 from gpt.ui.generation.continuation import Continuation
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Writing
-from gpt.ui.generation.settings import MAX_NEW_TOKENS, STANDARD, sampling_options
+from gpt.ui.generation.settings import MAX_NEW_TOKENS, sampling_options
 from gpt.ui.generation.wish import Wish, wish
 from gpt.ui.visit import Visit
 
@@ -196,17 +196,13 @@ class Jobs:
     def asked(self, data: Values, **changed: Any) -> Wish:
         """What the controls ask for, but for the settings in `changed`."""
         layout, values = self.layout, {**self.layout.values(data), **changed}
-        names = (layout.model, layout.device, layout.precision)
-        return wish(self.registry, data[layout.prompt], values, *(data[name] for name in names))
+        return wish(self.registry, data[layout.prompt], values, data[layout.model])
 
     def replayed(self, visit: Visit) -> Wish:
         """The text of a visit, as it was written."""
-        values = {**STANDARD, **visit.settings}
+        values, source = dict(visit.settings), visit.model or self.layout.model.value
         if visit.seed is not None:
             values["seed"] = visit.seed
-        asked = wish(
-            self.registry, visit.prompt, values, visit.model or self.layout.model.value,
-            values["device"], values["precision"], visit.steering,
-        )  # fmt: skip
+        asked = wish(self.registry, visit.prompt, values, source, visit.steering)
         length = visit.tokens or asked.options.max_new_tokens
         return asked.with_options(max_new_tokens=min(length, MAX_NEW_TOKENS))

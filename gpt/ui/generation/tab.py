@@ -12,7 +12,7 @@ from gpt.checkpoints import tokenizer_of
 from gpt.ui.generation.handlers import Handlers, Order
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Runs
-from gpt.ui.generation.settings import AUTO, DEFAULTS, OPENING, model_note, precision_note
+from gpt.ui.generation.settings import OPENING, STANDARD, model_note, precision_note
 from gpt.ui.generation.story import FRESH
 from gpt.ui.generation.wish import wish
 from gpt.ui.tabs import Page
@@ -102,7 +102,7 @@ def _follow(layout: Layout) -> None:
     layout.by.change(  # trained beside untrained are two
         lambda by: gr.update(visible=by != "training"), layout.by, layout.count, **EACH
     )
-    boxes = [*layout.settings.values(), layout.precision, layout.device]
+    boxes = [*layout.settings.values()]
     layout.reset.click(lambda: [box.value for box in boxes], None, boxes, **AT_ONCE)
 
 
@@ -111,16 +111,16 @@ def endpoint(runs: Runs, default_source: str) -> Callable[..., Any]:
 
     async def generate(
         prompt: str,
-        max_new_tokens: int = DEFAULTS["max_new_tokens"],
-        device: str = "cpu",
-        temperature: float = DEFAULTS["temperature"],
-        top_k: int | None = DEFAULTS["top_k"],
-        top_p: float = DEFAULTS["top_p"],
-        seed: int | None = DEFAULTS["seed"],
+        max_new_tokens: int = STANDARD["max_new_tokens"],
+        device: str = STANDARD["device"],
+        temperature: float = STANDARD["temperature"],
+        top_k: int | None = STANDARD["top_k"],
+        top_p: float = STANDARD["top_p"],
+        seed: int | None = STANDARD["seed"],
         model: str = default_source,
-        precision: str = AUTO,
-        min_p: float = DEFAULTS["min_p"],
-        stop: str = DEFAULTS["stop"],
+        precision: str = STANDARD["precision"],
+        min_p: float = STANDARD["min_p"],
+        stop: str = STANDARD["stop"],
         steering: list[list[int]] | None = None,
         request: gr.Request = None,
     ) -> tuple[str, str]:
@@ -132,11 +132,9 @@ def endpoint(runs: Runs, default_source: str) -> Callable[..., Any]:
         the token that comes there whatever is drawn.
         """
         given = locals()
-        values = {name: given[name] for name in DEFAULTS}
+        values = {name: given[name] for name in STANDARD}
         chosen = steering_of(steering or [])
-        asked = await asyncio.to_thread(
-            wish, runs.registry, prompt, values, model, device, precision, chosen
-        )
+        asked = await asyncio.to_thread(wish, runs.registry, prompt, values, model, chosen)
         with runs.call(request.session_hash if request else None) as claim:
             # Nothing goes on with it: its keys and values are not kept.
             async with aclosing(runs.write(asked, claim, known=None)) as updates:

@@ -92,24 +92,24 @@ def wish(
     prompt: str,
     values: Mapping[str, Any],
     source: str,
-    device: str = "cpu",
-    precision: str = AUTO,
     steering: tuple[tuple[int, int], ...] = (),
 ) -> Wish:
-    """The run that the controls' `values` mean.
+    """The run that the controls' `values` mean; a setting that they leave out has its default.
 
     Raises ValueError if it cannot be had; a missing device is told in the notes instead.
     """
+    values = {**STANDARD, **values}
     options = sampling_options(values, steering)
     cfg, tokenizer = registry.config_of(source), tokenizer_of(source)
     ids = prompt_ids(prompt, tokenizer, cfg.vocab_size)
-    chosen = {**values, "precision": precision, "device": device}
-    device, missing = usable_device(str(device))
-    precision = default_precision(source, device) if precision == AUTO else precision
+    device, missing = usable_device(str(values["device"]))
+    precision = values["precision"]
+    if precision == AUTO:
+        precision = default_precision(source, device)
     check_precision(precision, device)
     fits = [missing] if missing else []
     fits += context_notes(cfg, len(ids), options.max_new_tokens)
-    settings = {k: v for k, v in chosen.items() if k != "seed" and v != STANDARD[k]}
+    settings = {k: v for k, v in values.items() if k != "seed" and v != STANDARD[k]}
     return Wish(
         source, device, precision, options.with_seed(), prompt, settings, tuple(ids), tokenizer,
         tuple(fits), options.seed is None,
