@@ -299,12 +299,10 @@ const gptPage = {
     document.getElementById('presenter').setAttribute('aria-pressed', on);
     dispatchEvent(new Event('resize'));
   },
-  // Where the visitor is, in the first argument's place.
-  where(_, ...rest) {
-    return [JSON.stringify({
-      page: location.origin + location.pathname,
-      tab: document.querySelector('[role=tab][aria-selected=true]')?.textContent.trim().toLowerCase(),
-    }), ...rest];
+  // Where the visitor is, in the place of the first two arguments: the address and the tab.
+  where(_, __, ...rest) {
+    const tab = document.querySelector('[role=tab][aria-selected=true]');
+    return [location.origin + location.pathname, tab.textContent.trim().toLowerCase(), ...rest];
   },
   // What is to be pressed in Internals when its pass over a new text is done.
   next: null,

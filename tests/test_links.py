@@ -91,8 +91,7 @@ def test_a_copied_link_carries_the_head_that_was_chosen_and_the_sections_that_ar
     desk = Desk(open={"lens", "tokens"}, picked={"attention": {"layer": 0, "head": 3}})
     visitor = Visitor()
     visitor.visit = VISIT
-    place, sizes = json.dumps({"page": PAGE, "tab": "internals"}), SIZES_AT_FIRST.values()
-    note = copied_link(place, visitor, desk, *sizes)
+    note = copied_link(PAGE, "internals", visitor, desk, *SIZES_AT_FIRST.values())
     address = html.unescape(re.search(r">(http[^<]*)</textarea>", note)[1])
     place, wrong = place_of(query_of(address), config_of)
     assert wrong == ()
@@ -106,15 +105,12 @@ def test_a_copy_says_what_it_cannot_hold() -> None:
     visitor, desk, sizes = Visitor(), Desk(open=set()), SIZES_AT_FIRST.values()
     visitor.visit = replace(VISIT, model="trained:0123")
     desk.visit = InsideVisit("storyteller", (1, 2, 3), 1)
-    place = {"page": PAGE, "tab": "internals"}
-    note = copied_link(json.dumps(place), visitor, desk, *sizes)
+    note = copied_link(PAGE, "internals", visitor, desk, *sizes)
     assert "leaves out the text that was typed in Internals." in note
     assert "prompt=" not in note
-    for told in ("{bad", "[1]", '{"tab": {"a": 1}}', "[" * 100_000):  # two tracebacks each
-        assert "textarea" in copied_link(told, visitor, desk, *sizes)
-    note = copied_link(json.dumps({**place, "tab": "generation"}), visitor, desk, *sizes)
+    note = copied_link(PAGE, "generation", visitor, desk, *sizes)
     assert "leaves out the model, which lives on this page only" in note
-    note = html.unescape(copied_code("{}", visitor, desk))
+    note = html.unescape(copied_code(PAGE, "generation", visitor, desk))
     assert "source = 'trained-gpt/model'" in note
     assert note.count("It needs trained-gpt/model, from “Take it along”.") == 2
 
@@ -123,12 +119,12 @@ def test_a_text_from_a_gpu_is_copied_with_its_device_or_says_that_it_is_left_out
     """The program wrote on the CPU, in its precision, and so another text; no copy said so."""
     visitor, desk = Visitor(), Desk(open=set())
     visitor.visit = replace(VISIT, settings={"device": "cuda"})
-    program, command = html.unescape(copied_code("{}", visitor, desk)).split("The command,")
+    note = html.unescape(copied_code(PAGE, "generation", visitor, desk))
+    program, command = note.split("The command,")
     assert "precision = default_precision(source, 'cuda')" in program
     assert "gpt.load_model(source, 'cuda', precision=precision)" in program
     assert "It writes on the CPU" in command
-    place = json.dumps({"page": PAGE, "tab": "generation"})
-    note = copied_link(place, visitor, desk, *SIZES_AT_FIRST.values())
+    note = copied_link(PAGE, "generation", visitor, desk, *SIZES_AT_FIRST.values())
     assert "leaves out the device, cuda." in note
 
 

@@ -42,13 +42,13 @@ class PageBar:
             elem_classes="live",
             js_on_load="gptPage.note(element, trigger, watch);",
         )
-        self.where = gr.Textbox(visible=False)
+        self.where = [gr.Textbox("", visible=False) for _ in ("address", "tab")]
 
     def connect(self, page: Page) -> None:
         """Wire the buttons and the opening of a link."""
         inside: InternalsTab = page.tabs["internals"]
         sizes = [page.tabs["architecture"].inputs[name] for name in links.SIZES_AT_FIRST]
-        known = [self.where, page.shared.visitor, inside.desk, *sizes]
+        known = [*self.where, page.shared.visitor, inside.desk, *sizes]
         for button, copy in ((self.link, copied_link), (self.code, copied_code)):
             button.click(copy, known, self.note, js="gptPage.where", **IN_QUEUE)
         self._open_links(page)
@@ -92,21 +92,13 @@ class PageBar:
         page_load_of(self.note)(opened, [shared.visitor, inside.desk], outputs, **AT_ONCE)
 
 
-def of_page(where: str) -> dict[str, str]:
-    """What assets/page.js tells of the page as JSON; nothing where a script sent something else."""
-    with contextlib.suppress(ValueError, RecursionError):
-        found = json.loads(where or "{}")
-        if isinstance(found, dict):
-            return {name: value for name, value in found.items() if isinstance(value, str)}
-    return {}
+def copied_link(page: str, tab: str, visitor: Visitor, desk: Desk, *sizes: Any) -> str:
+    """The note with the address of the visit, HTML; `sizes` are Architecture's.
 
-
-def copied_link(where: str, visitor: Visitor, desk: Desk, *sizes: Any) -> str:
-    """The note with the address of the visit, HTML; `sizes` are Architecture's."""
-    given = of_page(where)
+    `page` is the address without parameters, `tab` the one that is shown.
+    """
     picked = {k: n for k, n in desk.picked.get("attention", {}).items() if n}
     opened = tuple(section.key for section in SECTIONS if section.key in desk.open)
-    tab = given.get("tab") or "generation"
     visit, missing = visitor.visit, []
     shown = desk.visit and (desk.given is None or desk.visit.key != desk.given.key)
     if tab == "internals" and shown:
@@ -116,11 +108,11 @@ def copied_link(where: str, visitor: Visitor, desk: Desk, *sizes: Any) -> str:
     if tab == "architecture" and (wrong := links.impossible(named)):
         changed, missing = {}, [f"the sizes ({wrong.rstrip('.')})"]
     place = links.Place(visit, tab, **picked, open=opened, training=visitor.training, sizes=changed)
-    address, told = links.link_of(place, str(given.get("page", ""))[:500], missing)
+    address, told = links.link_of(place, str(page)[:500], missing)
     return _copied("The link", address, told, ' data-link="1"')
 
 
-def copied_code(where: str, visitor: Visitor, *_: Any) -> str:
+def copied_code(page: str, tab: str, visitor: Visitor, *_: Any) -> str:
     """The note with the program and the command. Raises ValueError before the first text."""
     visit: Visit = visitor.visit
     if visit.seed is None or visit.tokens == 0:
