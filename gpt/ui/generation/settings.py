@@ -5,7 +5,7 @@ A new setting is one entry here, its field in SamplingOptions, and its line in `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,15 +29,6 @@ STORYTELLER_NOTE = (
 )
 
 
-def number(value: Any) -> Any:
-    """5 for 5.0, which browsers do not tell apart; anything else as it is, for the check."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _or_none(off: int) -> Callable[[Any], Any]:
-    return lambda value: None if value is None or value == off else number(value)
-
-
 @dataclass(frozen=True)
 class Setting:
     """A setting's default, its component, and what a value of it means in the options."""
@@ -47,7 +38,7 @@ class Setting:
     label: str
     info: str
     limits: Mapping[str, Any] = field(default_factory=dict)
-    read: Callable[[Any], Any] = number
+    off: Any = None  # stands for None in the options, as an emptied box does
     more: bool = True  # under "More settings"
 
     def component(self, name: str) -> gr.components.Component:
@@ -55,6 +46,12 @@ class Setting:
         return self.kind(
             value=self.default, label=self.label, info=self.info, elem_id=elem_id, **self.limits
         )
+
+    def read(self, value: Any) -> Any:
+        """What a value means in the options; browsers do not tell 5.0 from 5."""
+        if self.off is not None and value in (None, self.off):
+            return None
+        return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # Compared on 32 texts of the storyteller each, 100 tokens: share of repeated 4-grams, the model's
@@ -76,7 +73,7 @@ SETTINGS = {
     ),
     "top_k": Setting(
         0, gr.Number, "Top-k", "Choose among the k likeliest tokens only; 0 is off.",
-        {"minimum": 0, "precision": 0}, _or_none(0),
+        {"minimum": 0, "precision": 0}, off=0,
     ),
     "top_p": Setting(
         0.9, gr.Slider, "Top-p",
@@ -96,7 +93,7 @@ SETTINGS = {
     "seed": Setting(  # not empty: gradio shows an empty number as 0
         DRAW_A_SEED, gr.Number, "Seed",
         "Same seed, same text. -1: a new one each time, shown with the result.",
-        {"minimum": DRAW_A_SEED, "precision": 0}, _or_none(DRAW_A_SEED),
+        {"minimum": DRAW_A_SEED, "precision": 0}, off=DRAW_A_SEED,
     ),
 }  # fmt: skip
 DEFAULTS = {name: setting.default for name, setting in SETTINGS.items()}
