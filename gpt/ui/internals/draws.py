@@ -98,11 +98,8 @@ def tally_views(
     lab: Lab, distribution: torch.Tensor, options: SamplingOptions, n: int
 ) -> tuple[str, str]:
     """`n` draws counted beside their expectation: bars with a sentence, and a table; HTML."""
-    if options.temperature == 0:
-        drawn = distribution.argmax().expand(n)
-    else:
-        numbers = uniforms(torch.Generator().manual_seed(options.seed), n)
-        drawn = draw(distribution[None], numbers[None])[0]
+    numbers = uniforms(torch.Generator().manual_seed(options.seed), n)
+    drawn = draw(distribution[None], numbers[None])[0]
     found = tally(drawn, distribution, TALLY_ROWS)
     shares = {
         f"in {n:,} draws": [row.count / n for row in found],
