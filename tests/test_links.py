@@ -110,7 +110,7 @@ def test_a_copy_says_what_it_cannot_hold() -> None:
     assert "prompt=" not in note
     note = copied_link(PAGE, "generation", visitor, desk, *sizes)
     assert "leaves out the model, which lives on this page only" in note
-    note = html.unescape(copied_code(PAGE, "generation", visitor, desk))
+    note = html.unescape(copied_code(visitor))
     assert "source = 'trained-gpt/model'" in note
     assert note.count("It needs trained-gpt/model, from “Take it along”.") == 2
 
@@ -119,7 +119,7 @@ def test_a_text_from_a_gpu_is_copied_with_its_device_or_says_that_it_is_left_out
     """The program wrote on the CPU, in its precision, and so another text; no copy said so."""
     visitor, desk = Visitor(), Desk(open=set())
     visitor.visit = replace(VISIT, settings={"device": "cuda"})
-    note = html.unescape(copied_code(PAGE, "generation", visitor, desk))
+    note = html.unescape(copied_code(visitor))
     program, command = note.split("The command,")
     assert "precision = default_precision(source, 'cuda')" in program
     assert "gpt.load_model(source, 'cuda', precision=precision)" in program

@@ -49,8 +49,8 @@ class PageBar:
         inside: InternalsTab = page.tabs["internals"]
         sizes = [page.tabs["architecture"].inputs[name] for name in links.SIZES_AT_FIRST]
         known = [*self.where, page.shared.visitor, inside.desk, *sizes]
-        for button, copy in ((self.link, copied_link), (self.code, copied_code)):
-            button.click(copy, known, self.note, js="gptPage.where", **IN_QUEUE)
+        self.link.click(copied_link, known, self.note, js="gptPage.where", **IN_QUEUE)
+        self.code.click(copied_code, page.shared.visitor, self.note, **IN_QUEUE)
         self._open_links(page)
 
     def _open_links(self, page: Page) -> None:
@@ -112,7 +112,7 @@ def copied_link(page: str, tab: str, visitor: Visitor, desk: Desk, *sizes: Any) 
     return _copied("The link", address, told, ' data-link="1"')
 
 
-def copied_code(page: str, tab: str, visitor: Visitor, *_: Any) -> str:
+def copied_code(visitor: Visitor) -> str:
     """The note with the program and the command. Raises ValueError before the first text."""
     visit: Visit = visitor.visit
     if visit.seed is None or visit.tokens == 0:
