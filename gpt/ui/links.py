@@ -1,7 +1,5 @@
 """A visit as an address that replays it, as a Python program and as a command; and back."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shlex

@@ -1,7 +1,5 @@
 """What stands above the tabs: copies of the visit as a link and as code, and the presenter."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from dataclasses import replace

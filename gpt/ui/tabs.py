@@ -3,8 +3,6 @@
 The module's `add_to(page)` lays the tab out and wires it; others find what it gives in `page.tabs`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module

@@ -1,7 +1,5 @@
 """The 5-minute tour: cards that show the page's places in the order of a text's making."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """What a visitor looks at, as one small state of plain values that all tabs share."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

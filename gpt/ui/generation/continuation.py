@@ -1,7 +1,5 @@
 """One run's continuation: text, tokens as chips, measurements, and the panel of a chosen token."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 

@@ -1,7 +1,5 @@
 """What the tab's events do: methods over a page's story, its controls and the runs."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing

@@ -3,8 +3,6 @@
 A new setting is one entry here, its field in SamplingOptions, and its line in `endpoint` of tab.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,6 +1,6 @@
 """The Generation tab: a prompt, a model, the continuation as it is written, and every way on."""
 
-# No `from __future__ import annotations`: gr.api reads the return type as an object.
+# Without `from __future__ import annotations`: gr.api reads the return type as an object.
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing

@@ -1,7 +1,5 @@
 """Versions side by side: one prompt, two to four runs, what they share and where they part."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape

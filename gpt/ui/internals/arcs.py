@@ -1,7 +1,5 @@
 """Arcs over a row of words: which words each of them looks at, as SVG."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 from itertools import accumulate

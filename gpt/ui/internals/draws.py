@@ -1,7 +1,5 @@
 """The draw itself: one random number on the cumulative distribution, and many beside the theory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 from itertools import accumulate, pairwise

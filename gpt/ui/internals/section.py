@@ -1,7 +1,5 @@
 """A section of the tab as data, what is folded in it, and the components of one on the page."""
 
-from __future__ import annotations
-
 import ast
 import asyncio
 import inspect

@@ -1,7 +1,5 @@
 """All sections of the tab: laid out in order, filled from top to bottom, wired in one place."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence

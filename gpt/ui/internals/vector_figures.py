@@ -1,7 +1,5 @@
 """Figures of single vectors: strips, histograms, and the activation with points on it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 from typing import Any

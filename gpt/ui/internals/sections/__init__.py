@@ -1,7 +1,5 @@
 """The sections of the Internals tab: their files by name, in the order of the page."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
 from gpt.ui.internals.section import Section

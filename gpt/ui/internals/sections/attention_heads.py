@@ -1,7 +1,5 @@
 """Attention: all heads as small pictures, what they do, and one head as arcs between words."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Embeddings: the two vectors whose sum enters the first block."""
 
-from __future__ import annotations
-
 import torch
 
 from gpt.internals.residual import embeddings

@@ -1,7 +1,5 @@
 """The logit lens: what each layer would say, a cell a layer and position."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """From one position's logits to probabilities: two plots, their table, and plain values."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The choice of the next token: sampling settings applied to the stored logits, and the draw."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

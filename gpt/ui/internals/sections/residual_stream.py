@@ -1,7 +1,5 @@
 """The residual stream by layer and position, and one token's real numbers inside one block."""
 
-from __future__ import annotations
-
 import numpy as np
 import plotly.graph_objects as go
 import torch

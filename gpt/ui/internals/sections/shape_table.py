@@ -1,7 +1,5 @@
 """The pass as a table of shapes, and the whole trace as a file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import linecache

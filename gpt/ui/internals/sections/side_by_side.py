@@ -1,7 +1,5 @@
 """Two passes beside each other: one with places of the other put in, and what both predict."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator
 from typing import Any

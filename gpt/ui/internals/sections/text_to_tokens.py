@@ -1,7 +1,5 @@
 """Tokens: the prompt's chips, the merges of a word's bytes, and how each token was predicted."""
 
-from __future__ import annotations
-
 import math
 
 from gpt.internals.distribution import loss

@@ -1,7 +1,5 @@
 """What if: one part of the model silenced, and a sweep over all heads."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 
 from gpt.internals.distribution import compare_predictions

@@ -1,7 +1,5 @@
 """Why this token: its logit as a sum over all that the model wrote, and each word's effect."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from typing import Any
 
