@@ -1,8 +1,8 @@
 """The Generation tab, in the order in which a click on Generate goes through it.
 
-layout has every component, and `starts`: which click asks for what. tab wires each of these to
-three handlers: `start` notes the order and lets a page write once at a time, `write` streams,
-`finish` gives the buttons back. In `write`, story makes of the order and the controls a job, which
+layout has every component. tab has a table of which click asks for what, and wires each to three
+handlers: `start` notes the order and lets a page write once at a time, `write` streams, `finish`
+gives the buttons back. In `write`, story makes of the order and the controls a job, which
 is a checked wish (wish) and what is known of its text. runs write it: a row of the scheduler, of a
 replica or of a borrowed GPU (borrowed_gpu), read a few times a second. What has come is a
 continuation: text, chips and the panel of a chosen one; what stays of it is a draft of the page's

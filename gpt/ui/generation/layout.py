@@ -113,22 +113,6 @@ class Layout:
                 False, label="Guess first", container=False, min_width=100, elem_id="gen-guess"
             )
 
-    def starts(self) -> list[tuple[Any, tuple[str, Any]]]:
-        """The events that ask for a run, and what each asks for."""
-        return [
-            (self.run.click, ("write", None)),
-            (self.prompt.submit, ("write", None)),
-            (self.next.click, ("next", 1)),
-            (self.next_10.click, ("next", 10)),
-            (self.more.click, ("more", None)),
-            (self.again.click, ("again", None)),
-            (self.reseed.click, ("reseed", None)),
-            (self.panel.select, ("use", None)),
-            (self.panel.input, ("guess", None)),
-            (self.versions.click, ("versions", None)),
-            *((button.click, ("example", visit)) for button, visit in self.examples),
-        ]
-
     def _settings(self, default_source: str, default_device: str) -> None:
         some = {n: setting.component(n) for n, setting in SETTINGS.items() if not setting.more}
         with gr.Accordion("More settings", open=False, elem_id="gen-more"):

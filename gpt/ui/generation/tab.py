@@ -30,7 +30,19 @@ def add_to(page: Page) -> Layout:
     shared.add_picker(layout.model)
     runs = Runs(page.registry, page.on_gpu, page.replicas)
     handlers = Handlers(layout, runs, shared)
-    for event, order in layout.starts():
+    for event, order in (
+        (layout.run.click, ("write", None)),
+        (layout.prompt.submit, ("write", None)),
+        (layout.next.click, ("next", 1)),
+        (layout.next_10.click, ("next", 10)),
+        (layout.more.click, ("more", None)),
+        (layout.again.click, ("again", None)),
+        (layout.reseed.click, ("reseed", None)),
+        (layout.panel.select, ("use", None)),
+        (layout.panel.input, ("guess", None)),
+        (layout.versions.click, ("versions", None)),
+        *((button.click, ("example", visit)) for button, visit in layout.examples),
+    ):
         _start(event, order, handlers)
     if page.replay is not None:
         _start(page.replay, ("replay", None), handlers)
