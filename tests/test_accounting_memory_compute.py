@@ -167,37 +167,43 @@ class KeptBytes(torch.autograd.graph.saved_tensors_hooks):
         return sum(tensor.untyped_storage().nbytes() for tensor in self.held.values())
 
 
-def kept_by_training(cfg: GPTConfig, batch: int, tokens: int, autocast: bool) -> int:
-    """What a step of gpt/training keeps; without autocast, the model in bfloat16 throughout."""
+def kept_by_a_step(cfg: GPTConfig, batch: int, tokens: int, precision: str) -> int:
+    """What a step of gpt/training keeps; "throughout" is the model in bfloat16, with dropout of
+    the attention weights.
+    """
     model = GPTModel(cfg).train()
-    if autocast:
+    if precision == "throughout":
+        model.to(torch.bfloat16)
+    else:
         for block in model.trf_blocks:
             block.att.dropout.p = 0.0  # as gpt/training has it, unless asked otherwise
-    else:
-        model.to(torch.bfloat16)
     ids = torch.zeros(batch, tokens, dtype=torch.long)
     kept = KeptBytes(model)
-    with kept, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+    with kept, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         logits = model(ids)
-        mean_loss(logits if autocast else logits.float(), ids.clone(), torch.zeros(()))
+        if precision == "throughout":
+            logits = logits.float()
+        mean_loss(logits, ids.clone(), torch.zeros(()))
     return kept.total
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("seed", range(3))
-def test_what_the_packages_own_training_keeps_is_what_the_formula_says(seed: int) -> None:
+def test_what_the_packages_own_training_keeps_is_what_the_formula_says(
+    seed: int, precision: str
+) -> None:
     """The one estimate shown was of bfloat16 throughout, half to two thirds of what is kept."""
     cfg = replace(random_config(seed, (2, 3_000), (300, 300), (1, 4), (1, 40), (1, 4)),
                   drop_rate=(0.0, 0.1)[seed % 2])  # fmt: skip
     batch, tokens = 1 + seed % 3, 20 + 50 * seed
-    kept = kept_by_training(cfg, batch, tokens, autocast=True)
-    computed = memory.kept_by_autocast(cfg, batch, tokens).value
-    assert kept == computed
+    kept = kept_by_a_step(cfg, batch, tokens, precision)
+    assert kept == memory.kept_by_training(cfg, batch, tokens, precision).value
 
 
 def test_the_estimate_for_bfloat16_throughout_is_near_what_that_keeps() -> None:
     cfg = GPTConfig(500, 64, 64, 4, 3)
     estimate = memory.kept_in_bfloat16(cfg, 4, 64).value
-    assert 0.88 < estimate / kept_by_training(cfg, 4, 64, autocast=False) < 0.95
+    assert 0.88 < estimate / kept_by_a_step(cfg, 4, 64, "throughout") < 0.95
 
 
 @pytest.mark.parametrize(
@@ -255,6 +261,7 @@ def test_the_rules_of_thumb_are_off_by_what_they_leave_out() -> None:
         lambda: memory.weights(GPTConfig(), "float8"),
         lambda: memory.kv_cache(GPTConfig(), 1, 1, "float8"),
         lambda: memory.training_state(GPTConfig(), "lion"),
+        lambda: memory.kept_by_training(GPTConfig(), 1, 1, "float16"),
         lambda: devices.device("abacus"),
     ],
 )

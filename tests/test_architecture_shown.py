@@ -86,6 +86,9 @@ def test_memory_says_where_it_fits() -> None:
     cache = memory.kv_cache(cfg, 1, 1024, "float16")
     assert table["KV cache"][:3] == [mib_and_mb(run[1]), cache.formula, cache.numbers]
     assert "4-bit (not implemented here)" in table
+    for precision in ("float32", "bfloat16"):
+        kept = memory.kept_by_training(cfg, 1, 1024, precision)
+        assert table[kept.name][0] == mib_and_mb(kept.value)
 
 
 def test_times_are_those_of_each_machine() -> None:

@@ -48,6 +48,22 @@ _TRAINING: dict[str, tuple[str, str, str]] = {
 TRAINING_STATES = tuple(_TRAINING)
 _BFLOAT16_LAYER = "34*b*t*d + 5*b*h*t*t"
 _BFLOAT16_AROUND = "5*b*t*d + 4*b*t*vocab"
+# Of `python -m gpt train`: a name, bytes of a number that is not the stream's, what else, a note.
+_TRAIN: dict[str, tuple[str, int, str, str]] = {
+    "float32": (
+        "float32 (python -m gpt train)",
+        4,
+        "",
+        "its default on a CPU; no attention matrix",
+    ),
+    "bfloat16": (
+        "bfloat16 autocast (python -m gpt train)",
+        2,
+        " + 2*M",
+        "its default elsewhere; float32 stream, bfloat16 products and copies of the matrices; no "
+        "attention matrix",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -147,27 +163,32 @@ def kept_in_bfloat16(
     return amount("all in bfloat16", source, letters, note, estimate=True)
 
 
-def kept_by_autocast(cfg: GPTConfig, batch: int, new_tokens: int) -> Amount:
-    """Bytes kept by `python -m gpt train` in its default precision, torch's bfloat16 autocast.
+def kept_by_training(
+    cfg: GPTConfig, batch: int, new_tokens: int, precision: str = "float32"
+) -> Amount:
+    """Bytes that a step of `python -m gpt train` keeps for its backward pass.
 
-    Weights and the residual stream are float32. A layer keeps, in bytes for each of the b t d
-    numbers: 8 the stream before its two norms, 8 their results cast for four linear layers, 8
-    queries, keys, values and heads, 16 the feed-forward's hidden layer, 4 the dropout masks. The
-    attention matrix is not kept: this training has no dropout there. Around the layers: the
-    stream, its norm, a mask; the logits, which their gradient overwrites; the matrices M cast to
-    bfloat16. Exact for the tensors that autograd saves on a CPU in torch 2.13; `batch` is the
-    micro-batch, and `vocab` the tokens that occur in the text, at most.
+    Of each of the b t d numbers a layer keeps 16 bytes in both precisions: the float32 stream
+    before its two norms, and what four linear layers read (the norms' results in float32, or four
+    bfloat16 copies). And 12 numbers in `precision`: queries, keys, values, heads, the hidden layer
+    before and after GELU; 14 with two dropout masks. No attention matrix: it has no dropout here.
+    Around the layers: the stream, its norm, a mask; the logits, which their gradient overwrites;
+    the matrices M in bfloat16. Exact for the tensors that autograd saves on a CPU in torch 2.13;
+    `batch` is the micro-batch, and `vocab` the tokens that occur in the text, at most.
     """
+    _check(precision, tuple(_TRAIN), "precision")
+    name, size, copies, note = _TRAIN[precision]
     letters = letters_of(cfg)
     letters |= {"b": batch, "t": new_tokens}
     letters["M"] = cfg.n_layers * 12 * cfg.emb_dim**2 + cfg.vocab_size * cfg.emb_dim
-    layer, around = (44, 10) if cfg.drop_rate else (40, 6)
+    layer, around = 16 + 12 * size, 4 + size
+    if cfg.drop_rate:
+        layer, around = layer + 2 * size, around + 4
     source = (
         f"layers*({layer}*b*t*d + 4*b*h*t + 16*b*t) + {around}*b*t*d + 16*b*t + 8*t"
-        " + 2*b*t*vocab + 2*M"
+        f" + {size}*b*t*vocab{copies}"
     )
-    note = "float32 stream, bfloat16 products and copies of the matrices; no attention matrix"
-    return amount("bfloat16 autocast (python -m gpt train)", source, letters, note)
+    return amount(name, source, letters, note)
 
 
 def _weight_letters(cfg: GPTConfig) -> dict[str, Number]:

@@ -91,7 +91,8 @@ def _memory(cfg: GPTConfig, load: Workload, running: list[memory.Amount], captio
         "Activations of training": [
             memory.kept_in_bfloat16(cfg, load.batch, load.tokens),
             memory.kept_in_bfloat16(cfg, load.batch, load.tokens, recompute=True),
-            memory.kept_by_autocast(cfg, load.batch, load.tokens),
+            memory.kept_by_training(cfg, load.batch, load.tokens, "float32"),
+            memory.kept_by_training(cfg, load.batch, load.tokens, "bfloat16"),
         ],
     }
     rows: list[tuple[object, ...]] = []

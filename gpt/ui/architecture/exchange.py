@@ -10,9 +10,9 @@ from gpt.accounting.memory import weight_bytes
 from gpt.accounting.timing import LIMIT_BYTES, build_bytes
 from gpt.checkpoints.gpt2_names import read_configuration
 from gpt.checkpoints.sources import random_source
+from gpt.checkpoints.tensors import text_of
 from gpt.config import GPTConfig
 from gpt.sampling import MAX_SEED
-from gpt.training.corpus import text_of
 from gpt.ui.architecture.controls import configuration
 from gpt.ui.architecture.costs import readable_count
 from gpt.ui.parts.numbers import mib_and_mb, whole
