@@ -241,6 +241,28 @@ def test_a_run_keeps_no_graph_of_the_steps_before(begin):
     assert {type(value) for value in (*values, *ids)} <= {int, float, bool, str, tuple}
 
 
+@pytest.mark.parametrize(
+    ("precision", "kind"),
+    [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)],
+)
+def test_a_run_on_a_cpu_is_in_float32_unless_told_otherwise(begin, precision, kind):
+    """It was in bfloat16 autocast, which took longer on either kind of CPU that was at hand."""
+    run, kinds = begin(out="", steps=1, precision=precision), []
+    run.model.register_forward_hook(lambda *given: kinds.append(given[-1].dtype))
+    batch = next(run._batches())
+    run._update(run.model, *batch)
+    assert kinds == [kind]
+
+
+def test_the_default_precision_is_that_of_the_device_and_part_of_a_checkpoint(begin):
+    """Devices may change when a run goes on, its arithmetic may not."""
+    assert TrainOptions(device="cuda").with_precision().precision == "bfloat16"
+    finished(begin(steps=1, precision="auto"))
+    assert begin(steps=1, precision="float32").step == 1
+    with pytest.raises(ValueError, match="was made with precision float32, not bfloat16"):
+        begin(steps=1, precision="bfloat16")
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(begin, optimizer, monkeypatch):
     whole = finished(begin("whole", optimizer=optimizer))
@@ -493,6 +515,7 @@ def test_every_option_has_a_flag_with_its_default():
     )
     assert args.text == ["a.txt"]
     assert args.peak_rate == 0.5
+    assert args.precision == "auto"
     assert args.steps == TrainOptions().steps
     assert args.tie_weights is True
 

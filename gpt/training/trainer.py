@@ -54,6 +54,7 @@ class Run:
     """
 
     def __init__(self, cfg: GPTConfig, options: TrainOptions, corpus: Corpus) -> None:
+        options = options.with_precision()
         self.cfg, self.options, self.corpus = cfg, options, corpus
         self.device = check_device(options.device)
         parallel = dist.is_initialized()

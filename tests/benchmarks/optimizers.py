@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.optimizers --text tales-train.txt --validation tales-val.txt --record
 
-The bundled model's shape and the defaults of `python -m gpt train`, but for what is compared, for
-arithmetic in float32 (the fastest on a CPU without bfloat16) and for a warm-up of a twentieth. The
-schedule of a run is as long as its time allows by its first steps; all runs have one thread each
-and as much processor time, two at once on two cores. The held-out loss is over the whole file.
+The bundled model's shape and the defaults of `python -m gpt train` on a CPU, but for what is
+compared and for a warm-up of a twentieth. The schedule of a run is as long as its time allows by
+its first steps; all runs have one thread each and as much processor time, two at once on two
+cores. The held-out loss is over the whole file.
 With --record the findings are written to assets/benchmarks/optimizers.txt.
 """
 
@@ -43,7 +43,6 @@ def train(text: str, validation: str, optimizer: str, rate: float, seconds: floa
         steps=FIRST_STEPS,
         optimizer=optimizer,
         peak_rate=rate,
-        precision="float32",
         out="",
         report_every=1,
         validate_every=rare,
