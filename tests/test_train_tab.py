@@ -22,6 +22,7 @@ from gpt.__main__ import main
 from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import EARLY, is_kept, load_model
 from gpt.serving.registry import Registry
+from gpt.training.bundle import card
 from gpt.training.choices import corpus_of, made_text
 from gpt.training.corpus import make_corpus, split_documents
 from gpt.training.evaluation import evaluate, unigram_nats
@@ -148,6 +149,14 @@ def test_the_card_has_the_numbers_of_the_run(done, unpacked):
     assert f"{done.history.evaluated[-1][1].nats_per_token:.4f} nats a token" in text
     assert "50 of 50 steps" in text
     assert done.history.sample.text.splitlines()[0] in text
+
+
+def test_the_card_of_a_text_of_one_s_own_says_so():
+    """It was headed "trained on own"."""
+    found = plan({**TINY, "text": "own", "pasted": "One line of it.\n" * 40, "characters": 0})
+    run = Run(found.cfg, found.options, found.corpus)
+    made = card(run, found.text, Evaluated(1.0, 9), "")
+    assert made.startswith("# A small GPT, trained on your text\n")
 
 
 def test_what_was_trained_is_a_model_like_any_other_until_it_is_dropped():
