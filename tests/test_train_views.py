@@ -43,6 +43,18 @@ def test_the_curve_lies_where_its_seconds_or_tokens_are(axis, training):
     assert found == pytest.approx([left + share * (right - left) for share in (0, 0.4, 0.8)], abs=1)
 
 
+def test_the_run_before_is_drawn_over_the_tokens_that_it_read(training):
+    """Its steps were counted as steps of the new run: with twice the batch, at half their place."""
+    before = training.former = Training(Trainings(), {**TINY, "batch": 4})
+    before.plan = plan(before.values)
+    before.history.evaluated = [(n, Evaluated(3.0, 9, n)) for n in (0, 10, 20)]
+    training.axis = "tokens"
+    (points,) = re.findall(r'class="before" points="([^"]+)"', views.loss_view(training))
+    left, right = 44, 632
+    found = [float(point.split(",")[0]) for point in points.split()]
+    assert found == pytest.approx([left + share * (right - left) for share in (0, 0.4, 0.8)], abs=1)
+
+
 def test_right_sums_are_ticked_and_wrong_ones_crossed(training):
     training.history.sample = Sampled(40, "")
     training.history.answers = [("27+48=", "75"), ("10+10=", "21")]

@@ -45,6 +45,11 @@ class Plan:
         return GPTConfig(**{**self.cfg, "vocab_size": min(used + 1, self.cfg.vocab_size)})
 
     @property
+    def step_tokens(self) -> int:
+        """Tokens that a step reads."""
+        return self.options.batch_size * self.cfg.context_length
+
+    @property
     def flops(self) -> int:
         """Of a step, forward and backward; softmaxes as products that take about as long."""
         cfg = self.compact

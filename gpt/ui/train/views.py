@@ -43,17 +43,16 @@ def loss_view(training: Training) -> str:
     if not history.evaluated:
         return ""
     by_tokens = training.axis == "tokens"
-    a_step = plan.options.batch_size * plan.cfg.context_length
 
     def held_out(of: Training) -> Points:
-        found = of.history.evaluated
+        found, a_step = of.history.evaluated, of.plan.step_tokens
         return [(e.step * a_step if by_tokens else at, e.nats_per_token) for at, e in found]
 
     lines = {"before": held_out(training.former)} if training.former else {}
     lines["train"] = [(s.tokens if by_tokens else s.seconds, s.loss) for s in history.steps]
     lines["held-out"] = held_out(training)
     newest = history.steps[-1] if history.steps else None
-    until = plan.options.steps * a_step if by_tokens else float(plan.values["budget"])
+    until = plan.options.steps * plan.step_tokens if by_tokens else float(plan.values["budget"])
     if newest and not by_tokens:
         left = plan.options.steps / newest.step * newest.seconds if newest.step > 20 else 0
         until = max(newest.seconds, min(max(left, 1), 2 * until))
@@ -218,9 +217,8 @@ def numbers_view(training: Training) -> str:
 
 def estimate_view(plan: Plan) -> str:
     """Parameters and memory, and what the budget buys: as a bar, and in sentences."""
-    cfg, options, each = plan.compact, plan.options, plan.seconds
-    state = memory.training_state(cfg, "adamw-float32").value
-    a_step = options.batch_size * cfg.context_length
+    options, each, a_step = plan.options, plan.seconds, plan.step_tokens
+    state = memory.training_state(plan.compact, "adamw-float32").value
     steps = options.steps if options.steps < NEVER else plan.values["budget"] / each
     read = MARKS.get(plan.values["size"], MARKS["small"])
     total, *marks = (each * n for n in (steps, *(tokens / a_step for tokens in read)))
