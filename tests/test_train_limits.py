@@ -22,6 +22,7 @@ from gpt.training.trainer import Run
 from gpt.ui.train import learner as learner_module
 from gpt.ui.train import run as run_module
 from gpt.ui.train.learner import Finished
+from gpt.ui.train.plans import as_many_steps, plan, with_steps
 from gpt.ui.train.run import MOST_TRAINING, Training, Trainings
 from gpt.ui.train.settings import EXPERIMENTS
 from gpt.ui.train.tab import Handlers
@@ -110,6 +111,20 @@ def test_steps_are_those_of_the_whole_budget_and_an_experiment_has_as_many(monke
     twin = steps(values, former=first, experiment=EXPERIMENTS[1])
     other = steps({**values, "batch": 4}, former=twin)
     assert [t.plan.options.steps for t in (first, twin, other)] == [6000, 6000, 1200]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"layers": 2}, {"width": 32}, {"pasted": "Another text.\n" * 40}]
+)
+def test_another_model_or_text_has_steps_of_its_own(changed):
+    """Two sizes of one's own are both "yours", two texts "own": eight blocks of 256 had the steps
+    of one of 8, and a budget of a minute took far longer.
+    """
+    values = {**TINY, "text": "own", "pasted": "A line of it.\n" * 40, "characters": 0, "steps": 0}
+    former = with_steps(plan(values), 0.01)
+    found = plan({**values, **changed})
+    assert as_many_steps(found, former) is found
+    assert as_many_steps(plan({**values, "heads": 1}), former).options.steps == 6000
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,10 @@ def with_steps(found: Plan, each: float) -> Plan:
 
 def as_many_steps(found: Plan, former: Plan) -> Plan:
     """The steps of the run before, if only what an experiment changes differs: one schedule."""
-    same = ("text", "vocabulary", "pairs", "size", "budget", "batch", "steps", "context")
+    same = (
+        "text", "pasted", "file", "vocabulary", "pairs", "size", "layers", "width", "context",
+        "batch", "budget", "steps",
+    )  # fmt: skip
     if any(found.values[name] != former.values[name] for name in same):
         return found
     return replace(found, options=replace(found.options, steps=former.options.steps))
