@@ -55,6 +55,12 @@ def test_the_run_before_is_drawn_over_the_tokens_that_it_read(training):
     assert found == pytest.approx([left + share * (right - left) for share in (0, 0.4, 0.8)], abs=1)
 
 
+def test_a_run_that_was_not_measured_leaves_curve_and_numbers_of_the_one_before():
+    """A run that was refused emptied the table of the one before, beside its curve."""
+    refused = Training(Trainings(), TINY)
+    assert views.numbers_view(refused) == views.loss_view(refused) == ""
+
+
 def test_right_sums_are_ticked_and_wrong_ones_crossed(training):
     training.history.sample = Sampled(40, "")
     training.history.answers = [("27+48=", "75"), ("10+10=", "21")]

@@ -210,6 +210,8 @@ def step_view(training: Training) -> str:
 
 def numbers_view(training: Training) -> str:
     """The curve's numbers as a table, thinned; the CSV is in the zip."""
+    if not training.history.evaluated:
+        return ""
     rows = [(e.step, significant(at), e.nats_per_token) for at, e in training.history.evaluated]
     columns = [Column("step"), Column("seconds"), Column("held-out loss, nats a token")]
     return table_html(columns, thinned(rows)[-40:], "Held-out loss so far", csv_name="held-out")
