@@ -491,6 +491,46 @@ def test_a_step_after_a_finished_run_says_what_it_replaces_until_it_begins(done)
     done.warned = False
 
 
+def test_a_run_that_is_stopped_before_its_first_step_is_told_to_be_kept():
+    """ "Press Train: the loss falls" stood above the buttons of its model, or the news of the run
+    before.
+    """
+    with gr.Blocks():
+        layout, shared = Layout(), Shared()
+    trainings, request = Trainings(), SimpleNamespace(session_hash="me")
+    stopped = trainings.start("me", TINY)
+    stopped.stop()
+    run_async(driven(stopped))
+    ended = run_async(Handlers(layout, trainings, shared).finish(request))
+    stopped.finished.drop()
+    assert ended[layout.progress] == say("Stopped; the model is kept.", "hint")
+    assert ended[layout.write]["interactive"]
+
+
+def test_a_refused_run_leaves_the_curve_of_the_one_before(done):
+    """The next choice of a setting put the baselines alone in its place, and choosing what it is
+    drawn over emptied it.
+    """
+    with gr.Blocks():
+        layout, shared = Layout(), Shared()
+    trainings, request = Trainings(), SimpleNamespace(session_hash="me")
+    handlers = Handlers(layout, trainings, shared)
+    assert run_async(handlers.redraw("tokens", request)) == gr.skip()
+    trainings.of["me"] = done
+    refused = trainings.start("me", {**TINY, "width": None})
+    with pytest.raises(ValueError, match="width is empty"):
+        run_async(driven(refused))
+    data = {box: TINY.get(name) for name, box in layout.controls.items()}
+    data |= {layout.file: None, shared.visitor: Visitor()}
+    looked = run_async(handlers.look(data, request))
+    assert layout.estimate in looked
+    assert layout.loss not in looked
+    by_tokens = run_async(handlers.redraw("tokens", request))
+    assert "tokens read</text>" in by_tokens
+    done.axis = "seconds"
+    assert views.loss_view(done) != by_tokens
+
+
 def test_a_page_that_was_turned_away_may_ask_again():
     """Where 20 waited, its run was never over: each Train after that did nothing, for ever."""
     trainings = Trainings()

@@ -252,6 +252,12 @@ class Trainings:
         runs = (last, last.former) if last else ()
         return next((run for run in runs if run and run.finished), None)
 
+    def measured(self, session: str | None) -> Training | None:
+        """The page's newest run that has a curve: of one that was refused the one before."""
+        last = self.of.get(session)
+        runs = (last, last.former) if last else ()
+        return next((run for run in runs if run and run.history.evaluated), None)
+
     def start(
         self, session: str | None, values: Mapping[str, Any], experiment: Experiment | None = None,
         paused: bool = False,

@@ -176,8 +176,8 @@ class Handlers:
         if self.trainings.going(session):
             return gr.skip()
         last, made = self.trainings.of.get(session), self.trainings.made(session)
-        if last and not (last.history.steps or last.note):  # it was refused: the one before
-            last = last.former
+        if last and not last.note:
+            last = self.trainings.measured(session)
         shown = dict.fromkeys([layout.run, *layout.experiments], gr.update(interactive=True))
         shown[layout.pause] = gr.update(value="Pause", interactive=False)
         shown[layout.stop] = gr.update(interactive=False)
@@ -208,10 +208,11 @@ class Handlers:
 
     async def redraw(self, axis: str, request: gr.Request) -> Any:
         """The curve over another axis."""
-        if last := self.trainings.of.get(request.session_hash):
-            last.axis = axis
-            return views.loss_view(last)
-        return gr.skip()
+        last = self.trainings.of.get(request.session_hash)
+        drawn = self.trainings.measured(request.session_hash)
+        for run in filter(None, (last, drawn)):
+            run.axis = axis
+        return views.loss_view(drawn) if drawn else gr.skip()
 
     async def look(self, data: Values, request: gr.Request) -> Values:
         """What the choices mean: the estimate, the text in tokens, the losses to compare with."""
@@ -233,7 +234,7 @@ class Handlers:
                 layout.estimate: views.estimate_view(found), layout.problem: "",
                 layout.split: views.split_view(found), layout.loss: views.promise_view(found),
             }  # fmt: skip
-        if last and last.history.evaluated:
+        if self.trainings.measured(request.session_hash):
             del shown[layout.loss]  # there is a curve, which stays
         return shown
 
