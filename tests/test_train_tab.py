@@ -584,6 +584,14 @@ def test_a_link_trains_it_again_with_the_same_steps():
     assert all(one.loss == other.loss for one, other in pairs)
 
 
+def test_the_steps_of_any_budget_can_stand_in_a_link():
+    """Of the smallest model 300 seconds buy more than the 100,000 that the box allowed."""
+    smallest = {"width": 8, "layers": 1, "heads": 1, "batch": 1, "context": 16}
+    bought = with_steps(plan({**TINY, **smallest, "steps": 0, "budget": 300}), 0.001).repeated
+    assert bought["steps"] == 300_000
+    assert plan({**TINY, **bought}).options.steps == 300_000
+
+
 def test_an_early_checkpoint_is_kept_and_compared_with_the_last(done):
     source = done.finished.source
     registry = Registry(budget_bytes=2**28)

@@ -87,7 +87,7 @@ SETTINGS = {
     "warmup": _number(20, "Warm-up", "Steps up to the peak.", 0, 10_000),
     "batch": _number(8, "Batch", "Windows of text a step.", 1, 64),
     "seed": _number(123, "Seed", "Same seed, same run.", 0, MAX_SEED),
-    "steps": _number(0, "Steps", "0: as many as the budget buys.", 0, 100_000),
+    "steps": _number(0, "Steps", "0: as many as the budget buys.", 0, 1_000_000),
     "characters": _number(0, "Characters of text", "0: all of it.", 0, 2_000_000),
     "positions": Setting(
         True, gr.Checkbox, "Learn positions", "Without, each step shuffles them.",
