@@ -15,7 +15,7 @@ from train_runs import TINY, driven
 
 from gpt.checkpoints.sources import is_kept, keep
 from gpt.serving import all_cores
-from gpt.training.choices import corpus_of, own_text
+from gpt.training.choices import MOST_HELD_OUT, corpus_of, own_text
 from gpt.training.corpus import read_corpus
 from gpt.training.events import Evaluated, Sampled
 from gpt.training.trainer import Run
@@ -196,6 +196,17 @@ def test_of_many_models_and_curves_the_oldest_go(tmp_path, monkeypatch):
     assert list(trainings.of) == ["c", "d"]
     for each in made[1:]:
         each.drop()
+
+
+@pytest.mark.parametrize("line", ["One line of it.\n", "no line ends here "])
+def test_of_a_long_text_no_more_is_held_out_than_is_soon_read(line):
+    """Of a file of 2 MiB 200,000 characters were read twice at a run's end, each time as one job,
+    for which everybody who wrote waited.
+    """
+    whole = (line * (2**21 // len(line))).strip()
+    found = own_text(whole, None)
+    assert found.text + found.held_out == whole
+    assert MOST_HELD_OUT - len(line) <= len(found.held_out) <= MOST_HELD_OUT
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from gpt.training.texts import CAPITAL_SENTENCES, STORIES, Additions, Source, ma
 
 OWN = "own"
 MOST_BYTES = 2 * 2**20  # of a visitor's text
+MOST_HELD_OUT = 20_000  # characters of it; a run's end reads them all at once, while others wait
 SEED = 2026  # of the generated training texts; held-out texts have SEED + 1
 KEPT_CORPORA = 4
 _making = threading.Lock()
@@ -80,8 +81,9 @@ def made_text(name: str) -> Text:
 
 
 def own_text(pasted: Any, file: Any) -> Text:
-    """A visitor's file, else the pasted text. The last tenth, from a line's start, is held out.
+    """A visitor's file, else the pasted text.
 
+    The last tenth, at most MOST_HELD_OUT characters and from a line's start on, is held out.
     Raises ValueError if there is no text, or if it is too long or not UTF-8.
     """
     name, data = "your text", b""
@@ -109,8 +111,9 @@ def own_text(pasted: Any, file: Any) -> Text:
     documents = [document.strip() for document in split_documents(text) if document.strip()]
     if not documents:
         raise ValueError("your text is empty: paste some text, or upload a plain text file.")
-    cut = text.find("\n", len(text) * 9 // 10) + 1
-    cut = cut if 0 < cut < len(text) else len(text) * 9 // 10
+    least = max(len(text) * 9 // 10, len(text) - MOST_HELD_OUT)
+    cut = text.find("\n", least) + 1
+    cut = cut if 0 < cut < len(text) else least
     prompt = documents[0].split("\n")[0][:24]
     return Text(OWN, text[:cut], text[cut:], prompt)
 
