@@ -179,14 +179,28 @@ def test_a_page_that_is_closed_stops_its_run(built):
     assert "mine" not in trainings.of
 
 
+def test_a_class_of_thirty_keeps_its_models_for_their_hour(tmp_path, monkeypatch):
+    """Of more than 24 models the oldest went, however small all of them were."""
+    monkeypatch.setattr(learner_module, "_kept", [])
+    folders = [TemporaryDirectory(dir=tmp_path) for _ in range(30)]
+    made = [
+        Finished(keep(tmp_path, tmp_path), "", "", Path(folder.name) / "all.zip", folder)
+        for folder in folders
+    ]
+    assert all(is_kept(each.source) for each in made)
+    for each in made:
+        each.drop()
+
+
 def test_of_many_models_and_curves_the_oldest_go(tmp_path, monkeypatch):
     monkeypatch.setattr(learner_module, "_kept", [])
-    monkeypatch.setattr(learner_module, "MOST_KEPT", 2)
+    monkeypatch.setattr(learner_module, "MOST_KEPT_BYTES", 20)
     monkeypatch.setattr(run_module, "MOST_TRAININGS", 2)
     made, trainings = [], Trainings()
     for name in "abc":
         folder = TemporaryDirectory(dir=tmp_path)
         archive = Path(folder.name) / "all.zip"
+        archive.write_bytes(bytes(10))
         made.append(Finished(keep(tmp_path, tmp_path), name, "", archive, folder))
         trainings.start(name, TINY, None, paused=False)
         trainings.of[name].over = True

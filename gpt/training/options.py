@@ -1,5 +1,7 @@
 """Every choice of a training run, with its default."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any

@@ -7,6 +7,7 @@ import copy
 import math
 import tempfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,7 +26,7 @@ EARLY = 1 / 12, 1 / 2  # shares of all steps between which an early checkpoint i
 LIVE_TARGETS, LINE_TOKENS, PEEK_TOKENS = 2048, 64, 16
 PEEKED = "trf_blocks.0.ff.layers.0.weight"
 KEPT_SECONDS = 3600
-MOST_KEPT = 24  # models of all visitors; the oldest goes
+MOST_KEPT_BYTES = 4 * 2**30  # of all visitors; the oldest goes
 _kept: list[Finished] = []
 
 
@@ -58,8 +59,9 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Finished:
-    """A model that was trained here, kept until `drop`; of more than MOST_KEPT the oldest goes.
+    """A model that was trained here, kept until `drop`.
 
+    The oldest go while all together have more than MOST_KEPT_BYTES.
     Its name for other tabs, which nobody guesses, labels of it and of its comparison with itself
     early in the training, its zip, and the folder of that.
     """
@@ -72,8 +74,13 @@ class Finished:
 
     def __post_init__(self) -> None:
         _kept.append(self)
-        for old in _kept[:-MOST_KEPT]:
-            old.drop()
+        while len(_kept) > 1 and sum(each.n_bytes for each in _kept) > MOST_KEPT_BYTES:
+            _kept[0].drop()
+
+    @cached_property
+    def n_bytes(self) -> int:
+        """Of all files in the folder, which change no more."""
+        return sum(path.stat().st_size for path in self.archive.parent.rglob("*") if path.is_file())
 
     def drop(self) -> None:
         """The model and its files are gone."""
