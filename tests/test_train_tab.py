@@ -39,6 +39,7 @@ from gpt.ui.train import run as run_module
 from gpt.ui.train import views
 from gpt.ui.train.curve import thinned
 from gpt.ui.train.layout import Layout
+from gpt.ui.train.learner import Diverged, History, Learner
 from gpt.ui.train.plans import NEVER, pace, plan, with_steps
 from gpt.ui.train.run import MOST_TRAINING, MOST_WAITING, Training, Trainings
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, MARKS, SIZES
@@ -382,6 +383,17 @@ def test_a_job_of_a_run_that_ends_an_iterator_is_an_error_like_any_other():
 
     with pytest.raises(RuntimeError, match="raised StopIteration"):
         run_async(go())
+
+
+def test_the_line_of_a_model_that_diverged_is_the_last_good_one():
+    """While the model was kept, each of its tokens had a probability of "nan %"."""
+    learner = Learner(plan(TINY), History())
+    learner.look()
+    good = learner.history.line
+    learner._run.model.tok_emb.weight.data.fill_(math.nan)
+    with pytest.raises(Diverged):
+        learner.look()
+    assert learner.history.line == good
 
 
 @pytest.mark.parametrize("steps", [2, 9])

@@ -130,9 +130,9 @@ class Learner:
         if history.evaluated and history.evaluated[-1][1].step == run.step:
             history.evaluated.pop()  # it was measured when it paused
         history.evaluated.append((run.seconds, evaluated))
-        history.line = (-run.nats(run.corpus.held_out[: LINE_TOKENS + 1])).exp().tolist()
         if not math.isfinite(evaluated.nats_per_token):
             self._go_back()
+        history.line = (-run.nats(run.corpus.held_out[: LINE_TOKENS + 1])).exp().tolist()
         last, self._good = self._good, (run.step, copy.deepcopy(run.model.state_dict()))
         low, high = (share * self.plan.options.steps for share in EARLY)
         if not run.step:
