@@ -55,6 +55,15 @@ def test_the_run_before_is_drawn_over_the_tokens_that_it_read(training):
     assert found == pytest.approx([left + share * (right - left) for share in (0, 0.4, 0.8)], abs=1)
 
 
+def test_a_longer_run_before_ends_at_the_edge(training):
+    """Its later losses stood above each other there, as a line straight down."""
+    before = training.former = Training(Trainings(), TINY)
+    before.plan = training.plan
+    before.history.evaluated = [(at, Evaluated(3.0, 9, 0)) for at in (0, 10, 25, 50, 100)]
+    (points,) = re.findall(r'class="before" points="([^"]+)"', views.loss_view(training))
+    assert len(points.split()) == 3  # 40 steps of 50 took 20 s: the axis ends at 25
+
+
 def test_a_run_that_was_not_measured_leaves_curve_and_numbers_of_the_one_before():
     """A run that was refused emptied the table of the one before, beside its curve."""
     refused = Training(Trainings(), TINY)

@@ -48,14 +48,16 @@ def loss_view(training: Training) -> str:
         found, a_step = of.history.evaluated, of.plan.step_tokens
         return [(e.step * a_step if by_tokens else at, e.nats_per_token) for at, e in found]
 
-    lines = {"before": held_out(training.former)} if training.former else {}
-    lines["train"] = [(s.tokens if by_tokens else s.seconds, s.loss) for s in history.steps]
-    lines["held-out"] = held_out(training)
     newest = history.steps[-1] if history.steps else None
     until = plan.options.steps * plan.step_tokens if by_tokens else float(plan.values["budget"])
     if newest and not by_tokens:
         left = plan.options.steps / newest.step * newest.seconds if newest.step > 20 else 0
         until = max(newest.seconds, min(max(left, 1), 2 * until))
+    lines = {}
+    if training.former:
+        lines["before"] = [point for point in held_out(training.former) if point[0] <= until]
+    lines["train"] = [(s.tokens if by_tokens else s.seconds, s.loss) for s in history.steps]
+    lines["held-out"] = held_out(training)
     said = loss_sentence(training)
     axis = "tokens read" if by_tokens else "seconds of training"
     names = {"train": "training loss", "held-out": "held-out loss", "before": "the run before"}
