@@ -503,6 +503,30 @@ def test_a_step_after_a_finished_run_says_what_it_replaces_until_it_begins(done)
     done.warned = False
 
 
+def test_a_page_that_waits_in_line_is_told_its_place_once(monkeypatch):
+    """Each of twenty that waited was sent the same four times a second."""
+    with gr.Blocks():
+        layout, shared = Layout(), Shared()
+    trainings, waits = Trainings(), []
+    trainings.line += [Training(Trainings(), TINY)] * MOST_TRAINING
+    waiting = trainings.start("me", TINY)
+
+    async def sleep(training, seconds):
+        waits.append(seconds)
+        if len(waits) == 5:
+            training.stop()
+
+    async def told():
+        data, request = {shared.visitor: Visitor()}, SimpleNamespace(session_hash="me")
+        drive = Handlers(layout, trainings, shared).drive
+        return [shown[layout.progress] async for shown in drive(data, request)]
+
+    monkeypatch.setattr(Training, "_sleep", sleep)
+    line = "Two others train now: you are number 1 in the line …"
+    assert run_async(told()) == [say(text, "hint") for text in (line, "Stopped before it began.")]
+    assert waiting.over
+
+
 def test_a_run_that_is_stopped_before_its_first_step_is_told_to_be_kept():
     """ "Press Train: the loss falls" stood above the buttons of its model, or the news of the run
     before.

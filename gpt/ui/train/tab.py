@@ -156,7 +156,7 @@ class Handlers:
         if training is None or training.begun:
             yield gr.skip()
             return
-        counted = None
+        counted, told = None, {}
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
                 drawn = zip(self.layout.streamed, views.STREAMED, strict=True)
@@ -168,7 +168,8 @@ class Handlers:
                         counted = training.plan
                         if not training.looked_away:
                             shown[self.layout.estimate] = views.estimate_view(counted)
-                yield shown
+                if shown != told:  # who waits in line looks four times a second
+                    yield (told := shown)
 
     async def finish(self, request: gr.Request) -> Values:
         """The buttons as they should be now, which may be the next run's already."""
