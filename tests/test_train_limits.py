@@ -166,6 +166,23 @@ def test_a_pause_is_short_where_others_wait_for_the_place(monkeypatch):
     training.finished.drop()
 
 
+def test_a_class_of_thirty_finds_room_in_the_line():
+    """The 23rd and those after were turned away."""
+    trainings = Trainings()
+
+    async def go():
+        begun = [Training(trainings, TINY).updates() for _ in range(30)]
+        for updates in begun:
+            await anext(updates)
+        places = len(trainings.line)
+        for updates in begun:
+            await updates.aclose()
+        return places
+
+    assert run_async(go()) == 30
+    assert trainings.line == []
+
+
 def test_a_page_that_is_closed_stops_its_run(built):
     (left,) = [f.fn for f in built.fns.values() if (None, "unload") in f.targets
                and isinstance(getattr(f.fn, "__self__", None), Handlers)]  # fmt: skip

@@ -504,7 +504,7 @@ def test_a_step_after_a_finished_run_says_what_it_replaces_until_it_begins(done)
 
 
 def test_a_page_that_waits_in_line_is_told_its_place_once(monkeypatch):
-    """Each of twenty that waited was sent the same four times a second."""
+    """Each of those that waited was sent the same four times a second."""
     with gr.Blocks():
         layout, shared = Layout(), Shared()
     trainings, waits = Trainings(), []
@@ -568,11 +568,11 @@ def test_a_refused_run_leaves_the_curve_of_the_one_before(done):
 
 
 def test_a_page_that_was_turned_away_may_ask_again():
-    """Where 20 waited, its run was never over: each Train after that did nothing, for ever."""
+    """Where the line was full, its run was never over: each Train after did nothing, for ever."""
     trainings = Trainings()
     trainings.line += [Training(Trainings(), TINY)] * (MOST_TRAINING + MOST_WAITING)
     trainings.start("me", TINY, None, paused=False)
-    with pytest.raises(ValueError, match="20 others wait to train: try again"):
+    with pytest.raises(ValueError, match=f"{MOST_WAITING} others wait to train: try again"):
         run_async(driven(trainings.going("me")))
     assert trainings.going("me") is None
 

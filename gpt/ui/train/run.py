@@ -23,7 +23,7 @@ from gpt.ui.train.learner import KEPT_SECONDS, Diverged, Finished, History, Lear
 from gpt.ui.train.plans import NEVER, Plan, as_many_steps, plan, with_steps
 from gpt.ui.train.settings import Experiment
 
-MOST_TRAINING, MOST_WAITING = 2, 20
+MOST_TRAINING, MOST_WAITING = 2, 40
 SHARE = 0.25  # of the time of all cores, while others write
 UPDATE_SECONDS, LOOK_SECONDS = 0.5, 0.25
 EVALUATE_SECONDS, SAMPLE_SECONDS = 1.5, 4.0
