@@ -166,6 +166,16 @@ def test_a_pause_is_short_where_others_wait_for_the_place(monkeypatch):
     training.finished.drop()
 
 
+def test_what_cannot_be_trained_is_refused_before_its_turn():
+    """It waited for it, for minutes, and was then told that its text is too short."""
+    trainings = Trainings()
+    trainings.line += [Training(Trainings(), TINY)] * MOST_TRAINING
+    refused = Training(trainings, {**TINY, "characters": 20})
+    with pytest.raises(ValueError, match=r"the text has .. tokens to learn from"):
+        run_async(driven(refused, lambda training: "in the line" in training.stage))
+    assert refused not in trainings.line
+
+
 def test_a_class_of_thirty_finds_room_in_the_line():
     """The 23rd and those after were turned away."""
     trainings = Trainings()

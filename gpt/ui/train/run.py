@@ -97,6 +97,9 @@ class Training:
         yield
 
     async def _stages(self) -> AsyncIterator[None]:
+        if self._trainings.line.index(self) >= MOST_TRAINING:
+            # What cannot be trained is refused before its turn; the hands are for those who train.
+            await asyncio.to_thread(plan, self.values, self._trainings.device)
         while (place := self._trainings.line.index(self) + 1 - MOST_TRAINING) > 0:
             if self.stopped:
                 self.note = "Stopped before it began."
