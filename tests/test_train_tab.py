@@ -529,7 +529,7 @@ def test_a_page_that_waits_in_line_is_told_its_place_once(monkeypatch):
 
 def test_a_run_that_is_stopped_before_its_first_step_is_told_to_be_kept():
     """ "Press Train: the loss falls" stood above the buttons of its model, or the news of the run
-    before.
+    before; and “Steps 0 and 0” compared it with itself.
     """
     with gr.Blocks():
         layout, shared = Layout(), Shared()
@@ -541,6 +541,7 @@ def test_a_run_that_is_stopped_before_its_first_step_is_told_to_be_kept():
     stopped.finished.drop()
     assert ended[layout.progress] == say("Stopped; the model is kept.", "hint")
     assert ended[layout.write]["interactive"]
+    assert not ended[layout.early]["interactive"]
 
 
 def test_a_refused_run_leaves_the_curve_of_the_one_before(done):

@@ -163,7 +163,8 @@ class Learner:
         count, steps = count_parameters(run.cfg).total, counted(run.step, "step")
         label = f"Yours, trained on {text.called}: {count:,} parameters, {steps}"
         source = keep(folder / "model", early)
-        return Finished(source, label, f"Steps {step:,} and {run.step:,}", archive, home)
+        compared = f"Steps {step:,} and {run.step:,}" if step < run.step else ""
+        return Finished(source, label, compared, archive, home)
 
     def _go_back(self) -> NoReturn:
         run, (step, weights) = self._run, self._good

@@ -188,7 +188,9 @@ class Handlers:
         shown[layout.whose] = ""
         shown |= {button: gr.update(interactive=bool(made)) for button in layout.afterwards}
         if made:
-            shown[layout.early] |= {"value": made.finished.compared}
+            early = made.finished.compared
+            label = early or layout.early.value
+            shown[layout.early] = gr.update(value=label, interactive=bool(early))
             shown[layout.download] |= {"value": str(made.finished.archive)}
         return shown
 
