@@ -18,7 +18,7 @@ from gpt import SamplingOptions
 from gpt.config import as_config
 from gpt.ui.parts import gradio_patches
 from gpt.ui.parts.errors import BUG, Blocks, of_event, one_line
-from gpt.ui.parts.middleware import small_bodies
+from gpt.ui.parts.middleware import KeptAnswers, small_bodies
 
 
 def our_zip():
@@ -241,7 +241,10 @@ def test_a_forged_request_is_one_line_in_the_log(demo, name, capfd, caplog):
 
 
 def test_a_fault_of_the_page_keeps_its_traceback(capfd):
-    """Of a handler, of what one returns, of what every request passes by."""
+    """Of a handler, of what one returns, of what every request passes by.
+
+    A kept answer that was sent wrongly was one line that told of a script.
+    """
 
     def postprocess_data():
         raise TypeError("of what a handler returned")
@@ -249,7 +252,25 @@ def test_a_fault_of_the_page_keeps_its_traceback(capfd):
     def middleware():
         run_async(small_bodies(None)({"type": "http"}, None, None))  # it asks for a path
 
-    for fault in (a_mistake_of_the_package, postprocess_data, middleware):
+    def kept_answer():
+        async def page(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200})
+
+        async def take(message):
+            """The first visitor's answer is kept."""
+
+        async def refuse(message):
+            raise RuntimeError("this is no answer")
+
+        async def both():
+            kept, scope = KeptAnswers(page), {"type": "http", "method": "GET", "path": "/"}
+            scope |= {"headers": [], "scheme": "http", "query_string": b""}
+            await kept(scope, None, take)
+            await kept(scope, None, refuse)
+
+        run_async(both())
+
+    for fault in (a_mistake_of_the_package, postprocess_data, middleware, kept_answer):
         try:
             fault()
         except Exception:

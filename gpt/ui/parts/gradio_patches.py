@@ -28,13 +28,14 @@ whole; texts still as what was added.
 6. What a script sends in place of the page, such as an event that there is not, too few inputs, a
 value that is no choice or a stream of nobody, ends in gradio's traceback, as if the page had a
 fault. Here the log has one line of it: the error, and where gradio raised it. A traceback stays
-where a handler of this page was called, or what one returned was looked at.
+where a handler of this page was called, what one returned was looked at, or a kept answer was sent.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import sys
 import traceback
 from types import SimpleNamespace
@@ -51,7 +52,8 @@ _checks = {kind: kind.preprocess for kind in (gr.Slider, gr.Number)}
 _diff = utils.diff
 SEARCHED = ("matplotlib", "bokeh")
 LOOK_SECONDS = 0.01
-_PASSED_BY = "middleware.py"  # by every request
+# By every request: a file and the function in it that calls the rest of the server.
+_PASSED_BY = {("middleware.py", "__call__"), ("middleware.py", "answer")}
 # Of gradio's Blocks: where a handler is called, and what it gave is looked at.
 _HANDLES = {"call_function", "postprocess_data", "handle_streaming_outputs"}
 _log = logging.getLogger(__name__)
@@ -98,12 +100,13 @@ def _of_what_was_sent(error: BaseException | None) -> str:
     """The line of an error that gradio raised before it called a handler; "" for any other."""
     passed = traceback.walk_tb(error.__traceback__ if error else None)
     frames = [(frame.f_code, line) for frame, line in passed]
-    ours = [code.co_filename for code, _ in frames if code.co_filename.startswith(PACKAGE)]
+    ours = {code for code, _ in frames if code.co_filename.startswith(PACKAGE)}
+    passed_by = {(os.path.basename(code.co_filename), code.co_name) for code in ours} <= _PASSED_BY
     handled = not _HANDLES.isdisjoint(code.co_name for code, _ in frames)
-    if not frames or handled or not all(file.endswith(_PASSED_BY) for file in ours):
+    if not frames or handled or not passed_by:
         return ""
     code, line = frames[-1]
-    if code.co_filename in ours:
+    if code in ours:
         return ""
     told, *_ = str(error).splitlines() or [""]
     where = code.co_filename.rsplit("site-packages/")[-1]
