@@ -113,6 +113,14 @@ def test_a_standard_input_that_is_no_text_is_one_line(capsys, monkeypatch):
     assert "the standard input is no utf-8 text" in refused(["generate"], capsys)
 
 
+def test_a_held_out_text_that_is_no_utf8_is_told_with_the_byte(tmp_path, capsys):
+    """It was called damaged, to be fetched again, as a model's file is."""
+    path = tmp_path / "latin-1.txt"
+    path.write_bytes("café".encode("latin-1"))
+    line = refused(["compare", RANDOM, "--text", str(path)], capsys)
+    assert line.endswith("is no UTF-8 text (byte 0xE9 at position 3): save it as UTF-8.")
+
+
 def test_a_long_message_keeps_its_beginning_and_what_to_do(capsys):
     line = refused(["generate", "x", "--precision", "y" * 90_000], capsys)
     assert " … " in line
