@@ -550,6 +550,23 @@ def test_a_start_that_never_began_is_forgotten(page, monkeypatch):
     assert page.runs.claim("one")
 
 
+def test_a_page_that_is_closed_between_click_and_run_leaves_no_claim(registry, page):
+    """One stayed for each such page, as long as the server ran."""
+    with gr.Blocks():
+        whole = tabs.Page(registry, "storyteller")
+        tab.add_to(whole)
+    (left,) = whole.left
+    handled, request = left.__self__, SimpleNamespace(session_hash="one")
+
+    async def click_and_close():
+        await handled.start(("write", None))(page.story, request)
+        await left(request)
+        assert handled.runs.claims == {}
+        return await everything(handled.write({}, request))  # it was on its way
+
+    assert run_async(click_and_close()) == [gr.skip()]
+
+
 def test_an_example_fills_the_controls_that_it_names(page):
     greedy = next(e for e in settings.EXAMPLES.values() if e.settings.get("temperature") == 0)
     start = page.handlers.start(("example", greedy))

@@ -86,8 +86,12 @@ class Handlers:
             del self.runs.claims[session]
 
     async def stop(self, request: gr.Request) -> None:
-        """Stop was pressed, or the page was closed."""
+        """Stop was pressed."""
         self.runs.stop(request.session_hash)
+
+    async def left(self, request: gr.Request) -> None:
+        """The page was closed."""
+        self.runs.left(request.session_hash)
 
     async def finish(self, story: Story, model: str, request: gr.Request) -> Values:
         """The buttons as they should be now, which may be the next run's already."""

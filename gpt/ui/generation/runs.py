@@ -196,6 +196,13 @@ class Runs:
             if of == session:
                 claim.stop()
 
+    def left(self, session: str | None) -> None:
+        """The session's page was closed: its runs end, and a claim without a run is given up."""
+        self.stop(session)
+        claim = self.claims.get(session)
+        if claim and not claim.begun:  # else its run deletes it
+            del self.claims[session]
+
     async def ended(self, session: str | None) -> None:
         """Stops the run of the session, and comes back once it is over."""
         deadline = time.monotonic() + PATIENCE_SECONDS

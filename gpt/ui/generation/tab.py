@@ -47,7 +47,7 @@ def add_to(page: Page) -> Layout:
     if page.replay is not None:
         _start(page.replay, ("replay", None), handlers)
     layout.stop.click(handlers.stop, **AT_ONCE)
-    page.left.append(handlers.stop)
+    page.left.append(handlers.left)
     gr.api(endpoint(runs, page.source), api_name="generate", **WRITING)
     _follow(layout)
     _change(layout, handlers, shared)
