@@ -281,6 +281,13 @@ class SlowRegistry(TinyRegistry):
                 self.given_back += 1
 
 
+class Failing(TinyRegistry):
+    """Of models that cannot be had any more."""
+
+    def borrow(self, *_, **__):
+        raise ValueError("no model")
+
+
 def test_stop_while_a_model_loads_is_at_once_and_gives_the_model_back(registry):
     """A run stopped while its model loaded counted as running until the load was over."""
     slow = SlowRegistry(registry.models)
@@ -579,14 +586,10 @@ def test_an_example_fills_the_controls_that_it_names(page):
 def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could(registry):
     """A failed download must leave the visitor with the model that worked."""
 
-    class Failing(TinyRegistry):
-        def borrow(self, source, *args, **kwargs):
-            raise ValueError("no network")
-
     page = Page(Failing(registry.models))
 
     async def fail():
-        with pytest.raises(ValueError, match="no network"):
+        with pytest.raises(ValueError, match="no model"):
             await everything(page.press(source="book-124M"))
         return await page.finish(model="book-124M")
 
@@ -621,6 +624,19 @@ def test_another_token_cuts_the_text_and_the_same_seed_goes_on(page, registry, t
     page.story.chosen = 2
     page.do("use", event=SimpleNamespace(token=7))
     assert page.known.visit.steering == ((2, 7),)  # the later one was cut off
+
+
+@pytest.mark.parametrize(("kind", "event"), [("use", SimpleNamespace(token=500)), ("more", None)])
+def test_a_text_that_cannot_go_on_stays_as_it_was(page, registry, kind, event):
+    """Another token cut it, and nothing came after that: a trained model is kept for an hour."""
+    page.do("write")
+    page.story.chosen = 4
+    before, visit = page.ids, page.known.visit
+    page.runs.registry = Failing(registry.models)
+    with pytest.raises(ValueError, match="no model"):
+        page.do(kind, event=event)
+    assert (page.ids, page.known.visit) == (before, visit)
+    assert len(page.story.drafts) == 1
 
 
 def test_steps_are_the_tokens_of_one_long_run(registry, tokenizer):

@@ -114,7 +114,7 @@ class Handlers:
             yield
             return
         run = story.live = Writing(job.asked, self.runs, job.known, job.most)
-        written = run.written
+        written, before = run.written, visitor.visit
         try:
             async with aclosing(self.runs.follow([run], claim)) as updates:
                 async for _ in updates:
@@ -125,10 +125,12 @@ class Handlers:
                     yield
         finally:
             story.live, steps = None, (*written.steps, *written.ahead)
-            if steps or written.stopped:
+            if len(steps) > len(job.known) or written.stopped:
                 told = written.told_html() if job.most is None else ""
                 draft = job.draft(steps, len(written.steps), told)
                 self._keep(draft, story, job, visitor)
+            else:  # nothing came: the text is as it was
+                visitor.visit = before
         yield
 
     def _keep(self, draft: Draft, story: Story, job: Job, visitor: Visitor) -> None:
