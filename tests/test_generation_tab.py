@@ -827,6 +827,16 @@ def test_no_version_can_be_taken_while_they_are_written(page):
     assert shown[-1].count("Take this one") == 2
 
 
+def test_versions_that_cannot_be_written_leave_those_of_before(page, registry):
+    """“Starting …” stood there for good, and none of the former ones could be taken."""
+    page.do("versions", by="seed", count=2)
+    columns, kept = page.story.columns, page.story.versions
+    page.runs.registry = Failing(registry.models)
+    with pytest.raises(ValueError, match="no model"):
+        page.do("versions", by="temperature", count=2)
+    assert (page.story.columns, page.story.versions) == (columns, kept)
+
+
 def test_a_copy_made_while_a_text_is_written_is_of_that_text(page):
     """The link and the program were those of the text before, "copied"."""
 

@@ -175,10 +175,15 @@ class Handlers:
         by, count = data[self.layout.by], whole("how many", data[self.layout.count], 2, 4)
         named = versions(self.runs.registry, asked, by, count)
         runs = {name: Writing(wished, self.runs) for name, wished in named.items()}
-        async with aclosing(self.runs.follow(list(runs.values()), claim)) as updates:
-            async for _ in updates:
-                story.columns, story.versions = columns_html(runs), []  # none to take yet
-                yield
+        before = story.columns, story.versions
+        try:
+            async with aclosing(self.runs.follow(list(runs.values()), claim)) as updates:
+                async for _ in updates:
+                    story.columns, story.versions = columns_html(runs), []  # none to take yet
+                    yield
+        except Exception:  # one cannot be written: the former ones stay
+            story.columns, story.versions = before
+            raise
         story.columns = columns_html(runs, over=True)
         story.versions = [Draft.of(run) for run in runs.values()]
         yield
