@@ -827,6 +827,14 @@ def test_no_version_can_be_taken_while_they_are_written(page):
     assert shown[-1].count("Take this one") == 2
 
 
+def test_the_untrained_version_is_replayed_in_the_precision_that_wrote_it(page, registry):
+    """A link to it asked for the trained one's, int8, and wrote another text."""
+    asked = wish(registry, "Hello", VALUES, "storyteller", precision="int8")
+    untrained = versions.versions(registry, asked, "training", 2)["untrained"]
+    again = page.handlers.jobs.replayed(story.Draft(untrained).visit())
+    assert (again.source, again.precision) == (untrained.source, untrained.precision)
+
+
 def test_versions_that_cannot_be_written_leave_those_of_before(page, registry):
     """“Starting …” stood there for good, and none of the former ones could be taken."""
     page.do("versions", by="seed", count=2)

@@ -44,7 +44,9 @@ def versions(registry: Registry, asked: Wish, by: str, count: int) -> dict[str, 
         }
     source = random_source(registry.config_of(asked.source), UNTRAINED_SEED)
     precision = default_precision(source, asked.device)
-    return {"trained": asked, "untrained": replace(asked, source=source, precision=precision)}
+    settings = {name: value for name, value in asked.settings.items() if name != "precision"}
+    untrained = replace(asked, source=source, precision=precision, settings=settings)
+    return {"trained": asked, "untrained": untrained}
 
 
 def shared_tokens(rows: Sequence[Sequence[int]]) -> int:
