@@ -696,6 +696,17 @@ def test_an_edit_of_the_prompt_is_undone_first(page):
     assert page.ids == written
 
 
+def test_an_edit_that_was_undone_comes_back_where_it_was_made(page):
+    """It came back at an earlier text, before the one that had been undone after it."""
+    page.do("write")
+    page.do("write", prompt="A dragon")
+    box = page.layout.prompt
+    assert page.change("undo", prompt="A dragon said")[box] == "A dragon"
+    assert page.change("undo", prompt="A dragon")[box] == "Hello"
+    assert page.change("redo", prompt="Hello")[box] == "A dragon"
+    assert page.change("redo", prompt="A dragon")[box] == "A dragon said"
+
+
 def test_drafts_are_bounded(page, monkeypatch):
     monkeypatch.setattr(story, "MOST_STEPS", 40)
     for seed in range(6):

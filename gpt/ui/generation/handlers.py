@@ -235,9 +235,9 @@ class Handlers:
             if story.live or not (story.present or name == "take"):
                 return gr.skip()
             if name == "undo" and prompt != story.present.asked.prompt:
-                story.edited = prompt  # an edit is undone first
-            elif name == "redo" and story.edited is not None:
-                typed, story.edited = story.edited, None
+                story.edited = story.at, prompt  # an edit is undone first
+            elif name == "redo" and story.edited and story.edited[0] == story.at:
+                (_, typed), story.edited = story.edited, None
             elif name == "back":
                 if not story.present.shown:
                     return gr.skip()

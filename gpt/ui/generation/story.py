@@ -129,7 +129,7 @@ class Story:
     chosen: int | None = None  # a new token, by its place
     guess: Draft | None = None  # a next token that waits for the visitor's guess
     said: tuple[int, str] = (-1, "")  # about a guess, in the panel of a place
-    edited: str | None = None  # a prompt that was typed and undone
+    edited: tuple[int, str] | None = None  # a prompt that was typed and undone, and where
     columns: str = ""  # the versions side by side, as HTML
     versions: list[Draft] = field(default_factory=list)
     loaded: str = ""  # the last model that wrote
