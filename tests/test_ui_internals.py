@@ -633,7 +633,7 @@ def test_a_press_that_is_overtaken_leaves_the_page_to_the_newer_event(tab, monke
     monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(1))  # the server's has its loop
 
     def overtaken(values, progress):
-        page.desk.turn += 1
+        page.desk.looks += 1
         return None, {}
 
     monkeypatch.setattr(tab, "_read", overtaken)
@@ -642,13 +642,78 @@ def test_a_press_that_is_overtaken_leaves_the_page_to_the_newer_event(tab, monke
         async with nullcontext() if read else tab.sections.lane:
             older = asyncio.ensure_future(all_of(tab.look({tab.desk: page.desk, **page.values})))
             await asyncio.sleep(0)
-            page.desk.turn += not read
+            page.desk.looks += not read
         return await older
 
     async def all_of(steps):
         return [step async for step in steps]
 
     assert run_async(press()) == [gr.skip()]
+
+
+@pytest.mark.parametrize(("typed", "tokens", "position"), [("The wolf", 2, -1), (PROMPT, 6, 1)])
+def test_a_click_on_the_strip_drops_no_pass_over_another_text(
+    tab, monkeypatch, typed, tokens, position
+):
+    """A text was typed and Look inside pressed: a click on the strip of before forgot both."""
+    page = Page(tab, "tokens")
+    page.look()
+    page.values[tab.prompt] = typed
+    run_async(look_and_click(page, monkeypatch))
+    assert f"{tokens} tokens, float32" in page.shown["int-message"]
+    assert page.shown["int-position"] == position  # over the same text the click is the newer wish
+
+
+def test_a_prompt_that_cannot_be_read_leaves_what_was_clicked_meanwhile(tab, monkeypatch):
+    """Strip and sections were emptied, and the next click told that the visit had ended."""
+    page = Page(tab, "tokens")
+    page.look()
+    page.values[tab.prompt] = ""
+    run_async(look_and_click(page, monkeypatch))
+    assert "the prompt is empty" in page.shown["int-message"]
+    assert page.shown["int-chips"].count('data-position="') == 6
+    assert page.desk.visit.position == 1
+
+
+async def look_and_click(page, monkeypatch):
+    """Look inside is pressed while somebody else's pass goes on, and then a token is clicked."""
+    lane = asyncio.Semaphore(1)  # the server's has its loop
+    monkeypatch.setattr(page.tab.sections, "lane", lane)
+    async with lane:
+        look = asyncio.ensure_future(page.event(page.tab.look))
+        await asyncio.sleep(0)
+        await page.event(page.tab.move, position=1)
+    await look
+
+
+def test_a_prompt_that_could_not_be_read_says_nothing_beside_a_newer_press(tab, monkeypatch):
+    """It emptied the page of the newer one, whose pass was on its way."""
+    page, read = Page(tab, "tokens"), tab._read
+    page.look()
+    begun, newer = threading.Event(), threading.Event()
+    monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(1))  # the server's has its loop
+
+    def slow(values, progress):
+        if not values[tab.prompt]:
+            begun.set()
+            newer.wait(WAIT)
+        return read(values, progress)
+
+    monkeypatch.setattr(tab, "_read", slow)
+
+    async def both():
+        said = asyncio.ensure_future(steps({tab.desk: page.desk, **page.values, tab.prompt: ""}))
+        await asyncio.to_thread(begun.wait, WAIT)
+        press = asyncio.ensure_future(page.event(tab.look))
+        await asyncio.sleep(0)
+        newer.set()
+        await press
+        return await said
+
+    async def steps(values):
+        return [step async for step in tab.look(values)]
+
+    assert run_async(both()) == [gr.skip()]
 
 
 def test_a_position_typed_while_the_first_pass_is_read_does_not_drop_it(tab, monkeypatch):

@@ -168,6 +168,7 @@ class Desk:
     given: Visit | None = None  # what of it is looked at
     before: int = 0  # tokens of it that stand before that
     turn: int = 0  # counts looks and moves: an event of an earlier one has nothing more to say
+    looks: int = 0  # counts looks alone: a move on the former text ends none over another one
     fills: dict[str, int] = field(default_factory=dict)  # how often each panel was filled
     values: Values = field(default_factory=dict)  # of every control, as last heard
     picked: dict[str, dict[str, Any]] = field(default_factory=dict)  # in a section, by clicks

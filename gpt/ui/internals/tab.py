@@ -128,19 +128,24 @@ class InternalsTab:
         """The pass over the prompt, then every open section; a mistake leaves nothing stale."""
         desk: Desk = values[self.desk]
         desk.turn = turn = desk.turn + 1
+        desk.looks = look = desk.looks + 1
         # A control that was heard from is as it was heard: this event may have come late.
         desk.values = {control: values[control] for control in self.sections.controls} | desk.values
+        wrong = None
         async with self.sections.lane:
-            if desk.turn == turn:  # else a later press took over while this one waited
+            if desk.looks == look:  # else a later press took over while this one waited
                 try:
                     visit, above = await anyio.to_thread.run_sync(self._read, values, progress)
                 except ValueError as error:
-                    yield self._refused(desk, error)
-                    return
-        if desk.turn != turn:
+                    wrong = error
+        moved = desk.turn != turn  # meanwhile, on the text of before
+        if desk.looks != look or (moved and not wrong and visit.key == desk.visit.key):
             yield gr.skip()  # gradio empties every output of who yields nothing
             return
-        desk.visit = visit
+        if wrong:
+            yield {self.message: _line(wrong)} if moved else self._refused(desk, wrong)
+            return
+        desk.turn, desk.visit = desk.turn + 1, visit
         async for shown in self.sections.filled(desk, above | self.sections.choices(desk)):
             yield shown
 
@@ -216,7 +221,7 @@ class InternalsTab:
             desk.turn = turn = desk.turn + 1
             above = await anyio.to_thread.run_sync(self._above, desk, visit, visit.position)
         except ValueError as error:  # a trained model may be gone
-            yield {self.message: say(str(mistake(error)), "note")}
+            yield {self.message: _line(error)}
             return
         if desk.turn != turn:
             yield gr.skip()
@@ -225,11 +230,10 @@ class InternalsTab:
             yield shown
 
     def _refused(self, desk: Desk, error: ValueError) -> Values:
-        """The line of a mistake, and nothing in strip and sections; a fault of ours is raised."""
+        """The line of a mistake, and nothing in strip and sections."""
         desk.visit = None
         desk.shown.clear()
-        line = say(str(mistake(error)), "note")
-        return {self.message: line, self.chips: "", **self.sections.blank()}
+        return {self.message: _line(error), self.chips: "", **self.sections.blank()}
 
     def _above(self, desk: Desk, visit: Visit, position: int) -> Values:
         """What stands above the sections; in a thread, since a long prompt's odds take a while."""
@@ -250,6 +254,11 @@ class InternalsTab:
         typed, count = values[self.position], len(desk.visit.ids)
         typed = -1 if typed is None else whole("position", typed, -MAX_TOKENS, MAX_TOKENS)
         return desk.visit.at(resolve_position(typed, count))
+
+
+def _line(error: ValueError) -> str:
+    """The line of a mistake; a fault of ours is raised."""
+    return say(str(mistake(error)), "note")
 
 
 def internals_endpoint(lab: Lab, source: str) -> Callable[..., dict[str, Any]]:
