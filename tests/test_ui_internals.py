@@ -820,28 +820,49 @@ def test_what_was_looked_at_is_let_go_where_a_text_cannot_be_opened(tab, monkeyp
     """The line said that its model is gone; the controls below filled with the text of before."""
     page = Page(tab, "tokens")
     page.look()
-    shared = SimpleNamespace(visitor=gr.State(), add_picker=lambda _: None)
-    with tab.demo:
-        tab.follow(shared)
-    opened = [fn.fn for fn in tab.demo.fns.values() if fn.name == "opened"][-1]
     monkeypatch.setattr(tab.lab.registry, "config_of", Registry(budget_bytes=1).config_of)
-    written = Visit(model="trained:gone", prompt="Hello", ids=(1, 2))
-    page.values[shared.visitor] = SimpleNamespace(visit=written)
+    opened = opening(page, Visit(model="trained:gone", prompt="Hello", ids=(1, 2)))
     run_async(page.event(opened))
     assert "is gone: train it again" in page.shown["int-message"]
     assert page.desk.visit is None
 
 
+def opening(page, written):
+    """The handler of the opened tab, where `written` is Generation's text."""
+    shared = SimpleNamespace(visitor=gr.State(), add_picker=lambda _: None)
+    with page.tab.demo:
+        page.tab.follow(shared)
+    page.values[shared.visitor] = SimpleNamespace(visit=written)
+    return [fn.fn for fn in page.tab.demo.fns.values() if fn.name == "opened"][-1]
+
+
+def test_a_pass_that_was_awaited_is_not_shown_over_a_text_that_cannot_be_opened(tab, monkeypatch):
+    """The line said that the model is gone, above the tokens of a text that was pressed before."""
+    page, lane = Page(tab, "tokens"), asyncio.Semaphore(1)
+    page.values |= {tab.prompt: PROMPT, tab.model: "words"}
+    monkeypatch.setattr(tab.sections, "lane", lane)  # the server's has its loop
+    opened = opening(page, Visit(model="trained:gone", prompt="Hello", ids=(1, 2)))
+    refuse = Registry(budget_bytes=1).config_of
+
+    async def both():
+        async with lane:
+            look = asyncio.ensure_future(page.event(tab.look))
+            await asyncio.sleep(0)
+            with monkeypatch.context() as patch:
+                patch.setattr(tab.lab.registry, "config_of", refuse)
+                await page.event(opened)
+        await look
+
+    run_async(both())
+    assert "is gone: train it again" in page.shown["int-message"]
+    assert page.shown["int-chips"] == ""
+
+
 def test_a_text_without_a_chosen_token_is_opened_where_its_first_new_one_was_drawn(tab):
     """It was opened at its end, where nothing was drawn, and Choice had settings of its own."""
     page = Page(tab, "tokens")
-    shared = SimpleNamespace(visitor=gr.State(), add_picker=lambda _: None)
-    with tab.demo:
-        tab.follow(shared)
-    opened = [fn.fn for fn in tab.demo.fns.values() if fn.name == "opened"][-1]
     written = Visit("words", "Hello", {"temperature": 0.5}, 7, tokens=3, ids=(15496, 11, 1, 2, 3))
-    page.values[shared.visitor] = SimpleNamespace(visit=written)
-    run_async(page.event(opened))
+    run_async(page.event(opening(page, written)))
     assert (page.desk.visit.ids, page.desk.visit.position) == (written.ids, 1)
     panel = next(p for p in tab.sections.panels if p.spec.key == "choice")
     named = ("temperature", "seed", "at")

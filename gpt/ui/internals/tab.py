@@ -230,8 +230,8 @@ class InternalsTab:
             yield shown
 
     def _refused(self, desk: Desk, error: ValueError) -> Values:
-        """The line of a mistake, and nothing in strip and sections."""
-        desk.visit = None
+        """The line of a mistake, and nothing in strip and sections, also of what is on its way."""
+        desk.turn, desk.looks, desk.visit = desk.turn + 1, desk.looks + 1, None
         desk.shown.clear()
         return {self.message: _line(error), self.chips: "", **self.sections.blank()}
 
