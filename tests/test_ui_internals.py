@@ -816,6 +816,21 @@ def test_a_model_that_has_gone_is_a_line_at_the_next_click(tab, monkeypatch):
     assert "is gone: train it again" in page.shown["int-message"]
 
 
+def test_a_text_of_a_model_that_has_gone_hinders_no_look_with_another(tab, monkeypatch):
+    """Each press told that the trained model is gone, whatever was chosen and typed since."""
+    page = Page(tab, "tokens")
+    page.look()
+    known, gone = tab.lab.registry.config_of, Registry(budget_bytes=1).config_of
+
+    def config_of(source):
+        return (known if source == "words" else gone)(source)
+
+    monkeypatch.setattr(tab.lab.registry, "config_of", config_of)
+    page.desk.given = replace(page.desk.visit, source="trained:gone")
+    page.look("The wolf")
+    assert "2 tokens, float32" in page.shown["int-message"]
+
+
 def test_what_was_looked_at_is_let_go_where_a_text_cannot_be_opened(tab, monkeypatch):
     """The line said that its model is gone; the controls below filled with the text of before."""
     page = Page(tab, "tokens")

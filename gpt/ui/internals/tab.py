@@ -207,7 +207,7 @@ class InternalsTab:
         """
         desk: Desk = values[self.desk]
         given, source, prompt = desk.given, values[self.model], values[self.prompt]
-        if given and (source, prompt) == (given.source, self.lab.text_of(given)):
+        if given and source == given.source and prompt == self.lab.text_of(given):
             self.lab.run(given, progress)
             return given, self._above(desk, given, given.position)
         visit = self.lab.read(source, prompt, -1, progress)
