@@ -389,6 +389,15 @@ def test_a_click_after_the_visit_has_ended_says_so(tab):
     assert "reload the page" in page.shown["int-message"]
 
 
+def test_a_position_typed_where_nothing_was_read_asks_for_a_look(tab):
+    """After a prompt that could not be read it told that the visit had ended: reload the page."""
+    page = Page(tab, "logits")
+    page.look("")
+    run_async(page.event(tab.move))
+    assert "visit has ended" not in page.shown["int-message"]
+    assert "press “Look inside”" in page.shown["int-message"]
+
+
 def test_a_prompt_that_cannot_be_read_leaves_nothing_of_the_one_before(tab):
     page = Page(tab, "logits", "choice", "mattered")
     page.look()

@@ -33,6 +33,7 @@ PROMPT = "Once upon a time there was a little"
 ENDED = (
     "this page's visit has ended (the server was restarted, or many others came): reload the page."
 )
+UNREAD = "no text is looked at now: press “Look inside”, or wait for its pass."
 STRIP_JS = CHOOSE_JS.replace("KEY", "data-position") + "gptPage.strip(element, watch);"
 
 
@@ -248,7 +249,7 @@ class InternalsTab:
     def _moved(self, desk: Desk, values: Values, event: gr.EventData | None) -> Visit:
         """The visit at the chip that was clicked, or at the number that was typed."""
         if desk.visit is None:
-            raise ValueError(ENDED)
+            raise ValueError(UNREAD if desk.turn else ENDED)
         if isinstance(getattr(event, "target", None), gr.HTML):
             return desk.visit.at(of_event(event, "position"))
         typed, count = values[self.position], len(desk.visit.ids)
