@@ -113,14 +113,18 @@ class Page:
     def change(self, section, **controls):
         run_async(self.changing(section, **controls))
 
-    def act(self, key):
+    async def acting(self, key):
+        """The event of a section's button."""
         panel = next(p for p in self.tab.sections.panels if p.spec.key == key)
         [act] = [
             fn.fn
             for fn in self.tab.demo.fns.values()
             if fn.targets == [(panel.button._id, "click")]
         ]
-        run_async(self.event(act))
+        await self.event(act)
+
+    def act(self, key):
+        run_async(self.acting(key))
 
 
 # The endpoint
@@ -740,6 +744,41 @@ def test_a_position_typed_while_the_first_pass_is_read_does_not_drop_it(tab, mon
 
     run_async(both())
     assert "6 tokens, float32" in page.shown["int-message"]
+
+
+@pytest.mark.parametrize("moved", ["look", "click"])
+def test_a_result_that_was_cut_short_by_the_same_text_is_to_be_asked_for_again(
+    tab, monkeypatch, moved
+):
+    """How far it was stood there for good, with a Cancel that did nothing."""
+    panel = next(p for p in tab.sections.panels if p.spec.key == "sweep")
+    page, begun, ready = Page(tab), threading.Event(), threading.Event()
+    page.look()
+    page.click(5)
+
+    def slow(*_, **__):
+        yield "half"
+        begun.set()
+        ready.wait(WAIT)
+        yield "more"
+        return "whole"
+
+    monkeypatch.setattr(panel, "spec", replace(panel.spec, view=slow))
+    monkeypatch.setattr(section_list, "SOON", 0)
+    monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(1))  # the server's has its loop
+
+    async def both():
+        sweep = asyncio.ensure_future(page.acting("sweep"))
+        await asyncio.to_thread(begun.wait, WAIT)
+        again = page.event(tab.look) if moved == "look" else page.event(tab.move, position=5)
+        again = asyncio.ensure_future(again)
+        await asyncio.sleep(0)
+        ready.set()
+        await asyncio.gather(sweep, again)
+
+    run_async(both())
+    assert "of the former pass: press “Sweep all heads” again" in page.shown["int-sweep-words"]
+    assert page.shown["int-sweep-cancel"]["visible"] is False
 
 
 def test_cancel_ends_one_section_between_two_steps_and_goes_away(tab):

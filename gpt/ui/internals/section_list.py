@@ -166,10 +166,10 @@ class SectionList:
         elif desk.visit is None:
             yield panel.showing(EMPTY)
         else:
-            visit = desk.visit
+            turn = desk.turn
             async for shown in self.filling([panel], desk):
                 yield shown
-            if section.button and desk.visit != visit:
+            if section.button and desk.turn != turn:  # it ended early
                 yield _former(panel)
             elif section.button:
                 desk.shown.add(section.key)
