@@ -781,6 +781,41 @@ def test_a_result_that_was_cut_short_by_the_same_text_is_to_be_asked_for_again(
     assert page.shown["int-sweep-cancel"]["visible"] is False
 
 
+def test_a_download_is_awaited_by_nobody_else(tab, registry, monkeypatch):
+    """Who chose GPT-2 XL had everybody wait for 6.4 GB, whatever model they looked at."""
+    begun, there = threading.Event(), threading.Event()
+
+    def slow(*_):
+        begun.set()
+        assert there.wait(WAIT)
+
+    def borrow(source, *_, **__):
+        if source == "gpt2" and not there.is_set():  # as the registry does
+            slow()
+        return TinyRegistry.borrow(registry, source)
+
+    monkeypatch.setitem(registry.models, "gpt2", registry.models["words"])
+    monkeypatch.setattr(registry, "borrow", borrow)
+    for name, instead in (("download", slow), ("is_cached", lambda _: there.is_set())):
+        monkeypatch.setattr(f"gpt.ui.internals.tab.{name}", instead, raising=False)
+    monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(1))  # the server's has its loop
+    large, small = Page(tab), Page(tab)
+    large.values |= {tab.prompt: "Over the network", tab.model: "gpt2"}
+    small.values |= {tab.prompt: PROMPT, tab.model: "words"}
+
+    async def both():
+        downloading = asyncio.ensure_future(large.event(tab.look))
+        await asyncio.to_thread(begun.wait, WAIT)
+        looking = asyncio.ensure_future(small.event(tab.look))
+        done, _ = await asyncio.wait([looking], timeout=WAIT / 4)
+        there.set()
+        await asyncio.gather(downloading, looking)
+        return done
+
+    assert run_async(both())
+    assert "3 tokens, float32" in large.shown["int-message"]
+
+
 def test_cancel_ends_one_section_between_two_steps_and_goes_away(tab):
     """Cancel was there, large, while nothing ran, and ended what stood below as well."""
     panel = next(p for p in tab.sections.panels if p.spec.key == "mattered")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import anyio.to_thread
 import gradio as gr
 
+from gpt.checkpoints import HUB_MODELS, download, is_cached
 from gpt.internals.run import resolve_position
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
@@ -48,6 +50,7 @@ class InternalsTab:
         self, registry: Any, tokenizer: Tokenizer | None = None, source: str | None = None
     ) -> None:
         self.lab = Lab(registry, tokenizer)
+        self.network = asyncio.Semaphore(1)  # one download at a time
         known = dict(registry.sources())
         source = source or next(iter(known))
         known.setdefault(source, source)
@@ -132,13 +135,16 @@ class InternalsTab:
         desk.looks = look = desk.looks + 1
         # A control that was heard from is as it was heard: this event may have come late.
         desk.values = {control: values[control] for control in self.sections.controls} | desk.values
-        wrong = None
-        async with self.sections.lane:
-            if desk.looks == look:  # else a later press took over while this one waited
-                try:
+        wrong, source = None, values[self.model]
+        try:
+            if source in HUB_MODELS and not is_cached(source):
+                async with self.network:  # in the lane, all others would wait for it
+                    await anyio.to_thread.run_sync(self._download, values, progress)
+            async with self.sections.lane:
+                if desk.looks == look:  # else a later press took over while this one waited
                     visit, above = await anyio.to_thread.run_sync(self._read, values, progress)
-                except ValueError as error:
-                    wrong = error
+        except ValueError as error:
+            wrong = error
         moved = desk.turn != turn  # meanwhile, on the text of before
         if desk.looks != look or (moved and not wrong and visit.key == desk.visit.key):
             yield gr.skip()  # gradio empties every output of who yields nothing
@@ -201,17 +207,28 @@ class InternalsTab:
             return {self.prompt: written.prompt} | model
         return {}
 
+    def _given(self, values: Values) -> Visit | None:
+        """The visit that Generation gave, as long as the box has its text."""
+        given = values[self.desk].given
+        here = given and values[self.model] == given.source
+        return given if here and values[self.prompt] == self.lab.text_of(given) else None
+
+    def _download(self, values: Values, progress: Any) -> None:
+        """The model's weights come to this disk, if the box's text can be read."""
+        if self._given(values) is None:
+            self.lab.encode(values[self.model], values[self.prompt])
+        download(values[self.model], progress)
+
     def _read(self, values: Values, progress: Any) -> tuple[Visit, Values]:
         """The pass over the box's text, and what stands above the sections.
 
         Over the ids that Generation gave as long as the box has their text.
         """
         desk: Desk = values[self.desk]
-        given, source, prompt = desk.given, values[self.model], values[self.prompt]
-        if given and source == given.source and prompt == self.lab.text_of(given):
+        if (given := self._given(values)) is not None:
             self.lab.run(given, progress)
             return given, self._above(desk, given, given.position)
-        visit = self.lab.read(source, prompt, -1, progress)
+        visit = self.lab.read(values[self.model], values[self.prompt], -1, progress)
         return visit, self._above(desk, visit, -1)
 
     async def move(self, values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:  # type: ignore[assignment]
