@@ -36,7 +36,10 @@ import gpt
 from gpt.checkpoints.sources import config_of
 from gpt.generate import generate
 from gpt.serving.registry import Registry
+from gpt.ui.generation.settings import OPENING
+from gpt.ui.internals.section import Desk
 from gpt.ui.parts.gradio_patches import SEARCHED, search_for_no_missing_package
+from gpt.ui.visit import Visitor
 
 ROOT = Path(__file__).resolve().parent.parent
 ELEMENTS = """
@@ -132,6 +135,35 @@ def test_a_link_fills_the_box_of_the_stop_text_and_not_the_button(demo):
     (filled,) = [ids for ids in opened if "gen-prompt" in ids]
     assert "gen-stop-text" in filled
     assert "gen-stop" not in filled
+
+
+def opened_by(demo, **query):
+    """What a link with these parameters puts into Generation's controls, by id; the visitor."""
+    handlers = [fn for fn in demo.fns.values() if fn.name == "opened"]
+    (opened,) = [fn.fn for fn in handlers if "gen-prompt" in {c.elem_id for c in fn.outputs}]
+    visitor = Visitor()
+    visitor.visit = OPENING
+    shown = opened(visitor, Desk(open=set()), SimpleNamespace(query_params=query))
+    return {component.elem_id: value for component, value in shown.items()}, visitor
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        ({"tokens": "7"}, 7),
+        ({"max_new_tokens": "9"}, 9),
+        ({"tokens": "7", "max_new_tokens": "9"}, 7),
+        ({"tokens": "0", "max_new_tokens": "9"}, 9),
+        ({"tokens": "9999"}, None),
+    ],
+)
+def test_a_link_to_a_text_sets_the_limit_that_its_text_has(demo, given, limit):
+    """Without `tokens` the text had the link's limit and the slider another one; 0 and 9,999
+    were set, which the next press of Generate refused."""
+    text = {"model": "storyteller", "prompt": "A fox", "seed": "3"}
+    shown, visitor = opened_by(demo, **text, **given)
+    assert shown.get("gen-max-new-tokens") == limit
+    assert visitor.visit.tokens in (None, limit)
 
 
 def test_no_event_that_waits_for_its_last_value_reads_the_events_data(demo):

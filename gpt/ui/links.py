@@ -226,7 +226,8 @@ READ: dict[str, Callable[[str], Any]] = {
     **{f"arch-{name}": partial(_typed, first) for name, first in SIZES_AT_FIRST.items()},
     **{name: partial(_setting, name) for name in DEFAULTS},
     **dict.fromkeys(("model", "prompt", "train-pasted"), str),
-    **dict.fromkeys(("tokens", "position", *WHOLE), _whole),
+    **dict.fromkeys(("position", *WHOLE), _whole),
+    "tokens": lambda text: _setting("max_new_tokens", str(_whole(text))),
     "tab": partial(_one_of, TABS),
     "open": _sections,
     "seed": lambda text: SamplingOptions(seed=_whole(text)).seed,  # none that is too large

@@ -66,7 +66,8 @@ class PageBar:
                 visitor.visit = visit
             given = {"prompt": visit.prompt, "model": visit.model, **visit.settings}
             if visit.seed is not None:
-                given |= {"seed": visit.seed, "max_new_tokens": visit.tokens}
+                limit = visit.tokens or visit.settings.get("max_new_tokens")
+                given |= {"seed": visit.seed, "max_new_tokens": limit}
             shown = shared.relabel(page.registry.sources())
             for name, value in given.items():
                 if value not in ("", None):
