@@ -38,6 +38,8 @@ from gpt.generate import generate
 from gpt.serving.registry import Registry
 from gpt.ui.generation.settings import OPENING
 from gpt.ui.internals.section import Desk
+from gpt.ui.links import SIZES_AT_FIRST
+from gpt.ui.page_bar import copied_code, copied_link
 from gpt.ui.parts.gradio_patches import SEARCHED, search_for_no_missing_package
 from gpt.ui.visit import Visitor
 
@@ -164,6 +166,17 @@ def test_a_link_to_a_text_sets_the_limit_that_its_text_has(demo, given, limit):
     shown, visitor = opened_by(demo, **text, **given)
     assert shown.get("gen-max-new-tokens") == limit
     assert visitor.visit.tokens in (None, limit)
+
+
+@pytest.mark.parametrize("given", [{"model": "gpt2"}, {"prompt": "A fox"}, {"prompt": ""}])
+def test_what_is_copied_where_a_link_opened_no_text_is_no_text(demo, given):
+    """It was the page's opening text, which was not there, or a program of a model without name."""
+    _, visitor = opened_by(demo, seed="3", **given)
+    desk, sizes = Desk(open=set()), SIZES_AT_FIRST.values()
+    link = copied_link('{"page": "http://here/", "tab": "generation"}', visitor, desk, *sizes)
+    assert "king" not in link
+    with pytest.raises(ValueError, match="press Generate first"):
+        copied_code("{}", visitor, desk)
 
 
 def test_no_event_that_waits_for_its_last_value_reads_the_events_data(demo):

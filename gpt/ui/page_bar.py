@@ -62,7 +62,7 @@ class PageBar:
             visit, note = place.visit, note_of(place, wrong)
             desk.open = set(place.open)
             desk.picked["attention"] = {"layer": place.layer or 0, "head": place.head or 0}
-            if visit.prompt:
+            if {"prompt", "model"} & set(request.query_params):  # the page opens without a text
                 visitor.visit = visit
             given = {"prompt": visit.prompt, "model": visit.model, **visit.settings}
             if visit.seed is not None:
@@ -114,7 +114,7 @@ def copied_link(page: str, tab: str, visitor: Visitor, desk: Desk, *sizes: Any) 
 def copied_code(visitor: Visitor) -> str:
     """The note with the program and the command. Raises ValueError before the first text."""
     visit: Visit = visitor.visit
-    if visit.seed is None or visit.tokens == 0:
+    if visit.seed is None or visit.tokens == 0 or not (visit.model and visit.prompt):
         raise ValueError(NOTHING_YET)
     needs = ""
     if visit.model.startswith(TRAINED):
