@@ -179,6 +179,12 @@ def test_a_link_names_what_is_impossible_and_keeps_the_rest() -> None:
     assert all("\n" not in line for line in wrong)
 
 
+def test_the_line_ends_of_a_link_s_prompt_are_those_of_its_box() -> None:
+    """The page waited for ever for a box that shows \\r\\n, and wrote nothing."""
+    place, wrong = place_of({"prompt": "A fox\r\nand\ra crow\n"}, config_of)
+    assert (place.visit.prompt, wrong) == ("A fox\nand\na crow\n", ())
+
+
 def test_a_link_from_train_carries_the_training_and_names_what_it_cannot() -> None:
     training = {"text": "own", "pasted": "é" * 2_000, "steps": 70, "positions": False}
     address, missing = link_of(Place(VISIT, "train", training=training), PAGE)

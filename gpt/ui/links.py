@@ -225,7 +225,9 @@ READ: dict[str, Callable[[str], Any]] = {
     **{f"train-{name}": partial(_of_training, name) for name in train.DEFAULTS},
     **{f"arch-{name}": partial(_typed, first) for name, first in SIZES_AT_FIRST.items()},
     **{name: partial(_setting, name) for name in DEFAULTS},
-    **dict.fromkeys(("model", "prompt", "train-pasted"), str),
+    **dict.fromkeys(("model", "train-pasted"), str),
+    # As a browser's box has it: the page waits for the box to show the prompt.
+    "prompt": lambda text: text.replace("\r\n", "\n").replace("\r", "\n"),
     **dict.fromkeys(("position", *WHOLE), _whole),
     "tokens": lambda text: _setting("max_new_tokens", str(_whole(text))),
     "tab": partial(_one_of, TABS),
