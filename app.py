@@ -43,9 +43,9 @@ from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
-from gpt.__main__ import show_what_can_be_shown
 from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import path_of
+from gpt.engine.machine import show_what_can_be_shown
 from gpt.serving import all_cores, cluster
 from gpt.serving.registry import Registry
 from gpt.ui.generation.borrowed_gpu import gpu_seconds

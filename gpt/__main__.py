@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import inspect
-import io
 import os
 import re
 import sys
@@ -22,7 +21,7 @@ from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import config_of, load_model, path_of
 from gpt.config import PRESETS, GPTConfig
 from gpt.engine import DTYPES, PRECISIONS
-from gpt.engine.machine import available_devices, usable_cores
+from gpt.engine.machine import available_devices, show_what_can_be_shown, usable_cores
 from gpt.generate import context_notes, generate
 from gpt.sampling import SamplingOptions
 
@@ -67,13 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nstopped", file=sys.stderr)
         return 130
     return 0
-
-
-def show_what_can_be_shown() -> None:
-    """From now on both streams show ? for what their encoding lacks, where it is not UTF-8."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 def _in_one_line(message: str) -> str:

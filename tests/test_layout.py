@@ -84,6 +84,12 @@ def test_only_the_page_imports_gradio():
             assert "gradio" not in {name.split(".")[0] for name in imports(path)}, path
 
 
+def test_nobody_imports_the_commands():
+    """The page took what it needs for a console from them."""
+    for path in [ROOT / "app.py", *FILES]:
+        assert "gpt.__main__" not in set(imports(path)), path
+
+
 def test_the_package_prints_nothing():
     for path in FILES:
         if path.name != "__main__.py":

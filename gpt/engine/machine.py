@@ -1,11 +1,13 @@
-"""What this machine can compute with: its devices, and the cores that are really ours."""
+"""What this machine has: its devices, the cores that are really ours, what its console shows."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import math
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -38,6 +40,13 @@ def usable_cores() -> int:
     if os.environ.get("CPU_CORES", "").isdigit():  # set on Spaces
         limits.append(int(os.environ["CPU_CORES"]))
     return max(1, min(limits))
+
+
+def show_what_can_be_shown() -> None:
+    """From now on both streams show ? for what their encoding lacks, where it is not UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def return_freed_memory() -> None:
