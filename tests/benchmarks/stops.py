@@ -19,7 +19,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LOOK_SECONDS = 0.005
-WAIT_SECONDS = 120
+WAIT_SECONDS = 30  # for so many rows to write, and for an answer
+MOST_SECONDS = 240  # after which no round begins
 HALF = 250  # of the tokens that a run may have
 
 
@@ -124,33 +125,53 @@ WAYS: dict[str, Callable[[Tab], None]] = {
 def measure(
     page: Any, ask: Callable[[int], Any], request: list[Any], rounds: int
 ) -> dict[str, Any]:
-    """Seconds from each way of leaving to the free row, in order, while 30 others write.
+    """Seconds from each way of leaving to the free row, in order, while the page's clients write.
 
-    `page` is a watched Page with 30 clients, `ask(i)` lets client i write for long.
+    `page` is a watched Page, `ask(i)` lets its client i write for long. Each time is printed as it
+    comes. What was waited for too long is left out, and so are rounds for which there is no time.
     """
+    import httpx
+
     watch = Watch(page.process)
     config = json.loads(page.get("config"))
     answers: list[Any] = []
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(rounds):
-        if not answers or any(written(answer) > HALF for answer in answers):  # none may end soon
-            for answer in answers:
-                answer.job.cancel()
-            watch.wait_for(0)
-            answers = [ask(i) for i in range(30)]
-            watch.wait_for(30)
-        for way, leave in WAYS.items():
-            writing = watch.rows  # less than 30 if one of them has drawn the end of its text
-            tab = Tab(page.address, config, request)
-            watch.wait_for(writing + 1)
-            time.sleep(random.uniform(0.2, 0.5))
-            started = time.perf_counter()
-            leave(tab)
-            seconds[way].append(watch.wait_for(writing) - started)
-            tab.close()
+    seconds: dict[str, list[float]] = {}
+    last = time.perf_counter() + MOST_SECONDS
+    for left in range(rounds, 0, -1):
+        if time.perf_counter() > last:
+            print(f"no time for {left} of {rounds} rounds", flush=True)
+            break
+        try:
+            if not answers or any(written(answer) > HALF for answer in answers):  # one may end soon
+                end(answers)
+                watch.wait_for(0)
+                answers = [ask(i) for i in range(len(page.clients))]
+                watch.wait_for(len(answers))
+            for way, leave in WAYS.items():
+                writing = watch.rows  # less than all if one of them has drawn the end of its text
+                with contextlib.closing(Tab(page.address, config, request)) as tab:
+                    watch.wait_for(writing + 1)
+                    time.sleep(random.uniform(0.2, 0.5))
+                    started = time.perf_counter()
+                    leave(tab)
+                    took = watch.wait_for(writing) - started
+                seconds.setdefault(way, []).append(took)
+                print(f"{way}: the row is free after {1000 * took:,.0f} ms", flush=True)
+        except (TimeoutError, httpx.TimeoutException) as error:  # as where a text has ended
+            print(f"left out: {type(error).__name__}, {error}", flush=True)
+            end(answers)
+            answers = []
+    end(answers)
+    return {way: sorted(found) for way, found in seconds.items() if found}
+
+
+def end(answers: list[Any]) -> None:
+    """Cancels what is written."""
+    import httpx
+
     for answer in answers:
-        answer.job.cancel()
-    return {way: sorted(found) for way, found in seconds.items()}
+        with contextlib.suppress(httpx.TimeoutException):  # its client waits for 5 s
+            answer.job.cancel()
 
 
 def written(answer: Any) -> int:

@@ -10,7 +10,7 @@ in a process of its own: the scheduler without the page, the page of another che
 ctranslate2, llama.cpp and transformers with as many sequences in one batch. `--turns` compares the
 page with the engine alone and with the page before, one after the other so many times: the medians
 judge, where single runs differ by a tenth. `--stops` measures how soon the row of somebody who
-leaves is free. Every process has all cores in its turn; the
+leaves is free, for four minutes at most. Every process has all cores in its turn; the
 clients share them with the page. Writes visitors.txt and visitors.json in assets/benchmarks/.
 With `--soak` 30 visitors come and go for that many minutes, with random options, Stop and closed
 tabs; every finished text must be the one of the same request alone. Nothing else should run.
