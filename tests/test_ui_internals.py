@@ -967,6 +967,19 @@ def test_a_text_without_a_chosen_token_is_opened_where_its_first_new_one_was_dra
     assert [page.desk.values[panel.controls[name]] for name in named] == [0.5, 7, 0]
 
 
+def test_a_text_with_ids_beyond_the_tokenizer_s_is_opened(tab, registry, monkeypatch):
+    """An untrained model of 60,000 tokens wrote it, and Internals refused its own page's text."""
+    monkeypatch.setitem(registry.models, "wide", tiny_model(replace(TEXTUAL, vocab_size=60_000)))
+    page = Page(tab, "tokens", "compare")
+    written = Visit("wide", "Hello", {}, 7, tokens=2, ids=(15496, 59_999, 11))
+    run_async(page.event(opening(page, written)))
+    assert page.shown["int-prompt"] == "Hello⟨59999⟩,"
+    assert page.desk.visit.ids == written.ids
+    page.click(2)
+    page.act("compare")
+    assert "After “…Hello⟨59999⟩,”" in page.shown["int-cmp"]
+
+
 def test_a_closed_section_is_not_computed_when_its_controls_are_set(tab):
     """Why this word opened Choice again for the link, and computed it, while it stayed closed."""
     page = Page(tab, "tokens")

@@ -138,7 +138,12 @@ class Lab:
 
     def text_of(self, visit: Visit) -> str:
         """The visit's tokens as text."""
-        return self.using(visit.source).tokenizer.decode(visit.ids)
+        return self.using(visit.source).text(visit.ids)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, as Generation shows it: those beyond the tokenizer's as ⟨id⟩."""
+        stream = self.tokenizer.stream()
+        return "".join(map(stream.push, ids)) + stream.finish()
 
     def encode(self, source: str, prompt: str) -> list[int]:
         """The prompt's ids, checked against the model's sizes before any weight is loaded."""

@@ -141,7 +141,7 @@ def comparison_html(lab: Lab, visit: Visit, way: str, prompt: str, position: Any
 
 def _end(lab: Lab, visit: Visit) -> str:
     """The last words that the prediction is made after."""
-    return f"“…{lab.tokenizer.decode(list(visit.ids[: visit.position + 1]))[-24:]}”"
+    return f"“…{lab.text(visit.ids[: visit.position + 1])[-24:]}”"
 
 
 def pair_html(lab: Lab, result: Comparison, names: tuple[str, str], what: str, file: str) -> str:
