@@ -744,6 +744,25 @@ def test_a_guess_is_told_with_its_rank_before_the_odds(page, registry, tokenizer
     assert "gen-use" in panel
 
 
+def test_a_guess_is_told_of_its_own_text_only(page):
+    """It stood above the odds of whatever token came at that place in a text written later."""
+    page.do("write")
+    place = len(page.ids)
+    page.do("next", 1, guess=True)
+    page.do("guess", event=SimpleNamespace(token=-1, text="king"))
+
+    def panel():
+        event = SimpleNamespace(position=place)
+        return run_async(page.handlers.choose(page.story, page.known, event))
+
+    assert "Your guess" in panel()
+    page.do("reseed", max_new_tokens=place + 1)
+    assert f"New token {place}" in panel()
+    assert "Your guess" not in panel()
+    page.change("undo")
+    assert "Your guess" in panel()
+
+
 def test_a_text_that_begins_asks_for_no_guess_about_the_one_before(page):
     """While it was written the panel asked what comes next, and heard no answer."""
     page.do("write")

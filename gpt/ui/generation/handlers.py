@@ -166,7 +166,7 @@ class Handlers:
             probe = tried[place]
         story.add(replace(base, shown=place + 1))
         story.chosen = place
-        story.said = (place, guessed(asked.tokenizer, ids, probe, came))
+        story.said = (came, guessed(asked.tokenizer, ids, probe, came))
         data[self.shared.visitor].visit = story.present.visit(place)
         yield
 
@@ -208,8 +208,8 @@ class Handlers:
             return guess_html(guess.asked.tokenizer, guess.steps[guess.shown])
         if seen is None or at is None or at >= seen.shown:
             return HINT
-        said = story.said[1] if story.said[0] == at else ""
-        return panel_html(seen.asked.tokenizer, seen.steps[at], at, said)
+        step, (of, said) = seen.steps[at], story.said
+        return panel_html(seen.asked.tokenizer, step, at, said if step is of else "")
 
     async def choose(self, story: Story, visitor: Visitor, event: gr.EventData) -> str:
         """A chip was clicked or reached by keys; while the text streams too."""

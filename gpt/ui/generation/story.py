@@ -128,7 +128,7 @@ class Story:
     live: Writing | None = None  # while it is written
     chosen: int | None = None  # a new token, by its place
     guess: Draft | None = None  # a next token that waits for the visitor's guess
-    said: tuple[int, str] = (-1, "")  # about a guess, in the panel of a place
+    said: tuple[Step | None, str] = (None, "")  # about a guess, in the panel of its step
     edited: tuple[int, str] | None = None  # a prompt that was typed and undone, and where
     columns: str = ""  # the versions side by side, as HTML
     versions: list[Draft] = field(default_factory=list)
