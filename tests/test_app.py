@@ -173,10 +173,10 @@ def test_what_is_copied_where_a_link_opened_no_text_is_no_text(demo, given):
     """It was the page's opening text, which was not there, or a program of a model without name."""
     _, visitor = opened_by(demo, seed="3", **given)
     desk, sizes = Desk(open=set()), SIZES_AT_FIRST.values()
-    link = copied_link('{"page": "http://here/", "tab": "generation"}', visitor, desk, *sizes)
+    link = copied_link("http://here/", "generation", visitor, desk, *sizes)
     assert "king" not in link
     with pytest.raises(ValueError, match="press Generate first"):
-        copied_code("{}", visitor, desk)
+        copied_code(visitor)
 
 
 def test_no_event_that_waits_for_its_last_value_reads_the_events_data(demo):
