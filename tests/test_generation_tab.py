@@ -859,7 +859,7 @@ def test_no_version_can_be_taken_while_they_are_written(page):
 
 def test_the_untrained_version_is_replayed_in_the_precision_that_wrote_it(page, registry):
     """A link to it asked for the trained one's, int8, and wrote another text."""
-    asked = wish(registry, "Hello", VALUES, "storyteller", precision="int8")
+    asked = wish(registry, "Hello", {**VALUES, "precision": "int8"}, "storyteller")
     untrained = versions.versions(registry, asked, "training", 2)["untrained"]
     again = page.handlers.jobs.replayed(story.Draft(untrained).visit())
     assert (again.source, again.precision) == (untrained.source, untrained.precision)

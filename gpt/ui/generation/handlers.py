@@ -114,7 +114,7 @@ class Handlers:
             yield
             return
         run = story.live = Writing(job.asked, self.runs, job.known, job.most)
-        written, before = run.written, visitor.visit
+        written, before, over = run.written, visitor.visit, False
         try:
             async with aclosing(self.runs.follow([run], claim)) as updates:
                 async for _ in updates:
@@ -123,9 +123,10 @@ class Handlers:
                     if written.steps:  # a copy now is of this text
                         visitor.visit = story.seen.visit(story.chosen)
                     yield
+            over = True
         finally:
             story.live, steps = None, (*written.steps, *written.ahead)
-            if len(steps) > len(job.known) or written.stopped:
+            if over or len(steps) > len(job.known) or written.stopped:
                 told = written.told_html() if job.most is None else ""
                 draft = job.draft(steps, len(written.steps), told)
                 self._keep(draft, story, job, visitor)
