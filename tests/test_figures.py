@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpt.ui.internals.vector_figures import histogram_pair, plain
+from gpt.ui.internals.vector_figures import histogram_pair
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.colours import AGAINST, FOR, HUE
 from gpt.ui.parts.heat import heat_table, picture
@@ -70,14 +70,9 @@ def test_a_log_axis_gives_each_factor_of_ten_the_same_length_and_keeps_zero() ->
     assert [row[3] for row in rows] == [["1.00", "1.00e−06"], ["0", "0.00100"]]
 
 
-def test_a_double_quote_in_a_label_is_a_double_quote() -> None:
-    """`&quot;` was read: plotly decodes `&amp;`, `&lt;`, `&gt;` and numbers, and nothing else."""
-    assert plain("\"quoted\" 'it' a<b>&c") == "\"quoted\" 'it' a&lt;b&gt;&amp;c"
-
-
 def test_a_figure_has_no_title_and_the_house_s_look() -> None:
     """gradio sets the top margin to 100 px where `title` is there, even if empty: 88 px lost."""
-    layout = json.loads(histogram_pair(np.ones(3), np.zeros(3), ("a", "b")).to_json())["layout"]
+    layout = json.loads(histogram_pair(np.ones(3), np.zeros(3)).to_json())["layout"]
     assert "title" not in layout
     assert "title" not in layout["template"]["layout"]
     assert layout["template"]["layout"]["margin"]["t"] == 36

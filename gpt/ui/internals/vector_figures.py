@@ -71,17 +71,17 @@ def activation_curve(
     return figure.update_yaxes(title="after")
 
 
-def histogram_pair(first: np.ndarray, second: np.ndarray, names: tuple[str, str]) -> go.Figure:
+def histogram_pair(before: np.ndarray, after: np.ndarray) -> go.Figure:
     """How the numbers of two rows are spread, over the same bins."""
-    edges = np.histogram_bin_edges(np.concatenate([first, second]), bins=40)
+    edges = np.histogram_bin_edges(np.concatenate([before, after]), bins=40)
     middle = ((edges[:-1] + edges[1:]) / 2).tolist()
     figure = go.Figure()
-    for name, values, colour in ((names[0], first, PARTS[1]), (names[1], second, HUE)):
+    for name, values, colour in (("before", before, PARTS[1]), ("after", after, HUE)):
         counts = np.histogram(values, edges)[0]
         figure.add_bar(
             x=middle,
             y=counts.tolist(),
-            name=plain(name),
+            name=name,
             marker={"color": colour},
             opacity=0.65,
             hovertemplate="about %{x:.3g}: %{y} numbers<extra>%{fullData.name}</extra>",
@@ -89,11 +89,6 @@ def histogram_pair(first: np.ndarray, second: np.ndarray, names: tuple[str, str]
     figure.update_layout(height=170, barmode="overlay", showlegend=True)
     figure.update_xaxes(title="value")
     return figure.update_yaxes(title="numbers")
-
-
-def plain(text: str) -> str:
-    """`text` for plotly, which reads tags and entities in labels but shows `&quot;` as it is."""
-    return escape(text, quote=False)
 
 
 def largest_numbers(name: str, rows: Sequence[str], values: np.ndarray) -> str:

@@ -103,7 +103,7 @@ def vector_views(
     norm_words, norm_table = _norm(row)
     return (
         words + strips(vector, heads, f"{name} of layer {layer}"),
-        histogram_pair(row.before.cpu().numpy(), row.after.cpu().numpy(), ("before", "after")),
+        histogram_pair(row.before.cpu().numpy(), row.after.cpu().numpy()),
         activation_curve(grid, GELU()(grid), hidden, activation),
         norm_words
         + _gelu_words(hidden, activation)
