@@ -428,7 +428,7 @@ const gptPage = {
     }));
     const bring = () => {  // on a phone the row scrolls: the word looked from shall be seen
       const box = element.querySelector('.arcs'), word = element.querySelector('.word.on');
-      if (box && word) box.scrollLeft = word.getAttribute('x') - box.clientWidth / 2;
+      if (box && word) box.scrollLeft = word.lastChild.getAttribute('x') - box.clientWidth / 2;
     };
     watch('value', () => { kept = null; bring(); });
   },

@@ -46,7 +46,8 @@ OPEN = """() => {
   return seen.length;
 }"""
 # An input within a label is as large as the label; text links are as high as their line.
-SMALL = """() => [...document.querySelectorAll('button, input, select, textarea, a.csv')]
+SMALL = """() => [...document.querySelectorAll(
+  'button, input, select, summary, textarea, a.csv, [role=button]')]
   .filter((each) => each.checkVisibility() && !each.closest('[aria-hidden=true]'))
   .map((each) => [each, each.getBoundingClientRect()])
   .filter(([_, {width, height}]) => width > 2 && height > 2 && Math.min(width, height) < 23.5)

@@ -10,6 +10,7 @@ import torch
 from gpt.ui.parts.numbers import percent
 
 LETTER, GAP, HEIGHT = 8, 10, 120  # px: a letter of the row, between two words, of the arcs
+TARGET = 24  # px: what one presses is at least as wide and as high
 LEAST = 0.01  # a share below it has no arc
 MOST = 16  # arcs of one word
 
@@ -23,8 +24,9 @@ def arcs_html(
     `position` show at first. With `skip` the first word is looked at by none.
     """
     letters = [sum(1 + (east_asian_width(c) in "WF") for c in word) for word in words]
-    *starts, width = accumulate((LETTER * n + GAP for n in letters), initial=GAP)
-    middles = [start + LETTER * n / 2 for start, n in zip(starts, letters, strict=True)]
+    slots = [max(LETTER * n + GAP, TARGET) for n in letters]
+    *starts, width = accumulate(slots, initial=GAP)
+    middles = [start + slot / 2 for start, slot in zip(starts, slots, strict=True)]
     drawn, texts = [], []
     for at, (word, shares) in enumerate(zip(words, attention.tolist(), strict=True)):
         on = " on" if at == position else ""
@@ -33,13 +35,14 @@ def arcs_html(
         arcs = "".join(_arc(middles[at], middles[key], share) for share, key in seen)
         drawn.append(f'<g class="from{on}" data-from="{at}">{arcs}</g>')
         texts.append(
-            f'<text class="word{on}" data-from="{at}" tabindex="0" role="button" '
-            f'x="{middles[at]:.0f}" y="{HEIGHT + 22}">{escape(word)}</text>'
+            f'<g class="word{on}" data-from="{at}" tabindex="0" role="button">'
+            f'<rect x="{starts[at]}" y="{HEIGHT + 5}" width="{slots[at]}" height="{TARGET}"/>'
+            f'<text x="{middles[at]:.0f}" y="{HEIGHT + 22}">{escape(word)}</text></g>'
         )
     return (
         f'<div class="arcs" data-at="{position}" role="group" aria-label="what each word looks at,'
-        f' {escape(of)}"><svg width="{width}" height="{HEIGHT + 44}" '
-        f'viewBox="0 0 {width} {HEIGHT + 44}">{"".join(drawn + texts)}</svg></div>'
+        f' {escape(of)}"><svg width="{width + GAP}" height="{HEIGHT + 44}" '
+        f'viewBox="0 0 {width + GAP} {HEIGHT + 44}">{"".join(drawn + texts)}</svg></div>'
     )
 
 
