@@ -54,6 +54,8 @@
     if (event.target.matches?.('input[type=number]')) event.stopImmediatePropagation();
   }, true);
   document.addEventListener('click', (event) => {
+    const drawn = event.target.closest?.('[data-drawn]');
+    if (drawn) gptPage.drawing(`#arch-map [data-shown=${drawn.dataset.drawn}]`);
     const wanted = event.target.closest?.('[data-section]');
     if (!wanted) return;
     if (!document.getElementById('int-rail')?.checkVisibility()) {
@@ -314,13 +316,26 @@ const gptPage = {
   section(key) {
     gptPage.when('#int-section-' + key, (section) => {
       const bar = section.querySelector(':scope > button');
-      if (!bar.classList.contains('open')) bar.click();
+      const open = () => bar.classList.contains('open') || bar.click();
+      open();
+      setTimeout(open, 500);  // gradio draws a tab that is shown for the first time twice
       const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
       // On a phone the controls fill a screen: what they change is shown.
       const shown = (innerWidth <= 640 && section.querySelector('.beside > :last-child')) || section;
       shown.scrollIntoView({block: 'start', behavior: still ? 'auto' : 'smooth'});
       bar.focus({preventScroll: true});
       setTimeout(() => gptPage.stay(shown), still ? 0 : 500);
+    });
+  },
+  // The way back, to a part in the drawing of Architecture that leads to the section: the chosen one,
+  // else the first.
+  drawing(parts) {
+    gptPage.openTab('architecture');
+    gptPage.when(parts, (first) => {
+      const part = document.querySelector(parts + '[aria-pressed=true]') ?? first;
+      part.click();
+      part.focus({preventScroll: true});
+      gptPage.stay(document.querySelector('.arch-head'));
     });
   },
   // What is filled above it moves it away: it is brought back until the visitor does something.

@@ -21,6 +21,7 @@ from gpt.accounting.code_lines import line_costs
 from gpt.checkpoints import tokenizer_of
 from gpt.serving.registry import Registry
 from gpt.ui.architecture.model_map import (
+    SPOTS,
     boxes,
     code_line,
     map_html,
@@ -72,9 +73,19 @@ def test_a_chosen_part_tells_formula_numbers_shape_share_and_its_line_of_code() 
 
 def test_every_part_leads_to_a_section_of_internals() -> None:
     sections = {section.key for section in SECTIONS}
+    picture = ElementTree.fromstring(map_html(TINY, 1, 1, "norm1"))
+    shown = {each.get("data-part"): each.get("data-shown") for each in picture.iter("button")}
     for key in parts(TINY, 1, 1):
         found = re.search(r'data-section="([^"]*)"', part_html(TINY, 1, 1, key))
         assert found[1] in sections
+        assert found[1] == shown[key]
+
+
+def test_every_section_that_a_part_leads_to_leads_back(built) -> None:
+    """There was a way from the picture to a section, and none from there to the picture."""
+    values = [each["props"].get("value") for each in built.get_config_file()["components"]]
+    back = {found for text in map(str, values) for found in re.findall(r'data-drawn="(\w+)"', text)}
+    assert back == {spot.section for spot in SPOTS.values()}
 
 
 def test_the_line_of_a_part_makes_the_shape_that_the_part_tells() -> None:

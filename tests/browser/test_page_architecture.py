@@ -105,7 +105,15 @@ def test_the_picture_is_on_the_first_screen_and_explains_itself_by_mouse_keys_an
     expect(strip).to_contain_text("No text was read yet")
     part.get_by_role("button", name="Show in Internals").click()
     expect(tab.locator("#int-chips .chip")).not_to_have_count(0)
-    tab.get_by_role("tab", name="Architecture").click()
+    # Nothing led back. Of several parts of a section it is the chosen one, else the first.
+    for section, key in (("vectors", "ff.layers.0"), ("attention", "att.W_query")):
+        tab.get_by_role("tab", name="Internals").click()
+        back = tab.locator(f"#int-section-{section} [data-drawn]")
+        expect(back).to_be_visible()
+        back.press("Enter")
+        expect(tab.locator(f'#arch-map [data-part="{key}"]')).to_be_focused()
+        expect(tab.locator(f'#arch-map [data-part="{key}"]')).to_be_in_viewport()
+    expect(part).to_contain_text("W_query")
     expect(strip).to_contain_text("block 0): ")
     tab.locator('#arch-map [data-part="final_norm"]').click()
     expect(strip).to_contain_text("storyteller, position 8")

@@ -264,12 +264,12 @@ def ranked(values: np.ndarray) -> np.ndarray:
 
 
 def _button(part: Part, chosen: str, style: str = "", kind: str = "", label: str = "") -> str:
-    pressed = str(part.key == chosen).lower()
+    pressed, name = str(part.key == chosen).lower(), escape(label or part.label)
     small = f"<small>{part.count:,}</small>" if part.count and part.key not in STREAM else ""
     return (
         f'<button type="button" class="part{kind}" data-part="{part.key}" aria-pressed="{pressed}"'
-        f' style="{style}" title="{escape(label or part.label)}: {escape(part.title)}">'
-        f"<span>{escape(label or part.label)} {small}</span></button>"
+        f' data-shown="{SPOTS[part.key].section}" style="{style}"'
+        f' title="{name}: {escape(part.title)}"><span>{name} {small}</span></button>'
     )
 
 

@@ -14,7 +14,7 @@ from gpt.ui.architecture import measured, parameters
 from gpt.ui.architecture.controls import configuration, slider_update, width_step, workload_of
 from gpt.ui.architecture.exchange import FORMATS, architecture, from_json, offered
 from gpt.ui.architecture.layout import Layout
-from gpt.ui.architecture.model_map import strip_html
+from gpt.ui.architecture.model_map import SPOTS, strip_html
 from gpt.ui.architecture.parameters import EXERCISES, Exercise
 from gpt.ui.architecture.presets import name_of, presets
 from gpt.ui.architecture.views import PINNED, problem_html
@@ -25,6 +25,7 @@ from gpt.ui.tabs import Page
 from gpt.ui.visit import AT_ONCE, EACH, IN_QUEUE, Shared, opening_of
 
 Values = dict[Any, Any]  # by component
+BACK = '<button type="button" class="link" data-drawn="{}">Show in Architecture</button>'
 # A few milliseconds each: never behind somebody's model run.
 LIVE = {**AT_ONCE, "trigger_mode": "always_last"}
 
@@ -33,7 +34,7 @@ def add_to(page: Page) -> Layout:
     """Lay out the tab and wire it, to other tabs once they are there."""
     layout = build(page.registry)
     page.later.append(lambda: offer_to(layout, page.shared))
-    page.later.append(lambda: show_tensors(layout, page.tabs["internals"]))
+    page.later.append(lambda: connect_internals(layout, page.tabs["internals"]))
     return layout
 
 
@@ -187,8 +188,12 @@ def _measure(page: Layout) -> None:
     page.cancel.click(cancel, page.cancelled, page.measured, **AT_ONCE)
 
 
-def show_tensors(page: Layout, inside: InternalsTab) -> None:
-    """The chosen part's numbers in the pass of Internals, also when one comes back from there."""
+def connect_internals(page: Layout, inside: InternalsTab) -> None:
+    """Ways back from sections to the picture, and the chosen part's numbers in the pass there."""
+    shown = {spot.section for spot in SPOTS.values()}
+    for panel in inside.sections.panels:
+        if panel.spec.key in shown:
+            panel.code.value = BACK.format(panel.spec.key) + panel.code.value
     for heard in (page.part_chosen.then, opening_of(page.tensor)):
         heard(
             lambda desk, part: strip_html(inside.lab, desk.visit, part),

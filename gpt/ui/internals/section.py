@@ -201,7 +201,7 @@ class Panel:
                 with gr.Row():
                     self._lay_controls()
                 self._lay_output()
-            gr.HTML(code_html(spec.code), elem_id=f"int-code-{spec.key}")
+            self.code = gr.HTML(code_html(spec.code), elem_id=f"int-code-{spec.key}")
         self.outputs = [self.output, *self.more, *([self.cancel] if self.cancel else [])]
 
     def _lay_controls(self) -> None:
