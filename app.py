@@ -72,7 +72,12 @@ ABOUT = (
 # @media rules reach only what is inside it.
 ASSETS = Path(__file__).parent / "assets"
 STYLE, SCRIPT = ((ASSETS / name).read_text() for name in ("head.css", "page.js"))
-HEAD = f"<style>\n{STYLE}</style><script>{SCRIPT}</script>"
+# gradio's file of plotly, whose name has a hash; page.js has it fetched ahead.
+PLOTLY = "".join(
+    f'<link fetchpriority="low" data-plotly="assets/{file.name}">'
+    for file in Path(gr.__file__).parent.glob("templates/frontend/assets/PlotlyPlot-*.js")
+)
+HEAD = f"<style>\n{STYLE}</style>{PLOTLY}<script>{SCRIPT}</script>"
 # The reader's own fonts: nothing to download, and a familiar page in every script.
 THEME = gr.themes.Default(
     primary_hue="blue",

@@ -410,9 +410,17 @@ const gptPage = {
       waiting = true;
     }, {passive: true});
   },
+  // plotly, 1.3 MB for two figures of a section that is closed at first, is fetched once a text was
+  // read and the page has nothing else to do; where a visitor saves data, with the first figure.
+  plotly() {
+    const link = document.querySelector('[data-plotly]');
+    if (!link || link.rel || navigator.connection?.saveData) return;
+    Object.assign(link, {href: link.dataset.plotly, rel: 'modulepreload'});  // which does not run it
+  },
   // The strip of tokens scrolls: the chosen one shall be seen.
   strip(element, watch) {
     watch('value', () => {
+      (window.requestIdleCallback ?? setTimeout)(gptPage.plotly);
       const box = document.querySelector('#int-chips'), chosen = element.querySelector('.selected');
       const edge = (each) => each.getBoundingClientRect();
       if (!chosen) return;

@@ -86,6 +86,17 @@ def test_the_tab_opens_on_the_text_of_the_page(opened):
     wait_text(opened, "#int-choice", "Draw 0 of seed 10 .* It is the one in the text")
 
 
+def test_plotly_is_there_before_a_figure_is_unless_a_visitor_saves_data(opened):
+    """It came, 4.6 MB of script, when the section with the only two figures was opened."""
+    got = "performance.getEntriesByType('resource').some(({name}) => /PlotlyPlot-/.test(name))"
+    opened.wait_for_function(got)
+    expect(opened.locator(".js-plotly-plot")).to_have_count(0)
+    opened.evaluate("document.querySelector('[data-plotly]').rel = ''")
+    opened.evaluate("Object.defineProperty(navigator, 'connection', {value: {saveData: true}})")
+    opened.evaluate("gptPage.plotly()")
+    assert opened.locator("[data-plotly]").get_attribute("rel") == ""
+
+
 def test_tokens_heads_and_words_are_reached_by_keyboard(tab):
     tab.locator('#int-chips [data-position="1"]').focus()
     tab.keyboard.press("Enter")
