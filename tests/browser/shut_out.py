@@ -1,4 +1,4 @@
-"""What shuts somebody out of a tab, by mouse, by finger and by screen reader: axe-core and more."""
+"""What shuts somebody out of a tab, by mouse, finger, key or screen reader: axe-core and more."""
 
 from __future__ import annotations
 
@@ -52,6 +52,23 @@ SMALL = """() => [...document.querySelectorAll(
   .map((each) => [each, each.getBoundingClientRect()])
   .filter(([_, {width, height}]) => width > 2 && height > 2 && Math.min(width, height) < 23.5)
   .map(([each]) => each.outerHTML.slice(0, 120))"""
+# What can be pressed or filled. Of radios of one name, and of chips in a row, one is a Tab stop.
+CONTROLS = """[...document.querySelectorAll(
+  'a[href], button, input, select, summary, textarea, [role=button]')].filter((each) =>
+  each.checkVisibility({visibilityProperty: true}) && !each.disabled &&
+  !each.closest('[aria-hidden=true]'))"""
+WATCH = f"""() => {{
+  window.met ?? addEventListener('focusin', ({{target}}) => met.add(target));
+  window.met = new Set();
+  {CONTROLS}[0].focus();
+}}"""
+UNMET = f"""() => {{
+  document.activeElement.blur();  // which closes the list of a dropdown
+  const row = (each) => each.matches('.chip[tabindex="-1"]') ? each.parentElement.children
+    : each.type === 'radio' ? document.getElementsByName(each.name) : [each];
+  return {CONTROLS}.filter((each) => ![...row(each)].some((one) => met.has(one)))
+    .map((each) => `not reached by Tab: ${{each.outerHTML.slice(0, 120)}}`);
+}}"""
 UNTOLD = """() => [
   ...[...document.querySelectorAll('.label-wrap')].filter((button) =>
     button.getAttribute('aria-expanded') !== String(button.classList.contains('open')) ||
@@ -70,6 +87,17 @@ def axe_faults(page: Page, rules: list[str], within: Any, without: str = "") -> 
     ]
 
 
+def unreached(page: Page) -> list[str]:
+    """The controls in sight to which the Tab key does not lead from the first one on."""
+    page.evaluate(WATCH)
+    met = 0
+    while (now := page.evaluate("met.size")) > met:  # else it is at the end, or caught in a circle
+        met = now
+        for _ in range(20):
+            page.keyboard.press("Tab")
+    return page.evaluate(UNMET)
+
+
 def faults_around_the_tabs(page: Page) -> list[str]:
     return axe_faults(page, RULES, {"include": [["html"]], "exclude": [["[role=tabpanel]"]]})
 
@@ -81,7 +109,7 @@ def faults_of_the_tab(page: Page) -> list[str]:
         settle(page)
     with suppress(TimeoutError):  # page.js names things a moment later
         page.wait_for_function(f"() => ({UNTOLD})().length == 0", timeout=10_000)
-    found = page.evaluate(SMALL) + page.evaluate(UNTOLD)
+    found = page.evaluate(SMALL) + page.evaluate(UNTOLD) + unreached(page)
     page.evaluate(SHOWN)
     found += axe_faults(page, RULES, "#shown", CONTRAST)
     page.evaluate(THIN)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from shut_out import faults_around_the_tabs, faults_of_the_tab
-from watched import MOVED, TWO_FRAMES, settle, visit
+from shut_out import faults_around_the_tabs, faults_of_the_tab, unreached
+from watched import MOVED, TWO_FRAMES, WIDE, settle, visit
 
 pytestmark = pytest.mark.browser
 
@@ -21,8 +21,13 @@ def test_no_tab_shuts_anybody_out(browser_tab, app_url: str) -> None:
         page.locator("#gen-run").click()
         page.wait_for_selector("#gen-stop:visible")
         page.wait_for_selector("#gen-run:visible")
+        page.locator("#gen-chips .chip").first.click()
+        page.wait_for_selector("#gen-use [data-token]")
         settle(page)
-        found = faults_around_the_tabs(page)
+        page.set_viewport_size({"width": 390, "height": 844})
+        found = unreached(page)
+        page.set_viewport_size(WIDE)
+        found += faults_around_the_tabs(page)
         for name in ("Generation", "Architecture", "Train"):
             page.get_by_role("tab", name=name).click()
             settle(page)
