@@ -314,11 +314,12 @@ const gptPage = {
   },
   // A section of Internals is opened and shown, as soon as the tab is drawn.
   section(key) {
+    const first = !document.getElementById('int-rail');
     gptPage.when('#int-section-' + key, (section) => {
       const bar = section.querySelector(':scope > button');
       const open = () => bar.classList.contains('open') || bar.click();
       open();
-      setTimeout(open, 500);  // gradio draws a tab that is shown for the first time twice
+      if (first) setTimeout(open, 500);  // gradio draws the tab twice then, with sections as at first
       const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
       // On a phone the controls fill a screen: what they change is shown.
       const shown = (innerWidth <= 640 && section.querySelector('.beside > :last-child')) || section;
