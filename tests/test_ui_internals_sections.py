@@ -65,7 +65,7 @@ TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
 NASTY = "<img src=x onerror=alert(1)>&\"'\x00\x1b\u202eabc\u2066 é👍🏽\n\t${1}{{2}}</script>"
 TAGS = (
     "p|span|br|div|table|caption|t[hrd]|thead|tbody|bdi|a|b|i|button|figure|figcaption|details|"
-    "summary|svg|g|path|title|text|img src=.data:"
+    "summary|svg|rect|g|path|title|text|img src=.data:"
 )
 ROOT = Path(__file__).resolve().parent.parent
 PAYLOAD = 1_000_000  # bytes of any view
