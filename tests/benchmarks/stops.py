@@ -95,7 +95,8 @@ class Tab:
         named = {one["api_name"]: one["id"] for one in config["dependencies"]}
         self.stop_id = stop_event(config)
         self._streams = [self._open(f"/heartbeat/{self.session}")]
-        asked = {"data": request, "fn_index": named["generate"], "session_hash": self.session}
+        self.job = {"fn_index": named["generate"], "session_hash": self.session}
+        asked = {"data": request, **self.job}
         self.event = self.http.post("/queue/join", json=asked).raise_for_status().json()["event_id"]
         self._streams.append(self._open(f"/queue/data?session_hash={self.session}"))
 
@@ -106,8 +107,7 @@ class Tab:
         press_stop(self.http, self.stop_id, self.session)
 
     def cancel(self) -> None:
-        asked = {"event_id": self.event, "session_hash": self.session, "fn_index": 0}
-        self.http.post("/cancel", json=asked).raise_for_status()
+        self.http.post("/cancel", json={"event_id": self.event, **self.job}).raise_for_status()
 
     def close(self) -> None:
         for stream in self._streams:
