@@ -203,6 +203,19 @@ def test_every_event_answers_what_only_a_script_sends_without_a_traceback(
     assert (refused > 20) == (sent is not objects_beside_choices)
 
 
+def test_an_event_of_the_pages_script_asks_nothing_of_the_server(demo, capfd):
+    """Asked for, one was gradio's IndexError with its traceback: as if the page had a fault."""
+    (function, *_) = [f for f in demo.fns.values() if not f.fn]
+
+    async def ask():
+        async with httpx.AsyncClient(base_url=demo.local_url, timeout=60) as client:
+            data = [getattr(block, "value", None) for block in function.inputs]
+            assert await answer(client, function, data, "a script") == ""
+
+    run_async(ask())
+    assert "Traceback" not in capfd.readouterr().err
+
+
 JOIN = ("POST", "/gradio_api/queue/join")
 FORGED = {
     "no such event": (*JOIN, b'{"data": [], "fn_index": 99999, "session_hash": "a"}'),

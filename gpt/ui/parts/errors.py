@@ -73,6 +73,9 @@ def of_event(event: Any, name: str, kind: Callable[[Any], Any] = int) -> Any:
 class Blocks(gr.Blocks):
     """gradio's page, which calls each of its handlers within `one_line`."""
 
-    async def call_function(self, *args: Any, **kwargs: Any) -> Any:
+    async def call_function(self, block_fn: Any, *args: Any, **kwargs: Any) -> Any:
+        function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        if function.fn is None:  # an event of the page's own script: only another one asks
+            raise gr.Error("this event has no function.", print_exception=False)
         with one_line():
-            return await super().call_function(*args, **kwargs)
+            return await super().call_function(block_fn, *args, **kwargs)
