@@ -124,10 +124,8 @@ def scores_of(logits: torch.Tensor, temperatures: Sequence[float]) -> list[Score
     of = torch.from_numpy(padded)
     largest = of.amax(dim=-1)
     weights = of - largest.amax(dim=-1)[:, None, None]  # no overflow
-    factors = [1 / _divisor(temperature) for temperature in temperatures]
-    if any(factor != 1 for factor in factors):
-        weights.mul_(torch.tensor(factors)[:, None, None])
-    sums = weights.exp_().sum(dim=-1)
+    divisors = torch.tensor([_divisor(temperature) for temperature in temperatures])
+    sums = weights.div_(divisors[:, None, None]).exp_().sum(dim=-1)
     arrays = flat, weights.view(rows, -1).numpy(), largest.numpy(), sums.numpy()
     return [Scores(vocab_size, *row) for row in zip(*arrays, strict=True)]
 
@@ -188,7 +186,7 @@ def choose(
     if steered is not None:
         token_id = steered
     elif uniform is None:
-        token_id = _best_id(scores)
+        token_id = int(scores.logits.argmax())  # the first of equals
     else:
         place = kept.place_of(uniform)
         token_id, below = int(kept.ids[place]), kept.below(place)
@@ -212,7 +210,7 @@ def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tenso
     for own, distribution in zip(scores, found, strict=True):
         kept = _kept(own, options)
         if options.temperature == 0:
-            distribution[_best_id(own)] = 1.0
+            distribution[own.logits.argmax()] = 1.0
         else:
             distribution[kept.ids] = kept.weights
             distribution /= distribution.sum()
@@ -239,18 +237,12 @@ def draw(distribution: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 def best_ids(scores: Scores, k: int) -> np.ndarray:
     """Ids of the k largest logits, and of some more, best first, of equals the lower id first."""
-    logits, largest = scores.logits, scores.largest
-    k = min(k, scores.vocab_size)
+    logits, k = scores.logits, min(k, scores.vocab_size)
     if k == 0:
         return np.arange(0)
-    if k > len(largest):
-        ids = np.flatnonzero(logits >= np.partition(logits, -k)[-k])
-    else:  # k blocks have a logit of at least the floor, so no smaller one is among the k largest
-        floor = np.partition(largest, -k)[-k]
-        blocks = np.flatnonzero(largest >= floor)
-        found = np.flatnonzero(logits.reshape(-1, _BLOCK)[blocks] >= floor)
-        ids = blocks[found // _BLOCK] * _BLOCK + found % _BLOCK
-    return _ranked(ids, logits)
+    # k blocks have a logit of at least the floor, so no smaller one is among the k largest.
+    bounds = scores.largest if k <= len(scores.largest) else logits
+    return _ranked(np.flatnonzero(logits >= np.partition(bounds, -k)[-k]), logits)
 
 
 def _kept(scores: Scores, options: SamplingOptions, n_best: int = 0) -> _Kept:
@@ -315,12 +307,6 @@ def _nucleus(
     inside[ids[above[border] + weights[ids].cumsum() - weights[ids] < wanted]] = True
     ids = np.flatnonzero(inside)
     return ids, weights[ids]
-
-
-def _best_id(scores: Scores) -> int:
-    """The first of the largest logits."""
-    start = int(scores.largest.argmax()) * _BLOCK
-    return start + int(scores.logits[start : start + _BLOCK].argmax())
 
 
 def _ranked(ids: np.ndarray, logits: np.ndarray) -> np.ndarray:
