@@ -1,7 +1,5 @@
 """A GPTModel in a precision: the same forward pass, with layers that are faster on a CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache as once  # `cache` is what attention remembers
 from operator import attrgetter

@@ -6,8 +6,6 @@ is dequantised when it is asked for, and is neither a parameter nor in a state_d
 Where `same_bits_in_company` is True, a row of x gets the same bits alone and among other rows.
 """
 
-from __future__ import annotations
-
 import math
 import platform
 import warnings

@@ -1,7 +1,5 @@
 """What this machine has: its devices, the cores that are really ours, what its console shows."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import io
