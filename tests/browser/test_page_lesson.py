@@ -6,7 +6,7 @@ import re
 
 import pytest
 from playwright.sync_api import Page
-from watched import WIDE, expect, visit
+from watched import WIDE, expect, settle, visit
 
 pytestmark = pytest.mark.browser
 PROMPT = "The queen & her\n“fox”"
@@ -66,6 +66,7 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         says(page, "#int-att-words", "In layer 1, head 2,")
         section(page, "compare")  # untrained
         page.locator("#int-cmp-way").get_by_text("untrained").click()
+        settle(page)  # gradio tells a radio's new value some frames later
         page.locator("#int-cmp-run").press("Enter")
         says(page, "#int-cmp", r"KL\(trained ‖ untrained\)")
         fits_a_phone(page)
