@@ -51,8 +51,8 @@ from gpt.serving.registry import Registry
 from gpt.ui.generation.borrowed_gpu import gpu_seconds
 from gpt.ui.generation.wish import usable_device
 from gpt.ui.page_bar import PageBar
-from gpt.ui.parts import gradio_patches
 from gpt.ui.parts.errors import Blocks
+from gpt.ui.parts.gradio_patches import patch_gradio
 from gpt.ui.parts.middleware import KeptAnswers, small_bodies
 from gpt.ui.tabs import Page
 from gpt.ui.tour import add_tour
@@ -154,12 +154,7 @@ def build_demo(
 
 def launch(demo: gr.Blocks, **where: Any) -> Any:
     """Serve `demo`, quiet and with limits; `where` is host, port and share as gradio names them."""
-    gradio_patches.search_for_no_missing_package()
-    gradio_patches.begin_sessions_lightly()
-    gradio_patches.send_updates_whole()
-    gradio_patches.look_for_events_less_often(demo)
-    gradio_patches.take_numbers_as_typed()
-    gradio_patches.log_forged_requests_in_one_line()
+    patch_gradio(demo)
     return demo.launch(
         theme=THEME,
         css_paths=[ASSETS / "style.css"],

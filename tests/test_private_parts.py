@@ -90,7 +90,7 @@ def test_a_gradio_session_can_still_begin_without_the_pages_configuration(monkey
         box, kept = gr.Textbox(), gr.State(3)
     monkeypatch.setattr(SessionState, "__init__", gradio_patches._begin_session)
     assert SessionState(demo).config_values != {}
-    gradio_patches.begin_sessions_lightly()
+    gradio_patches.patch_gradio(demo)
     session = SessionState(demo)
     assert session.config_values == {}
     session[kept._id] = 4
@@ -115,7 +115,7 @@ def test_a_number_that_is_impossible_reaches_our_own_check(kind, monkeypatch):
     box = kind(minimum=0, maximum=9)
     with pytest.raises(gr.Error, match="less than minimum"):
         box.preprocess(-3)
-    gradio_patches.take_numbers_as_typed()
+    gradio_patches.patch_gradio(gr.Blocks())
     assert [box.preprocess(value) for value in (-3, 2.5, 99, None)] == [-3, 2.5, 99, None]
 
 
@@ -135,7 +135,7 @@ def test_the_queue_looks_for_events_a_hundred_times_a_second():
     """A thousand times, 5 % of a core with nobody there. When this fails: measure without it."""
     page = gr.Blocks()
     assert page._queue.sleep_when_free == 0.001
-    gradio_patches.look_for_events_less_often(page)
+    gradio_patches.patch_gradio(page)
     assert page._queue.sleep_when_free == gradio_patches.LOOK_SECONDS
 
 
@@ -154,7 +154,7 @@ def test_an_update_is_no_change_of_the_one_before_it(monkeypatch):
     hidden, nothing = gr.update(visible=False), gr.update()
     monkeypatch.setattr(utils, "diff", gradio_patches._diff)
     assert utils.diff(hidden, nothing) == [["delete", ["visible"], None]]
-    gradio_patches.send_updates_whole()
+    gradio_patches.patch_gradio(gr.Blocks())
     assert utils.diff(hidden, nothing) == [["replace", [], nothing]]
     assert utils.diff(hidden, hidden) == []
     assert utils.diff("Once", "Once upon") == [["append", [], " upon"]]

@@ -1,4 +1,4 @@
-"""Workarounds for gradio 6.31, each for a private part of it.
+"""Workarounds for gradio 6.31, each for a private part of it; `patch_gradio` applies all of them.
 
 1. `utils.MatplotlibBackendMananger` and `Plot.get_config` import matplotlib and bokeh at every
 event and for every plot of a new visit. Where those are not installed, Python searches its whole
@@ -31,11 +31,8 @@ fault. Here the log has one line of it: the error, and where gradio raised it. A
 where a handler of this page was called, what one returned was looked at, or a kept answer was sent.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import logging
-import os
 import sys
 import traceback
 from types import SimpleNamespace
@@ -52,18 +49,26 @@ _checks = {kind: kind.preprocess for kind in (gr.Slider, gr.Number)}
 _diff = utils.diff
 SEARCHED = ("matplotlib", "bokeh")
 LOOK_SECONDS = 0.01
-# By every request: a file and the function in it that calls the rest of the server.
-_PASSED_BY = {("middleware.py", "__call__"), ("middleware.py", "answer")}
-# Of gradio's Blocks: where a handler is called, and what it gave is looked at.
-_HANDLES = {"call_function", "postprocess_data", "handle_streaming_outputs"}
+# What calls a handler, looks at what it gave, and sends a kept answer, in gradio and here.
+_OF_THE_PAGE = {
+    "call_function", "postprocess_data", "handle_streaming_outputs", "send_and_keep", "_send_kept"
+}  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
-def search_for_no_missing_package() -> None:
-    """From now on an import of a package of SEARCHED that is not installed fails at once."""
+def patch_gradio(page: gr.Blocks) -> None:
+    """Applies the workarounds, in the order in which they stand above; the fourth to `page`."""
     for name in SEARCHED:
         if importlib.util.find_spec(name) is None:
             sys.modules[name] = None  # type: ignore[assignment]
+    SessionState.__init__ = _without_configurations
+    for kind in _checks:
+        kind.preprocess = lambda _, payload: payload  # type: ignore[method-assign]
+    page._queue.sleep_when_free = LOOK_SECONDS
+    utils.diff = _whole_updates
+    for module in (queueing, routes):
+        module.traceback = SimpleNamespace(print_exc=_print_exc)  # type: ignore[assignment]
+    logging.getLogger("uvicorn.error").addFilter(_without_traceback)
 
 
 def _without_configurations(self: SessionState, blocks: Any) -> None:
@@ -71,42 +76,18 @@ def _without_configurations(self: SessionState, blocks: Any) -> None:
     self.blocks_config.config_for_block = lambda *_: {}  # what changes is not written out
 
 
-def begin_sessions_lightly() -> None:
-    """From now on a visitor's session holds no configuration of the page; no deep links then."""
-    SessionState.__init__ = _without_configurations
-
-
-def take_numbers_as_typed() -> None:
-    """From now on handlers are given what stands in a number box, possible or not."""
-    for kind in _checks:
-        kind.preprocess = lambda _, payload: payload  # type: ignore[method-assign]
-
-
-def look_for_events_less_often(page: gr.Blocks) -> None:
-    """From now on the queue of `page` looks for new events every LOOK_SECONDS."""
-    page._queue.sleep_when_free = LOOK_SECONDS
-
-
 def _whole_updates(old: Any, new: Any) -> list[Any]:
     return [["replace", [], new]] if isinstance(new, dict) and new != old else _diff(old, new)
-
-
-def send_updates_whole() -> None:
-    """From now on an update of a component never changes the one before it."""
-    utils.diff = _whole_updates
 
 
 def _of_what_was_sent(error: BaseException | None) -> str:
     """The line of an error that gradio raised before it called a handler; "" for any other."""
     passed = traceback.walk_tb(error.__traceback__ if error else None)
     frames = [(frame.f_code, line) for frame, line in passed]
-    ours = {code for code, _ in frames if code.co_filename.startswith(PACKAGE)}
-    passed_by = {(os.path.basename(code.co_filename), code.co_name) for code in ours} <= _PASSED_BY
-    handled = not _HANDLES.isdisjoint(code.co_name for code, _ in frames)
-    if not frames or handled or not passed_by:
+    if not frames or not _OF_THE_PAGE.isdisjoint(code.co_name for code, _ in frames):
         return ""
     code, line = frames[-1]
-    if code in ours:
+    if code.co_filename.startswith(PACKAGE):
         return ""
     told, *_ = str(error).splitlines() or [""]
     where = code.co_filename.rsplit("site-packages/")[-1]
@@ -127,10 +108,3 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     if record.exc_info and (line := _of_what_was_sent(record.exc_info[1])):
         record.msg, record.args, record.exc_info = line, (), None
     return True
-
-
-def log_forged_requests_in_one_line() -> None:
-    """From now on a request that only a script makes is one line in the log."""
-    for module in (queueing, routes):
-        module.traceback = SimpleNamespace(print_exc=_print_exc)  # type: ignore[assignment]
-    logging.getLogger("uvicorn.error").addFilter(_without_traceback)
