@@ -28,20 +28,17 @@ class KeptAnswers:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         key = _key(scope)
-        if key is None:
-            await self._app(scope, receive, send)
+        if key in self._kept:
+            await _send_kept(self._kept[key], send)
             return
-        if (messages := self._kept.get(key)) is None:
-            messages = []
+        messages: list[dict[str, Any]] = []
 
-            async def send_and_keep(message: Any) -> None:
-                messages.append(message)
-                await send(message)
+        async def send_and_keep(message: Any) -> None:
+            messages.append(message)
+            await send(message)
 
-            await self._app(scope, receive, send_and_keep)
-            self._keep(key, messages)
-            return
-        await _send_kept(messages, send)
+        await self._app(scope, receive, send_and_keep if key else send)
+        self._keep(key, messages)
 
     def _keep(self, key: Any, messages: list[dict[str, Any]]) -> None:
         if messages and messages[0]["status"] == 200 and not messages[-1].get("more_body"):
