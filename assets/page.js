@@ -144,6 +144,7 @@ const gptPage = {
       if (event.key === ' ') document.getElementById('gen-next')?.click();
       else chips()[Math.min(Math.max(to, 0), last)].focus();
     });
+    mark();
     watch('value', () => {
       if (at !== null && !chips()[at]) at = null;
       mark();

@@ -40,12 +40,14 @@ def token_title(position: int, token_id: int, raw: bytes, extra: str = "") -> st
     return f"{text}, {extra}" if extra else text
 
 
-def chip_html(
-    position: int, chip: Chip, state: str = 'tabindex="-1"', selected: bool = False
-) -> str:
-    """One chip as a button; `data-position` is its key."""
-    classes = "chip" + " selected" * selected + " special" * chip.special
+def chip_html(position: int, chip: Chip, pressed: bool | None = None) -> str:
+    """One chip as a button; `data-position` is its key.
+
+    `pressed` says whether it is the chosen one; None: in a row that ROVING_JS makes one Tab stop.
+    """
+    classes = "chip" + " selected" * bool(pressed) + " special" * chip.special
     shade = "" if chip.shade is None else f' style="--shade:{min(max(chip.shade, 0), 1):.3f}"'
+    state = 'tabindex="-1"' if pressed is None else f'aria-pressed="{str(pressed).lower()}"'
     return (
         f'<button class="{classes}" data-position="{position}" title="{escape(chip.title)}"'
         f'{shade} type="button" {state}><bdi>{escape(chip.label)}</bdi></button>'
@@ -59,11 +61,5 @@ def chips_html(
 
     `roving`: they are one Tab stop, in which ROVING_JS moves.
     """
-    boxes = []
-    for position, chip in enumerate(chips):
-        chosen = position == selected
-        state = f'aria-pressed="{str(chosen).lower()}"'
-        if roving:
-            state = f'tabindex="{-1 if position else 0}"'
-        boxes.append(chip_html(position, chip, state, chosen))
+    boxes = (chip_html(i, c, None if roving else i == selected) for i, c in enumerate(chips))
     return f'<div class="chips" role="group" aria-label="{escape(label)}">{"".join(boxes)}</div>'
