@@ -140,8 +140,6 @@ def build_demo(
         bar.connect(page)
         add_tour()
         gr.Markdown(ABOUT, elem_classes="hint")
-        for left in page.left:
-            demo.unload(left)
         # Each step of any event makes gradio's page copy the state of whatever progress was ever
         # to be shown on, hidden or not, with all that stands inside it.
         for event in demo.fns.values():

@@ -51,9 +51,7 @@ def registry():
 @pytest.fixture(scope="module")
 def url(registry):
     with Blocks() as demo:
-        page = tabs.Page(registry, "storyteller")
-        tab.add_to(page)
-        demo.unload(page.left[0])
+        tab.add_to(tabs.Page(registry, "storyteller"))
     demo.queue(api_open=False, max_size=1024, default_concurrency_limit=1)
     _, address, _ = demo.launch(
         prevent_thread_lock=True, quiet=True, ssr_mode=False, max_threads=300
@@ -559,10 +557,9 @@ def test_a_start_that_never_began_is_forgotten(page, monkeypatch):
 
 def test_a_page_that_is_closed_between_click_and_run_leaves_no_claim(registry, page):
     """One stayed for each such page, as long as the server ran."""
-    with gr.Blocks():
-        whole = tabs.Page(registry, "storyteller")
-        tab.add_to(whole)
-    (left,) = whole.left
+    with gr.Blocks() as whole:
+        tab.add_to(tabs.Page(registry, "storyteller"))
+    (left,) = [f.fn for f in whole.fns.values() if (None, "unload") in f.targets]
     handled, request = left.__self__, SimpleNamespace(session_hash="one")
 
     async def click_and_close():

@@ -18,7 +18,7 @@ from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import TABS, Page
-from gpt.ui.visit import AT_ONCE, IN_QUEUE, Visit, Visitor, page_load_of
+from gpt.ui.visit import AT_ONCE, IN_QUEUE, Visit, Visitor
 
 IN_ZIP = "trained-gpt/model"  # the folder of a trained model
 NOTHING_YET = "press Generate first: there is no text yet that a program could write again."
@@ -88,7 +88,7 @@ class PageBar:
 
         outputs = {self.note, shared.tabs, *shared.pickers, *controls.values(), *sections.values()}
         outputs |= {*training.values(), *(sizes[name] for name in links.SIZES_AT_FIRST)}
-        page_load_of(self.note)(opened, [shared.visitor, inside.desk], outputs, **AT_ONCE)
+        shared.blocks.load(opened, [shared.visitor, inside.desk], outputs, **AT_ONCE)
 
 
 def copied_link(page: str, tab: str, visitor: Visitor, desk: Desk, *sizes: Any) -> str:

@@ -29,7 +29,6 @@ class Page:
     shared: Shared = field(default_factory=Shared)
     tabs: dict[str, Any] = field(default_factory=dict)
     later: list[Callable[[], Any]] = field(default_factory=list)  # once all tabs are there
-    left: list[Callable[[gr.Request], Any]] = field(default_factory=list)  # a page was closed
 
     def add_tabs(self) -> None:
         with self.shared.tabs:

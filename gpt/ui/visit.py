@@ -61,14 +61,6 @@ def opening_of(component: Any) -> Callable[..., Any]:
     return component.load if block is None else block.select
 
 
-def page_load_of(component: Any) -> Callable[..., Any]:
-    """The event of opening the page; `gr.on(None)` would add the change of every input."""
-    block = component
-    while block.parent is not None:
-        block = block.parent
-    return block.load
-
-
 class Visitor:
     """What the server keeps of one page; `Shared.visitor` hands out the object itself."""
 
@@ -79,11 +71,15 @@ class Visitor:
 
 
 class Shared:
-    """What the tabs of a page share: the visitor, the row of tabs, and the pickers of models."""
+    """What the tabs of a page share: the visitor, the row of tabs, and the pickers of models.
+
+    `blocks` has the events of the page itself, `load` and `unload`.
+    """
 
     def __init__(self) -> None:
         self.visitor = gr.State(Visitor())
         self.tabs = gr.Tabs()
+        self.blocks: gr.Blocks = self.tabs.parent
         self.pickers: dict[gr.Dropdown, list[Any]] = {}  # and the choices of their own
 
     def add_picker(self, picker: gr.Dropdown) -> None:

@@ -16,7 +16,7 @@ from gpt.ui.generation.settings import OPENING, STANDARD, model_note, precision_
 from gpt.ui.generation.story import FRESH
 from gpt.ui.generation.wish import wish
 from gpt.ui.tabs import Page
-from gpt.ui.visit import AT_ONCE, EACH, Shared, page_load_of, steering_of
+from gpt.ui.visit import AT_ONCE, EACH, Shared, steering_of
 
 # The scheduler has the waiting line, which knows everyone's place: gradio needs none.
 WRITING = {"concurrency_id": "writing", "concurrency_limit": None}
@@ -47,14 +47,14 @@ def add_to(page: Page) -> Layout:
     if page.replay is not None:
         _start(page.replay, ("replay", None), handlers)
     layout.stop.click(handlers.stop, **AT_ONCE)
-    page.left.append(handlers.left)
+    shared.blocks.unload(handlers.left)
     gr.api(endpoint(runs, page.source), api_name="generate", **WRITING)
     _follow(layout)
     _change(layout, handlers, shared)
     if OPENING and page.source == OPENING.model:
         shared.visitor.value.visit = OPENING  # what is copied before its text is there
         known = [handlers.story, shared.visitor]
-        page_load_of(layout.prompt)(handlers.open, known, layout.streamed, **AT_ONCE)
+        shared.blocks.load(handlers.open, known, layout.streamed, **AT_ONCE)
     return layout
 
 

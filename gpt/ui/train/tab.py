@@ -56,7 +56,7 @@ def add_to(page: Page) -> Layout:
     layout.pause.click(handlers.pause, None, layout.pause, **AT_ONCE)
     layout.stop.click(handlers.stop, **AT_ONCE)
     layout.axis.change(handlers.redraw, layout.axis, layout.loss, **AT_ONCE)
-    page.left.append(handlers.left)
+    page.shared.blocks.unload(handlers.left)
     _follow(layout, handlers, page)
     _afterwards(layout, handlers, page)
     return layout
