@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,10 @@ SENTENCE = "Once upon a time there was a king"
 # sets (selectors of inputs, and their values).
 FILE = Path(__file__).resolve().parents[2] / "assets" / "tour.json"
 CARDS: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+BUTTONS = "".join(
+    f'<button type="button" class="{text.lower()}">{text}</button>'
+    for text in ("Back", "Next", "Leave")
+)
 
 
 def _tokens() -> tuple[float, str]:
@@ -69,29 +73,21 @@ def checked(given: list[str]) -> list[str]:
 
 def tour_html() -> str:
     """All cards, hidden, with what the script needs to know of each; the questions are the last."""
-    cards = []
-    for number, card in enumerate(CARDS, 1):
-        text = f"<p>{escape(card['text'])}</p><p><b>Try it:</b> {escape(card['attempt'])}</p>"
-        goes = {key: card[key] for key in ("tab", "at", "sets") if key in card}
-        cards.append(_card(card["title"], text, f"{number} of {len(CARDS)}", goes))
     asked = "".join(
         f'<label>{escape(question)} <input inputmode="decimal" size="8" maxlength="40"></label>'
         for question in QUESTIONS
     )
     ask = f'<form>{asked}<button>Check</button></form><div class="said" aria-live="polite"></div>'
-    cards.append(_card("Three questions", ask, "the end", {}))
-    return "".join(cards)
-
-
-def _card(title: str, body: str, where: str, goes: Mapping[str, Any]) -> str:
-    buttons = "".join(
-        f'<button type="button" class="{text.lower()}">{text}</button>'
-        for text in ("Back", "Next", "Leave")
-    )
-    return (
+    stops = []
+    for number, card in enumerate(CARDS, 1):
+        text = f"<p>{escape(card['text'])}</p><p><b>Try it:</b> {escape(card['attempt'])}</p>"
+        goes = {key: card[key] for key in ("tab", "at", "sets") if key in card}
+        stops.append((card["title"], text, f"{number} of {len(CARDS)}", goes))
+    return "".join(
         f'<section class="tour-card" role="dialog" aria-label="Tour: {escape(title)}" hidden '
-        f'data-goes="{escape(json.dumps(dict(goes)))}"><h2 tabindex="-1">{escape(title)} '
-        f'<small>{where}</small></h2>{body}<p class="steps">{buttons}</p></section>'
+        f'data-goes="{escape(json.dumps(goes))}"><h2 tabindex="-1">{escape(title)} '
+        f'<small>{where}</small></h2>{body}<p class="steps">{BUTTONS}</p></section>'
+        for title, body, where, goes in (*stops, ("Three questions", ask, "the end", {}))
     )
 
 
