@@ -59,10 +59,13 @@ def test_a_step_is_followed_by_three_times_its_rest_while_texts_are_written(
 
 
 def test_a_slow_validation_is_a_fifth_of_the_time_at_most(clock):
-    def work():
+    def look():
         clock.now += 2
 
-    assert run_async(Training(Trainings(), TINY)._now_and_then(work)) == 100 + 2 + 4 * 2
+    training = Training(Trainings(), TINY)
+    training._learner = SimpleNamespace(look=look, sample=lambda: None)
+    run_async(training._measure())
+    assert training._due["look"] == 100 + 2 + 4 * 2 + run_module.EVERY["look"]
 
 
 def test_the_loss_is_measured_every_second_or_two_and_a_sample_made_every_few(clock, monkeypatch):
@@ -141,7 +144,7 @@ def test_a_run_does_not_hold_its_place_for_ever(limit, paused, note, monkeypatch
         return await asyncio.wait_for(driven(training), 30)
 
     training = run_async(go())
-    assert note in training.note
+    assert note in training.history.note
     assert trainings.line == []
     training.finished.drop()
 
@@ -161,7 +164,7 @@ def test_a_pause_is_short_where_others_wait_for_the_place(monkeypatch):
         return training
 
     training = run_async(go())
-    assert "others wait for its place" in training.note
+    assert "others wait for its place" in training.history.note
     assert training.history.steps
     training.finished.drop()
 

@@ -9,7 +9,6 @@ import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
 
 from gpt.accounting import count_parameters
 from gpt.checkpoints.sources import forget, keep
@@ -51,10 +50,7 @@ class History:
     sample: Sampled | None = None
     line: list[float] = field(default_factory=list)  # probabilities of the held-out line's tokens
     peek: Peek | None = None
-
-
-class Diverged(Exception):
-    """The loss is not finite: the last good weights are back. Its text is a line for the page."""
+    note: str = ""  # why it ended early
 
 
 @dataclass(frozen=True)
@@ -101,15 +97,16 @@ class Learner:
 
     @property
     def done(self) -> bool:
-        """Whether the last step is done."""
-        return self._run.step == self.plan.options.steps
+        """Whether the last step is done, or the loss was not finite, which is noted."""
+        return bool(self.history.note) or self._run.step == self.plan.options.steps
 
     def step(self) -> None:
-        """One step. Raises Diverged."""
+        """One step."""
         event = next(self._events)
-        if not isinstance(event, Stepped):
+        if isinstance(event, Stepped):
+            self.history.steps.append(event)
+        else:
             self._go_back()
-        self.history.steps.append(event)
 
     def peek(self) -> None:
         """As `step`, and its record: a window, what its targets cost before, one weight."""
@@ -120,11 +117,12 @@ class Learner:
         nats, weight = run.nats(ids).tolist(), run.model.state_dict()[PEEKED][0, 0]
         before = float(weight)
         self.step()
-        done = self.history.steps[-1]
-        self.history.peek = Peek(done, ids.tolist(), nats, before, float(weight))
+        if not self.history.note:
+            done = self.history.steps[-1]
+            self.history.peek = Peek(done, ids.tolist(), nats, before, float(weight))
 
     def look(self) -> None:
-        """Held-out loss, the held-out line, and a copy of the weights. Raises Diverged."""
+        """Held-out loss, the held-out line, and a copy of the weights, if they are good ones."""
         run, history = self._run, self.history
         evaluated = run.evaluated(LIVE_TARGETS)
         if history.evaluated and history.evaluated[-1][1].step == run.step:
@@ -132,6 +130,8 @@ class Learner:
         history.evaluated.append((run.seconds, evaluated))
         if not math.isfinite(evaluated.nats_per_token):
             self._go_back()
+            self.look()
+            return
         history.line = (-run.nats(run.corpus.held_out[: LINE_TOKENS + 1])).exp().tolist()
         last, self._good = self._good, (run.step, copy.deepcopy(run.model.state_dict()))
         low, high = (share * self.plan.options.steps for share in EARLY)
@@ -166,12 +166,12 @@ class Learner:
         compared = f"Steps {step:,} and {run.step:,}" if step < run.step else ""
         return Finished(source, label, compared, archive, home)
 
-    def _go_back(self) -> NoReturn:
+    def _go_back(self) -> None:
+        """Ends the run, whose loss is not finite, with the last good weights."""
         run, (step, weights) = self._run, self._good
-        told = (
+        self.history.note = (
             f"The loss is not finite at step {run.step:,}: it stopped, and the weights of step "
             f"{step:,} are kept. Use a lower learning rate."
         )
         run.model.load_state_dict(weights)
         run.step = step
-        raise Diverged(told)

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
 
+from anyio import move_on_after
 from anyio.to_thread import run_sync
 
 from gpt.serving import all_cores
 from gpt.training.events import Stepped
 from gpt.training.trainer import Run
-from gpt.ui.train.learner import KEPT_SECONDS, Diverged, Finished, History, Learner
+from gpt.ui.train.learner import KEPT_SECONDS, Finished, History, Learner
 from gpt.ui.train.plans import NEVER, Plan, as_many_steps, plan, with_steps
 from gpt.ui.train.settings import Experiment
 
 MOST_TRAINING, MOST_WAITING = 2, 40
 SHARE = 0.25  # of the time of all cores, while others write
 UPDATE_SECONDS, LOOK_SECONDS = 0.5, 0.25
-EVALUATE_SECONDS, SAMPLE_SECONDS = 1.5, 4.0
+EVERY = {"look": 1.5, "sample": 4.0}  # seconds, of what a learner measures
 PAUSED_SECONDS, PAUSES, MOST_SECONDS = 60, 10, 1800
 TRIED_STEPS = 4
 LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
@@ -47,7 +47,7 @@ class Training:
             former.former = None  # only its curve is shown
         self.history = History()
         self.plan: Plan | None = None
-        self.stage, self.note = "Starting …", ""
+        self.stage = "Starting …"
         self.paused, self.stopped, self._left = paused, False, False
         self.asked_at, self.begun, self.over = time.monotonic(), False, False
         self.warned = False  # that another run takes the place of its model
@@ -55,7 +55,7 @@ class Training:
         self.axis, self.looked_away = "seconds", False  # what the page draws, and looks at
         self._trainings, self._single, self._news = trainings, int(paused), asyncio.Event()
         self._learner: Learner | None = None  # while it goes on
-        self._looked = self._sampled = -math.inf
+        self._due: dict[str, float] = {}  # by the names of EVERY
 
     @property
     def rests(self) -> bool:
@@ -102,7 +102,7 @@ class Training:
             await asyncio.to_thread(plan, self.values, self._trainings.device)
         while (place := self._trainings.line.index(self) + 1 - MOST_TRAINING) > 0:
             if self.stopped:
-                self.note = "Stopped before it began."
+                self.history.note = "Stopped before it began."
                 return
             self.stage = f"Two others train now: you are number {place} in the line …"
             yield
@@ -111,15 +111,14 @@ class Training:
         yield
         await self._begin()
         yield
-        try:
-            async for _ in self._train(time.monotonic()):
-                yield
-        except Diverged as diverged:
-            self.note = str(diverged)
+        async for _ in self._train():
+            yield
         if not self._left:
             self.stage = "Keeping the model …"
             yield
-            await self._end()
+            await self._measure()
+            self.finished = await run_sync(self._learner.keep)
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self.finished.drop)
 
     async def _begin(self) -> None:
         """Reads the text, and counts the steps of the budget."""
@@ -130,8 +129,7 @@ class Training:
             found = with_steps(found, await self._seconds_of_a_step(found))
         self.plan = found
         self._learner = await run_sync(Learner, found, self.history)
-        await self._look()
-        await self._sample()
+        await self._measure()
         self.stage = ""
 
     async def _seconds_of_a_step(self, found: Plan) -> float:
@@ -143,68 +141,55 @@ class Training:
             return found.seconds
         return statistics.median(b - a for a, b in itertools.pairwise(done))  # others may delay one
 
-    async def _train(self, began: float) -> AsyncIterator[None]:
+    async def _train(self) -> AsyncIterator[None]:
         """Steps until the last one, Stop, or the end of the time that a run may take."""
-        while not self.stopped:
-            if time.monotonic() - began > MOST_SECONDS:
-                self.note = f"Stopped: a run may take {MOST_SECONDS // 60} minutes here."
-                return
-            if self.rests:
+        ends = time.monotonic() + MOST_SECONDS
+        while not (self.stopped or self._learner.done):
+            if time.monotonic() > ends:
+                self._stop(f"a run may take {MOST_SECONDS // 60} minutes here.")
+            elif self.rests:
                 yield
-                if not await self._rested():
-                    return
-                continue
-            shown = time.monotonic()
-            while time.monotonic() - shown < UPDATE_SECONDS and not self.stopped:
-                await self._step()
-                if self._learner.done:
-                    return
-                if self.paused:
-                    break
-            now = time.monotonic()
-            if now - self._looked > EVALUATE_SECONDS or self.paused:
-                await self._look()
-                if now - self._sampled > SAMPLE_SECONDS or self.paused:
-                    await self._sample()
-            yield
+                await self._rest()
+            else:
+                await self._some_steps()
+                yield
 
-    async def _rested(self) -> bool:
-        """Whether it was asked to go on; a pause is short where others wait for its place."""
+    async def _some_steps(self) -> None:
+        """Until the page is to be shown again, and what is then due to be measured."""
+        shown = time.monotonic()
+        while time.monotonic() - shown < UPDATE_SECONDS and not self.stopped:
+            await self._step()
+            if self._learner.done:
+                return
+            if self.paused:
+                break
+        await self._measure(all_of_it=self.paused)
+
+    async def _rest(self) -> None:
+        """Until it is asked for something; a pause is short where others wait for its place."""
         for _ in range(PAUSES):
             if await self._sleep(PAUSED_SECONDS):
-                return True
+                return
             if len(self._trainings.line) > MOST_TRAINING:
-                self.note = "Stopped: it was paused for a minute, and others wait for its place."
-                return False
-        self.note = f"Stopped: it was paused for {PAUSES} minutes."
-        return False
+                self._stop("it was paused for a minute, and others wait for its place.")
+                return
+        self._stop(f"it was paused for {PAUSES} minutes.")
+
+    def _stop(self, why: str) -> None:
+        self.stopped, self.history.note = True, f"Stopped: {why}"
 
     async def _step(self) -> None:
         single, self._single = self._single, max(self._single - 1, 0)
         await self._on_cores(self._learner.peek if single else self._learner.step)
 
-    async def _look(self) -> None:
-        self._looked = await self._now_and_then(self._learner.look)
-
-    async def _sample(self) -> None:
-        self._sampled = await self._now_and_then(self._learner.sample)
-
-    async def _now_and_then(self, work: Callable[[], None]) -> float:
-        """When it was done; what takes long counts as done later, to be a fifth at most."""
-        began = time.monotonic()
-        await self._on_cores(work)
-        return time.monotonic() + 4 * (time.monotonic() - began)
-
-    async def _end(self) -> None:
-        """The last numbers, and the model kept for an hour."""
-        try:
-            await self._look()
-        except Diverged as diverged:  # by the newest step
-            self.note = str(diverged)
-            await self._look()
-        await self._sample()
-        self.finished = await run_sync(self._learner.keep)
-        asyncio.get_running_loop().call_later(KEPT_SECONDS, self.finished.drop)
+    async def _measure(self, all_of_it: bool = True) -> None:
+        """Held-out loss and sample, or what is due of them: a fifth of the time at most."""
+        for name, seconds in EVERY.items():
+            began = time.monotonic()
+            if all_of_it or began > self._due[name]:
+                await self._on_cores(getattr(self._learner, name))
+                done = time.monotonic()
+                self._due[name] = done + seconds + 4 * (done - began)
 
     async def _on_cores(self, work: Callable[[], T]) -> T:
         """`work()` on all cores, then a rest in which those who write have most of the time."""
@@ -221,12 +206,11 @@ class Training:
 
     async def _sleep(self, seconds: float) -> bool:
         """Until there is news, which is True, or the time is over."""
-        try:
-            await asyncio.wait_for(self._news.wait(), seconds)
-        except (TimeoutError, asyncio.TimeoutError):
-            return False
-        self._news.clear()
-        return True
+        with move_on_after(seconds):
+            await self._news.wait()
+            self._news.clear()
+            return True
+        return False
 
 
 class Trainings:

@@ -177,7 +177,7 @@ class Handlers:
         if self.trainings.going(session):
             return gr.skip()
         last, made = self.trainings.of.get(session), self.trainings.made(session)
-        if last and not last.note:
+        if last and not last.history.note:
             last = self.trainings.measured(session)
         shown = dict.fromkeys([layout.run, *layout.experiments], gr.update(interactive=True))
         shown[layout.pause] = gr.update(value="Pause", interactive=False)

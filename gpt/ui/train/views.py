@@ -73,8 +73,6 @@ def loss_sentence(training: Training) -> str:
     """Where the held-out loss is, between which baselines."""
     at, newest = training.history.evaluated[-1]
     loss, (_, frequency, *floor) = newest.nats_per_token, training.plan.baselines.values()
-    if not math.isfinite(loss):
-        return f"The held-out loss is not finite after {seconds(at)}."
     found = training.history.evaluated
     below = next((at for at, e in found if e.nats_per_token < frequency), None)
     since = f"since {seconds(below)}" if below else "from the start"
@@ -106,7 +104,7 @@ def progress_view(training: Training) -> str:
         ended = "Finished." if finished else "Stopped; the model is kept."
         state = ended if training.over else "Paused." if training.rests else "Training …"
     if not steps:
-        return look_for + say(training.note or state, "hint")
+        return look_for + say(training.history.note or state, "hint")
     newest, total = steps[-1], plan.options.steps
     done = newest.step / total
     told = [
@@ -119,7 +117,7 @@ def progress_view(training: Training) -> str:
         f"gradient norm {significant(newest.gradient_norm)}",
     ]
     return (
-        f"{look_for}{say(training.note, 'note')}"
+        f"{look_for}{say(training.history.note, 'note')}"
         f'<progress max="1" value="{done:.4f}" aria-label="Steps done"></progress>'
         f'<p class="stats"><b>{escape(state)}</b> {escape(" · ".join(told))}</p>'
     )
