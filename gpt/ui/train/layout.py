@@ -33,12 +33,12 @@ class Layout:
                 self._buttons()
                 self._results()
         self._below()
-        self.controls = {**self.settings, "pasted": self.pasted}
-        self.inputs = {*self.controls.values(), self.file}
+        self.controls = {**self.settings, "pasted": self.pasted, "file": self.file}
+        self.inputs = {*self.controls.values()}
         self.streamed = [self.progress, self.loss, self.sample, self.line, self.step, self.numbers]
         self.afterwards = [self.write, self.inside, self.early, self.download]
-        self.buttons = [self.run, self.pause, self.stop]
-        self.ended = [*self.buttons, *self.experiments, *self.afterwards, self.progress, self.whose]
+        self.buttons = [self.run, self.pause, self.stop, *self.experiments, self.whose]
+        self.ended = [*self.buttons, *self.afterwards, self.progress]
 
     def _choices(self) -> None:
         self.settings: dict[str, Any] = {}
@@ -141,5 +141,4 @@ class Layout:
 
     def values(self, data: Mapping[Any, Any]) -> dict[str, Any]:
         """The settings by name in what an event has read of `inputs`."""
-        values = {name: data[component] for name, component in self.controls.items()}
-        return {**values, "file": data[self.file]}
+        return {name: data[component] for name, component in self.controls.items()}

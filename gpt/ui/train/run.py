@@ -235,15 +235,15 @@ class Trainings:
 
     def made(self, session: str | None) -> Training | None:
         """The page's newest run that left a model; while another goes on, the one before."""
-        last = self.of.get(session)
-        runs = (last, last.former) if last else ()
-        return next((run for run in runs if run and run.finished), None)
+        return self._newest(session, lambda run: run.finished)
 
     def measured(self, session: str | None) -> Training | None:
         """The page's newest run that has a curve: of one that was refused the one before."""
+        return self._newest(session, lambda run: run.history.evaluated)
+
+    def _newest(self, session: str | None, has: Callable[[Training], Any]) -> Training | None:
         last = self.of.get(session)
-        runs = (last, last.former) if last else ()
-        return next((run for run in runs if run and run.history.evaluated), None)
+        return next((run for run in (last, last and last.former) if run and has(run)), None)
 
     def start(
         self, session: str | None, values: Mapping[str, Any], experiment: Experiment | None = None,

@@ -17,7 +17,7 @@ from gpt.ui.tabs import Page
 from gpt.ui.train import views
 from gpt.ui.train.layout import Layout
 from gpt.ui.train.plans import plan
-from gpt.ui.train.run import Training, Trainings
+from gpt.ui.train.run import Trainings
 from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
 from gpt.ui.visit import AT_ONCE, EACH, IN_QUEUE, Shared, Visit, opening_of
 
@@ -45,7 +45,7 @@ def add_to(page: Page) -> Layout:
     ):
         streamed = button.click(
             start, layout.inputs | {layout.axis},
-            {*layout.buttons, *layout.experiments, layout.progress, layout.step, layout.whose},
+            [*layout.buttons, layout.progress, layout.step],
             **AT_ONCE,
         ).then(
             handlers.drive, {page.shared.visitor},
@@ -144,11 +144,20 @@ class Handlers:
             else:
                 going = self.trainings.start(session, layout.values(data), experiment, paused)
                 going.axis = data[layout.axis]
-            shown = dict.fromkeys([layout.run, *layout.experiments], gr.update(interactive=False))
-            shown |= {layout.pause: _pause(going), layout.stop: gr.update(interactive=True)}
-            return {**shown, layout.whose: WHOSE if self.trainings.made(session) else ""}
+            return self._buttons(session)
 
         return click
+
+    def _buttons(self, session: str | None) -> Values:
+        """What can be pressed now, and whose model is meant."""
+        layout, going = self.layout, self.trainings.going(session)
+        label = "Go on" if going and going.paused else "Pause"
+        return {
+            **dict.fromkeys([layout.run, *layout.experiments], gr.update(interactive=not going)),
+            layout.pause: gr.update(value=label, interactive=bool(going)),
+            layout.stop: gr.update(interactive=bool(going)),
+            layout.whose: WHOSE if going and self.trainings.made(session) else "",
+        }
 
     async def drive(self, data: Values, request: gr.Request) -> AsyncIterator[Values]:
         """The run's updates as they come."""
@@ -179,13 +188,10 @@ class Handlers:
         last, made = self.trainings.of.get(session), self.trainings.made(session)
         if last and not last.history.note:
             last = self.trainings.measured(session)
-        shown = dict.fromkeys([layout.run, *layout.experiments], gr.update(interactive=True))
-        shown[layout.pause] = gr.update(value="Pause", interactive=False)
-        shown[layout.stop] = gr.update(interactive=False)
+        shown = self._buttons(session)
         shown[layout.progress] = views.progress_view(last) if last else views.EMPTY
         if last and last.warned:  # by the Step that this follows
             shown[layout.progress] = REPLACES
-        shown[layout.whose] = ""
         shown |= {button: gr.update(interactive=bool(made)) for button in layout.afterwards}
         if made:
             early = made.finished.compared
@@ -197,7 +203,7 @@ class Handlers:
     async def pause(self, request: gr.Request) -> Any:
         if going := self.trainings.going(request.session_hash):
             going.pause()
-            return _pause(going)
+            return self._buttons(request.session_hash)[self.layout.pause]
         return gr.skip()
 
     async def stop(self, request: gr.Request) -> None:
@@ -258,7 +264,3 @@ class Handlers:
             return {**chosen, prompt: begins, self.shared.tabs: gr.update(selected=tab), **more}
 
         return used
-
-
-def _pause(going: Training) -> Any:
-    return gr.update(value="Go on" if going.paused else "Pause", interactive=True)
