@@ -16,7 +16,7 @@ from gpt.training.corpus import Corpus
 from gpt.training.evaluation import unigram_nats
 from gpt.training.options import TrainOptions
 from gpt.training.trainer import logit_bytes
-from gpt.ui.train.settings import DEFAULTS, PAIRS, TEMPERATURE, checked
+from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, PAIRS, TEMPERATURE, checked
 
 MOST_PARAMETERS = 8_000_000
 MOST_STEP_FLOPS = 25e9  # others wait for a step: about half a second of two cores
@@ -154,11 +154,8 @@ def with_steps(found: Plan, each: float) -> Plan:
 
 
 def as_many_steps(found: Plan, former: Plan) -> Plan:
-    """The steps of the run before, if only what an experiment changes differs: one schedule."""
-    same = (
-        "text", "pasted", "file", "vocabulary", "pairs", "size", "layers", "width", "context",
-        "batch", "budget", "steps",
-    )  # fmt: skip
-    if any(found.values[name] != former.values[name] for name in same):
+    """The steps of the run before, if only what an experiment changes, or the seed, differs."""
+    varied = {"seed"}.union(*(one.changes for one in EXPERIMENTS))
+    if any(found.values[name] != former.values[name] for name in found.values.keys() - varied):
         return found
     return replace(found, options=replace(found.options, steps=former.options.steps))

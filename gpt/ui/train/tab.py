@@ -165,18 +165,15 @@ class Handlers:
         if training is None or training.begun:
             yield gr.skip()
             return
-        counted, told = None, {}
+        told: Values = {}
         async with aclosing(training.updates()) as updates:
             async for _ in updates:
                 drawn = zip(self.layout.streamed, views.STREAMED, strict=True)
                 shown = {box: html for box, view in drawn if (html := view(training))}
                 if training.plan is not None:
                     data[self.shared.visitor].training = training.plan.repeated
-                    # Its steps are known now, and their seconds; unless others are looked at.
-                    if counted is not training.plan:
-                        counted = training.plan
-                        if not training.looked_away:
-                            shown[self.layout.estimate] = views.estimate_view(counted)
+                    if not training.looked_away:  # its steps are known now, and their seconds
+                        shown[self.layout.estimate] = views.estimate_view(training.plan)
                 if shown != told:  # who waits in line looks four times a second
                     yield (told := shown)
 
