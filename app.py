@@ -1,7 +1,5 @@
 """A GPT, seen from outside and inside: compose the four tabs, read the command line, launch."""
 
-from __future__ import annotations
-
 import argparse
 import gc
 import os

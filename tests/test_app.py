@@ -1,7 +1,5 @@
 """The page as a whole: its three endpoints, its ids, its limits, its command line."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import gzip

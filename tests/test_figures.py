@@ -1,7 +1,5 @@
 """What a figure draws: positions, sizes, labels, colours and masks, against the arrays given."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """Links and programs: what they say is the visit, and what opens or runs them gets its text."""
 
-from __future__ import annotations
-
 import html
 import json
 import random

@@ -1,7 +1,5 @@
 """Numbers as a visitor reads them, each as it stands on the page."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Tables, their CSV, sentences and chips: what stands in the page's HTML."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

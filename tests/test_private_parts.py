@@ -4,8 +4,6 @@ requirements.txt bounds gradio and torch from above, so these fail when a bound 
 not at a visitor's.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 import threading

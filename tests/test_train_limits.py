@@ -1,7 +1,5 @@
 """What holds a run of the Train tab back, so that others can write, train and have memory."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 from contextlib import aclosing

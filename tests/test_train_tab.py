@@ -1,7 +1,5 @@
 """The Train tab without a browser: plans, runs, their line, what comes out, what is refused."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import re

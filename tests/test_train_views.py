@@ -1,7 +1,5 @@
 """What the Train tab shows of a run whose numbers are known: nothing is trained here."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """The visit that all tabs share, and what Internals opens on."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The Train tab as a visitor uses it, on a screen and on a phone: stories in characters."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

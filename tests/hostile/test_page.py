@@ -1,7 +1,5 @@
 """What the page can be given and must answer in one line, and what it must log instead."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import inspect

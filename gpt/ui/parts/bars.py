@@ -1,7 +1,5 @@
 """Horizontal bars in the page's own style: a row a label, or the parts of a total in one row."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape

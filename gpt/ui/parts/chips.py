@@ -1,7 +1,5 @@
 """Token chips: one box a token, keyed by position, every character escaped."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A mistake is a ValueError that a `raise` statement of this package raised. A Val
 anywhere else (`zip(strict=True)`, numpy) is a bug of ours, although its type is the same.
 """
 
-from __future__ import annotations
-
 import dis
 import os
 from collections.abc import Callable, Iterator

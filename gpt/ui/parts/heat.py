@@ -1,7 +1,5 @@
 """Heat maps: as a table with text in every cell, and as a picture for many cells."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """ASGI middleware of the page: answers that are kept, and requests that are too long."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from starlette.exceptions import HTTPException

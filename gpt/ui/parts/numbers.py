@@ -3,8 +3,6 @@
 And numbers as a visitor types them: a browser's own limits are not trusted.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A visitor's prompt as token ids: one set of checks, and of lines, for all tabs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from gpt.tokenizer import Tokenizer

@@ -1,7 +1,5 @@
 """Sentences and formulas under a view, as HTML; every text is escaped here."""
 
-from __future__ import annotations
-
 from html import escape
 
 

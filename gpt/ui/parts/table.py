@@ -1,7 +1,5 @@
 """Rows of raw values as an HTML table, and the same rows as CSV: one table for the whole page."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import io

@@ -1,7 +1,5 @@
 """The loss curve as SVG: small, redrawn twice a second, in the page's own colours."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from html import escape

@@ -1,7 +1,5 @@
 """The components of the Train tab in the order in which a phone shows them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

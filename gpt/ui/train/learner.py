@@ -1,7 +1,5 @@
 """The model that learns: its steps, what is measured of it, and what is kept of it for an hour."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import math
@@ -26,7 +24,7 @@ LIVE_TARGETS, LINE_TOKENS, PEEK_TOKENS = 2048, 64, 16
 PEEKED = "trf_blocks.0.ff.layers.0.weight"
 KEPT_SECONDS = 3600
 MOST_KEPT_BYTES = 4 * 2**30  # of all visitors; the oldest goes
-_kept: list[Finished] = []
+_kept: "list[Finished]" = []
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """A visitor's choices as a run that can begin: checked, counted, its steps from the budget."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

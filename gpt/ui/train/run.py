@@ -4,8 +4,6 @@ The visitor's event drives it: a run without a page that looks on goes no furthe
 one job of the thread that has all cores, between turns of those who write.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import statistics
@@ -38,7 +36,7 @@ class Training:
     """One visitor's run. `updates` drives it; pause, step and stop may be asked at any time."""
 
     def __init__(
-        self, trainings: Trainings, values: Mapping[str, Any], former: Training | None = None,
+        self, trainings: "Trainings", values: Mapping[str, Any], former: "Training | None" = None,
         experiment: Experiment | None = None, paused: bool = False,
     ) -> None:  # fmt: skip
         self.values = {**values, **(experiment.changes if experiment else {})}

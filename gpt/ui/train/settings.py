@@ -1,7 +1,5 @@
 """What a visitor chooses for a run: each default, its component, the sizes, the experiments."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The Train tab: a text, a model, its loss as it falls, and what then can be done with it."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -62,7 +60,7 @@ def add_to(page: Page) -> Layout:
     return layout
 
 
-def _follow(layout: Layout, handlers: Handlers, page: Page) -> None:
+def _follow(layout: Layout, handlers: "Handlers", page: Page) -> None:
     """What follows the choices: boxes, numbers of a size, the estimate, the text in tokens."""
     settings = layout.settings
     gr.on(
@@ -98,7 +96,7 @@ def _follow(layout: Layout, handlers: Handlers, page: Page) -> None:
     )
 
 
-def _afterwards(layout: Layout, handlers: Handlers, page: Page) -> None:
+def _afterwards(layout: Layout, handlers: "Handlers", page: Page) -> None:
     """The model is chosen in the other tabs, and what it wrote is what they look at."""
     shared, prompt = page.shared, page.tabs["generation"].controls["prompt"]
     sections = page.tabs["internals"].sections

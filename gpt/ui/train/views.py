@@ -1,7 +1,5 @@
 """What the page shows of a run: each view a plain function of it, as HTML."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from html import escape
