@@ -41,14 +41,14 @@ class Layout:
     def _choices(self) -> None:
         self.settings: dict[str, Any] = {}
         for name in ("text", "vocabulary", "pairs", "size", "budget"):
-            self.settings[name] = SETTINGS[name].component(name)
+            self.settings[name] = SETTINGS[name](elem_id=f"train-{name}")
             if name == "text":
                 self._own()
         self.estimate = gr.HTML(elem_id="train-estimate", padding=False)
         self.fold = gr.Accordion("The model and its training, in numbers", open=False)
         with self.fold, gr.Row():
             for name in [name for name in SETTINGS if name not in self.settings]:
-                self.settings[name] = SETTINGS[name].component(name)
+                self.settings[name] = SETTINGS[name](elem_id=f"train-{name}")
         self.reset = gr.Button("Reset to defaults", size="sm", elem_id="train-reset")
 
     def _own(self) -> None:

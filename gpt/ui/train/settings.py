@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -28,53 +29,35 @@ SIZES: dict[str, tuple[str, dict[str, Any]]] = {
 MARKS = {"small": (3_000, 390_000), "medium": (3_000, 350_000), "large": (3_500, 370_000)}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A setting's default, what it is chosen with, and the `limits` of a number.
-
-    Without `limits` it is one of the component's choices.
-    """
-
-    default: Any
-    kind: type[gr.components.Component]
-    label: str
-    info: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)  # of the component
-    limits: tuple[float, float] | None = None  # a whole number where the lower one is
-
-    def component(self, name: str) -> gr.components.Component:
-        return self.kind(
-            value=self.default, label=self.label, info=self.info, elem_id=f"train-{name}",
-            **self.options,
-        )  # fmt: skip
-
-
-def _number(default: float, label: str, info: str, low: float, high: float) -> Setting:
+def _number(value: float, label: str, info: str, low: float, high: float) -> partial[Any]:
+    """A box for a number, a whole one where `low` is whole."""
     precision = 0 if isinstance(low, int) else None
-    box = {"minimum": low, "maximum": high, "precision": precision, "min_width": 150}
-    return Setting(default, gr.Number, label, info, box, (low, high))
+    return partial(
+        gr.Number, value=value, label=label, info=info, minimum=low, maximum=high,
+        precision=precision, min_width=150,
+    )  # fmt: skip
 
 
+# What each setting is chosen with, beginning with its default.
 SETTINGS = {
-    "text": Setting("stories", gr.Radio, "Text", options={"choices": CHOICES}),
-    "vocabulary": Setting(
-        CHARACTERS, gr.Radio, "Vocabulary", "What one token is.",
-        {"choices": [
+    "text": partial(gr.Radio, value="stories", label="Text", choices=CHOICES),
+    "vocabulary": partial(
+        gr.Radio, value=CHARACTERS, label="Vocabulary", info="What one token is.", choices=[
             ("Characters", CHARACTERS), ("Byte pairs of this text", PAIRS), ("GPT-2's", GPT2)
-        ]},
+        ],
     ),
-    "pairs": Setting(
-        512, gr.Slider, "Byte pair tokens",
-        options={"minimum": 64, "maximum": 4096, "step": 1, "visible": False}, limits=(2, 50_257),
+    "pairs": partial(
+        gr.Slider, value=512, label="Byte pair tokens", minimum=64, maximum=4096, step=1,
+        visible=False,
     ),
-    "size": Setting(
-        "small", gr.Radio, "Model",
-        "By the time to first readable words, two quiet cores, stories in characters.",
-        {"choices": [*((label, name) for name, (label, _) in SIZES.items()), ("Yours", YOURS)]},
+    "size": partial(
+        gr.Radio, value="small", label="Model",
+        info="By the time to first readable words, two quiet cores, stories in characters.",
+        choices=[*((label, name) for name, (label, _) in SIZES.items()), ("Yours", YOURS)],
     ),
-    "budget": Setting(
-        60, gr.Slider, "Budget in seconds", "Of computing; with other visitors it takes longer.",
-        {"minimum": 60, "maximum": 300, "step": 10}, (60, 300),
+    "budget": partial(
+        gr.Slider, value=60, label="Budget in seconds", minimum=60, maximum=300, step=10,
+        info="Of computing; with other visitors it takes longer.",
     ),
     "layers": _number(2, "Blocks", "Transformer blocks in a row.", 1, 8),
     "width": _number(128, "Width", "Numbers a token; heads divide it.", 8, 512),
@@ -87,12 +70,13 @@ SETTINGS = {
     "seed": _number(123, "Seed", "Same seed, same run.", 0, MAX_SEED),
     "steps": _number(0, "Steps", "0: as many as the budget buys.", 0, 1_000_000),
     "characters": _number(0, "Characters of text", "0: all of it.", 0, 2_000_000),
-    "positions": Setting(
-        True, gr.Checkbox, "Learn positions", "Without, each step shuffles them.",
-        {"min_width": 150},
+    "positions": partial(
+        gr.Checkbox, value=True, label="Learn positions", min_width=150,
+        info="Without, each step shuffles them.",
     ),
 }  # fmt: skip
-DEFAULTS = {name: setting.default for name, setting in SETTINGS.items()}
+DEFAULTS = {name: component.keywords["value"] for name, component in SETTINGS.items()}
+WIDER = {"pairs": {"minimum": 2, "maximum": 50_257}}  # than the slider: in a link
 
 
 def checked(name: str, value: Any) -> Any:
@@ -100,10 +84,11 @@ def checked(name: str, value: Any) -> Any:
 
     Raises ValueError, in one line, if it takes no such value.
     """
-    limits, options = SETTINGS[name].limits, SETTINGS[name].options
-    if limits:
-        return (whole if isinstance(limits[0], int) else within)(name, value, *limits)
-    allowed = [each for _, each in options.get("choices", [("on", True), ("off", False)])]
+    given = {**SETTINGS[name].keywords, **WIDER.get(name, {})}
+    if "minimum" in given:
+        low, high = given["minimum"], given["maximum"]
+        return (whole if isinstance(low, int) else within)(name, value, low, high)
+    allowed = [each for _, each in given.get("choices", [("on", True), ("off", False)])]
     if value not in allowed:
         told = ", ".join(map(str, allowed))
         raise ValueError(f"{name} is {repr(value)[:40]}: use {told}.")
