@@ -212,7 +212,7 @@ def test_a_class_of_thirty_keeps_its_models_for_their_hour(tmp_path, monkeypatch
     monkeypatch.setattr(learner_module, "_kept", [])
     folders = [TemporaryDirectory(dir=tmp_path) for _ in range(30)]
     made = [
-        Finished(keep(tmp_path, tmp_path), "", "", Path(folder.name) / "all.zip", folder)
+        Finished(keep(tmp_path, tmp_path), "", "", Path(folder.name) / "all.zip", folder, 2**20)
         for folder in folders
     ]
     assert all(is_kept(each.source) for each in made)
@@ -228,8 +228,7 @@ def test_of_many_models_and_curves_the_oldest_go(tmp_path, monkeypatch):
     for name in "abc":
         folder = TemporaryDirectory(dir=tmp_path)
         archive = Path(folder.name) / "all.zip"
-        archive.write_bytes(bytes(10))
-        made.append(Finished(keep(tmp_path, tmp_path), name, "", archive, folder))
+        made.append(Finished(keep(tmp_path, tmp_path), name, "", archive, folder, 10))
         trainings.start(name, TINY, None, paused=False)
         trainings.of[name].over = True
     assert [is_kept(each.source) for each in made] == [False, True, True]

@@ -5,7 +5,6 @@ import copy
 import math
 import tempfile
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from gpt.accounting import count_parameters
@@ -65,16 +64,12 @@ class Finished:
     compared: str
     archive: Path
     folder: tempfile.TemporaryDirectory[str]
+    n_bytes: int  # of all files in it
 
     def __post_init__(self) -> None:
         _kept.append(self)
         while len(_kept) > 1 and sum(each.n_bytes for each in _kept) > MOST_KEPT_BYTES:
             _kept[0].drop()
-
-    @cached_property
-    def n_bytes(self) -> int:
-        """Of all files in the folder, which change no more."""
-        return sum(path.stat().st_size for path in self.archive.parent.rglob("*") if path.is_file())
 
     def drop(self) -> None:
         """The model and its files are gone."""
@@ -162,7 +157,8 @@ class Learner:
         label = f"Yours, trained on {text.called}: {count:,} parameters, {steps}"
         source = keep(folder / "model", early)
         compared = f"Steps {step:,} and {run.step:,}" if step < run.step else ""
-        return Finished(source, label, compared, archive, home)
+        n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return Finished(source, label, compared, archive, home, n_bytes)
 
     def _go_back(self) -> None:
         """Ends the run, whose loss is not finite, with the last good weights."""
