@@ -10,15 +10,15 @@ from typing import Any
 from gpt.accounting import count_parameters, operations
 from gpt.config import GPTConfig
 from gpt.training.choices import OWN, Text, chosen_text, corpus_of
-from gpt.training.corpus import Corpus
+from gpt.training.corpus import CompactVocabulary, Corpus
 from gpt.training.evaluation import unigram_nats
 from gpt.training.options import TrainOptions
 from gpt.training.trainer import logit_bytes
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, PAIRS, TEMPERATURE, checked
 
 MOST_PARAMETERS = 8_000_000
-MOST_STEP_FLOPS = 25e9  # others wait for a step: about half a second of two cores
-MOST_LOGIT_BYTES = 256 * 2**20
+MOST_STEP_GFLOP = 25  # others wait for a step: about half a second of two cores
+MOST_LOGIT_MIB = 256
 LOGIT_FLOPS, SCORE_FLOPS = 1000, 250  # of products in the time of a number of a softmax
 TELLING_FLOPS = 0.1e9  # of a step; a smaller one's time is not its arithmetic
 NEVER = 2**53  # steps between what the page does at times of its own
@@ -39,8 +39,8 @@ class Plan:
     @cached_property
     def compact(self) -> GPTConfig:
         """The configuration over the tokens that the text uses, which is what is computed."""
-        used = len(self.corpus.ids.unique())
-        return GPTConfig(**{**self.cfg, "vocab_size": min(used + 1, self.cfg.vocab_size)})
+        size = CompactVocabulary(self.corpus.ids, self.cfg.vocab_size).size
+        return GPTConfig(**{**self.cfg, "vocab_size": size})
 
     @property
     def step_tokens(self) -> int:
@@ -120,21 +120,17 @@ def plan(values: Mapping[str, Any], device: str = "cpu") -> Plan:
 
 def _check(found: Plan) -> None:
     """Raises ValueError if the model, a step or the text has the wrong size for this page."""
-    parameters = count_parameters(found.cfg).total
-    logits, flops, mib = found.logit_bytes, found.flops, 2**20
-    for too_large, told, smaller in (
-        (parameters > MOST_PARAMETERS,
-         f"this model has {parameters:,} parameters and {MOST_PARAMETERS:,}",
+    for size, most, told, smaller in (
+        (count_parameters(found.cfg).total, MOST_PARAMETERS, "this model has {:,} parameters",
          "width, fewer blocks or a smaller vocabulary"),
-        (logits > MOST_LOGIT_BYTES,
-         f"the logits take {logits / mib:,.1f} MiB a step and {MOST_LOGIT_BYTES / mib:.0f}",
+        (found.logit_bytes / 2**20, MOST_LOGIT_MIB, "the logits take {:,.1f} MiB a step",
          "batch, context or vocabulary"),
-        (flops > MOST_STEP_FLOPS,
-         f"a step takes as long as {flops / 1e9:,.0f} GFLOP and {MOST_STEP_FLOPS / 1e9:.0f}",
+        (found.flops / 1e9, MOST_STEP_GFLOP, "a step takes as long as {:,.0f} GFLOP",
          "batch, context or model"),
     ):  # fmt: skip
-        if too_large:
-            raise ValueError(f"{told} are allowed here: use a smaller {smaller}.")
+        if size > most:
+            told = told.format(size)
+            raise ValueError(f"{told} and {most:,} are allowed here: use a smaller {smaller}.")
     n, t = len(found.corpus.ids), found.cfg.context_length
     if n < 2 * t + 1:
         raise ValueError(
