@@ -95,6 +95,7 @@ class Training:
         yield
 
     async def _stages(self) -> AsyncIterator[None]:
+        """Waits in line, begins, trains until the last step, Stop or too long, keeps the model."""
         if self._trainings.line.index(self) >= MOST_TRAINING:
             # What cannot be trained is refused before its turn; the hands are for those who train.
             await asyncio.to_thread(plan, self.values, self._trainings.device)
@@ -109,8 +110,16 @@ class Training:
         yield
         await self._begin()
         yield
-        async for _ in self._train():
-            yield
+        ends = time.monotonic() + MOST_SECONDS
+        while not (self.stopped or self._learner.done):
+            if time.monotonic() > ends:
+                self._stop(f"a run may take {MOST_SECONDS // 60} minutes here.")
+            elif self.rests:
+                yield
+                await self._rest()
+            else:
+                await self._some_steps()
+                yield
         if not self._left:
             self.stage = "Keeping the model …"
             yield
@@ -138,19 +147,6 @@ class Training:
         if len(done) < 2:
             return found.seconds
         return statistics.median(b - a for a, b in itertools.pairwise(done))  # others may delay one
-
-    async def _train(self) -> AsyncIterator[None]:
-        """Steps until the last one, Stop, or the end of the time that a run may take."""
-        ends = time.monotonic() + MOST_SECONDS
-        while not (self.stopped or self._learner.done):
-            if time.monotonic() > ends:
-                self._stop(f"a run may take {MOST_SECONDS // 60} minutes here.")
-            elif self.rests:
-                yield
-                await self._rest()
-            else:
-                await self._some_steps()
-                yield
 
     async def _some_steps(self) -> None:
         """Until the page is to be shown again, and what is then due to be measured."""

@@ -1,9 +1,7 @@
 """What a visitor chooses for a run: each default, its component, the sizes, the experiments."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -95,54 +93,47 @@ def checked(name: str, value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(NamedTuple):
     """A run with some settings changed, and what to look for."""
 
     label: str
+    changes: dict[str, Any]
     look_for: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 EXPERIMENTS = (
     Experiment(
-        "The same seed twice",
+        "The same seed twice", {},
         "after a run with these settings the curve lies exactly on it: weights, order and text "
         "follow from the seed.",
     ),
     Experiment(
-        "Learning rate too high",
+        "Learning rate too high", {"rate": 1.0},
         "the loss jumps far above the baselines and may end as no number at all: each step goes "
         "past what it aims at.",
-        {"rate": 1.0},
     ),
     Experiment(
-        "No warm-up",
+        "No warm-up", {"warmup": 0},
         "the first steps, which are large while nothing is known: does the loss rise before it "
         "falls, and is it behind later?",
-        {"warmup": 0},
     ),
     Experiment(
-        "One head instead of four",
+        "One head instead of four", {"heads": 1},
         "the same number of parameters, but one place to look at a time: compare the held-out "
         "loss after as many tokens (“The numbers of the curve” draws it over them).",
-        {"heads": 1},
     ),
     Experiment(
-        "Without positions",
+        "Without positions", {"positions": False},
         "each step shuffles the position embeddings anew, so that they tell nothing of the order; "
         "all that is left of it is what the mask hides: learning is slower.",
-        {"positions": False},
     ),
     Experiment(
-        "Dropout 0.3",
+        "Dropout 0.3", {"dropout": 0.3},
         "the training loss stays above the held-out one: a third of the numbers are missing while "
         "it learns, none while it is tested.",
-        {"dropout": 0.3},
     ),
     Experiment(
-        "Only 2 kB of text",
+        "Only 2 kB of text", {"characters": 2000},
         "training loss goes on falling and held-out loss turns up: it learns the text by heart.",
-        {"characters": 2000},
     ),
-)
+)  # fmt: skip
