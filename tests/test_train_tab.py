@@ -567,6 +567,25 @@ def test_a_refused_run_leaves_the_curve_of_the_one_before(done):
     assert views.loss_view(done) != by_tokens
 
 
+def test_a_link_has_what_is_chosen_now_while_a_run_goes_on():
+    """A setting that was changed meanwhile was not in the link: the run put its own back."""
+    with gr.Blocks():
+        layout, shared = Layout(), Shared()
+    trainings, request, visitor = Trainings(), SimpleNamespace(session_hash="me"), Visitor()
+    handlers, training = Handlers(layout, trainings, shared), trainings.start("me", TINY)
+    chosen = {box: TINY[name] for name, box in layout.controls.items()}
+    chosen |= {layout.settings["width"]: 32, shared.visitor: visitor}
+
+    async def another_width_is_chosen():
+        async for _ in handlers.drive({shared.visitor: visitor}, request):
+            if training.plan and not training.looked_away:
+                await handlers.look(chosen, request)
+
+    run_async(another_width_is_chosen())
+    training.finished.drop()
+    assert visitor.training["width"] == 32
+
+
 def test_a_page_that_was_turned_away_may_ask_again():
     """Where the line was full, its run was never over: each Train after did nothing, for ever."""
     trainings = Trainings()

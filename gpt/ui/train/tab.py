@@ -168,10 +168,10 @@ class Handlers:
             async for _ in updates:
                 drawn = zip(self.layout.streamed, views.STREAMED, strict=True)
                 shown = {box: html for box, view in drawn if (html := view(training))}
-                if training.plan is not None:
+                if training.plan is not None and not training.looked_away:
+                    # Its steps are known now, and their seconds.
                     data[self.shared.visitor].training = training.plan.repeated
-                    if not training.looked_away:  # its steps are known now, and their seconds
-                        shown[self.layout.estimate] = views.estimate_view(training.plan)
+                    shown[self.layout.estimate] = views.estimate_view(training.plan)
                 if shown != told:  # who waits in line looks four times a second
                     yield (told := shown)
 
