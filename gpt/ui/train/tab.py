@@ -16,7 +16,7 @@ from gpt.ui.train import views
 from gpt.ui.train.layout import Layout
 from gpt.ui.train.plans import plan
 from gpt.ui.train.run import Trainings
-from gpt.ui.train.settings import DEFAULTS, PAIRS, SIZES, YOURS, Experiment
+from gpt.ui.train.settings import PAIRS, SIZES, YOURS, Experiment
 from gpt.ui.visit import AT_ONCE, EACH, IN_QUEUE, Shared, Visit, opening_of
 
 Values = dict[Any, Any]  # by component
@@ -91,9 +91,8 @@ def _follow(layout: Layout, handlers: "Handlers", page: Page) -> None:
         [box.input for box in shape if box is not settings["rate"]],
         lambda: YOURS, None, settings["size"], **AT_ONCE,
     )  # fmt: skip
-    layout.reset.click(
-        lambda: list(DEFAULTS.values()), None, [settings[name] for name in DEFAULTS], **AT_ONCE
-    )
+    boxes = [*settings.values()]
+    layout.reset.click(lambda: [box.value for box in boxes], None, boxes, **AT_ONCE)
 
 
 def _afterwards(layout: Layout, handlers: "Handlers", page: Page) -> None:

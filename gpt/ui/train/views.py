@@ -68,28 +68,24 @@ def loss_view(training: Training) -> str:
 
 
 def loss_sentence(training: Training) -> str:
-    """Where the held-out loss is, between which baselines."""
-    at, newest = training.history.evaluated[-1]
+    """Where the held-out loss is, and how the same settings' run before differs from this one."""
+    found, former = training.history.evaluated, training.former
+    at, newest = found[-1]
     loss, (_, frequency, *floor) = newest.nats_per_token, training.plan.baselines.values()
-    found = training.history.evaluated
     below = next((at for at, e in found if e.nats_per_token < frequency), None)
     since = f"since {seconds(below)}" if below else "from the start"
     guess = f"the guess by frequency alone ({significant(frequency)})"
     text = f"Held-out loss {significant(loss)} nats a token after {seconds(at)} of training"
     text += f", above {guess}." if loss >= frequency else f"; below {guess} {since}."
     text += f" No model gets below {significant(floor[0])} but by chance." if floor else ""
-    return text + difference(training)
-
-
-def difference(training: Training) -> str:
-    """How a run with the same settings differs from the one before."""
-    former = training.former
     if former is None or former.values != training.values:
-        return ""
+        return text
     pairs = list(zip(training.history.steps, former.history.steps, strict=False))
     most = max((abs(a.loss - b.loss) for a, b in pairs), default=0.0)
-    n = len(pairs)
-    return f" Over {n:,} steps its training loss differs from the run before by {most:.3g} at most."
+    return (
+        f"{text} Over {len(pairs):,} steps its training loss differs from the run before by "
+        f"{most:.3g} at most."
+    )
 
 
 def progress_view(training: Training) -> str:
