@@ -44,6 +44,8 @@ from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, MARKS, SIZES
 from gpt.ui.train.tab import Handlers
 from gpt.ui.visit import Shared, Visitor
 
+REQUEST = SimpleNamespace(session_hash="me")
+
 
 def trained(**changed):
     return run_async(driven(Training(Trainings(), {**TINY, **changed})))
@@ -71,6 +73,13 @@ def diverge_at(monkeypatch):
 def often(monkeypatch):
     """A run of many steps is looked at after some of them, not after half a second."""
     monkeypatch.setattr(run_module, "UPDATE_SECONDS", 0.02)
+
+
+@pytest.fixture
+def handlers():
+    """Those of a page without a browser."""
+    with gr.Blocks():
+        return Handlers(Layout(), Trainings(), Shared())
 
 
 @pytest.fixture(scope="module")
@@ -454,59 +463,50 @@ def test_the_model_before_stays_at_hand_until_another_is_made(done):
     assert trainings.made("you") is None
 
 
-def test_while_a_run_goes_on_the_page_says_whose_model_the_buttons_mean(done):
+def test_while_a_run_goes_on_the_page_says_whose_model_the_buttons_mean(handlers, done):
     """An experiment's curve stood above buttons of the run before, and nothing told them apart."""
-    with gr.Blocks():
-        layout, shared = Layout(), Shared()
-    trainings, request = Trainings("cpu"), SimpleNamespace(session_hash="me")
-    handlers = Handlers(layout, trainings, shared)
+    layout, trainings = handlers.layout, handlers.trainings
     data = {box: box.value for box in (*layout.inputs, layout.axis)}
-    begun = run_async(handlers.start()(data, request))
+    begun = run_async(handlers.start()(data, REQUEST))
     assert begun[layout.whose] == ""  # they are off
     trainings.of["me"] = done
-    begun = run_async(handlers.start(EXPERIMENTS[1])(data, request))
+    begun = run_async(handlers.start(EXPERIMENTS[1])(data, REQUEST))
     assert "with the model of the run before" in begun[layout.whose]
     trainings.of["me"].over = True
-    assert run_async(handlers.finish(request))[layout.whose] == ""
+    assert run_async(handlers.finish(REQUEST))[layout.whose] == ""
 
 
-def test_a_model_that_writes_parts_of_characters_is_opened_in_the_other_tabs():
+def test_a_model_that_writes_parts_of_characters_is_opened_in_the_other_tabs(handlers):
     """Its text has a character for them that its vocabulary lacks: “Write with it”, “Look inside”
     and “Early and late” of a short training on such a text were an error.
     """
-    with gr.Blocks():
-        layout, shared, prompt = Layout(), Shared(), gr.Textbox()
-    trainings, visitor = Trainings(), Visitor()
+    visitor = Visitor()
     text = "Der Bär läuft über die Brücke, süße Töne, 漢字 und „Grüße“.\n" * 60
     mine = trained(steps=3, text="own", pasted=text)
-    trainings.of["me"] = mine
-    use = Handlers(layout, trainings, shared).use("internals", prompt, {})
-    run_async(use({shared.visitor: visitor}, SimpleNamespace(session_hash="me")))
+    handlers.trainings.of["me"] = mine
+    use = handlers.use("internals", gr.Textbox(), {})
+    run_async(use({handlers.shared.visitor: visitor}, REQUEST))
     mine.finished.drop()
     written = mine.history.sample.text
     assert "\N{REPLACEMENT CHARACTER}" in written
     assert mine.plan.corpus.tokenizer.decode(visitor.visit.ids) == written
 
 
-def test_a_step_after_a_finished_run_says_what_it_replaces_until_it_begins(done):
+def test_a_step_after_a_finished_run_says_what_it_replaces_until_it_begins(handlers, done):
     """The line was there for a moment: what follows a click showed the finished run again."""
-    with gr.Blocks():
-        layout, shared = Layout(), Shared()
-    trainings, request = Trainings("cpu"), SimpleNamespace(session_hash="me")
-    handlers = Handlers(layout, trainings, shared)
+    layout, trainings = handlers.layout, handlers.trainings
     trainings.of["me"], done.warned = done, False
     data = {box: box.value for box in (*layout.inputs, layout.axis)}
-    told = run_async(handlers.start(paused=True)(data, request))[layout.progress]
+    told = run_async(handlers.start(paused=True)(data, REQUEST))[layout.progress]
     assert "takes the place of the one that is finished" in told
-    assert run_async(handlers.finish(request))[layout.progress] == told
+    assert run_async(handlers.finish(REQUEST))[layout.progress] == told
     done.warned = False
 
 
-def test_a_page_that_waits_in_line_is_told_its_place_once(monkeypatch):
+def test_a_page_that_waits_in_line_is_told_its_place_once(handlers, monkeypatch):
     """Each of those that waited was sent the same four times a second."""
-    with gr.Blocks():
-        layout, shared = Layout(), Shared()
-    trainings, waits = Trainings(), []
+    layout, trainings, shared = handlers.layout, handlers.trainings, handlers.shared
+    waits = []
     trainings.line += [Training(Trainings(), TINY)] * MOST_TRAINING
     waiting = trainings.start("me", TINY)
 
@@ -516,9 +516,8 @@ def test_a_page_that_waits_in_line_is_told_its_place_once(monkeypatch):
             training.stop()
 
     async def told():
-        data, request = {shared.visitor: Visitor()}, SimpleNamespace(session_hash="me")
-        drive = Handlers(layout, trainings, shared).drive
-        return [shown[layout.progress] async for shown in drive(data, request)]
+        updates = handlers.drive({shared.visitor: Visitor()}, REQUEST)
+        return [shown[layout.progress] async for shown in updates]
 
     monkeypatch.setattr(Training, "_sleep", sleep)
     line = "Two others train now: you are number 1 in the line …"
@@ -526,60 +525,52 @@ def test_a_page_that_waits_in_line_is_told_its_place_once(monkeypatch):
     assert waiting.over
 
 
-def test_a_run_that_is_stopped_before_its_first_step_is_told_to_be_kept():
+def test_a_run_that_is_stopped_before_its_first_step_is_told_to_be_kept(handlers):
     """ "Press Train: the loss falls" stood above the buttons of its model, or the news of the run
     before; and “Steps 0 and 0” compared it with itself.
     """
-    with gr.Blocks():
-        layout, shared = Layout(), Shared()
-    trainings, request = Trainings(), SimpleNamespace(session_hash="me")
-    stopped = trainings.start("me", TINY)
+    layout, stopped = handlers.layout, handlers.trainings.start("me", TINY)
     stopped.stop()
     run_async(driven(stopped))
-    ended = run_async(Handlers(layout, trainings, shared).finish(request))
+    ended = run_async(handlers.finish(REQUEST))
     stopped.finished.drop()
     assert ended[layout.progress] == say("Stopped; the model is kept.", "hint")
     assert ended[layout.write]["interactive"]
     assert not ended[layout.early]["interactive"]
 
 
-def test_a_refused_run_leaves_the_curve_of_the_one_before(done):
+def test_a_refused_run_leaves_the_curve_of_the_one_before(handlers, done):
     """The next choice of a setting put the baselines alone in its place, and choosing what it is
     drawn over emptied it.
     """
-    with gr.Blocks():
-        layout, shared = Layout(), Shared()
-    trainings, request = Trainings(), SimpleNamespace(session_hash="me")
-    handlers = Handlers(layout, trainings, shared)
-    assert run_async(handlers.redraw("tokens", request)) == gr.skip()
+    layout, trainings, shared = handlers.layout, handlers.trainings, handlers.shared
+    assert run_async(handlers.redraw("tokens", REQUEST)) == gr.skip()
     trainings.of["me"] = done
     refused = trainings.start("me", {**TINY, "width": None})
     with pytest.raises(ValueError, match="width is empty"):
         run_async(driven(refused))
     data = {box: TINY.get(name) for name, box in layout.controls.items()}
     data |= {layout.file: None, shared.visitor: Visitor()}
-    looked = run_async(handlers.look(data, request))
+    looked = run_async(handlers.look(data, REQUEST))
     assert layout.estimate in looked
     assert layout.loss not in looked
-    by_tokens = run_async(handlers.redraw("tokens", request))
+    by_tokens = run_async(handlers.redraw("tokens", REQUEST))
     assert "tokens read</text>" in by_tokens
     done.axis = "seconds"
     assert views.loss_view(done) != by_tokens
 
 
-def test_a_link_has_what_is_chosen_now_while_a_run_goes_on():
+def test_a_link_has_what_is_chosen_now_while_a_run_goes_on(handlers):
     """A setting that was changed meanwhile was not in the link: the run put its own back."""
-    with gr.Blocks():
-        layout, shared = Layout(), Shared()
-    trainings, request, visitor = Trainings(), SimpleNamespace(session_hash="me"), Visitor()
-    handlers, training = Handlers(layout, trainings, shared), trainings.start("me", TINY)
+    layout, shared, visitor = handlers.layout, handlers.shared, Visitor()
+    training = handlers.trainings.start("me", TINY)
     chosen = {box: TINY[name] for name, box in layout.controls.items()}
     chosen |= {layout.settings["width"]: 32, shared.visitor: visitor}
 
     async def another_width_is_chosen():
-        async for _ in handlers.drive({shared.visitor: visitor}, request):
+        async for _ in handlers.drive({shared.visitor: visitor}, REQUEST):
             if training.plan and not training.looked_away:
-                await handlers.look(chosen, request)
+                await handlers.look(chosen, REQUEST)
 
     run_async(another_width_is_chosen())
     training.finished.drop()
