@@ -19,7 +19,7 @@ from gpt.training.events import Evaluated, Sampled
 from gpt.training.trainer import Run
 from gpt.ui.train import learner as learner_module
 from gpt.ui.train import run as run_module
-from gpt.ui.train.learner import Finished
+from gpt.ui.train.learner import Finished, Learner
 from gpt.ui.train.plans import as_many_steps, plan, with_steps
 from gpt.ui.train.run import MOST_TRAINING, Training, Trainings
 from gpt.ui.train.settings import EXPERIMENTS
@@ -78,13 +78,13 @@ def test_the_loss_is_measured_every_second_or_two_and_a_sample_made_every_few(cl
         return times
 
     evaluated = noted("evaluated", Evaluated(1.0, 9))
-    sampled, step = noted("sampled", Sampled(0, "")), Training._step
+    sampled, step = noted("sampled", Sampled(0, "")), Learner.step
 
-    async def quarter_of_a_second(training):
+    def quarter_of_a_second(learner):
         clock.now += 0.25
-        return await step(training)
+        step(learner)
 
-    monkeypatch.setattr(Training, "_step", quarter_of_a_second)
+    monkeypatch.setattr(Learner, "step", quarter_of_a_second)
     training = run_async(driven(Training(Trainings(), {**TINY, "steps": 64})))
     training.finished.drop()
     for times, low, high in ((evaluated, 1.5, 3), (sampled, 4, 7)):

@@ -47,7 +47,7 @@ class Plan:
         """Tokens that a step reads."""
         return self.options.batch_size * self.cfg.context_length
 
-    @property
+    @cached_property
     def flops(self) -> int:
         """Of a step, forward and backward; softmaxes as products that take about as long."""
         cfg = self.compact

@@ -152,7 +152,8 @@ class Training:
         """Until the page is to be shown again, and what is then due to be measured."""
         shown = time.monotonic()
         while time.monotonic() - shown < UPDATE_SECONDS and not self.stopped:
-            await self._step()
+            single, self._single = self._single, max(self._single - 1, 0)
+            await self._on_cores(self._learner.peek if single else self._learner.step)
             if self._learner.done:
                 return
             if self.paused:
@@ -171,10 +172,6 @@ class Training:
 
     def _stop(self, why: str) -> None:
         self.stopped, self.history.note = True, f"Stopped: {why}"
-
-    async def _step(self) -> None:
-        single, self._single = self._single, max(self._single - 1, 0)
-        await self._on_cores(self._learner.peek if single else self._learner.step)
 
     async def _measure(self, all_of_it: bool = True) -> None:
         """Held-out loss and sample, or what is due of them: a fifth of the time at most."""
