@@ -26,8 +26,7 @@ WORKLOAD = {
     "device": "laptop",
     "train_tokens": 2.5e9,
     "utilisation": 0.4,
-    "compare": None,
-    "pinned": None,
+    "compare": "gpt2-small",
     "format": "JSON",
     "part": "block",
 }

@@ -30,10 +30,11 @@ from gpt.ui.architecture.controls import (
     workload_of,
 )
 from gpt.ui.architecture.costs import readable_count
+from gpt.ui.architecture.exchange import to_json
 from gpt.ui.architecture.parameters import check_html
 from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, presets
 from gpt.ui.architecture.tab import build
-from gpt.ui.architecture.views import PINNED, figures
+from gpt.ui.architecture.views import figures
 
 
 class NothingAllocated(TorchDispatchMode):
@@ -243,22 +244,27 @@ def test_the_width_s_slider_steps_over_possible_widths() -> None:
 
 
 def test_the_pinned_configuration_is_what_is_compared_with() -> None:
-    pinned = asdict(GPTConfig(n_layers=6))
-    found = figures(values_of(GPTConfig(), compare=PINNED, pinned=pinned), NAMED)["compare"]
+    pinned = to_json(GPTConfig(n_layers=6))
+    found = figures(values_of(GPTConfig(), compare=pinned), NAMED)["compare"]
+    assert "This configuration beside the pinned one" in found
     assert "1 of 8 settings differ." in found
     assert "2.00 ×" in found
 
 
-def test_an_impossible_configuration_is_not_pinned() -> None:
-    """Its line stood beside every later configuration, and no figure moved any more."""
+def test_each_pinned_configuration_is_a_choice_of_its_own_and_an_impossible_one_is_none() -> None:
+    """The box to compare with kept its value at a second pin: gradio saw no change of the box, and
+    the table stayed that of the first. An impossible configuration's line stood beside every later
+    one, and no figure moved any more.
+    """
     with gr.Blocks() as demo:
         page = build(NoRegistry())
     [pin] = [fn.fn for fn in demo.fns.values() if fn.targets == [(page.pin._id, "click")]]
     possible = {page.inputs[name]: value for name, value in GPTConfig().items()}
     assert pin({**possible, page.inputs["emb_dim"]: 770}) == gr.skip()
-    pinned = pin(possible)
-    assert pinned[page.inputs["pinned"]] == asdict(GPTConfig())
-    assert pinned[page.inputs["compare"]]["value"] == PINNED
+    first, second = (pin({**possible, page.inputs["n_layers"]: n})["value"] for n in (12, 7))
+    assert first != second
+    values = values_of(GPTConfig(), compare=first)
+    assert "The settings are the same." in figures(values, NAMED, ["compare"])["compare"]
 
 
 def test_a_trillion_is_refused_to_be_built_and_small_fits() -> None:

@@ -32,7 +32,7 @@ class Layout:
         self.sections: dict[gr.Accordion, str] = {}
         # Shared by handlers, changed in place.
         self.opened, self.cancelled = gr.State({*OPEN_AT_FIRST}), gr.State(set())
-        self.inputs: dict[str, Any] = {"part": gr.State(FIRST), "pinned": gr.State(None)}
+        self.inputs: dict[str, Any] = {"part": gr.State(FIRST)}
         self.choices = [(preset.label, preset.key) for preset in named]
         with gr.Row(elem_classes="arch-head"):
             self.preset = gr.Dropdown(

@@ -12,7 +12,7 @@ import gradio as gr
 from gpt.config import GPTConfig
 from gpt.ui.architecture import measured, parameters
 from gpt.ui.architecture.controls import configuration, slider_update, width_step, workload_of
-from gpt.ui.architecture.exchange import FORMATS, architecture, from_json, offered
+from gpt.ui.architecture.exchange import FORMATS, architecture, from_json, offered, to_json
 from gpt.ui.architecture.layout import Layout
 from gpt.ui.architecture.model_map import SPOTS, strip_html
 from gpt.ui.architecture.parameters import EXERCISES, Exercise
@@ -133,15 +133,12 @@ def _set_controls(page: Layout) -> None:
             return {page.imported: problem_html(mistake(error))}
         return {**page.setting(cfg), page.imported: say(said)}
 
-    def pin(values: Values) -> Values:
-        given = page.given(values)
+    def pin(values: Values) -> Any:
         try:
-            configuration(given)
+            pinned = to_json(configuration(page.given(values)))
         except ValueError:  # said beside the controls
             return gr.skip()
-        choices = [*page.choices, ("the pinned one", PINNED)]
-        compared = gr.update(choices=choices, value=PINNED)
-        return {page.inputs["pinned"]: given, page.inputs["compare"]: compared}
+        return gr.update(choices=[*page.choices, (PINNED, pinned)], value=pinned)
 
     page.preset.input(choose, page.preset, page.fields, **LIVE)
     page.reset.click(lambda: page.setting(GPTConfig()), None, page.fields, **LIVE)
@@ -150,7 +147,7 @@ def _set_controls(page: Layout) -> None:
         button.click(partial(answer, exercise), None, page.fields | {page.answer}, **LIVE)
     page.read.click(read, page.pasted, page.fields | {page.imported}, **LIVE)
     page.upload.upload(read, page.upload, page.fields | {page.imported}, **LIVE)
-    page.pin.click(pin, page.fields, [page.inputs["pinned"], page.inputs["compare"]], **LIVE)
+    page.pin.click(pin, page.fields, page.inputs["compare"], **LIVE)
 
 
 def _measure(page: Layout) -> None:

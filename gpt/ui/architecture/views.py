@@ -11,14 +11,14 @@ from gpt.config import GPTConfig
 from gpt.ui.architecture import parameters
 from gpt.ui.architecture.controls import Workload, configuration, suggestions, workload_of
 from gpt.ui.architecture.costs import flop_text, memory_html, operations_html, times_html
-from gpt.ui.architecture.exchange import export
+from gpt.ui.architecture.exchange import export, from_json
 from gpt.ui.architecture.model_map import code_html, map_html, part_html
 from gpt.ui.architecture.presets import Preset
 from gpt.ui.parts.numbers import mib_and_mb, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, shown, table_html
 
-PINNED = "pinned"
+PINNED = "the pinned one"
 # The sections of the tab; what is in "" is always in sight.
 SECTIONS = ("", "numbers", "code", "memory", "operations", "compare", "work")
 
@@ -28,8 +28,8 @@ def figures(
 ) -> dict[str, str]:
     """The views of `sections` by name, from plain values: those of the controls, and more.
 
-    `compare` is a preset's key or PINNED, `pinned` a configuration as a dict or None, `format` one
-    of the export's formats, `part` one of the picture's. A few milliseconds; nothing is allocated.
+    `compare` is a preset's key, or a configuration as `to_json` writes it; `format` one of the
+    export's formats, `part` one of the picture's. A few milliseconds; nothing is allocated.
     Raises ValueError, in one line, if the configuration or the workload is impossible.
     """
     cfg, name = configuration(values), values["compare"]
@@ -49,10 +49,10 @@ def figures(
     if "operations" in sections:
         found["compute"], found["times"] = operations_html(cfg, load), times_html(cfg, load)
     if "compare" in sections:
-        other = next((preset.cfg for preset in named if preset.key == name), cfg)
-        if name == PINNED and values["pinned"]:
-            other, name = configuration(values["pinned"]), "the pinned one"
-        found["compare"] = side_by_side_html(cfg, other, str(name), load)
+        other = next((preset.cfg for preset in named if preset.key == name), None)
+        if other is None:
+            other, name = from_json(name)[0], PINNED
+        found["compare"] = side_by_side_html(cfg, other, name, load)
     if "work" in sections:
         found["export"] = export(cfg, values["format"])
     return found
