@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gpt import GPTConfig, count_parameters
 from gpt.accounting.timing import LIMIT_BYTES
 from gpt.checkpoints.sources import load_model, random_source
+from gpt.config import PRESETS
 from gpt.model import GPTModel
 from gpt.ui.architecture import measured
 from gpt.ui.architecture.controls import (
@@ -49,7 +50,7 @@ def test_every_figure_follows_from_any_configuration_without_a_tensor(seed: int)
     cfg = any_size(seed)
     formulas = ["", "numbers", "memory", "operations", "compare", "work"]  # "code" runs a pass
     with NothingAllocated():
-        found = figures(values_of(cfg, compare=NAMED[seed % len(NAMED)].key), NAMED, formulas)
+        found = figures(values_of(cfg, compare=[*NAMED][seed]), NAMED, formulas)
     total = f"{count_parameters(cfg).total:,}"
     assert total in found["total"]
     assert total in found["table"]
@@ -123,9 +124,8 @@ def test_an_impossible_workload_leaves_the_figures_and_says_so() -> None:
 
 
 def test_presets_name_themselves_and_one_changed_field_is_custom() -> None:
-    assert len({preset.key for preset in NAMED}) == len(NAMED)
-    for preset in NAMED:
-        assert name_of(preset.cfg, NAMED) == preset.key
+    for key, (_, cfg) in NAMED.items():
+        assert name_of(cfg, NAMED) == key
     assert name_of(GPTConfig(n_layers=11), NAMED) == CUSTOM
 
 
@@ -135,14 +135,15 @@ def test_the_storyteller_is_a_preset_where_it_exists_only() -> None:
             assert source == "storyteller"
             return TINY
 
-    assert "storyteller" not in [preset.key for preset in NAMED]
-    found = {preset.key: preset.cfg for preset in presets(WithStoryteller())}
-    assert found["storyteller"] == TINY
+    assert "storyteller" not in NAMED
+    assert presets(WithStoryteller())["storyteller"][1] == TINY
 
 
 def test_gpt3_sizes_have_the_parameters_that_the_paper_rounds() -> None:
     totals = {
-        p.key: readable_count(count_parameters(p.cfg).total) for p in NAMED if "gpt3" in p.key
+        key: readable_count(count_parameters(cfg).total)
+        for key, (_, cfg) in NAMED.items()
+        if "gpt3" in key
     }
     assert totals == {
         "gpt3-125m": "125 million",
@@ -280,10 +281,9 @@ def test_too_little_free_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_gpt2_medium_is_within_the_stated_limit_and_large_is_not() -> None:
-    by_key = {preset.key: preset.cfg for preset in NAMED}
-    assert 4 * count_parameters(by_key["gpt2-medium"]).total < LIMIT_BYTES
+    assert 4 * count_parameters(PRESETS["gpt2-medium"]).total < LIMIT_BYTES
     with pytest.raises(ValueError, match="are allowed here"):
-        measured.refuse_too_large(by_key["gpt2-large"])
+        measured.refuse_too_large(PRESETS["gpt2-large"])
 
 
 def test_the_measurement_ends_in_a_table_whose_counts_are_equal() -> None:

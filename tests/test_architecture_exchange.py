@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from architecture_cases import NAMED, TINY
+from architecture_cases import TINY
 from random_configs import any_size
 
 from gpt import GPTConfig, count_parameters
@@ -76,8 +76,7 @@ def test_missing_fields_of_our_json_are_the_book_s_and_that_is_told() -> None:
 
 
 def test_exercises_answer_with_the_book_s_numbers(book: dict[str, Any]) -> None:
-    by_key = {preset.key: preset.cfg for preset in NAMED}
-    answers = {each.key: each.answer(by_key[each.preset]) for each in EXERCISES}
+    answers = {key: answer_of(cfg) for key, _, cfg, answer_of in EXERCISES}
     assert f"{book['parameters']['feed_forward']:,}" in answers["4-1"]
     assert f"{book['parameters']['attention']:,}" in answers["4-1"]
     for name in ("gpt2-medium", "gpt2-large", "gpt2-xl"):

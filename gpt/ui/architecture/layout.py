@@ -14,7 +14,7 @@ from gpt.ui.architecture.controls import BOXES, FIELDS, SLIDERS, control, field_
 from gpt.ui.architecture.exchange import FORMATS
 from gpt.ui.architecture.model_map import FIRST, NO_TEXT
 from gpt.ui.architecture.parameters import EXERCISES
-from gpt.ui.architecture.presets import CUSTOM, GPT3_NOTE, Preset
+from gpt.ui.architecture.presets import CUSTOM, GPT3_NOTE, Presets
 from gpt.ui.architecture.views import figures
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.sentences import say
@@ -26,17 +26,17 @@ OPEN_AT_FIRST = ("", "numbers")  # sections of views.figures
 class Layout:
     """All components: `inputs` by name are what the `views` follow; `sections` have a key each."""
 
-    def __init__(self, named: tuple[Preset, ...]) -> None:
+    def __init__(self, named: Presets) -> None:
         self.named = named
         self.views: dict[str, gr.HTML | gr.Code] = {}
         self.sections: dict[gr.Accordion, str] = {}
         # Shared by handlers, changed in place.
         self.opened, self.cancelled = gr.State({*OPEN_AT_FIRST}), gr.State(set())
         self.inputs: dict[str, Any] = {"part": gr.State(FIRST)}
-        self.choices = [(preset.label, preset.key) for preset in named]
+        self.choices = [(label, key) for key, (label, _) in named.items()]
         with gr.Row(elem_classes="arch-head"):
             self.preset = gr.Dropdown(
-                [*self.choices, ("your own sizes", CUSTOM)], value=named[0].key, label="Preset",
+                [*self.choices, ("your own sizes", CUSTOM)], value="gpt2-small", label="Preset",
                 elem_id="arch-preset",
             )  # fmt: skip
             self.views["total"] = gr.HTML(elem_id="arch-total", elem_classes="live")
@@ -44,8 +44,8 @@ class Layout:
         with gr.Accordion("The book's exercises 4.1 and 4.2", open=False, elem_id="arch-exercises"):
             with gr.Row():
                 self.exercises = [
-                    gr.Button(each.label, size="sm", elem_id=f"arch-exercise-{each.key}")
-                    for each in EXERCISES
+                    gr.Button(label, size="sm", elem_id=f"arch-exercise-{key}")
+                    for key, label, _, _ in EXERCISES
                 ]
             self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
         with gr.Accordion("More settings", open=False, elem_id="arch-more"):
@@ -124,7 +124,7 @@ class Layout:
         with self._section("compare", "Compare two", "arch-compare-section"):
             with gr.Row():
                 self.inputs["compare"] = gr.Dropdown(
-                    self.choices, value=self.named[1].key, label="Compare with",
+                    self.choices, value="gpt2-medium", label="Compare with",
                     elem_id="arch-compare-with", scale=3,
                 )  # fmt: skip
                 self.pin = gr.Button("Pin this configuration", size="sm", elem_id="arch-pin")

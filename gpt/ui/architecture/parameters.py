@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 from gpt.accounting import count_parameters
 from gpt.accounting.memory import weights
@@ -141,18 +139,10 @@ def larger_models(cfg: GPTConfig) -> str:
     return say(sentence, "note") + table_html(columns, rows, "In the book's form", kinds=kinds)
 
 
-class Exercise(NamedTuple):
-    """A button: what it says, the configuration it sets, the answer it computes."""
-
-    key: str
-    label: str
-    preset: str
-    answer: Callable[[GPTConfig], str]
-
-
+# Buttons: a key, what each says, the configuration that it sets, what computes its answer.
 EXERCISES = (
-    Exercise("4-1", "4.1 Feed-forward or attention?", "gpt2-small", feed_forward_or_attention),
-    Exercise("4-2-medium", "4.2 GPT-2 medium", "gpt2-medium", larger_models),
-    Exercise("4-2-large", "4.2 GPT-2 large", "gpt2-large", larger_models),
-    Exercise("4-2-xl", "4.2 GPT-2 XL", "gpt2-xl", larger_models),
+    ("4-1", "4.1 Feed-forward or attention?", PRESETS["gpt2-small"], feed_forward_or_attention),
+    ("4-2-medium", "4.2 GPT-2 medium", PRESETS["gpt2-medium"], larger_models),
+    ("4-2-large", "4.2 GPT-2 large", PRESETS["gpt2-large"], larger_models),
+    ("4-2-xl", "4.2 GPT-2 XL", PRESETS["gpt2-xl"], larger_models),
 )

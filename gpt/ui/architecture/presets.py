@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from gpt.config import PRESETS, GPTConfig
 
+Presets = dict[str, tuple[str, GPTConfig]]  # by key: a line for the picker, the sizes
 CUSTOM = "custom"
 TRILLION = GPTConfig(51_200, 2048, 25_600, 160, 128, tie_weights=True, qkv_bias=True)
 # Layers, width and heads. Source: Brown et al. 2020, table 2.1.
@@ -26,35 +27,27 @@ GPT3_NOTE = (
 )
 
 
-class Preset(NamedTuple):
-    """A configuration to choose: a key, a line for the picker, the sizes."""
-
-    key: str
-    label: str
-    cfg: GPTConfig
-
-
-def presets(registry: Any) -> tuple[Preset, ...]:
+def presets(registry: Any) -> Presets:
     """All presets, the book's first; the storyteller only where `registry` can read it."""
-    found = []
+    found = {}
     for key, cfg in PRESETS.items():
         form = "the book's 124M" if key == "gpt2-small" else "no biases, own head"
-        found.append(Preset(key, f"{key}: {form}", cfg))
+        found[key] = f"{key}: {form}", cfg
     with contextlib.suppress(ValueError):  # not in this copy of the project
         cfg = registry.config_of("storyteller")
-        found.append(Preset("storyteller", "The storyteller that this app ships", cfg))
+        found["storyteller"] = "The storyteller that this app ships", cfg
     released = {"qkv_bias": True, "tie_weights": True}
     for key, cfg in PRESETS.items():
         label = f"{key}, released: biases, tied head"
-        found.append(Preset(f"{key}-released", label, replace(cfg, **released)))
+        found[f"{key}-released"] = label, replace(cfg, **released)
     for name, (layers, width, heads) in GPT3_SIZES.items():
         cfg = GPTConfig(50_257, 2_048, width, heads, layers, **released)
         key = f"gpt3-{name.split(', ')[-1].lower()}"
-        found.append(Preset(key, f"GPT-3 {name}, context 2,048", cfg))
-    found.append(Preset("trillion", "A trillion parameters: 128 layers of 25,600", TRILLION))
-    return tuple(found)
+        found[key] = f"GPT-3 {name}, context 2,048", cfg
+    found["trillion"] = "A trillion parameters: 128 layers of 25,600", TRILLION
+    return found
 
 
-def name_of(cfg: GPTConfig, among: tuple[Preset, ...]) -> str:
+def name_of(cfg: GPTConfig, among: Presets) -> str:
     """The key of the preset equal to `cfg`, else CUSTOM."""
-    return next((preset.key for preset in among if preset.cfg == cfg), CUSTOM)
+    return next((key for key, (_, sizes) in among.items() if sizes == cfg), CUSTOM)

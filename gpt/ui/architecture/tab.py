@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from gpt.ui.architecture.controls import configuration, slider_update, width_ste
 from gpt.ui.architecture.exchange import FORMATS, architecture, from_json, offered, to_json
 from gpt.ui.architecture.layout import Layout
 from gpt.ui.architecture.model_map import SPOTS, strip_html
-from gpt.ui.architecture.parameters import EXERCISES, Exercise
+from gpt.ui.architecture.parameters import EXERCISES
 from gpt.ui.architecture.presets import name_of, presets
 from gpt.ui.architecture.views import PINNED, problem_html
 from gpt.ui.internals.tab import InternalsTab
@@ -111,10 +111,9 @@ def _set_controls(page: Layout) -> None:
 
     A pin makes the present configuration the one to compare with.
     """
-    by_key = {preset.key: preset.cfg for preset in page.named}
 
     def choose(key: str) -> Values:
-        return page.setting(by_key[key]) if key in by_key else gr.skip()
+        return page.setting(page.named[key][1]) if key in page.named else gr.skip()
 
     def take(event: gr.EventData) -> Values:
         name = of_event(event, "field", str)
@@ -122,9 +121,8 @@ def _set_controls(page: Layout) -> None:
             return gr.skip()
         return {page.inputs[name]: slider_update(name, of_event(event, "value"))}
 
-    def answer(exercise: Exercise) -> Values:
-        cfg = by_key[exercise.preset]
-        return {**page.setting(cfg), page.answer: exercise.answer(cfg)}
+    def answer(cfg: GPTConfig, answer_of: Callable[[GPTConfig], str]) -> Values:
+        return {**page.setting(cfg), page.answer: answer_of(cfg)}
 
     def read(text: str | bytes) -> Values:
         try:
@@ -143,8 +141,9 @@ def _set_controls(page: Layout) -> None:
     page.preset.input(choose, page.preset, page.fields, **LIVE)
     page.reset.click(lambda: page.setting(GPTConfig()), None, page.fields, **LIVE)
     page.problem.select(take, None, [page.inputs["emb_dim"], page.inputs["n_heads"]], **EACH)
-    for exercise, button in zip(EXERCISES, page.exercises, strict=True):
-        button.click(partial(answer, exercise), None, page.fields | {page.answer}, **LIVE)
+    for (*_, cfg, answer_of), button in zip(EXERCISES, page.exercises, strict=True):
+        click = partial(answer, cfg, answer_of)
+        button.click(click, None, page.fields | {page.answer}, **LIVE)
     page.read.click(read, page.pasted, page.fields | {page.imported}, **LIVE)
     page.upload.upload(read, page.upload, page.fields | {page.imported}, **LIVE)
     page.pin.click(pin, page.fields, page.inputs["compare"], **LIVE)

@@ -13,7 +13,7 @@ from gpt.ui.architecture.controls import Workload, configuration, suggestions, w
 from gpt.ui.architecture.costs import flop_text, memory_html, operations_html, times_html
 from gpt.ui.architecture.exchange import export, from_json
 from gpt.ui.architecture.model_map import code_html, map_html, part_html
-from gpt.ui.architecture.presets import Preset
+from gpt.ui.architecture.presets import Presets
 from gpt.ui.parts.numbers import mib_and_mb, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, shown, table_html
@@ -24,7 +24,7 @@ SECTIONS = ("", "numbers", "code", "memory", "operations", "compare", "work")
 
 
 def figures(
-    values: Mapping[str, Any], named: tuple[Preset, ...], sections: Collection[str] = SECTIONS
+    values: Mapping[str, Any], named: Presets, sections: Collection[str] = SECTIONS
 ) -> dict[str, str]:
     """The views of `sections` by name, from plain values: those of the controls, and more.
 
@@ -49,9 +49,10 @@ def figures(
     if "operations" in sections:
         found["compute"], found["times"] = operations_html(cfg, load), times_html(cfg, load)
     if "compare" in sections:
-        other = next((preset.cfg for preset in named if preset.key == name), None)
-        if other is None:
-            other, name = from_json(name)[0], PINNED
+        if name in named:
+            _, other = named[name]
+        else:
+            (other, _), name = from_json(name), PINNED
         found["compare"] = side_by_side_html(cfg, other, name, load)
     if "work" in sections:
         found["export"] = export(cfg, values["format"])
