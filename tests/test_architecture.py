@@ -177,7 +177,6 @@ def test_gpt3_sizes_have_the_parameters_that_the_paper_rounds() -> None:
         ({"precision": "int3"}, "precision is 'int3': use float32"),
         ({"device": "abacus"}, "no device is called 'abacus': use laptop"),
         ({"utilisation": 0}, "utilisation is 0: use a number from 0.01 to 1."),
-        ({"format": "XML"}, "format is 'XML': use JSON"),
     ],
 )
 def test_an_impossible_value_is_refused_in_one_line(changes: dict, message: str) -> None:

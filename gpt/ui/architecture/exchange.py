@@ -54,20 +54,25 @@ FORMATS = {
 }  # fmt: skip
 
 
-def export(cfg: GPTConfig, form: str) -> str:
-    """`cfg` in one of FORMATS. Raises ValueError if there is no such format."""
-    if form not in FORMATS:
-        raise ValueError(f"format is {form!r}: use {', '.join(FORMATS)}.")
-    write, _ = FORMATS[form]
-    return write(cfg)
-
-
 def from_json(text: str | bytes) -> tuple[GPTConfig, str]:
     """The configuration in a JSON text, in one of four dialects, and what was read.
 
     Raises ValueError, in one line, if it is no JSON object or no model that `gpt` can build.
     """
-    cfg, said = read_configuration(_object(text))
+    text = text_of(text, "this file") if isinstance(text, bytes) else text or ""
+    text = text.removeprefix("\ufeff")  # a byte order mark, as Windows editors write it
+    if not text.strip():
+        raise ValueError("there is nothing to read: paste a JSON object such as the one exported.")
+    if len(text) > LONGEST_JSON:
+        raise ValueError(f"the text has {len(text):,} characters: use at most {LONGEST_JSON:,}.")
+    try:
+        data = json.loads(text, parse_int=_whole)
+    except (json.JSONDecodeError, RecursionError) as error:
+        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its depth"
+        raise ValueError(f"this is no valid JSON ({where}): paste a JSON object.") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"the JSON is a {type(data).__name__}: use an object with named sizes.")
+    cfg, said = read_configuration(data)
     return configuration(cfg), said
 
 
@@ -117,23 +122,6 @@ def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
     total = readable_count(count_parameters(cfg).total)
     label = f"Yours, untrained: {total} parameters, {cfg.n_layers} × {cfg.emb_dim}, seed {seed}"
     return label, random_source(cfg, seed)
-
-
-def _object(text: str | bytes) -> dict[str, Any]:
-    text = text_of(text, "this file") if isinstance(text, bytes) else text or ""
-    text = text.removeprefix("\ufeff")  # a byte order mark, as Windows editors write it
-    if not text.strip():
-        raise ValueError("there is nothing to read: paste a JSON object such as the one exported.")
-    if len(text) > LONGEST_JSON:
-        raise ValueError(f"the text has {len(text):,} characters: use at most {LONGEST_JSON:,}.")
-    try:
-        data = json.loads(text, parse_int=_whole)
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its depth"
-        raise ValueError(f"this is no valid JSON ({where}): paste a JSON object.") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"the JSON is a {type(data).__name__}: use an object with named sizes.")
-    return data
 
 
 def _whole(digits: str) -> int:

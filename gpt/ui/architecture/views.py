@@ -11,7 +11,7 @@ from gpt.config import GPTConfig
 from gpt.ui.architecture import parameters
 from gpt.ui.architecture.controls import Workload, configuration, suggestions, workload_of
 from gpt.ui.architecture.costs import flop_text, memory_html, operations_html, times_html
-from gpt.ui.architecture.exchange import export, from_json
+from gpt.ui.architecture.exchange import FORMATS, from_json
 from gpt.ui.architecture.model_map import code_html, map_html, part_html
 from gpt.ui.architecture.presets import Presets
 from gpt.ui.parts.numbers import mib_and_mb, significant
@@ -55,7 +55,8 @@ def figures(
             (other, _), name = from_json(name), PINNED
         found["compare"] = side_by_side_html(cfg, other, name, load)
     if "work" in sections:
-        found["export"] = export(cfg, values["format"])
+        write, _ = FORMATS[values["format"]]
+        found["export"] = write(cfg)
     return found
 
 
