@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
 from gpt import GPTConfig
+from gpt.ui.architecture.layout import figures
 from gpt.ui.architecture.presets import presets
 
 TINY = GPTConfig(97, 48, 24, 3, 2)
@@ -19,6 +21,7 @@ class NoRegistry:
 
 
 NAMED = presets(NoRegistry())
+SECTIONS = ("", "numbers", "code", "memory", "operations", "compare", "work")
 WORKLOAD = {
     "batch": 1,
     "tokens": 1024,
@@ -34,3 +37,10 @@ WORKLOAD = {
 
 def values_of(cfg: GPTConfig, **changes: Any) -> dict[str, Any]:
     return {**asdict(cfg), **WORKLOAD, **changes}
+
+
+def figures_of(
+    cfg: GPTConfig, sections: Collection[str] = SECTIONS, **changes: Any
+) -> dict[str, str]:
+    """The texts of the tab for `cfg`, by the names of the views."""
+    return figures(values_of(cfg, **changes), NAMED, sections)

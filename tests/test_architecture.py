@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 import pytest
 import torch
-from architecture_cases import NAMED, TINY, NoRegistry, values_of
+from architecture_cases import NAMED, TINY, NoRegistry, figures_of, values_of
 from random_configs import any_size
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -35,7 +35,6 @@ from gpt.ui.architecture.exchange import to_json
 from gpt.ui.architecture.parameters import check_html
 from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, presets
 from gpt.ui.architecture.tab import build
-from gpt.ui.architecture.views import figures
 
 
 class NothingAllocated(TorchDispatchMode):
@@ -50,7 +49,7 @@ def test_every_figure_follows_from_any_configuration_without_a_tensor(seed: int)
     cfg = any_size(seed)
     formulas = ["", "numbers", "memory", "operations", "compare", "work"]  # "code" runs a pass
     with NothingAllocated():
-        found = figures(values_of(cfg, compare=[*NAMED][seed]), NAMED, formulas)
+        found = figures_of(cfg, formulas, compare=[*NAMED][seed])
     total = f"{count_parameters(cfg).total:,}"
     assert total in found["total"]
     assert total in found["table"]
@@ -60,10 +59,10 @@ def test_every_figure_follows_from_any_configuration_without_a_tensor(seed: int)
 
 def test_only_open_sections_are_computed() -> None:
     """Each tick of a slider computed and sent all of them: 51 kB, 41 of them for closed ones."""
-    values = values_of(GPTConfig(), compare="gpt2-xl")
-    assert set(figures(values, NAMED, [""])) == {"total", "map", "part"}
-    assert set(figures(values, NAMED, ["", "memory"])) == {"total", "map", "part", "memory"}
-    sent = sum(len(text.encode()) for text in figures(values, NAMED, [""]).values())
+    shown = figures_of(GPTConfig(), [""])
+    assert set(shown) == {"total", "map", "part"}
+    assert set(figures_of(GPTConfig(), ["", "memory"])) == {*shown, "memory"}
+    sent = sum(len(text.encode()) for text in shown.values())
     assert sent < 8_000
 
 
@@ -181,7 +180,7 @@ def test_gpt3_sizes_have_the_parameters_that_the_paper_rounds() -> None:
 )
 def test_an_impossible_value_is_refused_in_one_line(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        figures(values_of(GPTConfig(), **changes), NAMED)
+        figures_of(GPTConfig(), **changes)
     assert "\n" not in str(caught.value)
 
 
@@ -245,7 +244,7 @@ def test_the_width_s_slider_steps_over_possible_widths() -> None:
 
 def test_the_pinned_configuration_is_what_is_compared_with() -> None:
     pinned = to_json(GPTConfig(n_layers=6))
-    found = figures(values_of(GPTConfig(), compare=pinned), NAMED)["compare"]
+    found = figures_of(GPTConfig(), compare=pinned)["compare"]
     assert "This configuration beside the pinned one" in found
     assert "1 of 8 settings differ." in found
     assert "2.00 ×" in found
@@ -263,8 +262,8 @@ def test_each_pinned_configuration_is_a_choice_of_its_own_and_an_impossible_one_
     assert pin({**possible, page.inputs["emb_dim"]: 770}) == gr.skip()
     first, second = (pin({**possible, page.inputs["n_layers"]: n})["value"] for n in (12, 7))
     assert first != second
-    values = values_of(GPTConfig(), compare=first)
-    assert "The settings are the same." in figures(values, NAMED, ["compare"])["compare"]
+    found = figures_of(GPTConfig(), compare=first)["compare"]
+    assert "The settings are the same." in found
 
 
 def test_a_trillion_is_refused_to_be_built_and_small_fits() -> None:
@@ -408,11 +407,9 @@ def test_building_for_a_measurement_leaves_room_for_others(monkeypatch: pytest.M
 
 
 def test_the_note_on_124_million_stands_beside_its_own_sizes_only() -> None:
-    found = figures(values_of(GPTConfig(qkv_bias=True, tie_weights=True)), NAMED, ["numbers"])[
-        "tied"
-    ]
-    assert "which OpenAI rounds to 124M" in found
-    assert "124M" not in figures(values_of(TRILLION), NAMED, ["numbers"])["tied"]
+    released = GPTConfig(qkv_bias=True, tie_weights=True)
+    assert "which OpenAI rounds to 124M" in figures_of(released)["tied"]
+    assert "124M" not in figures_of(TRILLION, ["numbers"])["tied"]
 
 
 def test_configuration_reads_whole_numbers_that_arrive_as_floats() -> None:

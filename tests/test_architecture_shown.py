@@ -6,7 +6,7 @@ import re
 from html import unescape
 
 import pytest
-from architecture_cases import NAMED, values_of
+from architecture_cases import figures_of, values_of
 
 from gpt import GPTConfig
 from gpt.accounting import count_parameters, memory, operations
@@ -16,7 +16,6 @@ from gpt.config import PRESETS
 from gpt.ui.architecture.controls import workload_of
 from gpt.ui.architecture.costs import flop_text
 from gpt.ui.architecture.measured import result_html
-from gpt.ui.architecture.views import figures
 from gpt.ui.parts.bars import meter_html, stacked_bar_html
 from gpt.ui.parts.numbers import mib_and_mb, percent, seconds, significant
 
@@ -36,7 +35,7 @@ def bold(html: str) -> list[str]:
 
 
 def test_the_book_s_model_in_sentences() -> None:
-    found = figures(values_of(BOOK), NAMED)
+    found = figures_of(BOOK)
     assert "163 million; 621.8 MiB (652.0 MB) in float32." in found["total"]
     assert bold(found["plot"]) == ["Largest part: feed-forward, 34.8 % of the total."]
     assert bold(found["compute"]) == [
@@ -49,7 +48,7 @@ def test_the_book_s_model_in_sentences() -> None:
 
 def test_the_shares_of_the_parameters_are_those_of_the_count() -> None:
     count = count_parameters(BOOK)
-    table = rows(figures(values_of(BOOK), NAMED)["table"], "Every part")
+    table = rows(figures_of(BOOK)["table"], "Every part")
     shown = {"Embeddings": "embeddings", "Block: attention": "attention", "Output head": "head"}
     for title, group in shown.items():
         n = count.subtotal(group)
@@ -66,7 +65,7 @@ def test_the_shares_of_the_parameters_are_those_of_the_count() -> None:
 
 def test_memory_says_where_it_fits() -> None:
     cfg = PRESETS["gpt2-xl"]
-    found = figures(values_of(cfg), NAMED)["memory"]
+    found = figures_of(cfg)["memory"]
     run = [
         memory.weights(cfg, "float16").value,
         memory.kv_cache(cfg, 1, 1024, "float16").value,
@@ -92,7 +91,7 @@ def test_memory_says_where_it_fits() -> None:
 
 
 def test_times_are_those_of_each_machine() -> None:
-    found = figures(values_of(BOOK, device="t4"), NAMED)["times"]
+    found = figures_of(BOOK, device="t4")["times"]
     table = rows(found, "At best, in float16; training on 2.50 billion tokens at 40.0 %")
     for each in DEVICES:
         prompt = operations.roofline(BOOK, 1, 1024, 1024, "float16", each)
@@ -109,7 +108,7 @@ def test_times_are_those_of_each_machine() -> None:
 
 
 def test_rules_of_thumb_and_one_more_token_compare_with_the_count() -> None:
-    found = figures(values_of(BOOK), NAMED)["compute"]
+    found = figures_of(BOOK)["compute"]
     rules = rows(found, "For 1 × 1,024 tokens: 2 N and 6 N")
     for name, rule, counted in operations.rules_of_thumb(BOOK, 1, 1024):
         sign = "+" if rule > counted else "−"
@@ -128,8 +127,7 @@ def test_rules_of_thumb_and_one_more_token_compare_with_the_count() -> None:
 
 
 def test_two_side_by_side_give_this_over_that() -> None:
-    values = values_of(GPTConfig(n_layers=24), compare="gpt2-small")
-    found = figures(values, NAMED)["compare"]
+    found = figures_of(GPTConfig(n_layers=24), compare="gpt2-small")["compare"]
     assert "1 of 8 settings differ." in found
     table = rows(found, "This configuration beside gpt2-small")
     assert table["n_layers"] == ["24", "12", "≠", "2.00 ×"]

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from architecture_cases import NAMED, TINY, values_of
+from architecture_cases import TINY, figures_of
 from PIL import Image
 from random_configs import any_size
 from tiny_models import TinyRegistry, tiny_model
@@ -29,7 +29,6 @@ from gpt.ui.architecture.model_map import (
     parts,
     strip_html,
 )
-from gpt.ui.architecture.views import figures
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.parts.numbers import four
@@ -60,7 +59,7 @@ def test_the_picture_is_well_formed_and_every_part_a_button_with_a_name() -> Non
 
 
 def test_a_chosen_part_tells_formula_numbers_shape_share_and_its_line_of_code() -> None:
-    found = figures({**values_of(GPTConfig()), "part": "out_head"}, NAMED, [""])
+    found = figures_of(GPTConfig(), [""], part="out_head")
     assert "50,257 × 768 = 38,597,376 parameters" in found["part"]
     assert "Result (1 × 1,024 × 50,257). 23.7 % of all parameters." in found["part"]
     assert "self.out_head(final_norm)" in found["part"]

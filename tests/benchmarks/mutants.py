@@ -65,7 +65,7 @@ MUTANTS = (
            "_pieces(sizes, 100 / total, 36", "_pieces(sizes, 10 / total, 36", ARCHITECTURE),
     Mutant("the line of the capacity at 0", "parts/bars.py",
            "end = capacity * scale", "end = 0 * scale", ARCHITECTURE),
-    Mutant("the ratio upside down", "architecture/views.py",
+    Mutant("the ratio upside down", "architecture/costs.py",
            "significant(here / other)", "significant(other / here)", ARCHITECTURE),
     Mutant("rules of thumb with the other sign", "architecture/costs.py",
            "rule / counted - 1", "1 - rule / counted", ARCHITECTURE),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
+from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -147,6 +148,24 @@ def suggestions(emb_dim: Any, n_heads: Any) -> tuple[tuple[str, int], ...]:
         *(("emb_dim", value) for value in nearest_divisible(width, heads)),
         *(("n_heads", value) for value in sorted({fewer, more})),
     )
+
+
+def problem_html(error: ValueError, given: Mapping[str, Any] | None = None) -> str:
+    """What is impossible; beside the controls, whose values are `given`, more.
+
+    There also what would be possible, and what is shown.
+    """
+    more = ""
+    if given is not None:
+        buttons = "".join(
+            f'<button type="button" data-field="{field}" data-value="{value}">{field} = {value:,}'
+            "</button>"
+            for field, value in suggestions(given["emb_dim"], given["n_heads"])
+        )
+        if buttons:
+            more = f' Or take one of these: <span id="arch-suggestions">{buttons}</span>'
+        more += "<br><small>The figures still show the last possible configuration.</small>"
+    return f'<div class="arch-problem" role="alert"><b>{escape(str(error))}</b>{more}</div>'
 
 
 def slider_update(name: str, value: int) -> dict[str, Any]:

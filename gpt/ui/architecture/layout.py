@@ -9,18 +9,17 @@ import gradio as gr
 
 from gpt.config import GPTConfig
 from gpt.sampling import MAX_SEED
-from gpt.ui.architecture import measured
-from gpt.ui.architecture.controls import BOXES, FIELDS, SLIDERS, control, field_updates
-from gpt.ui.architecture.exchange import FORMATS
-from gpt.ui.architecture.model_map import FIRST, NO_TEXT
-from gpt.ui.architecture.parameters import EXERCISES
+from gpt.ui.architecture import controls, measured, parameters
+from gpt.ui.architecture.costs import memory_html, operations_html, side_by_side_html, times_html
+from gpt.ui.architecture.exchange import FORMATS, from_json
+from gpt.ui.architecture.model_map import FIRST, NO_TEXT, code_html, map_html, part_html
 from gpt.ui.architecture.presets import CUSTOM, GPT3_NOTE, Presets
-from gpt.ui.architecture.views import figures
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.sentences import say
 
 WORKLOAD = "## Workload\nMemory, operations, times and the shapes of the parts are for:"
-OPEN_AT_FIRST = ("", "numbers")  # sections of views.figures
+OPEN_AT_FIRST = ("", "numbers")  # sections of `figures`
+PINNED = "the pinned one"
 
 
 class Layout:
@@ -45,11 +44,11 @@ class Layout:
             with gr.Row():
                 self.exercises = [
                     gr.Button(label, size="sm", elem_id=f"arch-exercise-{key}")
-                    for key, label, _, _ in EXERCISES
+                    for key, label, _, _ in parameters.EXERCISES
                 ]
             self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
         with gr.Accordion("More settings", open=False, elem_id="arch-more"):
-            self._controls(*BOXES, "drop_rate")
+            self._controls(*controls.BOXES, "drop_rate")
             self._controls("qkv_bias", "tie_weights")
             self.reset = gr.Button("Reset to the book's 124M", size="sm", elem_id="arch-reset")
         self.check = gr.HTML(
@@ -66,7 +65,7 @@ class Layout:
         self._costs()
         self._compare()
         self._work()
-        self.fields = {self.inputs[name] for name in FIELDS}
+        self.fields = {self.inputs[name] for name in controls.FIELDS}
         at_first = {name: box.value for name, box in self.inputs.items()}
         for view, text in self.shown(at_first, OPEN_AT_FIRST).items():
             view.value = text
@@ -77,15 +76,15 @@ class Layout:
 
     def setting(self, cfg: GPTConfig) -> dict[Any, Any]:
         """Updates of the `fields` that show `cfg`."""
-        return {self.inputs[name]: update for name, update in field_updates(cfg).items()}
+        return {self.inputs[name]: update for name, update in controls.field_updates(cfg).items()}
 
     def shown(self, given: Mapping[str, Any], sections: Collection[str]) -> dict[Any, str]:
-        """The texts of the views of `sections`, as `views.figures` computes and refuses them."""
+        """The texts of the views of `sections`, as `figures` computes and refuses them."""
         return {self.views[name]: t for name, t in figures(given, self.named, sections).items()}
 
     def _controls(self, *names: str) -> None:
         with gr.Row():
-            self.inputs |= {name: control(name) for name in names}
+            self.inputs |= {name: controls.control(name) for name in names}
 
     def _section(self, key: str, title: str, elem_id: str) -> gr.Accordion:
         accordion = gr.Accordion(title, open=key in OPEN_AT_FIRST, elem_id=elem_id)
@@ -100,7 +99,7 @@ class Layout:
         self.problem = gr.HTML(
             elem_id="arch-problem", js_on_load=CHOOSE_JS.replace("KEY", "data-field")
         )
-        self._controls(*SLIDERS)
+        self._controls(*controls.SLIDERS)
 
     def _costs(self) -> None:
         with self._section("memory", "Memory: does it fit?", "arch-memory-section"):
@@ -163,3 +162,39 @@ class Layout:
                 "Read a file", file_types=[".json"], type="binary", size="sm", elem_id="arch-upload"
             )
         self.imported = gr.HTML(elem_id="arch-imported", padding=False)
+
+
+def figures(values: Mapping[str, Any], named: Presets, sections: Collection[str]) -> dict[str, str]:
+    """The texts of the views of `sections` by name, from plain values of the `inputs` by name.
+
+    Section "" is always in sight. `compare` is a preset's key, or a configuration as `to_json`
+    writes it; `format` one of the export's formats, `part` one of the picture's. A few
+    milliseconds; nothing is allocated.
+    Raises ValueError, in one line, if the configuration or the workload is impossible.
+    """
+    cfg, name = controls.configuration(values), values["compare"]
+    load, part = controls.workload_of(values, cfg), values["part"]
+    passed = cfg, load.batch, load.tokens
+    found: dict[str, str] = {}
+    if "" in sections:
+        found["total"] = parameters.total_html(cfg)
+        found["map"], found["part"] = map_html(*passed, part), part_html(*passed, part)
+    if "numbers" in sections:
+        found["tied"], found["plot"] = parameters.tied_html(cfg), parameters.parameters_bar(cfg)
+        found["table"] = parameters.parameters_table(cfg)
+    if "code" in sections:
+        found["code"] = code_html(*passed)
+    if "memory" in sections:
+        found["memory"] = memory_html(cfg, load)
+    if "operations" in sections:
+        found["compute"], found["times"] = operations_html(cfg, load), times_html(cfg, load)
+    if "compare" in sections:
+        if name in named:
+            _, other = named[name]
+        else:
+            (other, _), name = from_json(name), PINNED
+        found["compare"] = side_by_side_html(cfg, other, name, load)
+    if "work" in sections:
+        write, _ = FORMATS[values["format"]]
+        found["export"] = write(cfg)
+    return found

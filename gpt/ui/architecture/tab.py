@@ -10,14 +10,12 @@ from typing import Any
 import gradio as gr
 
 from gpt.config import GPTConfig
-from gpt.ui.architecture import measured, parameters
-from gpt.ui.architecture.controls import configuration, slider_update, width_step, workload_of
+from gpt.ui.architecture import controls, measured, parameters
 from gpt.ui.architecture.exchange import FORMATS, architecture, from_json, offered, to_json
-from gpt.ui.architecture.layout import Layout
+from gpt.ui.architecture.layout import PINNED, Layout
 from gpt.ui.architecture.model_map import SPOTS, strip_html
 from gpt.ui.architecture.parameters import EXERCISES
 from gpt.ui.architecture.presets import name_of, presets
-from gpt.ui.architecture.views import PINNED, problem_html
 from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import mistake, of_event
 from gpt.ui.parts.sentences import say
@@ -57,15 +55,15 @@ def _follow_controls(page: Layout) -> None:
 
     def refresh(values: Values) -> Values:
         given = page.given(values)
-        updates: Values = {page.inputs["emb_dim"]: gr.update(**width_step(given["n_heads"]))}
-        updates |= {page.problem: "", page.wrong_load: ""}
+        updates: Values = {page.problem: "", page.wrong_load: ""}
+        updates[page.inputs["emb_dim"]] = gr.update(**controls.width_step(given["n_heads"]))
         places = [page.problem]
         try:
-            cfg = configuration(given)
+            cfg = controls.configuration(given)
             places.append(page.wrong_load)  # the workload's boxes are far below the picture
             shown = page.shown(given, values[page.opened])
         except ValueError as error:
-            return updates | dict.fromkeys(places, problem_html(mistake(error), given))
+            return updates | dict.fromkeys(places, controls.problem_html(mistake(error), given))
         return {**updates, page.preset: name_of(cfg, page.named), **shown}
 
     def section_of(event: gr.EventData) -> str:
@@ -80,7 +78,7 @@ def _follow_controls(page: Layout) -> None:
 
     def check(values: Values) -> Any:
         try:
-            return parameters.check_html(configuration(page.given(values)))
+            return parameters.check_html(controls.configuration(page.given(values)))
         except ValueError:  # said beside the controls
             return gr.skip()
 
@@ -119,7 +117,7 @@ def _set_controls(page: Layout) -> None:
         name = of_event(event, "field", str)
         if name not in ("emb_dim", "n_heads"):
             return gr.skip()
-        return {page.inputs[name]: slider_update(name, of_event(event, "value"))}
+        return {page.inputs[name]: controls.slider_update(name, of_event(event, "value"))}
 
     def answer(cfg: GPTConfig, answer_of: Callable[[GPTConfig], str]) -> Values:
         return {**page.setting(cfg), page.answer: answer_of(cfg)}
@@ -128,12 +126,12 @@ def _set_controls(page: Layout) -> None:
         try:
             cfg, said = from_json(text)
         except ValueError as error:
-            return {page.imported: problem_html(mistake(error))}
+            return {page.imported: controls.problem_html(mistake(error))}
         return {**page.setting(cfg), page.imported: say(said)}
 
     def pin(values: Values) -> Any:
         try:
-            pinned = to_json(configuration(page.given(values)))
+            pinned = to_json(controls.configuration(page.given(values)))
         except ValueError:  # said beside the controls
             return gr.skip()
         return gr.update(choices=[*page.choices, (PINNED, pinned)], value=pinned)
@@ -162,15 +160,15 @@ def _measure(page: Layout) -> None:
     def run(values: Values) -> Iterator[str]:
         given = page.given(values)
         try:
-            cfg = configuration(given)
-            with closing(measured.measured_html(cfg, workload_of(given, cfg))) as stages:
+            cfg = controls.configuration(given)
+            with closing(measured.measured_html(cfg, controls.workload_of(given, cfg))) as stages:
                 for text in stages:
                     if values[page.cancelled]:
                         yield say("Cancelled; nothing was kept.", "hint")
                         return
                     yield text
         except ValueError as error:
-            yield problem_html(mistake(error))
+            yield controls.problem_html(mistake(error))
 
     def cancel(cancelled: set[str]) -> str:
         cancelled.add("the measurement")
@@ -201,7 +199,7 @@ def offer_to(page: Layout, shared: Shared) -> None:
     """“Use this model”: the pickers of all tabs choose it, and it writes in Generation."""
 
     def use(values: Values) -> Values:
-        label, source = offered(configuration(page.given(values)), values[page.seed])
+        label, source = offered(controls.configuration(page.given(values)), values[page.seed])
         return shared.use_model(values[shared.visitor], label, source)
 
     page.use.click(
