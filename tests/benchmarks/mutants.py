@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant("the line of the capacity at 0", "parts/bars.py",
            "end = capacity * scale", "end = 0 * scale", ARCHITECTURE),
     Mutant("the ratio upside down", "architecture/costs.py",
-           "significant(here / other)", "significant(other / here)", ARCHITECTURE),
+           "significant(value / that)", "significant(that / value)", ARCHITECTURE),
     Mutant("rules of thumb with the other sign", "architecture/costs.py",
            "rule / counted - 1", "1 - rule / counted", ARCHITECTURE),
     Mutant("the prompt takes as long as a step", "architecture/costs.py",

@@ -1,6 +1,7 @@
 """Memory, operations and times as the tab shows them, with formulas, on four machines; of two."""
 
-from __future__ import annotations
+from collections.abc import Callable
+from typing import Any
 
 from gpt.accounting import count_parameters, memory, operations
 from gpt.accounting.machines import DEVICES
@@ -24,13 +25,11 @@ MEMORY_COLUMNS = (
     "what", Column("size", mib_and_mb), code_column("formula in bytes"),
     code_column("with these numbers"), "note",
 )  # fmt: skip
-COUNTED = (
-    "One FLOP is one multiplication or one addition. Counted are the matrix products, exactly as "
-    "torch.utils.flop_counter counts them; norms, softmax and GELU are small beside them."
-)
 FLOP_LETTERS = (
-    "b is the batch, t the new tokens, s the tokens seen with them, n the positions scored; "
-    "d emb_dim, h n_heads, e = d / h."
+    "One FLOP is one multiplication or one addition. Counted are the matrix products, exactly as "
+    "torch.utils.flop_counter counts them; norms, softmax and GELU are small beside them. b is the "
+    "batch, t the new tokens, s the tokens seen with them, n the positions scored; d emb_dim, h "
+    "n_heads, e = d / h."
 )
 ROOFLINE = (
     "The least time a machine can need: the larger of operations / peak and bytes / bandwidth. "
@@ -40,26 +39,33 @@ ROOFLINE = (
 
 
 def memory_html(cfg: GPTConfig, load: Workload) -> str:
-    """Two stacked bars with the four machines under each, then the table."""
-    running = [
-        memory.kv_cache(cfg, load.batch, load.tokens, load.precision),
-        memory.forward_activations(cfg, load.batch, load.tokens),
+    """Two stacked bars with the four machines under each, then the table of every amount."""
+    passed = cfg, load.batch, load.tokens
+    running = [memory.kv_cache(*passed, load.precision), memory.forward_activations(*passed)]
+    states = [memory.training_state(cfg, each) for each in memory.TRAINING_STATES]
+    kept = [
+        memory.kept_in_bfloat16(*passed),
+        memory.kept_in_bfloat16(*passed, recompute=True),
+        memory.kept_by_training(*passed, "float32"),
+        memory.kept_by_training(*passed, "bfloat16"),
     ]
+    groups = {
+        "Weights": [memory.weights(cfg, each) for each in memory.PRECISIONS],
+        "While running": running,
+        "State of training": states,
+        "Activations of training": kept,
+    }
     run = {f"weights, {LABELS[load.precision]}": memory.weights(cfg, load.precision).value}
     run |= {_named(part): part.value for part in running}
-    state = memory.training_state(cfg)
-    kept = memory.kept_in_bfloat16(cfg, load.batch, load.tokens)
-    train = {state.name: state.value, f"activations, {_named(kept)}": kept.value}
+    train = {states[0].name: states[0].value, f"activations, {_named(kept[0])}": kept[0].value}
     what = f"batch {load.batch:,}, {load.tokens:,} tokens"
-    return "".join(
-        (
-            say(load.cut, "note"),
-            _against_machines(f"To generate ({what}, {load.precision})", run),
-            _against_machines(f"To train with AdamW in mixed precision ({what})", train),
-            say(UNITS, "hint"),
-            _memory(cfg, load, running, f"Memory for {what}"),
-            say(MEMORY_LETTERS, "hint"),
-        )
+    return (
+        say(load.cut, "note")
+        + _against_machines(f"To generate ({what}, {load.precision})", run)
+        + _against_machines(f"To train with AdamW in mixed precision ({what})", train)
+        + say(UNITS, "hint")
+        + _memory_table(groups, load.precision, f"Memory for {what}")
+        + say(MEMORY_LETTERS, "hint")
     )
 
 
@@ -82,26 +88,14 @@ def _against_machines(title: str, sizes: dict[str, float]) -> str:
     return bar + "".join(meters)
 
 
-def _memory(cfg: GPTConfig, load: Workload, running: list[memory.Amount], caption: str) -> str:
-    """Every amount, in groups; the number format of the workload is marked."""
-    groups = {
-        "Weights": [memory.weights(cfg, each) for each in memory.PRECISIONS],
-        "While running": running,
-        "State of training": [memory.training_state(cfg, each) for each in memory.TRAINING_STATES],
-        "Activations of training": [
-            memory.kept_in_bfloat16(cfg, load.batch, load.tokens),
-            memory.kept_in_bfloat16(cfg, load.batch, load.tokens, recompute=True),
-            memory.kept_by_training(cfg, load.batch, load.tokens, "float32"),
-            memory.kept_by_training(cfg, load.batch, load.tokens, "bfloat16"),
-        ],
-    }
+def _memory_table(groups: dict[str, list[memory.Amount]], precision: str, caption: str) -> str:
     rows: list[tuple[object, ...]] = []
     kinds = {}
     for title, parts in groups.items():
         kinds[len(rows)] = "group"
         rows.append((title, None, "", "", ""))
         for part in parts:
-            if part.name == load.precision:
+            if part.name == precision:
                 kinds[len(rows)] = "marked"
             note = f"estimate: {part.note}" if part.estimate else part.note
             name = LABELS.get(part.name, part.name)
@@ -127,15 +121,13 @@ def operations_html(cfg: GPTConfig, load: Workload) -> str:
         f"{flop_text(forward.total)}; the most goes into {largest}, "
         f"{percent(sizes[largest] / forward.total)}."
     )
-    return "".join(
-        (
-            say(load.cut, "note"),
-            stacked_bar_html(sizes, message, flop_text),
-            say(f"{COUNTED} {FLOP_LETTERS}", "hint"),
-            _parts_table(forward, operations.backward_flops(cfg, load.batch, load.tokens)),
-            _tokens_table(cfg, load),
-            _rules_table(cfg, load),
-        )
+    return (
+        say(load.cut, "note")
+        + stacked_bar_html(sizes, message, flop_text)
+        + say(FLOP_LETTERS, "hint")
+        + _parts_table(forward, operations.backward_flops(cfg, load.batch, load.tokens))
+        + _tokens_table(cfg, load)
+        + _rules_table(cfg, load)
     )
 
 
@@ -176,11 +168,13 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
 
 def side_by_side_html(here: GPTConfig, other: GPTConfig, name: str, load: Workload) -> str:
     """A table of `here` and `other`; rows that differ carry ≠ and the ratio."""
-    rows = [_row(field, here[field], other[field]) for field in here]
-    different = sum(bool(row[3]) for row in rows)
-    rows.append(_row("head_dim", here.head_dim, other.head_dim))
-    costs = zip(_costs(here, load), _costs(other, load), strict=True)
-    rows += [_row(what, a, b, show) for (what, a, show), (_, b, _) in costs]
+    rows, others = [], _settings_and_costs(other, load)
+    for what, (value, show) in _settings_and_costs(here, load).items():
+        that, ratio = others[what][0], ""
+        if value != that and what not in ("drop_rate", "qkv_bias", "tie_weights"):
+            ratio = f"{significant(value / that)} ×"
+        rows.append((what, show(value), show(that), "≠" * (value != that), ratio))
+    different = sum(here[field] != other[field] for field in here)
     message = f"{different} of 8 settings differ." if different else "The settings are the same."
     columns = (
         "setting or cost", Column("this one"), Column(name), "differs",
@@ -191,29 +185,23 @@ def side_by_side_html(here: GPTConfig, other: GPTConfig, name: str, load: Worklo
     return say(message, "note") + table_html(columns, rows, caption, kinds=kinds)
 
 
-def _costs(cfg: GPTConfig, load: Workload) -> list[tuple[str, float, object]]:
-    """What `cfg` costs for the workload cut to its context: name, value, how it is shown."""
+def _settings_and_costs(cfg: GPTConfig, load: Workload) -> dict[str, tuple[Any, Callable]]:
+    """By name: a value, and what writes it; costs are of the workload cut to the context."""
     batch, tokens = load.batch, min(load.tokens, cfg.context_length)
     step = operations.roofline(cfg, batch, 1, tokens, load.precision, load.device)
     count = count_parameters(cfg)
     cache = memory.kv_cache(cfg, batch, tokens, load.precision).value
-    return [
-        ("parameters", count.total, shown),
-        ("parameters of a block", count.block, shown),
-        (f"weights in {load.precision}", memory.weights(cfg, load.precision).value, mib_and_mb),
-        ("KV cache", cache, mib_and_mb),
-        ("forward pass", operations.forward(cfg, batch, tokens).total, flop_text),
-        (f"tokens/s at most, {load.device.label}", batch / step.seconds, significant),
-    ]
-
-
-def _row(name: str, here: object, other: object, show=shown) -> tuple[str, ...]:  # type: ignore[no-untyped-def]
-    """Texts of a row: the two values, ≠ if they differ, and their ratio."""
-    if here == other:
-        return name, show(here), show(other), "", ""
-    is_size = not isinstance(here, bool) and isinstance(here, (int, float)) and other
-    ratio = f"{significant(here / other)} ×" if is_size and name != "drop_rate" else ""
-    return name, show(here), show(other), "≠", ratio
+    weights = memory.weights(cfg, load.precision).value
+    return {
+        **{field: (value, shown) for field, value in cfg.items()},
+        "head_dim": (cfg.head_dim, shown),
+        "parameters": (count.total, shown),
+        "parameters of a block": (count.block, shown),
+        f"weights in {load.precision}": (weights, mib_and_mb),
+        "KV cache": (cache, mib_and_mb),
+        "forward pass": (operations.forward(cfg, batch, tokens).total, flop_text),
+        f"tokens/s at most, {load.device.label}": (batch / step.seconds, significant),
+    }
 
 
 def readable_count(count: float) -> str:
