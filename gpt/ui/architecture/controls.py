@@ -1,7 +1,5 @@
 """The controls: what each allows, what the values mean, what to do where a pair does not fit."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import partial

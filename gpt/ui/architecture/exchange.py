@@ -1,6 +1,6 @@
 """A configuration for elsewhere: as text and back, for API clients, as a model of other tabs."""
 
-from __future__ import annotations
+from __future__ import annotations  # gr.api: one result of three, as clients know it
 
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """The components of the Architecture tab in the order in which a phone shows them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any
 

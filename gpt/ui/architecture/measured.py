@@ -1,7 +1,5 @@
 """“Measured here”: the configured model on this machine, beside what was computed."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The model in one picture, whose areas are parameters, and as code; each part and its numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache

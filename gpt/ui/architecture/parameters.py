@@ -1,7 +1,5 @@
 """Parameters as the tab shows them: total, table, stacked bar, check, the book's exercises."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from gpt.accounting import count_parameters

@@ -1,7 +1,5 @@
 """Configurations with a name: the book's, GPT-2's, the storyteller, GPT-3's sizes."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The Architecture tab wired: figures that follow the controls, sections, one endpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
