@@ -34,7 +34,8 @@ from gpt.ui.architecture.costs import readable_count
 from gpt.ui.architecture.exchange import to_json
 from gpt.ui.architecture.parameters import check_html
 from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, presets
-from gpt.ui.architecture.tab import build
+from gpt.ui.architecture.tab import add_to
+from gpt.ui.tabs import Page
 
 
 class NothingAllocated(TorchDispatchMode):
@@ -81,7 +82,7 @@ def test_sections_that_were_opened_at_once_all_follow_the_controls() -> None:
     before the others had written it.
     """
     with gr.Blocks() as demo:
-        page = build(NoRegistry())
+        page = add_to(Page(NoRegistry(), "book-124M"))
     expand, refresh = (
         next(fn.fn for fn in demo.fns.values() if fn.fn.__name__ == name)
         for name in ("expand", "refresh")
@@ -102,7 +103,7 @@ def test_a_fault_of_the_figures_is_no_mistake_of_the_visitor(
 ) -> None:
     """It was told beside the controls, as if something impossible was typed, and in no log."""
     with gr.Blocks() as demo:
-        page = build(NoRegistry())
+        page = add_to(Page(NoRegistry(), "book-124M"))
     refresh = next(fn.fn for fn in demo.fns.values() if fn.fn.__name__ == "refresh")
     fault = lambda *_: [*zip("a", "", strict=True)]  # noqa: E731
     monkeypatch.setattr("gpt.ui.architecture.tab.name_of", fault)
@@ -113,7 +114,7 @@ def test_a_fault_of_the_figures_is_no_mistake_of_the_visitor(
 def test_an_impossible_workload_leaves_the_figures_and_says_so() -> None:
     """They stayed as they were, beside a line that no longer told it."""
     with gr.Blocks() as demo:
-        page = build(NoRegistry())
+        page = add_to(Page(NoRegistry(), "book-124M"))
     refresh = next(fn.fn for fn in demo.fns.values() if fn.fn.__name__ == "refresh")
     values = {box: box.value for box in (*page.inputs.values(), page.opened)}
     shown = refresh({**values, page.inputs["batch"]: 0})
@@ -256,7 +257,7 @@ def test_each_pinned_configuration_is_a_choice_of_its_own_and_an_impossible_one_
     one, and no figure moved any more.
     """
     with gr.Blocks() as demo:
-        page = build(NoRegistry())
+        page = add_to(Page(NoRegistry(), "book-124M"))
     [pin] = [fn.fn for fn in demo.fns.values() if fn.targets == [(page.pin._id, "click")]]
     possible = {page.inputs[name]: value for name, value in GPTConfig().items()}
     assert pin({**possible, page.inputs["emb_dim"]: 770}) == gr.skip()
@@ -333,7 +334,7 @@ def test_a_result_names_the_configuration_that_was_measured() -> None:
 def measuring() -> SimpleNamespace:
     """The handlers of “Build and measure” and Cancel, and what the first are given for TINY."""
     with gr.Blocks() as demo:
-        page = build(NoRegistry())
+        page = add_to(Page(NoRegistry(), "book-124M"))
     fns = {fn.name: fn for fn in demo.fns.values()}
     after = [fn for fn in demo.fns.values() if fn.trigger_after == fns["run"]._id]
     ends = {fn.trigger_only_on_failure: fn.fn for fn in after}

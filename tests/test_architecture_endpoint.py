@@ -13,7 +13,7 @@ from gpt.serving.registry import Registry
 from gpt.ui import architecture
 from gpt.ui.architecture.tab import offer_to
 from gpt.ui.parts.errors import Blocks
-from gpt.ui.visit import Shared
+from gpt.ui.tabs import Page
 
 FIELDS = (
     *("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"),
@@ -25,11 +25,10 @@ IDS = [f"arch-{name}" for name in ("preset", *FIELDS, "total", "table", "plot")]
 @pytest.fixture(scope="module")
 def demo() -> Iterator[gr.Blocks]:
     with Blocks(analytics_enabled=False) as built:
-        page = architecture.build(Registry())
+        page = Page(Registry(), "book-124M")
         picker = gr.Dropdown([("the book's", "book-124M")], value="book-124M", elem_id="picker")
-        shared = Shared()
-        shared.add_picker(picker)
-        offer_to(page, shared)
+        page.shared.add_picker(picker)
+        offer_to(architecture.add_to(page), page.shared)
     built.queue(api_open=False)
     built.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, show_error=False)
     yield built

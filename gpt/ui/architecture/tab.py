@@ -26,21 +26,15 @@ BACK = '<button type="button" class="link" data-drawn="{}">Show in Architecture<
 LIVE = {**AT_ONCE, "trigger_mode": "always_last"}
 
 
-def add_to(page: Page) -> Layout:
+def add_to(site: Page) -> Layout:
     """Lay out the tab and wire it, to other tabs once they are there."""
-    layout = build(page.registry)
-    page.later.append(lambda: offer_to(layout, page.shared))
-    page.later.append(lambda: connect_internals(layout, page.tabs["internals"]))
-    return layout
-
-
-def build(registry: Any) -> Layout:
-    """The tab, wired but for what concerns other tabs."""
-    page = Layout(presets(registry))
+    page = Layout(presets(site.registry))
     _follow_controls(page)
     _set_controls(page)
     _measure(page)
     gr.api(architecture, api_name="architecture", concurrency_limit=None)
+    site.later.append(lambda: offer_to(page, site.shared))
+    site.later.append(lambda: connect_internals(page, site.tabs["internals"]))
     return page
 
 
