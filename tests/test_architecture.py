@@ -32,6 +32,7 @@ from gpt.ui.architecture.controls import (
 )
 from gpt.ui.architecture.costs import readable_count
 from gpt.ui.architecture.exchange import to_json
+from gpt.ui.architecture.layout import Layout
 from gpt.ui.architecture.parameters import check_html
 from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, presets
 from gpt.ui.architecture.tab import add_to
@@ -332,21 +333,24 @@ def test_a_result_names_the_configuration_that_was_measured() -> None:
 
 @pytest.fixture
 def measuring() -> SimpleNamespace:
-    """The handlers of “Build and measure” and Cancel, and what the first are given for TINY."""
+    """The handlers of “Build and measure” and Cancel, and what the first is given for TINY."""
     with gr.Blocks() as demo:
         page = add_to(Page(NoRegistry(), "book-124M"))
     fns = {fn.name: fn for fn in demo.fns.values()}
-    after = [fn for fn in demo.fns.values() if fn.trigger_after == fns["run"]._id]
-    ends = {fn.trigger_only_on_failure: fn.fn for fn in after}
+    (failed,) = [fn.fn for fn in demo.fns.values() if fn.trigger_after == fns["run"]._id]
     flag: set[str] = set()
     given = {page.inputs[name]: value for name, value in values_of(TINY).items()}
     return SimpleNamespace(
-        page=page, flag=flag, given={**given, page.cancelled: flag}, begin=fns["begin"].fn,
-        run=fns["run"].fn, cancel=fns["cancel"].fn, done=ends[False], failed=ends[True],
+        page=page, flag=flag, given={**given, page.cancelled: flag}, failed=failed,
+        run=fns["run"].fn, cancel=fns["cancel"].fn,
     )  # fmt: skip
 
 
-IDLE = [gr.update(visible=True), gr.update(visible="hidden")]
+def told(page: Layout, update: dict[Any, Any]) -> tuple[str, bool]:
+    """The text of an update, and whether the button can be pressed: it or Cancel is seen."""
+    pressed = update[page.measure] == gr.update(visible=True)
+    assert update[page.cancel] == gr.update(visible="hidden" if pressed else True)
+    return update[page.measured], pressed
 
 
 def test_a_measurement_that_fails_gives_the_button_back(
@@ -359,15 +363,18 @@ def test_a_measurement_that_fails_gives_the_button_back(
         raise RuntimeError("a bug of ours")
 
     monkeypatch.setattr(measured, "measured_html", broken)
-    steps = measuring.run(measuring.given)
-    assert next(steps) == "building"
+    page, steps = measuring.page, measuring.run(measuring.given)
+    waiting, pressed = told(page, next(steps))
+    assert "waiting for the machine" in waiting
+    assert not pressed
+    assert told(page, next(steps)) == ("building", False)
     with pytest.raises(RuntimeError):
         next(steps)
-    assert measuring.failed() == ["", *IDLE]
-    layers = measuring.page.inputs["n_layers"]
-    (refused,) = measuring.run({**measuring.given, layers: 0})
+    assert told(page, measuring.failed()) == ("", True)
+    _, last = measuring.run({**measuring.given, page.inputs["n_layers"]: 0})
+    refused, pressed = told(page, last)
     assert "n_layers is 0: use a whole number from 1 to 1,000,000,000." in refused
-    assert measuring.done() == IDLE
+    assert pressed
 
 
 def test_cancel_ends_a_measurement_before_its_next_stage_and_not_the_next_one(
@@ -383,15 +390,18 @@ def test_cancel_ends_a_measurement_before_its_next_stage_and_not_the_next_one(
             closed.append(True)
 
     monkeypatch.setattr(measured, "measured_html", stages)
-    measuring.begin(measuring.flag)
-    steps = measuring.run(measuring.given)
-    assert next(steps) == "building"
+    page, steps = measuring.page, measuring.run(measuring.given)
+    next(steps)
+    assert told(page, next(steps)) == ("building", False)
     measuring.cancel(measuring.flag)
-    (last,) = steps
+    last, pressed = told(page, next(steps))
     assert "Cancelled; nothing was kept." in last
+    assert pressed
     assert closed == [True]
-    measuring.begin(measuring.flag)
-    assert [*measuring.run(measuring.given)] == ["building", "decoding", "the result"]
+    _, *texts = (told(page, update) for update in measuring.run(measuring.given))
+    assert texts == [
+        ("building", False), ("decoding", False), ("the result", False), ("the result", True)
+    ]  # fmt: skip
 
 
 def test_building_for_a_measurement_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:

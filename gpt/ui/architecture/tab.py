@@ -58,15 +58,12 @@ def _follow_controls(page: Layout) -> None:
             return updates | dict.fromkeys(places, controls.problem_html(mistake(error), given))
         return {**updates, page.preset: name_of(cfg, page.named), **shown}
 
-    def section_of(event: gr.EventData) -> str:
-        return of_event(event, "target", page.sections.__getitem__)
-
     def expand(values: Values, event: gr.EventData) -> Values:
-        values[page.opened].add(section_of(event))
+        values[page.opened].add(of_event(event, "target", page.sections.__getitem__))
         return refresh(values)
 
     def collapse(opened: set[str], event: gr.EventData) -> None:
-        opened.discard(section_of(event))
+        opened.discard(of_event(event, "target", page.sections.get))
 
     def check(values: Values) -> Any:
         try:
@@ -141,36 +138,35 @@ def _set_controls(page: Layout) -> None:
 
 def _measure(page: Layout) -> None:
     """The button becomes Cancel while it runs; the model is gone when it ends, however it ends."""
-    outputs = [page.measured, page.measure, page.cancel]
-    busy = [gr.update(visible="hidden"), gr.update(visible=True)]
-    idle = [gr.update(visible=True), gr.update(visible="hidden")]
+    shown, hidden = gr.update(visible=True), gr.update(visible="hidden")
+    busy = {page.measure: hidden, page.cancel: shown}
+    idle = {page.measure: shown, page.cancel: hidden}
 
-    def begin(cancelled: set[str]) -> list[Any]:
-        cancelled.clear()
-        return [measured.progress_html(0, "waiting for the machine"), *busy]
-
-    def run(values: Values) -> Iterator[str]:
+    def run(values: Values) -> Iterator[Values]:
+        values[page.cancelled].clear()
+        text = measured.progress_html(0, "waiting for the machine")
+        yield {page.measured: text, **busy}
         given = page.given(values)
         try:
             cfg = controls.configuration(given)
             with closing(measured.measured_html(cfg, controls.workload_of(given, cfg))) as stages:
                 for text in stages:
                     if values[page.cancelled]:
-                        yield say("Cancelled; nothing was kept.", "hint")
-                        return
-                    yield text
+                        text = say("Cancelled; nothing was kept.", "hint")
+                        break
+                    yield {page.measured: text, **busy}
         except ValueError as error:
-            yield controls.problem_html(mistake(error))
+            text = controls.problem_html(mistake(error))
+        yield {page.measured: text, **idle}
 
     def cancel(cancelled: set[str]) -> str:
         cancelled.add("the measurement")
         return say("Cancelling …", "hint")
 
-    running = page.measure.click(begin, page.cancelled, outputs, **AT_ONCE).then(
-        run, {*page.inputs.values(), page.cancelled}, page.measured, **IN_QUEUE
+    outputs = [page.measured, *idle]
+    page.measure.click(run, {*page.inputs.values(), page.cancelled}, outputs, **IN_QUEUE).failure(
+        lambda: {page.measured: "", **idle}, None, outputs, **AT_ONCE
     )
-    running.success(lambda: idle, None, outputs[1:], **AT_ONCE)
-    running.failure(lambda: ["", *idle], None, outputs, **AT_ONCE)
     page.cancel.click(cancel, page.cancelled, page.measured, **AT_ONCE)
 
 
