@@ -268,22 +268,17 @@ def test_each_pinned_configuration_is_a_choice_of_its_own_and_an_impossible_one_
     assert "The settings are the same." in found
 
 
-def test_a_trillion_is_refused_to_be_built_and_small_fits() -> None:
-    measured.refuse_too_large(TINY)
-    with pytest.raises(ValueError, match="are allowed here"):
-        next(measured.measured_html(TRILLION, workload_of(values_of(TRILLION), TRILLION)))
-
-
 def test_too_little_free_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measured, "free_bytes", lambda: 1_000)
     with pytest.raises(ValueError, match="are free on this machine now"):
-        measured.refuse_too_large(TINY)
+        next(measured.measured_html(TINY, workload_of(values_of(TINY), TINY)))
 
 
-def test_gpt2_medium_is_within_the_stated_limit_and_large_is_not() -> None:
+@pytest.mark.parametrize("large", [PRESETS["gpt2-large"], TRILLION])
+def test_gpt2_medium_is_within_the_stated_limit_and_large_is_not(large: GPTConfig) -> None:
     assert 4 * count_parameters(PRESETS["gpt2-medium"]).total < LIMIT_BYTES
     with pytest.raises(ValueError, match="are allowed here"):
-        measured.refuse_too_large(PRESETS["gpt2-large"])
+        next(measured.measured_html(large, workload_of(values_of(large), large)))
 
 
 def test_the_measurement_ends_in_a_table_whose_counts_are_equal() -> None:

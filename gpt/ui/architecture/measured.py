@@ -28,8 +28,11 @@ ABOUT = (
 _one_at_a_time = threading.Lock()
 
 
-def refuse_too_large(cfg: GPTConfig) -> None:
-    """Raises ValueError, in one line, if `cfg` does not fit this machine."""
+def measured_html(cfg: GPTConfig, load: Workload) -> Iterator[str]:
+    """HTML of each stage, the table at the end; close the iterator to cancel.
+
+    Raises ValueError, in one line, if `cfg` does not fit this machine.
+    """
     needed = needed_bytes(cfg, PROMPT_TOKENS)
     for room, why in (
         (LIMIT_BYTES, "are allowed here: make it smaller to measure it."),
@@ -37,14 +40,6 @@ def refuse_too_large(cfg: GPTConfig) -> None:
     ):
         if room is not None and needed > room:
             raise ValueError(f"this model needs {mib_and_mb(needed)} and {mib_and_mb(room)} {why}")
-
-
-def measured_html(cfg: GPTConfig, load: Workload) -> Iterator[str]:
-    """HTML of each stage, the table at the end; close the iterator to cancel.
-
-    Raises ValueError as `refuse_too_large` does.
-    """
-    refuse_too_large(cfg)
     while not _one_at_a_time.acquire(timeout=0.5):
         yield progress_html(0, "waiting for another measurement to end")
     running = measure(cfg, PROMPT_TOKENS, on_all_cores)
