@@ -24,6 +24,7 @@ from gpt.ui.architecture.model_map import (
     SPOTS,
     boxes,
     code_line,
+    made_by,
     map_html,
     part_html,
     parts,
@@ -89,14 +90,14 @@ def test_every_section_that_a_part_leads_to_leads_back(built) -> None:
 
 def test_the_line_of_a_part_makes_the_shape_that_the_part_tells() -> None:
     costs = line_costs(TINY, 2, 5)
-    for key, part in parts(TINY, 2, 5).items():
+    for key in parts(TINY, 2, 5):
         file, number, text = code_line(key)
         assert re.search(r"\w", text)
         if key in ("ids", "att.W_query", "att.W_key", "att.W_value"):
             continue  # an argument; the line of the three makes them before they are split
         shape = " × ".join(f"{size:,}" for size in costs[file, number].shape)
         if key != "scores":  # its softmax; the products are a line above, of the same shape
-            assert part.made == f"({shape})", key
+            assert made_by(key, TINY, 2, 5) == f"({shape})", key
 
 
 @pytest.fixture(scope="module")

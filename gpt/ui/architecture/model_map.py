@@ -1,7 +1,6 @@
 """The model in one picture, whose areas are parameters, and as code; each part and its numbers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from html import escape
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 from gpt.accounting import count_parameters
 from gpt.accounting.code_lines import LineCost, line_costs, sources
 from gpt.accounting.operations import forward
-from gpt.accounting.parameters import GROUPS
+from gpt.accounting.parameters import GROUPS, ParameterRow, evaluate, letters_of
 from gpt.config import GPTConfig
 from gpt.ui.architecture.costs import readable_count
 from gpt.ui.internals.lab import Lab, Visit
@@ -45,89 +44,66 @@ _HUES = dict(zip(GROUPS, PARTS, strict=False))
 
 
 class Spot(NamedTuple):
-    """Where a part is found: in the code, in the trace of a pass, in Internals."""
+    """Where a part is found: in the code, in the trace of a pass, in Internals; and its shape."""
 
     code: str  # a piece of the line of the GPT that computes it, looked up in the running source
     recorded: str  # its result in the trace; what a block makes is taken from the first one
     section: str = "vectors"  # of Internals, which shows it at work
     label: str = ""  # if it is not the key
+    made: str = "b t d"  # the shape of its result, in the letters of `gpt/model.py`
 
 
 _BLOCK = "trf_blocks.0."
 SPOTS = {
-    "ids": Spot("ids: torch.Tensor,", "", "tokens", "token ids"),
+    "ids": Spot("ids: torch.Tensor,", "", "tokens", "token ids", "b t"),
     "tok_emb": Spot("self.tok_emb(ids)", "tok_emb", "embeddings"),
-    "pos_emb": Spot("self.pos_emb(", "pos_emb", "embeddings"),
+    "pos_emb": Spot("self.pos_emb(", "pos_emb", "embeddings", made="t d"),
     "norm1": Spot("self.norm1(x)", _BLOCK + "norm1"),
-    "att.W_query": Spot("self.W_query(x)", _BLOCK + "att.queries", "attention", "W_query"),
-    "att.W_key": Spot("self.W_key(x)", _BLOCK + "att.keys", "attention", "W_key"),
-    "att.W_value": Spot("self.W_value(x)", _BLOCK + "att.values", "attention", "W_value"),
-    "scores": Spot("torch.softmax(", _BLOCK + "att.attention", "attention", "softmax(Q Kᵀ / √e)"),
-    "mixture": Spot("@ values)", _BLOCK + "att.heads", "attention", "attention × V"),
+    "att.W_query": Spot("W_query(x)", _BLOCK + "att.queries", "attention", "W_query", "b h t e"),
+    "att.W_key": Spot("W_key(x)", _BLOCK + "att.keys", "attention", "W_key", "b h t e"),
+    "att.W_value": Spot("W_value(x)", _BLOCK + "att.values", "attention", "W_value", "b h t e"),
+    "scores": Spot(
+        "torch.softmax(", _BLOCK + "att.attention", "attention", "softmax(Q Kᵀ / √e)", "b h t t"
+    ),
+    "mixture": Spot("@ values)", _BLOCK + "att.heads", "attention", "attention × V", "b h t e"),
     "att.out_proj": Spot("self.out_proj(heads", _BLOCK + "att_out", "ledger", "out_proj"),
     "norm2": Spot("self.norm2(", _BLOCK + "norm2"),
-    "ff.layers.0": Spot("expand(x)", _BLOCK + "ff.hidden"),
-    "gelu": Spot("gelu(hidden)", _BLOCK + "ff.activation", label="GELU"),
+    "ff.layers.0": Spot("expand(x)", _BLOCK + "ff.hidden", made="b t 4*d"),
+    "gelu": Spot("gelu(hidden)", _BLOCK + "ff.activation", label="GELU", made="b t 4*d"),
     "ff.layers.2": Spot("contract(activation)", _BLOCK + "ff_out"),
     "block": Spot("x = block(", _BLOCK + "resid_out", "stream"),
     "final_norm": Spot("self.final_norm(x)", "final_norm", "lens"),
-    "out_head": Spot("self.out_head(final_norm)", "logits", "logits"),
-    "logits": Spot("self.out_head(final_norm)", "logits", "logits"),
+    "out_head": Spot("self.out_head(final_norm)", "logits", "logits", made="b t vocab"),
+    "logits": Spot("self.out_head(final_norm)", "logits", "logits", made="b t vocab"),
 }
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of the model: what it is, its formula twice, shapes, and its parameters in all."""
-
-    key: str
-    title: str
-    formula: str
-    numbers: str
-    made: str  # the shape of its result
-    held: str = ""  # the shapes of its parameters
-    count: int = 0
-    group: str = ""
-
-    @property
-    def label(self) -> str:
-        return SPOTS[self.key].label or self.key
+def made_by(key: str, cfg: GPTConfig, batch: int, tokens: int) -> str:
+    """The shape of a part's result."""
+    letters = {**letters_of(cfg), "b": batch, "t": tokens}
+    sizes = (f"{evaluate(size, letters):,}" for size in SPOTS[key].made.split())
+    return f"({' × '.join(sizes)})"
 
 
-def parts(cfg: GPTConfig, batch: int, tokens: int) -> dict[str, Part]:
-    """Every part of the picture by its key."""
+def parts(cfg: GPTConfig, batch: int, tokens: int) -> dict[str, ParameterRow]:
+    """Every part of the picture by its key; what the count has no row of is in no group."""
     count = count_parameters(cfg)
-    stream, wide = (_shape(batch, tokens, width) for width in (cfg.emb_dim, 4 * cfg.emb_dim))
-    heads, scores = (_shape(batch, cfg.n_heads, tokens, n) for n in (cfg.head_dim, tokens))
-    logits = _shape(batch, tokens, cfg.vocab_size)
-    made = {"pos_emb": _shape(tokens, cfg.emb_dim), "ff.layers.0": wide, "out_head": logits}
-    made |= dict.fromkeys(("att.W_query", "att.W_key", "att.W_value"), heads)
-    found = []
-    for row in count.rows:
-        key = row.name.replace("trf_blocks.*.", "")
-        numbers = f"{row.numbers} = {row.count:,} parameters"
-        if not row.count:
-            numbers = "no parameters of its own: it is tied to tok_emb"
-        held = row.shape, row.count, row.group
-        found.append(Part(key, row.purpose, row.formula, numbers, made.get(key, stream), *held))
-    every = cfg.n_layers * count.block
+    found = {row.name.replace("trf_blocks.*.", ""): row for row in count.rows}
     title = f"TransformerBlock, {cfg.n_layers:,} times: reads the stream and adds to it twice"
-    numbers = f"{cfg.n_layers:,} × {count.block:,} = {every:,} parameters"
-    found.append(Part("block", title, "layers × block", numbers, stream, count=every))
-    flops = {part.name: part for part in forward(cfg, batch, tokens).parts}
-    for key, name, shape in (
-        ("scores", "scores Q Kᵀ", scores), ("mixture", "attention × V", heads),
-    ):  # fmt: skip
-        part = flops[name]
-        numbers = f"{part.numbers} = {int(part.value):,} FLOP"
-        found.append(Part(key, part.note, part.formula, numbers, shape))
+    each, every = f"{cfg.n_layers:,} × {count.block:,}", cfg.n_layers * count.block
     bent = "0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))"
-    found.append(Part("gelu", "bends the widened numbers, one by one", bent, "", wide))
-    ids, made_of = f"{batch:,} × {tokens:,}", "what the tokenizer made of the text"
-    found.append(Part("ids", made_of, "b × t", ids, _shape(batch, tokens)))
-    score = "a score for each token at each position"
-    found.append(Part("logits", score, "b × t × vocab", logits, logits))
-    return {part.key: part for part in found}
+    logits = made_by("logits", cfg, batch, tokens)
+    more = {  # formula, numbers, parameters, purpose
+        "block": ("layers × block", each, every, title),
+        "gelu": (bent, "", 0, "bends the widened numbers, one by one"),
+        "ids": ("b × t", f"{batch:,} × {tokens:,}", 0, "what the tokenizer made of the text"),
+        "logits": ("b × t × vocab", logits, 0, "a score for each token at each position"),
+    }
+    flops = {part.name: part for part in forward(cfg, batch, tokens).parts}
+    for key, name in (("scores", "scores Q Kᵀ"), ("mixture", "attention × V")):
+        part = flops[name]
+        more[key] = part.formula, f"{part.numbers} = {int(part.value):,} FLOP", 0, part.note
+    return found | {key: ParameterRow(key, "", *row, "", 1) for key, row in more.items()}
 
 
 def boxes(cfg: GPTConfig) -> Iterator[tuple[str, float, float, float, float]]:
@@ -153,20 +129,20 @@ def map_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
     found = parts(cfg, batch, tokens)
     areas, block = [], []
     for key, left, top, width, height in boxes(cfg):
-        part = found[key]
+        group = found[key].group
         place = f"--x:{left:.5f};--y:{top:.5f};--w:{width:.5f};--h:{height:.5f}"
-        areas.append(f'<i class="area" style="{place};--hue:{_HUES[part.group]}"></i>')
+        areas.append(f'<i class="area" style="{place};--hue:{_HUES[group]}"></i>')
         if key not in STREAM:
             kind = " narrow" * (width < 0.07) + " low" * (height < 0.1)
-            areas.append(_button(part, chosen, place, kind))
-        if part.group in ("attention", "feed-forward", "norms"):
+            areas.append(_button(key, found[key], chosen, place, kind))
+        if group in ("attention", "feed-forward", "norms"):
             block += [left, left + width]
     frame = f"--x:{min(block):.5f};--w:{max(block) - min(block):.5f}"
     areas.append(f'<i class="frame" style="{frame}"></i>')
     label = f"TransformerBlock × {cfg.n_layers:,}"
-    title = _button(found["block"], chosen, frame, label=label)
+    title = _button("block", found["block"], chosen, frame, label=label)
     plus = '<span class="plus" aria-hidden="true">+</span>'
-    line = [plus if key == "+" else _button(found[key], chosen) for key in STREAM]
+    line = [plus if key == "+" else _button(key, found[key], chosen) for key in STREAM]
     return (
         '<div class="arch-picture" role="group" aria-label="The model; choose a part">'
         f'<div class="titles"><span>Area: parameters</span>{title}</div>'
@@ -179,13 +155,18 @@ def part_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
     """The chosen part: what it does, its formula with numbers, shapes, share, lines of code."""
     part = parts(cfg, batch, tokens)[chosen]
     total = count_parameters(cfg).total
-    held = f"Holds {part.held}. " if part.held else ""
-    share = f"{percent(part.count / total)} of all parameters" if part.count else "No parameters"
-    facts = f"{held}Result {part.made}. {share}."
+    held = f"Holds {part.shape}. " if part.shape else ""
+    numbers, share = part.numbers, "No parameters"
+    if part.count:
+        numbers += f" = {part.count:,} parameters"
+        share = f"{percent(part.count / total)} of all parameters"
+    elif part.group:
+        numbers = "no parameters of its own: it is tied to tok_emb"
+    facts = f"{held}Result {made_by(chosen, cfg, batch, tokens)}. {share}."
     file, number, text = code_line(chosen)
     return (
-        f'<p class="say"><b>{escape(part.label)}</b>: {escape(part.title)}. '
-        f"{escape(facts)}</p>{formula(part.formula, part.numbers)}"
+        f'<p class="say"><b>{escape(SPOTS[chosen].label or chosen)}</b>: {escape(part.purpose)}. '
+        f"{escape(facts)}</p>{formula(part.formula, numbers)}"
         f'<p class="code-line"><span>{file}:{number}</span> <code>{escape(text)}</code></p>'
         f'<button type="button" class="link" data-section="{SPOTS[chosen].section}">'
         "Show in Internals</button>"
@@ -237,39 +218,28 @@ def strip_html(lab: Lab, visit: Visit | None, key: str) -> str:
         run = lab.run(visit)
     except ValueError as error:  # a trained model may be gone
         return say(str(mistake(error)), "hint")
-    if key == "ids":
-        made = run.batch()
-        here = made[:, visit.position]
-    else:
-        made = run.trace[SPOTS[key].recorded]
-        here = made[..., visit.position, :]
+    made = run.batch()[..., None] if key == "ids" else run.trace[SPOTS[key].recorded]
+    here = made[..., visit.position, :]
     if key == "scores":  # behind its own position a token looks at nothing
         here = here[..., : visit.position + 1]
     values = here.flatten().double().cpu().numpy()
     place = lab.place(visit) + (", block 0" if "trf_blocks" in SPOTS[key].recorded else "")
     said = f"In the pass of Internals ({visit.source}, {place}): {len(values):,} of "
-    said += f"{_shape(*made.shape)} numbers; least {four(values.min())}, "
+    said += f"{made_by(key, run.cfg, 1, len(visit.ids))} numbers; least {four(values.min())}, "
     said += f"mean {four(values.mean())}, most {four(values.max())}."
     legend = "red: negative, blue: positive; the colour is the rank of a number's size among them."
-    return say(said) + strips(ranked(values)[None], [""], "the numbers as a strip", legend)
+    ranks = np.abs(values).argsort(kind="stable").argsort() + 1  # from 1 for the least
+    shades = np.sign(values) * ranks / len(values)
+    return say(said) + strips(shades[None], [""], "the numbers as a strip", legend)
 
 
-def ranked(values: np.ndarray) -> np.ndarray:
-    """Each number's sign times its rank by size, from 1/n for the least to 1 for the most."""
-    ranks = np.empty(len(values))
-    ranks[np.argsort(np.abs(values), kind="stable")] = np.arange(1, len(values) + 1) / len(values)
-    return np.sign(values) * ranks
-
-
-def _button(part: Part, chosen: str, style: str = "", kind: str = "", label: str = "") -> str:
-    pressed, name = str(part.key == chosen).lower(), escape(label or part.label)
-    small = f"<small>{part.count:,}</small>" if part.count and part.key not in STREAM else ""
+def _button(
+    key: str, part: ParameterRow, chosen: str, style: str = "", kind: str = "", label: str = ""
+) -> str:
+    pressed, name = str(key == chosen).lower(), escape(label or SPOTS[key].label or key)
+    small = f"<small>{part.count:,}</small>" if part.count and key not in STREAM else ""
     return (
-        f'<button type="button" class="part{kind}" data-part="{part.key}" aria-pressed="{pressed}"'
-        f' data-shown="{SPOTS[part.key].section}" style="{style}"'
-        f' title="{name}: {escape(part.title)}"><span>{name} {small}</span></button>'
+        f'<button type="button" class="part{kind}" data-part="{key}" aria-pressed="{pressed}"'
+        f' data-shown="{SPOTS[key].section}" style="{style}"'
+        f' title="{name}: {escape(part.purpose)}"><span>{name} {small}</span></button>'
     )
-
-
-def _shape(*sizes: int) -> str:
-    return f"({' × '.join(f'{size:,}' for size in sizes)})"
