@@ -24,8 +24,8 @@ from gpt.ui.architecture import measured
 from gpt.ui.architecture.controls import (
     SLIDERS,
     configuration,
+    control,
     field_updates,
-    slider_update,
     suggestions,
     width_step,
     workload_of,
@@ -215,32 +215,21 @@ def test_suggestions_for_a_prime_width_of_nine_digits_come_at_once() -> None:
     )
 
 
-def test_a_suggestion_takes_its_slider_along_to_where_it_is() -> None:
-    """The slider ended at 2,048, so the page clipped the suggested width of 2,070 to that."""
-    found = suggestions(SLIDERS["emb_dim"] - 1, 12)
-    for field, value in found:
-        taken = slider_update(field, value)
-        assert taken["value"] == value
-        assert taken["maximum"] >= max(value, SLIDERS[field])
-
-
 def test_tokens_beyond_the_context_are_cut_and_that_is_told() -> None:
     load = workload_of(values_of(TINY), TINY)
     assert load.tokens == 48
     assert load.cut == "1,024 tokens exceed the context of 48: computed for 48."
 
 
-def test_sliders_grow_as_far_as_a_configuration_needs() -> None:
-    longest = {name: field_updates(TRILLION)[name]["maximum"] for name in SLIDERS}
-    assert longest == {"emb_dim": 25_600, "n_heads": 160, "n_layers": 128}
-    updates = field_updates(GPTConfig())
-    width, layers = updates["emb_dim"], updates["n_layers"]
-    assert (width["value"], width["maximum"], width["step"]) == (768, SLIDERS["emb_dim"], 12)
-    assert (layers["value"], layers["maximum"]) == (12, SLIDERS["n_layers"])
+def test_sliders_reach_the_sizes_of_every_preset() -> None:
+    for name in SLIDERS:
+        assert control(name).maximum >= max(cfg[name] for _, cfg in NAMED.values())
 
 
 def test_the_width_s_slider_steps_over_possible_widths() -> None:
-    assert width_step(12) == {"step": 12}
+    shown = field_updates(PRESETS["gpt2-medium"])
+    assert shown["emb_dim"] == gr.update(value=1024, step=16)
+    assert shown["n_layers"] == 24
     assert width_step(0) == width_step(None) == {"step": 1}
 
 

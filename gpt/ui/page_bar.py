@@ -76,7 +76,7 @@ class PageBar:
             shown |= {training[name]: value for name, value in place.training.items()}
             if place.sizes:
                 every = {**links.SIZES_AT_FIRST, **place.sizes}
-                every |= field_updates(configuration(every))  # with the sliders' ends and steps
+                every |= field_updates(configuration(every))  # with the step of the width's slider
                 shown |= {sizes[name]: value for name, value in every.items()}
             if place.open != links.OPENED:
                 shown |= {s: gr.update(open=key in desk.open) for key, s in sections.items()}

@@ -11,11 +11,12 @@ import gradio as gr
 from gpt.accounting.machines import DEVICES, Device, device
 from gpt.accounting.memory import PRECISIONS
 from gpt.config import GPTConfig, nearest_divisible
+from gpt.ui.architecture.presets import TRILLION
 from gpt.ui.parts.numbers import whole, within
 
 FIELDS = tuple(GPTConfig())
 BOXES = ("vocab_size", "context_length")
-SLIDERS = {"emb_dim": 16_384, "n_heads": 128, "n_layers": 128}  # the longest, unless more is set
+SLIDERS = ("emb_dim", "n_heads", "n_layers")  # which end at the largest preset's sizes
 LARGEST_SIZE, LARGEST_BATCH = 10**9, 65_536
 # What memory, operations and shapes are computed for.
 WORKLOAD: dict[str, Any] = {
@@ -32,14 +33,14 @@ _CONTROLS = {
     "vocab_size": partial(_BOX, info="How many tokens there are."),
     "context_length": partial(_BOX, info="How many tokens the model sees at once."),
     "emb_dim": partial(
-        _SLIDER, SLIDERS["emb_dim"], step=DEFAULTS["n_heads"],
+        _SLIDER, TRILLION.emb_dim, step=DEFAULTS["n_heads"],
         info="Numbers per token. The slider steps by n_heads.",
     ),
     "n_heads": partial(
-        _SLIDER, SLIDERS["n_heads"], step=1,
+        _SLIDER, TRILLION.n_heads, step=1,
         info="Attention heads in a block; must divide emb_dim.",
     ),
-    "n_layers": partial(_SLIDER, SLIDERS["n_layers"], step=1, info="Transformer blocks."),
+    "n_layers": partial(_SLIDER, TRILLION.n_layers, step=1, info="Transformer blocks."),
     "drop_rate": partial(
         _SLIDER, 1, step=0.05,
         info="0 to 1: the share of numbers dropped in training. Changes no count.",
@@ -166,16 +167,9 @@ def problem_html(error: ValueError, given: Mapping[str, Any] | None = None) -> s
     return f'<div class="arch-problem" role="alert"><b>{escape(str(error))}</b>{more}</div>'
 
 
-def slider_update(name: str, value: int) -> dict[str, Any]:
-    """An update that shows `value`, the slider made long enough for it."""
-    return gr.update(value=value, maximum=max(SLIDERS[name], value))
-
-
 def field_updates(cfg: GPTConfig) -> dict[str, Any]:
     """Updates of all FIELDS, by name, that show `cfg`."""
-    updates = {**cfg, **{name: slider_update(name, cfg[name]) for name in SLIDERS}}
-    updates["emb_dim"] |= width_step(cfg.n_heads)
-    return updates
+    return {**cfg, "emb_dim": gr.update(value=cfg.emb_dim, **width_step(cfg.n_heads))}
 
 
 def width_step(n_heads: Any) -> dict[str, int]:
@@ -184,4 +178,4 @@ def width_step(n_heads: Any) -> dict[str, int]:
     At most the slider's end: what was typed may be a number that no JSON of gradio's holds.
     """
     possible = isinstance(n_heads, (int, float)) and n_heads >= 1
-    return {"step": int(min(n_heads, SLIDERS["emb_dim"])) if possible else 1}
+    return {"step": int(min(n_heads, TRILLION.emb_dim)) if possible else 1}

@@ -106,7 +106,7 @@ def _set_controls(page: Layout) -> None:
         name = of_event(event, "field", str)
         if name not in ("emb_dim", "n_heads"):
             return gr.skip()
-        return {page.inputs[name]: controls.slider_update(name, of_event(event, "value"))}
+        return {page.inputs[name]: of_event(event, "value")}
 
     def answer(cfg: GPTConfig, answer_of: Callable[[GPTConfig], str]) -> Values:
         return {**page.setting(cfg), page.answer: answer_of(cfg)}
