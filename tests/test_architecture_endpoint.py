@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -11,7 +12,6 @@ from gradio_client.exceptions import AppError
 
 from gpt.serving.registry import Registry
 from gpt.ui import architecture
-from gpt.ui.architecture.tab import offer_to
 from gpt.ui.parts.errors import Blocks
 from gpt.ui.tabs import Page
 
@@ -28,7 +28,11 @@ def demo() -> Iterator[gr.Blocks]:
         page = Page(Registry(), "book-124M")
         picker = gr.Dropdown([("the book's", "book-124M")], value="book-124M", elem_id="picker")
         page.shared.add_picker(picker)
-        offer_to(architecture.add_to(page), page.shared)
+        architecture.add_to(page)
+        no_sections = SimpleNamespace(panels=())
+        page.tabs["internals"] = SimpleNamespace(sections=no_sections, lab=None, desk=gr.State())
+        for wire in page.later:
+            wire()
     built.queue(api_open=False)
     built.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, show_error=False)
     yield built

@@ -150,10 +150,7 @@ def suggestions(emb_dim: Any, n_heads: Any) -> tuple[tuple[str, int], ...]:
 
 
 def problem_html(error: ValueError, given: Mapping[str, Any] | None = None) -> str:
-    """What is impossible; beside the controls, whose values are `given`, more.
-
-    There also what would be possible, and what is shown.
-    """
+    """What is impossible; beside the controls, whose values are `given`, what to do about it."""
     more = ""
     if given is not None:
         buttons = "".join(

@@ -74,18 +74,18 @@ def _named(part: memory.Amount) -> str:
 
 
 def _against_machines(title: str, sizes: dict[str, float]) -> str:
+    """The bar of `sizes`, and how each of the machines is filled by them."""
     total = sum(sizes.values())
-    fits = [each for each in DEVICES if total <= each.memory_bytes]
-    verdict = f"fits {len(fits)} of {len(DEVICES)} machines"
-    bar = stacked_bar_html(sizes, f"{title}: {mib_and_mb(total)}, {verdict}.", mib_and_mb)
-    meters = []
+    fits = sum(total <= each.memory_bytes for each in DEVICES)
+    message = f"{title}: {mib_and_mb(total)}, fits {fits} of {len(DEVICES)} machines."
+    found = stacked_bar_html(sizes, message, mib_and_mb)
     for each in DEVICES:
         used = total / each.memory_bytes
         text = f"{percent(used)} of its memory"
         if used > 1:
             text = f"does not fit: {significant(used)} × its memory"
-        meters.append(meter_html(sizes, each.memory_bytes, each.label, text))
-    return bar + "".join(meters)
+        found += meter_html(sizes, each.memory_bytes, each.label, text)
+    return found
 
 
 def _memory_table(groups: dict[str, list[memory.Amount]], precision: str, caption: str) -> str:

@@ -14,11 +14,10 @@ from gpt.ui.architecture.layout import PINNED, Layout
 from gpt.ui.architecture.model_map import SPOTS, strip_html
 from gpt.ui.architecture.parameters import EXERCISES
 from gpt.ui.architecture.presets import name_of, presets
-from gpt.ui.internals.tab import InternalsTab
 from gpt.ui.parts.errors import mistake, of_event
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import Page
-from gpt.ui.visit import AT_ONCE, EACH, IN_QUEUE, Shared, opening_of
+from gpt.ui.visit import AT_ONCE, EACH, IN_QUEUE, opening_of
 
 Values = dict[Any, Any]  # by component
 BACK = '<button type="button" class="link" data-drawn="{}">Show in Architecture</button>'
@@ -33,8 +32,7 @@ def add_to(site: Page) -> Layout:
     _set_controls(page)
     _measure(page)
     gr.api(architecture, api_name="architecture", concurrency_limit=None)
-    site.later.append(lambda: offer_to(page, site.shared))
-    site.later.append(lambda: connect_internals(page, site.tabs["internals"]))
+    site.later.append(lambda: _connect(page, site))
     return page
 
 
@@ -170,8 +168,18 @@ def _measure(page: Layout) -> None:
     page.cancel.click(cancel, page.cancelled, page.measured, **AT_ONCE)
 
 
-def connect_internals(page: Layout, inside: InternalsTab) -> None:
-    """Ways back from sections to the picture, and the chosen part's numbers in the pass there."""
+def _connect(page: Layout, site: Page) -> None:
+    """Ways to other tabs: “Use this model”, and between sections of Internals and the picture."""
+    shared, inside = site.shared, site.tabs["internals"]
+
+    def use(values: Values) -> Values:
+        cfg = controls.configuration(page.given(values))
+        label, source = offered(cfg, values[page.seed])
+        return shared.use_model(values[shared.visitor], label, source)
+
+    page.use.click(  # the pickers of all tabs choose it, and it writes in Generation
+        use, page.fields | {page.seed, shared.visitor}, [shared.tabs, *shared.pickers], **IN_QUEUE
+    ).success(js="() => gptPage.when('#gen-run', (button) => button.click())")
     shown = {spot.section for spot in SPOTS.values()}
     for panel in inside.sections.panels:
         if panel.spec.key in shown:
@@ -181,15 +189,3 @@ def connect_internals(page: Layout, inside: InternalsTab) -> None:
             lambda desk, part: strip_html(inside.lab, desk.visit, part),
             [inside.desk, page.inputs["part"]], page.tensor, **EACH,
         )  # fmt: skip
-
-
-def offer_to(page: Layout, shared: Shared) -> None:
-    """“Use this model”: the pickers of all tabs choose it, and it writes in Generation."""
-
-    def use(values: Values) -> Values:
-        label, source = offered(controls.configuration(page.given(values)), values[page.seed])
-        return shared.use_model(values[shared.visitor], label, source)
-
-    page.use.click(
-        use, page.fields | {page.seed, shared.visitor}, [shared.tabs, *shared.pickers], **IN_QUEUE
-    ).success(js="() => gptPage.when('#gen-run', (button) => button.click())")
