@@ -146,20 +146,18 @@ class Layout:
                         lines=10, interactive=False, buttons=["copy"],
                     )  # fmt: skip
                 with gr.Column(min_width=300):
-                    self._importing()
-
-    def _importing(self) -> None:
-        self.pasted = gr.Textbox(
-            label="Import JSON", lines=8, max_lines=14, elem_id="arch-import",
-            placeholder='{"emb_dim": 768, …}',
-            info="A configuration exported here, or the config.json of a GPT-2 on Hugging Face.",
-        )  # fmt: skip
-        with gr.Row():
-            self.read = gr.Button("Read the text", size="sm", elem_id="arch-read")
-            self.upload = gr.UploadButton(
-                "Read a file", file_types=[".json"], type="binary", size="sm", elem_id="arch-upload"
-            )
-        self.imported = gr.HTML(elem_id="arch-imported", padding=False)
+                    self.pasted = gr.Textbox(
+                        label="Import JSON", lines=8, max_lines=14, elem_id="arch-import",
+                        placeholder='{"emb_dim": 768, …}', info="A configuration exported here, "
+                        "or the config.json of a GPT-2 on Hugging Face.",
+                    )  # fmt: skip
+                    with gr.Row():
+                        self.read = gr.Button("Read the text", size="sm", elem_id="arch-read")
+                        self.upload = gr.UploadButton(
+                            "Read a file", file_types=[".json"], type="binary", size="sm",
+                            elem_id="arch-upload",
+                        )  # fmt: skip
+                    self.imported = gr.HTML(elem_id="arch-imported", padding=False)
 
 
 def figures(values: Mapping[str, Any], named: Presets, sections: Collection[str]) -> dict[str, str]:

@@ -40,6 +40,7 @@ def measured_html(cfg: GPTConfig, load: Workload) -> Iterator[str]:
     ):
         if room is not None and needed > room:
             raise ValueError(f"this model needs {mib_and_mb(needed)} and {mib_and_mb(room)} {why}")
+    yield progress_html(0, "waiting for the machine")
     while not _one_at_a_time.acquire(timeout=0.5):
         yield progress_html(0, "waiting for another measurement to end")
     running = measure(cfg, PROMPT_TOKENS, on_all_cores)

@@ -142,8 +142,6 @@ def _measure(page: Layout) -> None:
 
     def run(values: Values) -> Iterator[Values]:
         values[page.cancelled].clear()
-        text = measured.progress_html(0, "waiting for the machine")
-        yield {page.measured: text, **busy}
         given = page.given(values)
         try:
             cfg = controls.configuration(given)
