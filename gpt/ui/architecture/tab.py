@@ -96,15 +96,13 @@ def _set_controls(page: Layout) -> None:
 
     A pin makes the present configuration the one to compare with.
     """
+    suggested = {name: page.inputs[name] for name in ("emb_dim", "n_heads")}
 
     def choose(key: str) -> Values:
         return page.setting(page.named[key][1]) if key in page.named else gr.skip()
 
     def take(event: gr.EventData) -> Values:
-        name = of_event(event, "field", str)
-        if name not in ("emb_dim", "n_heads"):
-            return gr.skip()
-        return {page.inputs[name]: of_event(event, "value")}
+        return {of_event(event, "field", suggested.__getitem__): of_event(event, "value")}
 
     def answer(cfg: GPTConfig, answer_of: Callable[[GPTConfig], str]) -> Values:
         return {**page.setting(cfg), page.answer: answer_of(cfg)}
@@ -125,7 +123,7 @@ def _set_controls(page: Layout) -> None:
 
     page.preset.input(choose, page.preset, page.fields, **LIVE)
     page.reset.click(lambda: page.setting(GPTConfig()), None, page.fields, **LIVE)
-    page.problem.select(take, None, [page.inputs["emb_dim"], page.inputs["n_heads"]], **EACH)
+    page.problem.select(take, None, [*suggested.values()], **EACH)
     for (*_, cfg, answer_of), button in zip(EXERCISES, page.exercises, strict=True):
         click = partial(answer, cfg, answer_of)
         button.click(click, None, page.fields | {page.answer}, **LIVE)
