@@ -127,20 +127,18 @@ def boxes(cfg: GPTConfig) -> Iterator[tuple[str, float, float, float, float]]:
 def map_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
     """The picture as buttons, `chosen` pressed. A phone turns it: --x goes down there."""
     found = parts(cfg, batch, tokens)
-    areas, block = [], []
+    areas, block, total = [], found["block"], count_parameters(cfg).total
     for key, left, top, width, height in boxes(cfg):
-        group = found[key].group
         place = f"--x:{left:.5f};--y:{top:.5f};--w:{width:.5f};--h:{height:.5f}"
-        areas.append(f'<i class="area" style="{place};--hue:{_HUES[group]}"></i>')
+        areas.append(f'<i class="area" style="{place};--hue:{_HUES[found[key].group]}"></i>')
         if key not in STREAM:
             kind = " narrow" * (width < 0.07) + " low" * (height < 0.1)
             areas.append(_button(key, found[key], chosen, place, kind))
-        if group in ("attention", "feed-forward", "norms"):
-            block += [left, left + width]
-    frame = f"--x:{min(block):.5f};--w:{max(block) - min(block):.5f}"
+    before = (found["tok_emb"].count + found["pos_emb"].count) / total
+    frame = f"--x:{before:.5f};--w:{block.count / total:.5f}"
     areas.append(f'<i class="frame" style="{frame}"></i>')
     label = f"TransformerBlock × {cfg.n_layers:,}"
-    title = _button("block", found["block"], chosen, frame, label=label)
+    title = _button("block", block, chosen, frame, label=label)
     plus = '<span class="plus" aria-hidden="true">+</span>'
     line = [plus if key == "+" else _button(key, found[key], chosen) for key in STREAM]
     return (
