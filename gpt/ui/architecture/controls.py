@@ -27,30 +27,17 @@ DEFAULTS = {**GPTConfig(), **WORKLOAD}
 # What a number format is called on the page.
 LABELS = {name: name for name in PRECISIONS} | {"4-bit": "4-bit (not implemented here)"}
 
-_BOX, _TICK = (partial(kind, min_width=130) for kind in (gr.Number, gr.Checkbox))
-_SLIDER = partial(gr.Slider, 0, min_width=220)
-_CONTROLS = {
-    "vocab_size": partial(_BOX, info="How many tokens there are."),
-    "context_length": partial(_BOX, info="How many tokens the model sees at once."),
-    "emb_dim": partial(
-        _SLIDER, TRILLION.emb_dim, step=DEFAULTS["n_heads"],
-        info="Numbers per token. The slider steps by n_heads.",
-    ),
-    "n_heads": partial(
-        _SLIDER, TRILLION.n_heads, step=1,
-        info="Attention heads in a block; must divide emb_dim.",
-    ),
-    "n_layers": partial(_SLIDER, TRILLION.n_layers, step=1, info="Transformer blocks."),
-    "drop_rate": partial(
-        _SLIDER, 1, step=0.05,
-        info="0 to 1: the share of numbers dropped in training. Changes no count.",
-    ),
-    "qkv_bias": partial(
-        _TICK, info="Biases in queries, keys and values. GPT-2 has them, the book does not."
-    ),
-    "tie_weights": partial(
-        _TICK, info="Use the token embedding as the output head. GPT-2 does, the book does not."
-    ),
+_INFO = {
+    "vocab_size": "How many tokens there are.",
+    "context_length": "How many tokens the model sees at once.",
+    "emb_dim": "Numbers per token. The slider steps by n_heads.",
+    "n_heads": "Attention heads in a block; must divide emb_dim.",
+    "n_layers": "Transformer blocks.",
+    "drop_rate": "0 to 1: the share of numbers dropped in training. Changes no count.",
+    "qkv_bias": "Biases in queries, keys and values. GPT-2 has them, the book does not.",
+    "tie_weights": "Use the token embedding as the output head. GPT-2 does, the book does not.",
+}
+_OF_WORKLOAD = {
     "batch": partial(
         gr.Number, label="Batch", info="Sequences at once: 1 to 65,536.", min_width=140
     ),
@@ -78,9 +65,17 @@ _CONTROLS = {
 
 def control(name: str) -> Any:
     """The component of one of DEFAULTS, with the id that scripts use."""
-    if name in FIELDS:
-        return _CONTROLS[name](value=DEFAULTS[name], label=name, elem_id=f"arch-{name}")
-    return _CONTROLS[name](value=DEFAULTS[name], elem_id=f"arch-{name.replace('_', '-')}")
+    first = DEFAULTS[name]
+    if name in WORKLOAD:
+        return _OF_WORKLOAD[name](value=first, elem_id=f"arch-{name.replace('_', '-')}")
+    said = {"label": name, "info": _INFO[name], "elem_id": f"arch-{name}"}
+    if name in SLIDERS:
+        step = DEFAULTS["n_heads"] if name == "emb_dim" else 1
+        return gr.Slider(0, TRILLION[name], first, step=step, min_width=220, **said)
+    if name == "drop_rate":
+        return gr.Slider(0, 1, first, step=0.05, min_width=220, **said)
+    kind = gr.Number if name in BOXES else gr.Checkbox
+    return kind(first, min_width=130, **said)
 
 
 def configuration(values: Mapping[str, Any]) -> GPTConfig:
