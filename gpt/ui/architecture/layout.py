@@ -40,10 +40,10 @@ class Layout:
         self._picture()
         with gr.Accordion("The book's exercises 4.1 and 4.2", open=False, elem_id="arch-exercises"):
             with gr.Row():
-                self.exercises = [
-                    gr.Button(label, size="sm", elem_id=f"arch-exercise-{key}")
-                    for key, label, _, _ in parameters.EXERCISES
-                ]
+                self.exercises = {
+                    gr.Button(label, size="sm", elem_id=f"arch-exercise-{key}"): task
+                    for key, label, *task in parameters.EXERCISES
+                }
             self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
         with gr.Accordion("More settings", open=False, elem_id="arch-more"):
             self._controls(*controls.BOXES, "drop_rate")

@@ -12,7 +12,6 @@ from gpt.ui.architecture import controls, measured, parameters
 from gpt.ui.architecture.exchange import FORMATS, architecture, from_json, offered, to_json
 from gpt.ui.architecture.layout import PINNED, Layout
 from gpt.ui.architecture.model_map import SPOTS, strip_html
-from gpt.ui.architecture.parameters import EXERCISES
 from gpt.ui.architecture.presets import name_of, presets
 from gpt.ui.parts.errors import mistake, of_event
 from gpt.ui.parts.sentences import say
@@ -124,9 +123,8 @@ def _set_controls(page: Layout) -> None:
     page.preset.input(choose, page.preset, page.fields, **LIVE)
     page.reset.click(lambda: page.setting(GPTConfig()), None, page.fields, **LIVE)
     page.problem.select(take, None, [*suggested.values()], **EACH)
-    for (*_, cfg, answer_of), button in zip(EXERCISES, page.exercises, strict=True):
-        click = partial(answer, cfg, answer_of)
-        button.click(click, None, page.fields | {page.answer}, **LIVE)
+    for button, task in page.exercises.items():
+        button.click(partial(answer, *task), None, page.fields | {page.answer}, **LIVE)
     page.read.click(read, page.pasted, page.fields | {page.imported}, **LIVE)
     page.upload.upload(read, page.upload, page.fields | {page.imported}, **LIVE)
     page.pin.click(pin, page.fields, page.inputs["compare"], **LIVE)
