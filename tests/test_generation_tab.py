@@ -885,9 +885,22 @@ def test_a_copy_made_while_a_text_is_written_is_of_that_text(page):
     assert len(visit.ids) == len(page.story.live.asked.ids) + count if page.story.live else True
 
 
-def test_versions_show_what_they_share_and_where_they_part():
-    assert versions.shared_tokens([[1, 2, 3], [1, 2, 4], [1, 2]]) == 2
-    assert versions.shared_tokens([[5], [6]]) == 0
+@pytest.mark.parametrize(
+    ("rows", "shared", "marked"),
+    [([[1, 2, 3], [1, 2, 4]], 2, 2), ([[1, 2, 3], [1, 2]], 2, 0), ([[5], [6]], 0, 2)],
+)
+def test_versions_show_what_they_share_and_where_they_part(registry, rows, shared, marked):
+    step = alone(registry, wish(registry, "a", VALUES, "storyteller").tokenizer).steps[0]
+    runs = {}
+    for number, row in enumerate(rows):
+        runs[f"{number}"] = SimpleNamespace(
+            written=Continuation(asked_of(registry)), stage="", over=False
+        )
+        for token_id in row:
+            runs[f"{number}"].written.add(0.0, replace(step, token_id=token_id))
+    html = versions.columns_html(runs)
+    assert (f"what all begin with, {shared} tokens" in html) == (shared > 0)
+    assert html.count("<mark>") == marked
 
 
 @pytest.mark.parametrize(

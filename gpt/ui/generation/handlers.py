@@ -174,7 +174,7 @@ class Handlers:
     async def _versions(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
         asked = await asyncio.to_thread(self.jobs.asked, data)
         by, count = data[self.layout.by], whole("how many", data[self.layout.count], 2, 4)
-        named = versions(self.runs.registry, asked, by, count)
+        named = await asyncio.to_thread(versions, self.runs.registry, asked, by, count)
         runs = {name: Writing(wished, self.runs) for name, wished in named.items()}
         before = story.columns, story.versions
         try:

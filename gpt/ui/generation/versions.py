@@ -1,9 +1,10 @@
 """Versions side by side: one prompt, two to four runs, what they share and where they part."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from html import escape
 from itertools import takewhile
+from typing import Any
 
 from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import random_source
@@ -11,7 +12,7 @@ from gpt.engine import DTYPES
 from gpt.sampling import MAX_SEED
 from gpt.serving.registry import Registry
 from gpt.ui.generation.runs import Writing
-from gpt.ui.generation.wish import Wish
+from gpt.ui.generation.wish import Wish, wish
 from gpt.ui.parts.numbers import counted
 
 BY = {name: name.capitalize() for name in ("seed", "temperature", "precision", "training")}
@@ -21,38 +22,29 @@ UNTRAINED_SEED = 123  # the book's
 
 def versions(registry: Registry, asked: Wish, by: str, count: int) -> dict[str, Wish]:
     """What each version asks for, by its name. Raises ValueError for another kind."""
-    options = asked.options
-    if by not in [*BY] or count not in TEMPERATURES:
+    if by not in [*BY]:
         raise ValueError(f"versions differ in {', '.join(BY)}, 2 to {max(TEMPERATURES)} of them.")
+    seed = asked.options.seed
     if by == "seed":
-        first = options.seed % 1_000 if asked.drawn else options.seed  # short ones are read easily
+        first = seed % 1_000 if asked.drawn else seed  # short ones are read easily
         seeds = [(first + i) % (MAX_SEED + 1) for i in range(count)]
         return {f"seed {seed}": asked.with_options(seed=seed) for seed in seeds}
+
+    def version(**changed: Any) -> Wish:
+        values = {**asked.settings, "seed": seed, **changed}
+        return wish(registry, asked.prompt, values, asked.source)
+
     if by == "temperature":
-        return {
-            f"temperature {t:g}": replace(
-                asked.with_options(temperature=t), settings={**asked.settings, "temperature": t}
-            )
-            for t in TEMPERATURES[count]
-        }
+        return {f"temperature {t:g}": version(temperature=t) for t in TEMPERATURES[count]}
     if by == "precision":
         # The exact one first, then what this page writes in by default.
         names = ("float32", "int8", *DTYPES) if asked.device == "cpu" else tuple(DTYPES)
-        return {
-            name: replace(asked, precision=name, settings={**asked.settings, "precision": name})
-            for name in tuple(dict.fromkeys(names))[:count]
-        }
+        return {name: version(precision=name) for name in tuple(dict.fromkeys(names))[:count]}
     source = random_source(registry.config_of(asked.source), UNTRAINED_SEED)
     precision = default_precision(source, asked.device)
     settings = {name: value for name, value in asked.settings.items() if name != "precision"}
     untrained = replace(asked, source=source, precision=precision, settings=settings)
     return {"trained": asked, "untrained": untrained}
-
-
-def shared_tokens(rows: Sequence[Sequence[int]]) -> int:
-    """How many first tokens all rows have in common."""
-    alike = takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
-    return sum(1 for _ in alike)
 
 
 def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
@@ -61,7 +53,8 @@ def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
     Chips and buttons come with the end: a click takes a version.
     """
     rows = [[step.token_id for step in run.written.steps] for run in runs.values()]
-    same = shared_tokens(rows)
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
+    same = len([*alike])
     part = all(len(row) > same for row in rows)
     columns = []
     for i, (name, run) in enumerate(runs.items()):
