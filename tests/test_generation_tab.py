@@ -314,7 +314,7 @@ def test_who_leaves_at_the_first_update_gives_the_model_back(registry):
     left = run_async(leave())
     slow.loaded.set()
     until(lambda: slow.given_back == slow.borrowed)
-    assert left._left
+    assert left.over
 
 
 def until(met, seconds=30):
@@ -346,9 +346,8 @@ def test_who_reads_slowly_gets_the_last_token(registry, tokenizer):
     async def read():
         async for run in Runs(registry).write(asked_of(registry)):
             seen = run.written.text
-            while seen and not run.written.ended:
+            while seen and not run.over:
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.05)  # the run itself ends
         return seen
 
     assert run_async(read()) == alone(registry, tokenizer).text
@@ -408,13 +407,14 @@ def test_who_waits_sees_the_place_and_who_stops_has_left_the_line_at_once(regist
 
     async def second():
         run = Writing(asked_of(registry), Runs(registry))
-        writing = asyncio.ensure_future(run.write(lambda: None))
+        writing = run.start(lambda: None)
         while not run.stage.startswith("Waiting to write: place 1"):
             await asyncio.sleep(0.01)
         monkeypatch.setattr(runs_module, "LOOK_SECONDS", 60)
         await asyncio.sleep(0.05)  # into a look of a minute
         run.stop()
-        await asyncio.wait_for(writing, 30)
+        await asyncio.wait([writing], timeout=30)
+        assert run.over
 
     with scheduler.submit([1], SamplingOptions(10**6, seed=1)) as first:
         next(first)
@@ -465,7 +465,7 @@ class Page:
         """The updates of an event that asks for a run."""
         request = SimpleNamespace(session_hash=session)
         self.filled = await self.handlers.start(order)(self.story, request, event)
-        async with aclosing(self.handlers.write(self.data(**asked), request)) as updates:
+        async with aclosing(self.handlers.write(self.data(**asked))) as updates:
             async for update in updates:
                 yield update
 
@@ -481,10 +481,13 @@ class Page:
     def ids(self):
         return [step.token_id for step in self.story.seen.steps[: self.story.seen.shown]]
 
-    async def finish(self, model="storyteller", session="one"):
-        """Whether Generate is shown at the end (None: as before), and the model."""
-        request = SimpleNamespace(session_hash=session)
-        shown = await self.handlers.finish(self.story, model, request)
+    async def finish(self, failed=None):
+        """Whether Generate is shown at the end (None: as before), and the model.
+
+        `failed` is the model that is chosen as a run ends with an error.
+        """
+        ends = self.handlers.failed(self.story, failed) if failed else None
+        shown = await (ends or self.handlers.finish(self.story))
         return shown.get(self.layout.run, {}).get("visible"), shown.get(self.layout.model)
 
 
@@ -493,7 +496,7 @@ def page(registry):
     return Page(registry)
 
 
-def test_a_second_run_of_a_page_is_refused_while_one_goes_on(page):
+def test_a_second_run_of_a_page_is_refused_while_one_goes_on(page, registry):
     """Holding Shift + Enter for four seconds queued fifteen runs."""
 
     async def press_twice():
@@ -502,7 +505,7 @@ def test_a_second_run_of_a_page_is_refused_while_one_goes_on(page):
             (refused,) = await everything(page.press())
             assert refused == gr.skip()
             assert await page.finish() == (None, None)  # of the refused: Stop stays
-            assert len(await everything(page.press(session="two"))) > 2
+            assert len(await everything(Page(registry).press(session="two"))) > 2
             await everything(first)
         assert await page.finish() == (True, None)
         assert len(await everything(page.press())) > 2
@@ -516,12 +519,12 @@ def test_a_mistake_after_a_stopped_run_gives_the_button_back(page):
     async def stop_then_mistake():
         async with aclosing(page.press()) as updates:
             await anext(updates)
-            page.runs.stop("one")
+            page.story.claim.stop()
             await everything(updates)
         assert await page.finish() == (True, None)
         with pytest.raises(ValueError, match="prompt is empty"):
             await everything(page.press(prompt=""))
-        return await page.finish()
+        return await page.finish(failed="storyteller")
 
     assert run_async(stop_then_mistake()) == (True, None)  # the model had nothing to do with it
 
@@ -532,8 +535,7 @@ def test_a_mistake_leaves_the_text_as_it_was(page):
     with pytest.raises(ValueError, match="prompt is empty"):
         page.do("write", prompt="")
     assert page.filled[page.layout.output] == ""
-    request = SimpleNamespace(session_hash="one")
-    shown = run_async(page.handlers.failed(page.story, "storyteller", request))
+    shown = run_async(page.handlers.failed(page.story, "storyteller"))
     assert {box: shown[box] for box in page.layout.streamed} == written
     assert shown[page.layout.run]["visible"]
 
@@ -543,32 +545,38 @@ def test_stop_before_the_run_is_there_stops_it(page):
         request = SimpleNamespace(session_hash="one")
         await page.handlers.start(("write", None))(page.story, request)
         page.runs.stop("one")
-        return (await everything(page.handlers.write(page.data(), request)))[-1]
+        return (await everything(page.handlers.write(page.data())))[-1]
 
     assert "Stopped before the first token" in run_async(stop_at_once())[page.layout.stats]
 
 
-def test_a_start_that_never_began_is_forgotten(page, monkeypatch):
-    assert page.runs.claim("one")
-    assert not page.runs.claim("one")
-    monkeypatch.setattr(runs_module, "LOST_SECONDS", 0)
-    assert page.runs.claim("one")
+def test_a_start_that_never_began_gives_way_to_the_next(page):
+    async def press_twice():
+        request = SimpleNamespace(session_hash="one")
+        await page.handlers.start(("more", None))(page.story, request)
+        assert len(await everything(page.press())) > 2
+        return await everything(page.handlers.write(page.data()))  # of the first, after all
+
+    assert run_async(press_twice()) == [gr.skip()]
 
 
-def test_a_page_that_is_closed_between_click_and_run_leaves_no_claim(registry, page):
+def test_a_page_that_is_closed_between_click_and_run_writes_nothing_and_leaves_no_claim(registry):
     """One stayed for each such page, as long as the server ran."""
     with gr.Blocks() as whole:
         tab.add_to(tabs.Page(registry, "storyteller"))
     (left,) = [f.fn for f in whole.fns.values() if (None, "unload") in f.targets]
-    handled, request = left.__self__, SimpleNamespace(session_hash="one")
+    page, before = Page(registry), registry.borrowed
+    page.runs = page.handlers.runs = left.__self__.runs
 
     async def click_and_close():
-        await handled.start(("write", None))(page.story, request)
+        request = SimpleNamespace(session_hash="one")
+        await page.handlers.start(("write", None))(page.story, request)
         await left(request)
-        assert handled.runs.claims == {}
-        return await everything(handled.write({}, request))  # it was on its way
+        await everything(page.handlers.write(page.data()))  # it was on its way
 
-    assert run_async(click_and_close()) == [gr.skip()]
+    run_async(click_and_close())
+    assert registry.borrowed == before
+    assert not page.runs._claims
 
 
 def test_an_example_fills_the_controls_that_it_names(page):
@@ -588,7 +596,7 @@ def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could(regi
     async def fail():
         with pytest.raises(ValueError, match="no model"):
             await everything(page.press(source="book-124M"))
-        return await page.finish(model="book-124M")
+        return await page.finish(failed="book-124M")
 
     assert run_async(fail()) == (True, "storyteller")
 
@@ -824,14 +832,15 @@ def test_another_token_while_the_text_streams_ends_that_run_first(page):
 )
 def test_versions_are_the_runs_of_each_alone(page, registry, tokenizer, by, count, names):
     shown = page.do("versions", by=by, count=count)[page.layout.columns]
-    assert page.story.versions[0].asked.options.seed == 3
+    drafts = [story.draft_of(run) for run in page.story.versions.values()]
+    first = drafts[0]
+    assert first.asked.options.seed == 3
     assert all(f">{name} <button" in shown for name in names)
-    first = page.story.versions[0]
     expected = alone(registry, tokenizer, options=first.asked.options).steps
     assert [s.token_id for s in first.steps] == [s.token_id for s in expected]
-    assert shown.count('class="chip"') == sum(len(draft.steps) for draft in page.story.versions)
+    assert shown.count('class="chip"') == sum(len(draft.steps) for draft in drafts)
     page.change("take", event=SimpleNamespace(column=1, position=2))
-    assert page.story.present is page.story.versions[1]
+    assert page.story.present == drafts[1]
     assert page.story.chosen == 2
 
 
@@ -865,11 +874,11 @@ def test_the_untrained_version_is_replayed_in_the_precision_that_wrote_it(page, 
 def test_versions_that_cannot_be_written_leave_those_of_before(page, registry):
     """“Starting …” stood there for good, and none of the former ones could be taken."""
     page.do("versions", by="seed", count=2)
-    columns, kept = page.story.columns, page.story.versions
+    kept = page.story.versions
     page.runs.registry = Failing(registry.models)
     with pytest.raises(ValueError, match="no model"):
         page.do("versions", by="temperature", count=2)
-    assert (page.story.columns, page.story.versions) == (columns, kept)
+    assert page.story.versions is kept
 
 
 def test_a_copy_made_while_a_text_is_written_is_of_that_text(page):

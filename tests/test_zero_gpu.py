@@ -23,6 +23,7 @@ from gpt import SamplingOptions
 from gpt.checkpoints import sources
 from gpt.generate import generate
 from gpt.ui.generation import borrowed_gpu, settings, wish
+from gpt.ui.generation import runs as runs_module
 from gpt.ui.generation.runs import Runs
 from gpt.ui.parts.errors import BUG
 
@@ -178,7 +179,7 @@ def test_a_model_is_downloaded_before_the_gpu_is_borrowed(runs, monkeypatch):
         assert lend.begun == []
         lend.begun.append(f"{source} downloaded")
 
-    monkeypatch.setattr(borrowed_gpu, "download", download)
+    monkeypatch.setattr(runs_module, "download", download)
     assert len(written(runs, source="gpt2").steps) == 8
     assert lend.begun == ["gpt2 downloaded", "gpt2"]
 

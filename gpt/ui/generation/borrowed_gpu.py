@@ -3,28 +3,23 @@
 The run's steps come from a process that is forked for it and ends with it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import contextvars
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gpt.accounting.memory import weight_bytes
-from gpt.checkpoints import HUB_MODELS, download, tokenizer_of
+from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.generate import Step, generate
 from gpt.sampling import SamplingOptions
 from gpt.serving.cluster import ArrivingRow
-from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.errors import one_line
 
-Stage = Callable[[float, str], None]  # told how far a model is: a share, and what is done
 _READERS = ThreadPoolExecutor(64, thread_name_prefix="borrowed")
 
 
@@ -44,40 +39,23 @@ def steps_on_gpu(
         yield from generate(model, ids, options, stop_id=stop_id, text_of=text_of)
 
 
-@contextlib.contextmanager
-def borrowed_row(
-    on_gpu: Callable[..., Iterator[Step]], asked: Wish, on_stage: Stage
-) -> Iterator[BorrowedRow]:
-    """A row of the steps of `on_gpu`, which is `steps_on_gpu` within `spaces.GPU`.
-
-    A model of the Hub is downloaded before: a visitor's seconds on a GPU are few.
-    """
-    if asked.source in HUB_MODELS:
-        download(asked.source, on_stage)
-    stop_id = asked.tokenizer.end_of_text_id
-    steps = on_gpu(asked.source, asked.precision, asked.ids, asked.options, stop_id)
-    yield BorrowedRow(steps)
-
-
 class BorrowedRow(ArrivingRow):
-    """The steps of a plain iterator, read by a thread of its own."""
+    """The steps of `steps_on_gpu` within `spaces.GPU`, read by a thread of their own."""
 
     def __init__(self, steps: Iterator[Step]) -> None:
         super().__init__()
         self._steps = steps
 
     async def _read(self) -> None:
-        loop, left = asyncio.get_running_loop(), threading.Event()
+        loop = asyncio.get_running_loop()
 
         def read() -> None:
             with contextlib.closing(self._steps):  # a generator
                 for step in self._steps:
-                    if left.is_set():
+                    if self._row.closed:
                         return
                     loop.call_soon_threadsafe(self.put, step)
 
         self.started = time.perf_counter()
-        try:  # spaces asks the event's context who the visitor is
-            await loop.run_in_executor(_READERS, contextvars.copy_context().run, read)
-        finally:
-            left.set()
+        # spaces asks the event's context who the visitor is
+        await loop.run_in_executor(_READERS, contextvars.copy_context().run, read)

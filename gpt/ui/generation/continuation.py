@@ -23,10 +23,11 @@ ENDED = {
 class Continuation:
     """What one run has written so far: text and chips of the same steps, both only ever longer.
 
-    Of at most `most` steps: those beyond are `ahead`, known and not shown, and no limit is told.
+    It begins with those that are `known`. Of at most `most` steps: those beyond are `ahead`, known
+    and not shown, and no limit is told.
     """
 
-    def __init__(self, asked: Wish, most: int | None = None) -> None:
+    def __init__(self, asked: Wish, most: int | None = None, known: Sequence[Step] = ()) -> None:
         self.steps: list[Step] = []
         self.ahead: list[Step] = []
         self.pieces: list[str] = []  # of the text, one a step
@@ -37,7 +38,9 @@ class Continuation:
         self._decoder = asked.tokenizer.stream()
         self._chips: list[str] = []
         self._first_seconds = self._seconds = 0.0
-        self._known = 0  # steps that were there before
+        for step in known:
+            self.add(0.0, step)
+        self._known = len(self.steps)
 
     def add(self, seconds: float, step: Step) -> None:
         """One more step, which arrived so many seconds after the model began."""
@@ -49,14 +52,12 @@ class Continuation:
         self.pieces.append(piece)
         self.text += piece
         if step.stop is not None:
-            self.text += self._decoder.finish()
-        self._known += seconds == 0
+            self.finish()
         self._seconds = seconds
         self._first_seconds = self._first_seconds or seconds
 
-    def stop(self, by_visitor: bool = True) -> None:
-        """Ends it where it is; what still waits for the rest of a character is shown."""
-        self.stopped = by_visitor
+    def finish(self) -> None:
+        """It ends where it is: what still waits for the rest of a character is shown."""
         self.text += self._decoder.finish()
 
     @property
@@ -66,27 +67,18 @@ class Continuation:
             self._chips.append(chip_html(at, token_chip(self._asked.tokenizer, self.steps[at], at)))
         return "".join(self._chips)
 
-    @property
-    def ended(self) -> bool:
-        """Whether the last step is there."""
-        last = (self.ahead or self.steps)[-1:]
-        return bool(last) and last[0].stop is not None
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Rate after the first token, whose time is mostly the reading of the prompt."""
-        later = self._seconds - self._first_seconds
-        return (len(self.steps) - self._known - 1) / later if later > 0 else 0.0
-
     def statistics(self) -> str:
         """One line of measurements; empty before the first token."""
         if not self.steps:
             return ""
         last, count = self.steps[-1], len(self.steps)
         told = last.stop if self._limit or last.stop != "max_new_tokens" else None
+        # After the first token, whose time is mostly the reading of the prompt.
+        later = self._seconds - self._first_seconds
+        rate = (len(self.steps) - self._known - 1) / later if later > 0 else 0.0
         parts = [
             f"{count:,} of {self._limit:,} tokens" if self._limit else counted(count, "token"),
-            f"{significant(self.tokens_per_second)} tokens/s" if self.tokens_per_second else "",
+            f"{significant(rate)} tokens/s" if rate else "",
             f"first token after {seconds(self._first_seconds)}" if self._first_seconds else "",
             f"{last.context_tokens:,} tokens of context",
             f"seed {last.seed}",

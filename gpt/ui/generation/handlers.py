@@ -1,6 +1,7 @@
 """What the tab's events do: methods over a page's story, its controls and the runs."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -10,16 +11,16 @@ import gradio as gr
 
 from gpt.ui.generation.continuation import HINT, guess_html, guessed, panel_html
 from gpt.ui.generation.layout import Layout
-from gpt.ui.generation.runs import Claim, Runs, Writing
+from gpt.ui.generation.runs import Claim, Order, Runs, Writing
 from gpt.ui.generation.settings import OPENING
-from gpt.ui.generation.story import FRESH, Draft, Job, Jobs, Story, Values
+from gpt.ui.generation.story import FRESH, Draft, Job, Jobs, Story, Values, draft_of
 from gpt.ui.generation.versions import columns_html, versions
 from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, Visitor
 
-Order = tuple[str, Any]  # what a run is to do, and with what
+PATIENCE_SECONDS = 5  # for a stopped run to end
 
 
 def _position(told: Any) -> int:
@@ -47,18 +48,21 @@ class Handlers:
         layout = self.layout
 
         async def claim(story: Story, request: gr.Request, event: gr.EventData = None) -> Values:
-            given, session = value, request.session_hash
+            given = value
             if kind == "use":
                 given = (story.chosen, of_event(event, "token"))
-                await self.runs.ended(session)
+                deadline = time.monotonic() + PATIENCE_SECONDS
+                while story.claim and story.claim.begun and time.monotonic() < deadline:
+                    story.claim.stop()
+                    await asyncio.sleep(0.02)
             elif kind == "guess":
                 given = (of_event(event, "token"), of_event(event, "text", str))
-            if not self.runs.claim(session):  # a second click, a key held down
+            if story.claim and story.claim.begun:  # a second click, a key held down
                 return gr.skip()
-            story.order = (kind, given)
+            story.claim = self.runs.claim(request.session_hash, (kind, given))
             shown = buttons(layout, busy=True)
             if kind in FRESH:
-                story.chosen, story.guess, story.columns = None, None, ""
+                story.chosen, story.guess, story.versions = None, None, {}
                 shown |= {**dict.fromkeys(layout.streamed, ""), layout.panel: HINT}
             if kind == "example":
                 shown |= layout.filled(given, with_seed=True)
@@ -66,72 +70,63 @@ class Handlers:
 
         return claim
 
-    async def write(self, data: Values, request: gr.Request) -> AsyncIterator[Values]:
+    async def write(self, data: Values) -> AsyncIterator[Values]:
         """What streams."""
-        session = request.session_hash
-        claim = self.runs.begin(session)
-        if claim is None:
+        story: Story = data[self.story]
+        claim = story.claim
+        if claim is None or claim.begun:
             yield gr.skip()
             return
-        story: Story = data[self.story]
-        make = {"versions": self._versions, "guess": self._guess}.get(story.order[0], self._text)
+        claim.begun = True
+        make = {"versions": self._versions, "guess": self._guess}.get(claim.order[0], self._text)
         try:
             async with aclosing(make(data, story, claim)) as updates:
                 async for _ in updates:
                     yield self.shown(story)
         finally:
+            source = claim.runs[0].asked.source if claim.runs else ""
             if any(run.written.steps for run in claim.runs):
-                story.loaded = claim.runs[0].asked.source
-            story.live, story.failed = None, claim.failed
-            del self.runs.claims[session]
+                story.loaded, source = source, ""
+            story.live, story.failed, story.claim = None, source, None
 
     async def stop(self, request: gr.Request) -> None:
-        """Stop was pressed."""
+        """Stop was pressed, or the page was closed."""
         self.runs.stop(request.session_hash)
 
-    async def left(self, request: gr.Request) -> None:
-        """The page was closed."""
-        self.runs.left(request.session_hash)
-
-    async def finish(self, story: Story, model: str, request: gr.Request) -> Values:
+    async def finish(self, story: Story) -> Values:
         """The buttons as they should be now, which may be the next run's already."""
-        if request.session_hash in self.runs.claims:
-            return gr.skip()
-        failed, story.failed = story.failed == model, ""
-        return buttons(self.layout, False) | ({self.layout.model: story.loaded} if failed else {})
+        return gr.skip() if story.claim else buttons(self.layout, busy=False)
 
-    async def failed(self, story: Story, model: str, request: gr.Request) -> Values:
-        """As `finish`, and the text as it was: the click had cleared it."""
-        shown = await self.finish(story, model, request)
-        return {**shown, **self.shown(story)} if self.layout.run in shown else shown
+    async def failed(self, story: Story, model: str) -> Values:
+        """As `finish`, the text as it was, which the click cleared, and the model that wrote."""
+        if story.claim:
+            return gr.skip()
+        last = {self.layout.model: story.loaded} if story.failed == model else {}
+        return {**buttons(self.layout, busy=False), **self.shown(story), **last}
 
     async def _text(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
         """A text is begun or goes on; comes by at each update."""
         visitor: Visitor = data[self.shared.visitor]
         job = await asyncio.to_thread(self.jobs.of, data, story, visitor.visit)
         if job.done:
-            self._keep(job.draft(job.known, job.most), story, job, visitor)
+            self._keep(Draft(job.asked, job.known, job.most), story, job, visitor)
             yield
             return
         run = story.live = Writing(job.asked, self.runs, job.known, job.most)
-        written, before, over = run.written, visitor.visit, False
+        shown, over = run.written.steps, False
         try:
             async with aclosing(self.runs.follow([run], claim)) as updates:
                 async for _ in updates:
-                    if story.order[0] == "next" and len(written.steps) > len(job.known):
-                        story.chosen = len(written.steps) - 1
-                    if written.steps:  # a copy now is of this text
+                    if len(shown) > len(job.known):  # a copy now is of this text
+                        story.chosen = story.chosen if job.most is None else len(shown) - 1
                         visitor.visit = story.seen.visit(story.chosen)
                     yield
             over = True
         finally:
-            story.live, steps = None, (*written.steps, *written.ahead)
-            if over or len(steps) > len(job.known) or written.stopped:
-                told = written.told_html() if job.most is None else ""
-                draft = job.draft(steps, len(written.steps), told)
+            story.live = None
+            draft = draft_of(run, run.written.told_html() if job.most is None else "")
+            if over or len(draft.steps) > len(job.known):  # else the text is as it was
                 self._keep(draft, story, job, visitor)
-            else:  # nothing came: the text is as it was
-                visitor.visit = before
         yield
 
     def _keep(self, draft: Draft, story: Story, job: Job, visitor: Visitor) -> None:
@@ -139,14 +134,14 @@ class Handlers:
         if job.guess and len(draft.steps) > draft.shown:
             story.guess = draft
             return
-        if story.order[0] == "next" and draft.shown:
+        if job.most is not None and draft.shown:
             story.chosen = draft.shown - 1
         story.add(draft)
         visitor.visit = draft.visit(story.chosen)
 
     async def _guess(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
         """The visitor's guess beside what came; one outside the ten best is put in to be read."""
-        base, (token_id, text) = story.guess, story.order[1]
+        base, (token_id, text) = story.guess, claim.order[1]
         if base is None:
             raise ValueError("press Next token first: the guess is about the one that comes.")
         place, asked = base.shown, base.asked
@@ -175,19 +170,15 @@ class Handlers:
         asked = await asyncio.to_thread(self.jobs.asked, data)
         by, count = data[self.layout.by], whole("how many", data[self.layout.count], 2, 4)
         named = await asyncio.to_thread(versions, self.runs.registry, asked, by, count)
-        runs = {name: Writing(wished, self.runs) for name, wished in named.items()}
-        before = story.columns, story.versions
+        before = story.versions
+        story.versions = {name: Writing(wished, self.runs) for name, wished in named.items()}
         try:
-            async with aclosing(self.runs.follow(list(runs.values()), claim)) as updates:
+            async with aclosing(self.runs.follow([*story.versions.values()], claim)) as updates:
                 async for _ in updates:
-                    story.columns, story.versions = columns_html(runs), []  # none to take yet
                     yield
         except Exception:  # one cannot be written: the former ones stay
-            story.columns, story.versions = before
+            story.versions = before
             raise
-        story.columns = columns_html(runs, over=True)
-        story.versions = [Draft.of(run) for run in runs.values()]
-        yield
 
     # What is shown, and what changes the text without a run
 
@@ -197,10 +188,9 @@ class Handlers:
         text = told = chips = ""
         if written := run.written if run else draft and draft.written():
             text, chips = written.text, written.chips
-            told = (draft.told if draft and not run else "") or written.told_html()
-        if run and run.stage:
-            told = say(run.stage, "stats")
-        values = [text, told, chips, self._panel(story), story.columns]
+            told = say(run.stage, "stats") if run else draft.told
+            told = told or written.told_html()
+        values = [text, told, chips, self._panel(story), columns_html(story.versions)]
         return dict(zip(self.layout.streamed, values, strict=True))
 
     def _panel(self, story: Story) -> str:
@@ -246,10 +236,11 @@ class Handlers:
                 story.chosen = None
             elif name == "take":
                 column, place = of_event(event, "column"), getattr(event, "position", None)
-                if not 0 <= column < len(story.versions):
+                runs = [*story.versions.values()]
+                if not 0 <= column < len(runs) or not all(run.over for run in runs):
                     return gr.skip()
                 story.chosen = None if place is None else of_event(event, "position", _position)
-                story.add(story.versions[column])
+                story.add(draft_of(runs[column]))
             elif not story.move(-1 if name == "undo" else 1):
                 return gr.skip()
             visitor.visit = story.present.visit(story.chosen)
@@ -267,20 +258,15 @@ class Handlers:
             return gr.skip()
         async with self._writes_opening:  # the first visitor does, and others wait for it
             if self._opening is None:
-                self._opening = await self._written_opening()
+                run = Writing(await asyncio.to_thread(self.jobs.replayed, OPENING), self.runs)
+                await run.start(lambda: None)
+                self._opening = draft_of(run)
         if story.present or story.live:  # the visitor was quicker
             return gr.skip()
         story.add(self._opening)
         if visitor.visit == OPENING:  # and not what another tab shows already
             visitor.visit = self._opening.visit()
         return self.shown(story)
-
-    async def _written_opening(self) -> Draft:
-        asked = await asyncio.to_thread(self.jobs.replayed, OPENING)
-        async with aclosing(self.runs.write(asked)) as updates:
-            async for run in updates:
-                draft = Draft.of(run)
-        return draft
 
 
 def buttons(layout: Layout, busy: bool) -> Values:

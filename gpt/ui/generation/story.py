@@ -3,8 +3,6 @@
 An order of the visitor, with the controls and the text as they are, is a job: a run to make.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,16 +10,33 @@ from gpt.generate import Step
 from gpt.serving.registry import Registry
 from gpt.ui.generation.continuation import Continuation
 from gpt.ui.generation.layout import Layout
-from gpt.ui.generation.runs import Writing
-from gpt.ui.generation.settings import MAX_NEW_TOKENS, sampling_options
+from gpt.ui.generation.runs import AHEAD, Claim, Writing
+from gpt.ui.generation.settings import DRAW_A_SEED, MAX_NEW_TOKENS, sampling_options
 from gpt.ui.generation.wish import Wish, wish
 from gpt.ui.visit import Visit
 
 Values = dict[Any, Any]
 MOST_DRAFTS = 40
 MOST_STEPS = 4_000  # of all drafts together; a step takes about a kilobyte
-AHEAD = 10  # tokens that a single step writes beyond what it shows: the next ones come at once
 FRESH = ("write", "example", "again", "reseed", "replay")  # orders that begin a text
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to make: what is asked for, what is known of it, how much is shown (None: all).
+
+    With `guess` the step after those that are shown must be known too.
+    """
+
+    asked: Wish
+    known: tuple[Step, ...] = ()
+    most: int | None = None
+    guess: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it is known already."""
+        return self.most is not None and len(self.known) >= self.most + self.guess
 
 
 @dataclass(frozen=True)
@@ -32,12 +47,6 @@ class Draft:
     steps: tuple[Step, ...] = ()
     shown: int = 0
     told: str = ""  # the measurements of the run that wrote it, as HTML
-
-    @classmethod
-    def of(cls, run: Writing) -> Draft:
-        """What a run has written so far."""
-        steps = tuple(run.written.steps)
-        return cls(run.asked, steps, len(steps))
 
     @property
     def ended(self) -> bool:
@@ -52,14 +61,14 @@ class Draft:
             for step in self.steps[:count]
         )
 
-    def going_on(self, limit: int, most: int | None = None, guess: bool = False) -> Job:
-        """More of the same text, to so many new tokens."""
+    def going_on(self, limit: int, ahead: int = 0, guess: bool = False) -> Job:
+        """More of the same text, to so many new tokens; `ahead` more are written, and not shown."""
         if self.ended:
             raise ValueError("the text has ended here: use another token in its place, or Back.")
         if limit > MAX_NEW_TOKENS:
             raise ValueError(f"the text would have {limit:,} tokens: use at most {MAX_NEW_TOKENS}.")
         asked = self.asked.with_options(max_new_tokens=limit)
-        return Job(asked, self.known(limit), most, guess)
+        return Job(asked, self.known(limit + ahead), limit - guess if ahead else None, guess)
 
     def guess_ids(self, text: str) -> list[int]:
         """The tokens of a guess, as a new word where the text does not end with a space.
@@ -74,10 +83,8 @@ class Draft:
 
     def written(self) -> Continuation:
         """What the page shows of it."""
-        written = Continuation(self.asked, self.shown)
-        for step in self.steps:
-            written.add(0.0, step)
-        written.stop(by_visitor=False)
+        written = Continuation(self.asked, self.shown, self.steps)
+        written.finish()
         return written
 
     def visit(self, position: int | None = None) -> Visit:
@@ -95,27 +102,10 @@ class Draft:
         )
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run to make: what is asked for, what is known of it, how much is shown (None: all).
-
-    With `guess` the step after those that are shown must be known too.
-    """
-
-    asked: Wish
-    known: tuple[Step, ...] = ()
-    most: int | None = None
-    guess: bool = False
-
-    def draft(self, steps: tuple[Step, ...], shown: int, told: str = "") -> Draft:
-        """What is written of it; that steps were written ahead is no wish of the visitor's."""
-        limit = self.asked.options.max_new_tokens if self.most is None else max(shown, 1)
-        return Draft(self.asked.with_options(max_new_tokens=limit), steps, shown, told)
-
-    @property
-    def done(self) -> bool:
-        """Whether all of it is known already."""
-        return self.most is not None and len(self.known) >= self.most + self.guess
+def draft_of(run: Writing, told: str = "") -> Draft:
+    """What a run has written so far."""
+    written = run.written
+    return Draft(run.asked, (*written.steps, *written.ahead), len(written.steps), told)
 
 
 @dataclass
@@ -124,16 +114,15 @@ class Story:
 
     drafts: list[Draft] = field(default_factory=list)
     at: int = -1
-    order: tuple[str, Any] = ("write", None)  # what the next run is to do
+    claim: Claim | None = None  # of the run that is asked for, until it has ended
     live: Writing | None = None  # while it is written
     chosen: int | None = None  # a new token, by its place
     guess: Draft | None = None  # a next token that waits for the visitor's guess
     said: tuple[Step | None, str] = (None, "")  # about a guess, in the panel of its step
     edited: tuple[int, str] | None = None  # a prompt that was typed and undone, and where
-    columns: str = ""  # the versions side by side, as HTML
-    versions: list[Draft] = field(default_factory=list)
+    versions: dict[str, Writing] = field(default_factory=dict)  # side by side, by name
     loaded: str = ""  # the last model that wrote
-    failed: str = ""  # one that could not be had, until the page has told it
+    failed: str = ""  # one that wrote nothing, if the last run's did
 
     @property
     def present(self) -> Draft | None:
@@ -156,7 +145,7 @@ class Story:
     @property
     def seen(self) -> Draft | None:
         """What is on the page now, while it is written too."""
-        return Draft.of(self.live) if self.live else self.present
+        return draft_of(self.live) if self.live else self.present
 
 
 class Jobs:
@@ -167,22 +156,21 @@ class Jobs:
 
     def of(self, data: Values, story: Story, visit: Visit) -> Job:
         """What the page's order asks for; `visit` is what a "replay" of no other writes."""
-        kind, value = story.order
+        kind, value = story.claim.order
         base = story.present
         if kind == "replay":
             return Job(self.replayed(value or visit))
         if kind in FRESH:
-            again = kind == "again" and base
-            new = {"seed": base.asked.options.seed if again else -1}
-            return Job(self.asked(data, **(new if kind in ("again", "reseed") else {})))
+            if kind in ("again", "reseed"):
+                seed = base.asked.options.seed if base and kind == "again" else DRAW_A_SEED
+                return Job(self.asked(data, seed=seed))
+            return Job(self.asked(data))
         if kind == "next":
             asked = self.asked(data)
             if base is None or not base.asked.same_text(asked):
                 base = Draft(asked)
             guess = bool(data[self.layout.guess]) and value == 1
-            most = base.shown + value - guess
-            limit = min(base.shown + value + AHEAD, MAX_NEW_TOKENS)
-            return base.going_on(max(most + guess, limit), most, guess)
+            return base.going_on(base.shown + value, AHEAD, guess)
         if base is None:
             raise ValueError("there is no text yet: press Generate first.")
         if kind == "more":

@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
-from gpt.ui.generation.handlers import Handlers, Order
+from gpt.ui.generation.handlers import Handlers
 from gpt.ui.generation.layout import Layout
-from gpt.ui.generation.runs import Runs
+from gpt.ui.generation.runs import Order, Runs
 from gpt.ui.generation.settings import OPENING, STANDARD, model_note, precision_note
 from gpt.ui.generation.story import FRESH
 from gpt.ui.generation.wish import wish
@@ -47,7 +47,7 @@ def add_to(page: Page) -> Layout:
     if page.replay is not None:
         _start(page.replay, ("replay", None), handlers)
     layout.stop.click(handlers.stop, **AT_ONCE)
-    shared.blocks.unload(handlers.left)
+    shared.blocks.unload(handlers.stop)
     gr.api(endpoint(runs, page.source), api_name="generate", **WRITING)
     _follow(layout)
     _change(layout, handlers, shared)
@@ -77,9 +77,9 @@ def _start(event: Callable[..., Any], order: Order, handlers: Handlers) -> None:
         **WRITING,
     )
     # Two, since `.then` does not follow an error.
-    known, shown = [handlers.story, layout.model], [layout.run, layout.stop, layout.model]
-    streamed.success(handlers.finish, known, shown, **AT_ONCE)
-    streamed.failure(handlers.failed, known, [*shown, *layout.streamed], **AT_ONCE)
+    shown, failed = [layout.run, layout.stop], [handlers.story, layout.model]
+    streamed.success(handlers.finish, handlers.story, shown, **AT_ONCE)
+    streamed.failure(handlers.failed, failed, [*shown, *failed[1:], *layout.streamed], **AT_ONCE)
 
 
 def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
@@ -147,10 +147,10 @@ def endpoint(runs: Runs, default_source: str) -> Callable[..., Any]:
         values = {name: given[name] for name in STANDARD}
         chosen = steering_of(steering or [])
         asked = await asyncio.to_thread(wish, runs.registry, prompt, values, model, chosen)
-        with runs.call(request.session_hash if request else None) as claim:
-            # Nothing goes on with it: its keys and values are not kept.
-            async with aclosing(runs.write(asked, claim, known=None)) as updates:
-                async for run in updates:
-                    yield run.written.text, run.written.told()
+        claim = runs.claim(request.session_hash if request else None)
+        # Nothing goes on with it: its keys and values are not kept.
+        async with aclosing(runs.write(asked, claim, known=None)) as updates:
+            async for run in updates:
+                yield run.written.text, run.written.told()
 
     return generate

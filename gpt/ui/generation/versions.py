@@ -47,11 +47,14 @@ def versions(registry: Registry, asked: Wish, by: str, count: int) -> dict[str, 
     return {"trained": asked, "untrained": untrained}
 
 
-def columns_html(runs: Mapping[str, Writing], over: bool = False) -> str:
+def columns_html(runs: Mapping[str, Writing]) -> str:
     """A column a run: what all share is grey, the first token that differs is marked.
 
     Chips and buttons come with the end: a click takes a version.
     """
+    if not runs:
+        return ""
+    over = all(run.over for run in runs.values())
     rows = [[step.token_id for step in run.written.steps] for run in runs.values()]
     alike = takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
     same = len([*alike])
