@@ -27,9 +27,9 @@ from gpt.ui import tabs
 from gpt.ui.generation import handlers, settings, story, tab, versions
 from gpt.ui.generation import runs as runs_module
 from gpt.ui.generation import wish as wishes
-from gpt.ui.generation.continuation import Continuation, token_chip
+from gpt.ui.generation.continuation import Continuation, Draft, token_chip
 from gpt.ui.generation.layout import Layout
-from gpt.ui.generation.runs import Runs, Writing
+from gpt.ui.generation.runs import Claim, Runs, Writing
 from gpt.ui.generation.story import Story
 from gpt.ui.generation.wish import wish
 from gpt.ui.parts.errors import Blocks
@@ -68,7 +68,7 @@ def client(url):
 def alone(registry, tokenizer, prompt="Hello", options=OPTIONS, source="storyteller"):
     """The continuation that the package gives without a page."""
     asked = wish(registry, prompt, VALUES, source)
-    written = Continuation(asked)
+    written = Continuation(Draft(asked))
     steps = generate(
         registry.models[source], tokenizer.encode(prompt), options, tokenizer.end_of_text_id
     )
@@ -85,12 +85,20 @@ def asked_of(registry, **values):
     return wish(registry, "Hello", {**VALUES, **values}, "storyteller")
 
 
+async def write(registry, asked):
+    """A run of its own, at each update."""
+    runs = Runs(registry)
+    run = Writing(Draft(asked), runs)
+    async with aclosing(Claim(runs).write(run)) as updates:
+        async for _ in updates:
+            yield run
+
+
 def written_by(registry, asked):
     """The run, and (text, number of chips, stage) at each update of it."""
 
     async def read():
-        async with aclosing(Runs(registry).write(asked)) as updates:
-            return [(run, seen(run)) async for run in updates]
+        return [(run, seen(run)) async for run in write(registry, asked)]
 
     def seen(run):
         return run.written.text, run.written.chips.count("<button"), run.stage
@@ -125,7 +133,7 @@ def test_statistics_say_what_was_measured(registry, tokenizer):
 def test_a_long_prompt_is_told_before_the_first_token(registry):
     asked = wish(registry, "a " * 700, VALUES, "storyteller")
     assert "the context holds 600" in asked.notes[0]
-    html = Continuation(asked).told_html()
+    html = Continuation(Draft(asked)).told_html()
     assert "the context holds 600" in html
 
 
@@ -153,7 +161,8 @@ def test_a_chip_of_a_token_that_the_visitor_chose_says_so(registry, tokenizer, t
 def test_every_token_is_escaped(registry, tokenizer):
     """A token such as `<img` must never reach the page as markup."""
     step = alone(registry, tokenizer).steps[0]
-    written = Continuation(replace(asked_of(registry), device="<b>", fits=("<b>",)))
+    asked = replace(asked_of(registry), device="<b>", fits=("<b>",))
+    written = Continuation(Draft(asked))
     for token_id in tokenizer.encode("<img src=x>&\"'"):
         written.add(0.1, replace(step, token_id=token_id))
     assert "<img" not in written.chips
@@ -291,7 +300,7 @@ def test_stop_while_a_model_loads_is_at_once_and_gives_the_model_back(registry):
     slow = SlowRegistry(registry.models)
 
     async def stop_it():
-        async for run in Runs(slow).write(asked_of(slow)):
+        async for run in write(slow, asked_of(slow)):
             if run.stage.startswith("Downloading … 50 %"):
                 run.stop()
         return run.written
@@ -308,7 +317,7 @@ def test_who_leaves_at_the_first_update_gives_the_model_back(registry):
     slow = SlowRegistry(registry.models)
 
     async def leave():
-        async with aclosing(Runs(slow).write(asked_of(slow))) as updates:
+        async with aclosing(write(slow, asked_of(slow))) as updates:
             return await anext(updates)
 
     left = run_async(leave())
@@ -327,7 +336,7 @@ def until(met, seconds=30):
 def test_stop_leaves_chips_of_exactly_the_tokens_of_the_text(registry, tokenizer):
 
     async def stop_it():
-        async for run in Runs(registry).write(asked_of(registry, max_new_tokens=500)):
+        async for run in write(registry, asked_of(registry, max_new_tokens=500)):
             if run.written.steps:
                 run.stop()
         return run.written
@@ -344,7 +353,7 @@ def test_who_reads_slowly_gets_the_last_token(registry, tokenizer):
     """What came while an update was on its way was lost if the run ended meanwhile."""
 
     async def read():
-        async for run in Runs(registry).write(asked_of(registry)):
+        async for run in write(registry, asked_of(registry)):
             seen = run.written.text
             while seen and not run.over:
                 await asyncio.sleep(0.01)
@@ -357,7 +366,7 @@ def test_a_closed_run_frees_its_row(registry):
     scheduler = runs_module.scheduler_for(registry.models["storyteller"])
 
     async def leave():
-        run = Runs(registry).write(asked_of(registry, max_new_tokens=500))
+        run = write(registry, asked_of(registry, max_new_tokens=500))
         async with aclosing(run) as updates:
             async for run in updates:
                 if run.written.steps:
@@ -378,9 +387,9 @@ def test_a_call_of_the_endpoint_ends_with_its_session_and_no_other(registry):
         async with aclosing(call) as updates:
             while not (await anext(updates))[0]:
                 pass
-            runs.stop("two")
+            await runs.stop(SimpleNamespace(session_hash="two"))
             await anext(updates)
-            runs.stop("one")
+            await runs.stop(request)
             return (await everything(updates))[-1][1]
 
     said = run_async(leave())
@@ -406,7 +415,7 @@ def test_who_waits_sees_the_place_and_who_stops_has_left_the_line_at_once(regist
     monkeypatch.setattr(runs_module, "LOOK_SECONDS", 0.01)
 
     async def second():
-        run = Writing(asked_of(registry), Runs(registry))
+        run = Writing(Draft(asked_of(registry)), Runs(registry))
         writing = run.start(lambda: None)
         while not run.stage.startswith("Waiting to write: place 1"):
             await asyncio.sleep(0.01)
@@ -544,7 +553,7 @@ def test_stop_before_the_run_is_there_stops_it(page):
     async def stop_at_once():
         request = SimpleNamespace(session_hash="one")
         await page.handlers.start(("write", None))(page.story, request)
-        page.runs.stop("one")
+        await page.runs.stop(request)
         return (await everything(page.handlers.write(page.data())))[-1]
 
     assert "Stopped before the first token" in run_async(stop_at_once())[page.layout.stats]
@@ -566,7 +575,7 @@ def test_a_page_that_is_closed_between_click_and_run_writes_nothing_and_leaves_n
         tab.add_to(tabs.Page(registry, "storyteller"))
     (left,) = [f.fn for f in whole.fns.values() if (None, "unload") in f.targets]
     page, before = Page(registry), registry.borrowed
-    page.runs = page.handlers.runs = left.__self__.runs
+    page.runs = page.handlers.runs = left.__self__
 
     async def click_and_close():
         request = SimpleNamespace(session_hash="one")
@@ -576,7 +585,7 @@ def test_a_page_that_is_closed_between_click_and_run_writes_nothing_and_leaves_n
 
     run_async(click_and_close())
     assert registry.borrowed == before
-    assert not page.runs._claims
+    assert not page.runs.claims
 
 
 def test_an_example_fills_the_controls_that_it_names(page):
@@ -832,7 +841,7 @@ def test_another_token_while_the_text_streams_ends_that_run_first(page):
 )
 def test_versions_are_the_runs_of_each_alone(page, registry, tokenizer, by, count, names):
     shown = page.do("versions", by=by, count=count)[page.layout.columns]
-    drafts = [story.draft_of(run) for run in page.story.versions.values()]
+    drafts = [run.draft() for run in page.story.versions.values()]
     first = drafts[0]
     assert first.asked.options.seed == 3
     assert all(f">{name} <button" in shown for name in names)
@@ -867,7 +876,7 @@ def test_the_untrained_version_is_replayed_in_the_precision_that_wrote_it(page, 
     """A link to it asked for the trained one's, int8, and wrote another text."""
     asked = wish(registry, "Hello", {**VALUES, "precision": "int8"}, "storyteller")
     untrained = versions.versions(registry, asked, "training", 2)["untrained"]
-    again = page.handlers.jobs.replayed(story.Draft(untrained).visit())
+    again = page.handlers.replayed(Draft(untrained).visit())
     assert (again.source, again.precision) == (untrained.source, untrained.precision)
 
 
@@ -891,7 +900,9 @@ def test_a_copy_made_while_a_text_is_written_is_of_that_text(page):
 
     visit, count = run_async(look())
     assert (visit.prompt, visit.tokens) == ("Hello", count)
-    assert len(visit.ids) == len(page.story.live.asked.ids) + count if page.story.live else True
+    assert (
+        len(visit.ids) == len(page.story.live.begins.asked.ids) + count if page.story.live else True
+    )
 
 
 @pytest.mark.parametrize(
@@ -902,11 +913,8 @@ def test_versions_show_what_they_share_and_where_they_part(registry, rows, share
     step = alone(registry, wish(registry, "a", VALUES, "storyteller").tokenizer).steps[0]
     runs = {}
     for number, row in enumerate(rows):
-        runs[f"{number}"] = SimpleNamespace(
-            written=Continuation(asked_of(registry)), stage="", over=False
-        )
-        for token_id in row:
-            runs[f"{number}"].written.add(0.0, replace(step, token_id=token_id))
+        steps = tuple(replace(step, token_id=token_id) for token_id in row)
+        runs[f"{number}"] = Writing(Draft(asked_of(registry), steps), None)
     html = versions.columns_html(runs)
     assert (f"what all begin with, {shared} tokens" in html) == (shared > 0)
     assert html.count("<mark>") == marked

@@ -24,7 +24,8 @@ from gpt.serving import cluster, replicas
 from gpt.serving.cluster import ClusterRow
 from gpt.serving.replicas import Replica
 from gpt.serving.scheduler import Scheduler, scheduler_for
-from gpt.ui.generation.runs import Runs
+from gpt.ui.generation.continuation import Draft
+from gpt.ui.generation.runs import Runs, Writing
 from gpt.ui.generation.settings import DEFAULTS, sampling_options
 from gpt.ui.generation.wish import wish
 
@@ -240,11 +241,14 @@ def test_the_page_shows_the_text_of_a_replica(tokenizer):
 
     async def last():
         asked = wish(registry, "Hello", {**values, "precision": "float32"}, "storyteller")
-        return [run async for run in runs.write(asked)][-1].written
+        run = Writing(Draft(asked), runs)
+        await run.start(lambda: None)
+        return run.written
 
     options = sampling_options(values)
-    steps = generate(registry.models["storyteller"], tokenizer.encode("Hello"), options)
-    assert run_async(last()).steps == list(steps)
+    *steps, end = generate(registry.models["storyteller"], tokenizer.encode("Hello"), options)
+    # The limit ends a run, and no text.
+    assert run_async(last()).steps == [*steps, replace(end, stop=None)]
 
 
 def test_who_waits_for_the_end_of_a_run_elsewhere_hears_of_it_at_once():

@@ -24,7 +24,8 @@ from gpt.checkpoints import sources
 from gpt.generate import generate
 from gpt.ui.generation import borrowed_gpu, settings, wish
 from gpt.ui.generation import runs as runs_module
-from gpt.ui.generation.runs import Runs
+from gpt.ui.generation.continuation import Draft
+from gpt.ui.generation.runs import Runs, Writing
 from gpt.ui.parts.errors import BUG
 
 # The part of `spaces` for torch needs a CUDA build; the tests stand in for it.
@@ -128,9 +129,9 @@ def written(runs, prompt="Hello", values=VALUES, source="storyteller", precision
         VISITOR.set("the visitor")
         chosen = {**values, "device": "cuda", "precision": precision}
         asked = wish.wish(runs.registry, prompt, chosen, source)
-        async for run in runs.write(asked):
-            last = run
-        return last.written
+        run = Writing(Draft(asked), runs)
+        await run.start(lambda: None)
+        return run.written
 
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, read()).result(60)

@@ -1,15 +1,21 @@
-"""One run's continuation: text, tokens as chips, measurements, and the panel of a chosen token."""
+"""A text while it is written, and each state that is kept of it; the panel of a chosen token."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from html import escape
 
 from gpt.generate import Step
 from gpt.tokenizer import Tokenizer
+from gpt.ui.generation.settings import MAX_NEW_TOKENS
 from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.chips import Chip, chip_html, display
 from gpt.ui.parts.numbers import counted, percent, seconds, significant
 from gpt.ui.parts.sentences import say
+from gpt.ui.visit import Visit
 
+AHEAD = 10  # tokens that a single step writes beyond what it shows: the next ones come at once
 LIKELIEST = "the likeliest"
 HINT = say("Bluer: the model was surer. Choose a token to see what else could have come.", "hint")
 N_OTHERS = 3  # of the candidates, in a chip's tooltip; the panel has ten
@@ -23,27 +29,30 @@ ENDED = {
 class Continuation:
     """What one run has written so far: text and chips of the same steps, both only ever longer.
 
-    It begins with those that are `known`. Of at most `most` steps: those beyond are `ahead`, known
-    and not shown, and no limit is told.
+    It begins with the steps of a draft. Where that says how many are shown, those beyond are
+    `ahead`, known and not shown, and no limit is told.
     """
 
-    def __init__(self, asked: Wish, most: int | None = None, known: Sequence[Step] = ()) -> None:
+    def __init__(self, begins: Draft) -> None:
         self.steps: list[Step] = []
         self.ahead: list[Step] = []
         self.pieces: list[str] = []  # of the text, one a step
         self.text = ""
         self.stopped = False  # by the visitor
-        self._asked, self._most = asked, most
-        self._limit = asked.options.max_new_tokens if most is None else 0
-        self._decoder = asked.tokenizer.stream()
+        self._asked, self._most = begins.asked, begins.shown
+        self._limit = begins.asked.options.max_new_tokens if begins.shown is None else 0
+        self._decoder = begins.asked.tokenizer.stream()
         self._chips: list[str] = []
         self._first_seconds = self._seconds = 0.0
-        for step in known:
+        for step in begins.steps:
             self.add(0.0, step)
         self._known = len(self.steps)
 
     def add(self, seconds: float, step: Step) -> None:
         """One more step, which arrived so many seconds after the model began."""
+        over = step.stop is not None
+        if step.stop == "max_new_tokens":  # a longer run goes on there
+            step = replace(step, stop=None)
         if len(self.steps) == self._most:
             self.ahead.append(step)
             return
@@ -51,7 +60,7 @@ class Continuation:
         piece = "" if step.stop == "stop_id" else self._decoder.push(step.token_id)
         self.pieces.append(piece)
         self.text += piece
-        if step.stop is not None:
+        if over:
             self.finish()
         self._seconds = seconds
         self._first_seconds = self._first_seconds or seconds
@@ -72,7 +81,7 @@ class Continuation:
         if not self.steps:
             return ""
         last, count = self.steps[-1], len(self.steps)
-        told = last.stop if self._limit or last.stop != "max_new_tokens" else None
+        told = last.stop or ("max_new_tokens" if count == self._limit else None)
         # After the first token, whose time is mostly the reading of the prompt.
         later = self._seconds - self._first_seconds
         rate = (len(self.steps) - self._known - 1) / later if later > 0 else 0.0
@@ -88,15 +97,72 @@ class Continuation:
         ]
         return " · ".join(part for part in parts if part)
 
-    def told(self) -> str:
-        """The statistics and a line for each note, as plain text."""
-        return "\n".join([self.statistics(), *self._asked.notes])
-
     def told_html(self) -> str:
         """The statistics and a line for each note, as HTML."""
         line = self.statistics() or ("Stopped before the first token." if self.stopped else "")
         notes = "".join(say(note, "note") for note in self._asked.notes)
         return f'<p class="stats">{escape(line)}</p>{notes}'  # an empty line keeps its height
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One state of a text: what was asked for, the steps that are known, and how many are shown.
+
+    A run begins with one too: with `shown` None it shows all that comes. With `guess` the step
+    after those that are shown must be known.
+    """
+
+    asked: Wish
+    steps: tuple[Step, ...] = ()
+    shown: int | None = None
+    guess: bool = False
+    told: str = ""  # the measurements of the run that wrote it, as HTML
+
+    @property
+    def done(self) -> bool:
+        """Whether no run is needed: all that is to be shown is known."""
+        return self.shown is not None and len(self.steps) >= self.shown + self.guess
+
+    def going_on(self, limit: int, ahead: int = 0, guess: bool = False) -> Draft:
+        """More of the same text, to so many new tokens; `ahead` more are known, and not shown."""
+        if self.shown and self.steps[self.shown - 1].stop is not None:
+            raise ValueError("the text has ended here: use another token in its place, or Back.")
+        if limit > MAX_NEW_TOKENS:
+            raise ValueError(f"the text would have {limit:,} tokens: use at most {MAX_NEW_TOKENS}.")
+        asked = self.asked.with_options(max_new_tokens=limit)
+        shown = limit - guess if ahead else None
+        return Draft(asked, self.steps[: limit + ahead], shown, guess)
+
+    def guess_ids(self, text: str) -> list[int]:
+        """The tokens of a guess, as a new word where the text does not end with a space.
+
+        Raises ValueError if it has none.
+        """
+        before = self.asked.prompt + self.written().text
+        text = text if before[-1:].isspace() or text[:1].isspace() else f" {text}"
+        if not text.strip():
+            raise ValueError("the guess is empty: type a word.")
+        return self.asked.tokenizer.encode(text[:60])
+
+    def written(self) -> Continuation:
+        """What the page shows of it."""
+        written = Continuation(self)
+        written.finish()
+        return written
+
+    def visit(self, position: int | None = None) -> Visit:
+        """What all tabs know of it; `position` is that of a new token, if one was chosen."""
+        asked, new = self.asked, [step.token_id for step in self.steps[: self.shown]]
+        return Visit(
+            model=asked.source,
+            prompt=asked.prompt,
+            settings=asked.settings,
+            seed=asked.options.seed,
+            steering=tuple(pair for pair in asked.options.steering if pair[0] < len(new)),
+            tokens=len(new),
+            position=None if position is None else len(asked.ids) + position,
+            ids=(*asked.ids, *new),
+        )
 
 
 def token_chip(tokenizer: Tokenizer, step: Step, position: int) -> Chip:

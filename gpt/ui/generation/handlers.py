@@ -9,23 +9,26 @@ from typing import Any
 
 import gradio as gr
 
-from gpt.ui.generation.continuation import HINT, guess_html, guessed, panel_html
+from gpt.ui.generation.continuation import AHEAD, HINT, Draft, guessed
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Claim, Order, Runs, Writing
-from gpt.ui.generation.settings import OPENING
-from gpt.ui.generation.story import FRESH, Draft, Job, Jobs, Story, Values, draft_of
+from gpt.ui.generation.settings import DRAW_A_SEED, OPENING, sampling_options
+from gpt.ui.generation.story import Story
 from gpt.ui.generation.versions import columns_html, versions
+from gpt.ui.generation.wish import Wish, wish
 from gpt.ui.parts.errors import of_event
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
-from gpt.ui.visit import Shared, Visitor
+from gpt.ui.visit import Shared, Visit, Visitor
 
+Values = dict[Any, Any]
+FRESH = ("write", "example", "again", "reseed", "replay")  # orders that begin a text
 PATIENCE_SECONDS = 5  # for a stopped run to end
 
 
-def _position(told: Any) -> int:
-    """A place among the tokens of a text, whatever a script sent."""
-    return min(max(int(told), 0), 10**6)
+def _position(told: Any) -> int | None:
+    """A place among the tokens of a text, whatever a script sent; None where none was chosen."""
+    return None if told is None else min(max(int(told), 0), 10**6)
 
 
 class Handlers:
@@ -37,7 +40,6 @@ class Handlers:
 
     def __init__(self, layout: Layout, runs: Runs, shared: Shared) -> None:
         self.layout, self.runs, self.shared = layout, runs, shared
-        self.jobs = Jobs(layout, runs.registry)
         self.story = gr.State(Story(loaded=layout.model.value))
         self._opening: Draft | None = None
         self._writes_opening = asyncio.Lock()
@@ -59,7 +61,7 @@ class Handlers:
                 given = (of_event(event, "token"), of_event(event, "text", str))
             if story.claim and story.claim.begun:  # a second click, a key held down
                 return gr.skip()
-            story.claim = self.runs.claim(request.session_hash, (kind, given))
+            story.claim = Claim(self.runs, request.session_hash, (kind, given))
             shown = buttons(layout, busy=True)
             if kind in FRESH:
                 story.chosen, story.guess, story.versions = None, None, {}
@@ -84,14 +86,10 @@ class Handlers:
                 async for _ in updates:
                     yield self.shown(story)
         finally:
-            source = claim.runs[0].asked.source if claim.runs else ""
+            source = claim.runs[0].begins.asked.source if claim.runs else ""
             if any(run.written.steps for run in claim.runs):
                 story.loaded, source = source, ""
             story.live, story.failed, story.claim = None, source, None
-
-    async def stop(self, request: gr.Request) -> None:
-        """Stop was pressed, or the page was closed."""
-        self.runs.stop(request.session_hash)
 
     async def finish(self, story: Story) -> Values:
         """The buttons as they should be now, which may be the next run's already."""
@@ -107,37 +105,69 @@ class Handlers:
     async def _text(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
         """A text is begun or goes on; comes by at each update."""
         visitor: Visitor = data[self.shared.visitor]
-        job = await asyncio.to_thread(self.jobs.of, data, story, visitor.visit)
-        if job.done:
-            self._keep(Draft(job.asked, job.known, job.most), story, job, visitor)
-            yield
-            return
-        run = story.live = Writing(job.asked, self.runs, job.known, job.most)
+        begins = await asyncio.to_thread(self.ordered, data, story, visitor.visit)
+        run = story.live = Writing(begins, self.runs)
         shown, over = run.written.steps, False
         try:
-            async with aclosing(self.runs.follow([run], claim)) as updates:
+            async with aclosing(claim.write(run)) as updates:
                 async for _ in updates:
-                    if len(shown) > len(job.known):  # a copy now is of this text
-                        story.chosen = story.chosen if job.most is None else len(shown) - 1
+                    if len(shown) > len(begins.steps):  # a copy now is of this text
+                        story.chosen = story.chosen if begins.shown is None else len(shown) - 1
                         visitor.visit = story.seen.visit(story.chosen)
                     yield
             over = True
         finally:
             story.live = None
-            draft = draft_of(run, run.written.told_html() if job.most is None else "")
-            if over or len(draft.steps) > len(job.known):  # else the text is as it was
-                self._keep(draft, story, job, visitor)
+            draft = run.draft(run.written.told_html() if begins.shown is None else "")
+            if draft.guess and draft.done:
+                story.guess = draft
+            elif over or len(draft.steps) > len(begins.steps):  # else the text is as it was
+                if begins.shown is not None and draft.shown:
+                    story.chosen = draft.shown - 1
+                story.add(draft)
+                visitor.visit = draft.visit(story.chosen)
         yield
 
-    def _keep(self, draft: Draft, story: Story, job: Job, visitor: Visitor) -> None:
-        """The draft becomes the text, or waits for a guess."""
-        if job.guess and len(draft.steps) > draft.shown:
-            story.guess = draft
-            return
-        if job.most is not None and draft.shown:
-            story.chosen = draft.shown - 1
-        story.add(draft)
-        visitor.visit = draft.visit(story.chosen)
+    def ordered(self, data: Values, story: Story, visit: Visit) -> Draft:
+        """What the page's order begins with; `visit` is what a "replay" of no other writes.
+
+        Raises ValueError for what cannot be written.
+        """
+        (kind, value), base = story.claim.order, story.present
+        if kind == "replay":
+            return Draft(self.replayed(value or visit))
+        if kind in ("again", "reseed"):
+            seed = base.asked.options.seed if base and kind == "again" else DRAW_A_SEED
+            return Draft(self.asked(data, seed=seed))
+        if kind in FRESH:
+            return Draft(self.asked(data))
+        if kind == "next":
+            asked = self.asked(data)
+            if base is None or not base.asked.same_text(asked):
+                base = Draft(asked, shown=0)
+            guess = bool(data[self.layout.guess]) and value == 1
+            return base.going_on(base.shown + value, AHEAD, guess)
+        if base is None:
+            raise ValueError("there is no text yet: press Generate first.")
+        if kind == "more":
+            added = sampling_options(self.layout.values(data)).max_new_tokens
+            return base.going_on(base.shown + added)
+        position, token_id = value
+        if position is None or position >= base.shown:
+            raise ValueError("choose a token of the text first: click one.")
+        return Draft(base.asked.steered(position, token_id), base.steps[:position])
+
+    def asked(self, data: Values, **changed: Any) -> Wish:
+        """What the controls ask for, but for the settings in `changed`."""
+        layout, values = self.layout, {**self.layout.values(data), **changed}
+        return wish(self.runs.registry, data[layout.prompt], values, data[layout.model])
+
+    def replayed(self, visit: Visit) -> Wish:
+        """The text of a visit, as it was written."""
+        values, source = {**visit.settings, "seed": visit.seed}, visit.model
+        source = source or self.layout.model.value
+        asked = wish(self.runs.registry, visit.prompt, values, source, visit.steering)
+        return asked.with_options(max_new_tokens=visit.tokens or asked.options.max_new_tokens)
 
     async def _guess(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
         """The visitor's guess beside what came; one outside the ten best is put in to be read."""
@@ -152,28 +182,27 @@ class Handlers:
             rank, chance = ranks[ids[0]]
             probe = replace(came, token_id=ids[0], rank=rank, probability=chance)
         else:
-            wished = asked.steered(place, ids[0]).with_options(max_new_tokens=place + 1)
-            async with aclosing(self.runs.write(wished, claim)) as updates:
-                async for run in updates:
-                    tried = run.written.steps
+            run = Writing(Draft(asked.steered(place, ids[0])), self.runs)
+            async with aclosing(claim.write(run)) as updates:
+                async for _ in updates:
                     yield
-            if len(tried) <= place:
+            if len(run.written.steps) <= place:
                 return
-            probe = tried[place]
-        story.add(replace(base, shown=place + 1))
+            probe = run.written.steps[place]
+        story.add(replace(base, shown=place + 1, guess=False))
         story.chosen = place
         story.said = (came, guessed(asked.tokenizer, ids, probe, came))
         data[self.shared.visitor].visit = story.present.visit(place)
         yield
 
     async def _versions(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
-        asked = await asyncio.to_thread(self.jobs.asked, data)
+        asked = await asyncio.to_thread(self.asked, data)
         by, count = data[self.layout.by], whole("how many", data[self.layout.count], 2, 4)
         named = await asyncio.to_thread(versions, self.runs.registry, asked, by, count)
         before = story.versions
-        story.versions = {name: Writing(wished, self.runs) for name, wished in named.items()}
+        story.versions = {name: Writing(Draft(one), self.runs) for name, one in named.items()}
         try:
-            async with aclosing(self.runs.follow([*story.versions.values()], claim)) as updates:
+            async with aclosing(claim.write(*story.versions.values())) as updates:
                 async for _ in updates:
                     yield
         except Exception:  # one cannot be written: the former ones stay
@@ -190,24 +219,15 @@ class Handlers:
             text, chips = written.text, written.chips
             told = say(run.stage, "stats") if run else draft.told
             told = told or written.told_html()
-        values = [text, told, chips, self._panel(story), columns_html(story.versions)]
+        values = [text, told, chips, story.panel, columns_html(story.versions)]
         return dict(zip(self.layout.streamed, values, strict=True))
-
-    def _panel(self, story: Story) -> str:
-        guess, seen, at = story.guess, story.seen, story.chosen
-        if guess:
-            return guess_html(guess.asked.tokenizer, guess.steps[guess.shown])
-        if seen is None or at is None or at >= seen.shown:
-            return HINT
-        step, (of, said) = seen.steps[at], story.said
-        return panel_html(seen.asked.tokenizer, step, at, said if step is of else "")
 
     async def choose(self, story: Story, visitor: Visitor, event: gr.EventData) -> str:
         """A chip was clicked or reached by keys; while the text streams too."""
         story.chosen = of_event(event, "position", _position)
         if story.present and not story.live:
             visitor.visit = story.present.visit(story.chosen)
-        return self._panel(story)
+        return story.panel
 
     async def why(self, story: Story, visitor: Visitor) -> Any:
         """Internals is shown, at the place that predicted the chosen token."""
@@ -235,12 +255,12 @@ class Handlers:
                 story.add(replace(story.present, shown=story.present.shown - 1, told=""))
                 story.chosen = None
             elif name == "take":
-                column, place = of_event(event, "column"), getattr(event, "position", None)
+                column, place = of_event(event, "column"), of_event(event, "position", _position)
                 runs = [*story.versions.values()]
                 if not 0 <= column < len(runs) or not all(run.over for run in runs):
                     return gr.skip()
-                story.chosen = None if place is None else of_event(event, "position", _position)
-                story.add(draft_of(runs[column]))
+                story.chosen = place
+                story.add(runs[column].draft())
             elif not story.move(-1 if name == "undo" else 1):
                 return gr.skip()
             visitor.visit = story.present.visit(story.chosen)
@@ -253,14 +273,13 @@ class Handlers:
 
     async def open(self, story: Story, visitor: Visitor, request: gr.Request) -> Values:
         """The finished example that a page opens with: a real run, made once."""
-        linked = request and {"prompt", "model"} & set(request.query_params)
-        if story.present or story.live or linked:
+        if {"prompt", "model"} & set(request.query_params):  # a link
             return gr.skip()
         async with self._writes_opening:  # the first visitor does, and others wait for it
             if self._opening is None:
-                run = Writing(await asyncio.to_thread(self.jobs.replayed, OPENING), self.runs)
+                run = Writing(Draft(await asyncio.to_thread(self.replayed, OPENING)), self.runs)
                 await run.start(lambda: None)
-                self._opening = draft_of(run)
+                self._opening = run.draft()
         if story.present or story.live:  # the visitor was quicker
             return gr.skip()
         story.add(self._opening)

@@ -9,11 +9,11 @@ from typing import Any
 import gradio as gr
 
 from gpt.checkpoints import tokenizer_of
-from gpt.ui.generation.handlers import Handlers
+from gpt.ui.generation.continuation import Draft
+from gpt.ui.generation.handlers import FRESH, Handlers
 from gpt.ui.generation.layout import Layout
-from gpt.ui.generation.runs import Order, Runs
+from gpt.ui.generation.runs import Claim, Order, Runs, Writing
 from gpt.ui.generation.settings import OPENING, STANDARD, model_note, precision_note
-from gpt.ui.generation.story import FRESH
 from gpt.ui.generation.wish import wish
 from gpt.ui.tabs import Page
 from gpt.ui.visit import AT_ONCE, EACH, Shared, steering_of
@@ -46,8 +46,8 @@ def add_to(page: Page) -> Layout:
         _start(event, order, handlers)
     if page.replay is not None:
         _start(page.replay, ("replay", None), handlers)
-    layout.stop.click(handlers.stop, **AT_ONCE)
-    shared.blocks.unload(handlers.stop)
+    layout.stop.click(runs.stop, **AT_ONCE)
+    shared.blocks.unload(runs.stop)
     gr.api(endpoint(runs, page.source), api_name="generate", **WRITING)
     _follow(layout)
     _change(layout, handlers, shared)
@@ -147,10 +147,10 @@ def endpoint(runs: Runs, default_source: str) -> Callable[..., Any]:
         values = {name: given[name] for name in STANDARD}
         chosen = steering_of(steering or [])
         asked = await asyncio.to_thread(wish, runs.registry, prompt, values, model, chosen)
-        claim = runs.claim(request.session_hash if request else None)
-        # Nothing goes on with it: its keys and values are not kept.
-        async with aclosing(runs.write(asked, claim, known=None)) as updates:
-            async for run in updates:
-                yield run.written.text, run.written.told()
+        claim = Claim(runs, request.session_hash if request else None)
+        run = Writing(Draft(asked), runs, kept=False)  # nothing goes on with it
+        async with aclosing(claim.write(run)) as updates:
+            async for _ in updates:
+                yield run.written.text, "\n".join([run.written.statistics(), *asked.notes])
 
     return generate
