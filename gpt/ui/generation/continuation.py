@@ -16,7 +16,6 @@ from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Visit
 
 AHEAD = 10  # tokens that a single step writes beyond what it shows: the next ones come at once
-LIKELIEST = "the likeliest"
 HINT = say("Bluer: the model was surer. Choose a token to see what else could have come.", "hint")
 N_OTHERS = 3  # of the candidates, in a chip's tooltip; the panel has ten
 ENDED = {
@@ -177,27 +176,22 @@ def token_chip(tokenizer: Tokenizer, step: Step, position: int) -> Chip:
         f"Instead: {', '.join(instead)}" if others else "Nothing else was possible.",
         f"new token {position}, id {step.token_id:,}, hexadecimal bytes {raw[:16].hex(' ')}",
     )
-    return Chip(
-        label=label,
-        title="\n".join(lines),
-        shade=step.probability,
-        special=step.token_id == tokenizer.end_of_text_id,
-    )
+    special = step.token_id == tokenizer.end_of_text_id
+    return Chip(label, "\n".join(lines), shade=step.probability, special=special)
 
 
 def how_it_came(step: Step) -> str:
     """Why this token: chosen by the visitor, or as the likeliest, or drawn."""
     if step.rank is not None:
         return f"your choice; rank {step.rank:,} in the model's order"
-    return LIKELIEST if step.uniform is None else f"drawn at u = {step.uniform:.4f}"
+    return "the likeliest" if step.uniform is None else f"drawn at u = {step.uniform:.4f}"
 
 
 def panel_html(tokenizer: Tokenizer, step: Step, position: int, said: str = "") -> str:
     """The ten likeliest as bars, the token that came marked; the others can take its place."""
     name = f"“{display(tokenizer, step.token_id)}”"  # in quotes: it may be a comma
-    how = how_it_came(step)
-    why = " (temperature 0)" if how == LIKELIEST else ""
-    heading = f"New token {position}: {name}, {percent(step.probability)}, {how}{why}"
+    why = " (temperature 0)" if step.rank is None and step.uniform is None else ""
+    heading = f"New token {position}: {name}, {percent(step.probability)}, {how_it_came(step)}{why}"
     best = step.candidates[0].probability if step.candidates else 1.0
     zoom = 1.0 if best >= 0.02 else 1 / best
     shown = [(c.token_id, c.probability) for c in step.candidates]
