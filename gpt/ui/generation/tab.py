@@ -16,7 +16,7 @@ from gpt.ui.generation.runs import Claim, Order, Runs, Writing
 from gpt.ui.generation.settings import OPENING, STANDARD, model_note, precision_note
 from gpt.ui.generation.wish import wish
 from gpt.ui.tabs import Page
-from gpt.ui.visit import AT_ONCE, EACH, Shared, steering_of
+from gpt.ui.visit import AT_ONCE, EACH, IN_QUEUE, Shared, steering_of
 
 # The scheduler has the waiting line, which knows everyone's place: gradio needs none.
 WRITING = {"concurrency_id": "writing", "concurrency_limit": None}
@@ -69,12 +69,10 @@ def _start(event: Callable[..., Any], order: Order, handlers: Handlers) -> None:
         handlers.write,
         layout.inputs | {handlers.story, handlers.shared.visitor},
         layout.streamed,
-        api_visibility="private",
         trigger_mode="multiple",
-        show_progress="hidden",
         preprocess=False,  # an emptied field would be a traceback: our own checks say a line
         postprocess=False,  # else each update of each output is handed to a thread and back
-        **WRITING,
+        **IN_QUEUE | WRITING,
     )
     # Two, since `.then` does not follow an error.
     shown, failed = [layout.run, layout.stop], [handlers.story, layout.model]

@@ -78,13 +78,11 @@ class Wish:
 
     def same_text(self, other: Wish) -> bool:
         """Whether `other` asks for the same text, however long, with this or with any seed."""
-
-        def text(asked: Wish) -> tuple[Any, ...]:
-            options = replace(asked.options, max_new_tokens=1, seed=0, steering=())
-            return asked.source, asked.where, asked.ids, options
-
-        same_seed = other.drawn or other.options.seed == self.options.seed
-        return same_seed and text(self) == text(other)
+        seed = self.options.seed if other.drawn else other.options.seed
+        alike = {"max_new_tokens": 1, "steering": ()}
+        one, two = self.with_options(**alike), other.with_options(**alike, seed=seed)
+        named = ("source", "device", "precision", "ids", "options")
+        return all(getattr(one, name) == getattr(two, name) for name in named)
 
 
 def wish(
