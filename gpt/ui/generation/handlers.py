@@ -67,7 +67,8 @@ class Handlers:
                 story.chosen, story.guess, story.versions = None, None, {}
                 shown |= {**dict.fromkeys(layout.streamed, ""), layout.panel: HINT}
             if kind == "example":
-                shown |= layout.filled(given, with_seed=True)
+                seed = {layout.settings["seed"]: given.seed or DRAW_A_SEED}
+                shown |= {**layout.filled(given), **seed}
             return shown
 
         return claim
@@ -242,13 +243,13 @@ class Handlers:
         async def changed(
             story: Story, visitor: Visitor, prompt: str, event: gr.EventData = None
         ) -> Values:
-            typed = None
+            typed: Values = {}
             if story.live or not (story.present or name == "take"):
                 return gr.skip()
             if name == "undo" and prompt != story.present.asked.prompt:
                 story.edited = story.at, prompt  # an edit is undone first
             elif name == "redo" and story.edited and story.edited[0] == story.at:
-                (_, typed), story.edited = story.edited, None
+                typed, story.edited = {self.layout.prompt: story.edited[1]}, None
             elif name == "back":
                 if not story.present.shown:
                     return gr.skip()
@@ -264,10 +265,7 @@ class Handlers:
             elif not story.move(-1 if name == "undo" else 1):
                 return gr.skip()
             visitor.visit = story.present.visit(story.chosen)
-            filled = self.layout.filled(story.present.visit())
-            if typed is not None:
-                filled[self.layout.prompt] = typed
-            return {**self.shown(story), **filled}
+            return {**self.shown(story), **self.layout.filled(visitor.visit), **typed}
 
         return changed
 

@@ -12,7 +12,6 @@ from gpt.serving.registry import Registry
 from gpt.ui.generation.continuation import HINT
 from gpt.ui.generation.settings import (
     AUTO,
-    DRAW_A_SEED,
     EXAMPLES,
     SETTINGS,
     STANDARD,
@@ -41,20 +40,12 @@ class Layout:
         self.streamed = [self.output, self.stats, self.tokens, self.panel, self.columns]
 
     def _input(self, registry: Registry, default_source: str) -> None:
+        names = [(label, name) for name, label in registry.sources().items()]
         self.model = gr.Dropdown(
-            [(label, name) for name, label in registry.sources().items()],
-            value=default_source,
-            label="Model",
-            elem_id="gen-model",
-            container=False,
+            names, value=default_source, label="Model", elem_id="gen-model", container=False
         )
-        self.prompt = gr.Textbox(
-            next(iter(EXAMPLES.values())).prompt,
-            lines=2,
-            max_lines=8,
-            label="Prompt",
-            elem_id="gen-prompt",
-        )
+        first = next(iter(EXAMPLES.values())).prompt
+        self.prompt = gr.Textbox(first, lines=2, max_lines=8, label="Prompt", elem_id="gen-prompt")
         with gr.Row(elem_id="gen-buttons"):
             self.run = gr.Button("Generate", variant="primary", elem_id="gen-run")
             self.stop = gr.Button("Stop", variant="stop", visible="hidden", elem_id="gen-stop")
@@ -93,9 +84,8 @@ class Layout:
             js_on_load="gptPage.panel(element, trigger, watch);",
         )
         self.stats = gr.HTML(elem_id="gen-stats", padding=False)
-        self.note = gr.Markdown(
-            model_note(default_source), elem_id="gen-model-note", elem_classes="hint"
-        )
+        note = model_note(default_source)
+        self.note = gr.Markdown(note, elem_id="gen-model-note", elem_classes="hint")
 
     def _toolbar(self) -> None:
         """Small buttons that go on, back, or over the text again."""
@@ -131,10 +121,9 @@ class Layout:
                 elem_id="gen-precision",
                 info="Number format of the weights. Smaller is faster and slightly less exact.",
             )
+            note = precision_note(default_source, AUTO, default_device)
             self.precision_note = gr.Markdown(
-                precision_note(default_source, AUTO, default_device),
-                elem_id="gen-precision-note",
-                elem_classes="hint",
+                note, elem_id="gen-precision-note", elem_classes="hint"
             )
         self.settings = {**some, **more, "precision": self.precision, "device": self.device}
         with gr.Row():
@@ -152,8 +141,7 @@ class Layout:
         """The settings by name in what an event has read of `inputs`."""
         return {name: data[component] for name, component in self.settings.items()}
 
-    def filled(self, visit: Visit, with_seed: bool = False) -> dict[Any, Any]:
-        """The controls of a visit; the seed of a text stays where a new one is drawn."""
+    def filled(self, visit: Visit) -> dict[Any, Any]:
+        """The controls of a visit, but for the seed, which stays where a new one is drawn."""
         values = {**STANDARD, **visit.settings, "prompt": visit.prompt, "model": visit.model}
-        values["seed"] = DRAW_A_SEED if visit.seed is None else visit.seed
-        return {c: values[n] for n, c in self.controls.items() if with_seed or n != "seed"}
+        return {c: values[n] for n, c in self.controls.items() if n != "seed"}
