@@ -1,7 +1,5 @@
 """The registry: every name gives its model, many visitors share them, and memory is bounded."""
 
-import os
-import signal
 import threading
 import time
 from dataclasses import replace
@@ -251,36 +249,6 @@ def test_a_popular_model_does_not_keep_others_waiting_for_ever():
     for thread in threads:
         thread.join()
     assert order == [B, A]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_process_forked_while_a_model_loads_does_not_wait_for_it(monkeypatch):
-    """ZeroGPU forks for each run: a load or a borrower of the parent was waited for until the end
-    of the lease, since their threads are not in the child."""
-    registry, real = Registry(budget_bytes=2 * ONE), registries.load_model
-    loading, forked = threading.Event(), threading.Event()
-
-    def slow(*args, make_room, **options):
-        with sources.own_generator():  # as while weights are drawn
-            loading.set()
-            forked.wait(60)
-        make_room()
-        return real(*args, **options)
-
-    with registry.borrow(A):
-        monkeypatch.setattr(registries, "load_model", slow)
-        thread = threading.Thread(target=lambda: registry.borrow(B).__enter__())
-        thread.start()
-        assert loading.wait(60)
-        if (child := os.fork()) == 0:
-            signal.alarm(30)  # whatever happens, the child ends
-            monkeypatch.setattr(registries, "load_model", real)
-            with registry.borrow(B) as model, registry.borrow(C) as other:  # in A's place
-                os._exit(0 if equal(model, real(B)) and equal(other, real(C)) else 1)
-        forked.set()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    thread.join()
 
 
 def test_a_visitor_who_leaves_gives_the_model_back():

@@ -1,13 +1,9 @@
 """Loaded models, shared by all visitors and bounded in memory."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
-import os
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,7 +29,6 @@ Key = tuple[str, str, str]  # source, device, precision
 _LAYER_BYTES = 75_000  # of a block's Python objects, whatever its width, once it has decoded
 # Of a model that a visitor may have made in a few seconds; each step sorts the vocabulary.
 _MOST_DRAWN = {"n_layers": 1000, "vocab_size": 2**18}
-_registries: weakref.WeakSet[Registry] = weakref.WeakSet()
 
 
 def held_bytes(cfg: GPTConfig, precision: str) -> int:
@@ -57,8 +52,7 @@ class Registry:
     `budget_bytes`, half of the memory that is free now. `paths` are folders or files on disk
     that may be asked for by these strings too, no other may; each with its configuration if there
     is none beside it, else None. Who needs room waits at most `wait_seconds`; after
-    `patience_seconds` nobody else is given what is loaded, so that it comes free. A forked process
-    begins with the same models, and nobody who borrowed them.
+    `patience_seconds` nobody else is given what is loaded, so that it comes free.
     """
 
     def __init__(
@@ -75,15 +69,8 @@ class Registry:
         self._paths = dict(paths or {})
         self._wait_seconds, self._patience_seconds = wait_seconds, patience_seconds
         self._held: OrderedDict[Key, _Held] = OrderedDict()  # oldest use first
-        self._start_afresh()
-        _registries.add(self)
-
-    def _start_afresh(self) -> None:
-        """No load, no borrower and no lock of another thread."""
         self._changed = threading.Condition()
         self._loading = self._impatient = False
-        for held in self._held.values():
-            held.borrowers = 0
 
     def sources(self) -> dict[str, str]:
         """The names that `borrow` can be asked for, a picker's default first; a line for each."""
@@ -152,8 +139,13 @@ class Registry:
         if key[0] in HUB_MODELS and key not in self._held:
             download(key[0], progress)  # others may load meanwhile, and nothing is let go for it
         with self._changed:
-            if (held := self._held_or_turn(key, progress)) is not None:
+            while self._impatient if key in self._held else self._loading:
+                self._wait(progress, "waiting for another model to load")
+            if (held := self._held.get(key)) is not None:
+                held.borrowers += 1
+                self._held.move_to_end(key)
                 return held
+            self._loading = True
         try:
             model = load_model(
                 *key,
@@ -167,19 +159,6 @@ class Registry:
             with self._changed:
                 self._loading = False
                 self._changed.notify_all()
-
-    def _held_or_turn(self, key: Key, progress: Progress | None) -> _Held | None:
-        """The model, borrowed once more, if it is held; else None, once it is our turn to load."""
-        while True:
-            held = self._held.get(key)
-            if held is not None and not self._impatient:
-                held.borrowers += 1
-                self._held.move_to_end(key)
-                return held
-            if held is None and not self._loading:
-                self._loading = True
-                return None
-            self._wait(progress, "waiting for another model to load")
 
     def _make_room(self, n_bytes: int, progress: Progress | None) -> None:
         """Waits until the models that are in use leave `n_bytes`, then lets go of others."""
@@ -221,13 +200,3 @@ def _hub_label(name: str) -> str:
     size = "downloaded" if is_cached(name) else f"{n_bytes / 10**9:.2f} GB to download"
     called = "GPT-2 " + (name.removeprefix("gpt2-") if "-" in name else "small")
     return f"{called} · {parameters / 10**6:,.0f} M, by OpenAI, {size}"
-
-
-def _start_afresh() -> None:
-    """A forked process has none of the threads that load or have borrowed."""
-    for registry in _registries:
-        registry._start_afresh()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)
