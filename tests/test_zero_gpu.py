@@ -21,6 +21,7 @@ from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt import SamplingOptions
 from gpt.checkpoints import sources
+from gpt.engine import decode_step
 from gpt.generate import generate
 from gpt.ui.generation import borrowed_gpu, settings, wish
 from gpt.ui.generation import runs as runs_module
@@ -185,10 +186,10 @@ def test_a_model_is_downloaded_before_the_gpu_is_borrowed(runs, monkeypatch):
     assert lend.begun == ["gpt2 downloaded", "gpt2"]
 
 
-def test_a_fork_while_this_process_draws_weights_does_not_wait(runs, monkeypatch):
+def test_a_fork_while_this_process_draws_weights_or_compiles_does_not_wait(runs, monkeypatch):
     """A lock that was held at the fork stayed held in the child until the lease ended."""
     monkeypatch.setattr(borrowed_gpu, "load_model", drawn_on_the_cpu)
-    with sources._generator_lock:
+    with sources._generator_lock, decode_step._compiling:
         assert len(written(runs).steps) == 8
 
 

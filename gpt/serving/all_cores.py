@@ -10,12 +10,11 @@ texts go on while the results of many others are awaited.
 """
 
 import atexit
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -23,28 +22,19 @@ from gpt.engine.machine import usable_cores
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Turn = Callable[[], bool]  # computes a little; whether there is more to do; raises nothing
 _END = object()
 
 
-class TurnTaker(Protocol):
-    """What goes on a turn at a time, as a scheduler does."""
-
-    def turn(self) -> bool:
-        """Computes a little; whether there is more to do."""
-
-    def abandon(self, error: ValueError) -> None:
-        """Told once the thread has died: there will be no other turn."""
-
-
 class _Thread:
-    """One thread, begun at the first need and again if it dies; asleep while nothing is to do."""
+    """One thread, begun at the first need; asleep while nothing is to do."""
 
     def __init__(self) -> None:
-        self.cores: int | None = None  # None: as torch has it
-        self._jobs: deque[tuple[Future, Callable[[], object]]] = deque()
-        self._takers: list[TurnTaker] = []
+        self.started = False  # else whoever asks computes
+        self.takers: list[Turn] = []
+        self._jobs: deque[tuple[Future, Callable[[], Any]]] = deque()
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="all-cores", daemon=True)
         self._ends = False
 
     def is_current(self) -> bool:
@@ -52,16 +42,17 @@ class _Thread:
 
     def do(self, work: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
-        with self._changed:
-            self._begin()
-            self._jobs.append((future, work))
-            self._changed.notify()
+        self._add(self._jobs, (future, work))
         return future
 
-    def take_turns(self, taker: TurnTaker) -> None:
+    def take_turns(self, turn: Turn) -> None:
+        self._add(self.takers, turn)
+
+    def _add(self, to: deque[Any] | list[Any], what: Any) -> None:
         with self._changed:
-            self._begin()
-            self._takers.append(taker)
+            if self._thread.ident is None:
+                self._thread.start()
+            to.append(what)
             self._changed.notify()
 
     def end(self) -> None:
@@ -69,40 +60,17 @@ class _Thread:
         with self._changed:
             self._ends = True
             self._changed.notify()
-            thread = self._thread
-        if thread is not None:
-            thread.join(timeout=10)
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
 
-    def _begin(self) -> None:
-        if self._thread is not None and self._thread.is_alive():
-            return
-        ready = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(ready,), name="all-cores", daemon=True
-        )
-        self._thread.start()
-        ready.wait()
-        if self.cores is not None:
-            torch.set_num_threads(1)  # of this thread and of those that do not exist yet
-
-    def _run(self, ready: threading.Event) -> None:
-        try:
-            if self.cores is not None:
-                torch.set_num_threads(self.cores)
-                torch.get_num_threads()  # a thread takes its number when it first asks
-            ready.set()
-            while not self._ends:
-                self._round()
-            self._give_up(SystemExit())
-        except BaseException as error:
-            self._give_up(error)
-            raise  # into the log
+    def _run(self) -> None:
+        while not self._ends:
+            self._round()
 
     def _round(self) -> None:
         """A job, if there is one, and a turn of everybody who takes turns."""
         with self._changed:
-            while not (self._jobs or self._takers or self._ends):
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._jobs or self.takers or self._ends)
             job = self._jobs.popleft() if self._jobs else None
         if job is not None:
             future, work = job
@@ -113,33 +81,26 @@ class _Thread:
         self.turns()
 
     def turns(self) -> None:
-        for taker in tuple(self._takers):
-            if not taker.turn():
-                with self._changed:
-                    self._takers.remove(taker)
-
-    def _give_up(self, error: BaseException) -> None:
-        told = ValueError(f"the engine stopped ({type(error).__name__}): run it once more.")
-        with self._changed:
-            jobs, self._jobs = self._jobs, deque()
-            takers, self._takers = self._takers, []
-            self._thread = None
-        for future, _ in jobs:
-            future.set_exception(told)
-        for taker in takers:
-            taker.abandon(told)
+        for turn in tuple(self.takers):
+            if not turn():
+                self.takers.remove(turn)
 
 
 _thread = _Thread()
-atexit.register(lambda: _thread.end())
+atexit.register(_thread.end)
 
 
 def start() -> None:
     """From now on `on_all_cores` has all cores, and every new thread one."""
-    if _thread.cores is None:
-        _thread.cores = usable_cores()
-        on_all_cores(torch.set_num_threads, _thread.cores)  # if it was there before
-        torch.set_num_threads(1)
+    if not _thread.started:
+        _thread.started = True
+        on_all_cores(_take_all_cores)
+        torch.set_num_threads(1)  # of this thread and of those that do not exist yet
+
+
+def _take_all_cores() -> None:
+    torch.set_num_threads(usable_cores())
+    torch.get_num_threads()  # a thread takes its number when it first asks
 
 
 def on_all_cores(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -148,7 +109,7 @@ def on_all_cores(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     Until `start` the caller's own thread computes. Never for what waits for a lock, a file or
     the network: everybody would wait for it.
     """
-    if _thread.cores is None or _thread.is_current():
+    if not _thread.started or _thread.is_current():
         return work(*args, **kwargs)
     return _thread.do(lambda: work(*args, **kwargs)).result()
 
@@ -159,9 +120,9 @@ def each_on_all_cores(items: Iterator[T]) -> Iterator[T]:
         yield item
 
 
-def take_turns(taker: TurnTaker) -> None:
-    """`taker` has turns on that thread, begun if need be, until one of them returns False."""
-    _thread.take_turns(taker)
+def take_turns(turn: Turn) -> None:
+    """`turn()` is called on that thread, begun if need be, until it is False."""
+    _thread.take_turns(turn)
 
 
 def give_way() -> None:
@@ -172,14 +133,4 @@ def give_way() -> None:
 
 def texts_are_written() -> bool:
     """Whether anybody takes turns now: who computes for long leaves them most of the time."""
-    return bool(_thread._takers)
-
-
-def _forget() -> None:
-    """A forked process, as ZeroGPU makes for each run, has no such thread, and stale locks."""
-    global _thread
-    _thread = _Thread()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    return bool(_thread.takers)

@@ -8,9 +8,9 @@ What a row computes depends on that row alone: its tokens are the same in any co
 
 from __future__ import annotations
 
-import os
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from weakref import WeakValueDictionary
@@ -92,7 +92,7 @@ class Scheduler:
             row.known = known[: options.max_new_tokens - 1]
         with self._lock:
             if not self._takes_turns:
-                take_turns(self)  # which may raise: no thread can begin
+                take_turns(self.turn)  # which may raise: no thread can begin
             self._takes_turns = True
             self._waiting.append(row)
         return Run(row, self)
@@ -109,24 +109,30 @@ class Scheduler:
 
     def place(self, row: ScheduledRow) -> int:
         """Of one in the waiting line, from 1; else 0."""
-        with self._lock:
-            line = [waiting for waiting in self._waiting if not waiting.closed]
+        line = [waiting for waiting in tuple(self._waiting) if not waiting.closed]
         return line.index(row) + 1 if row in line else 0
 
     def turn(self) -> bool:
-        """Some blocks of prefill, a step of all that write; whether any row is left."""
-        with self._lock:
-            self._let_in()
-            reading = deque(row for row in self._running if row.reads)
-            writing = [row for row in self._running if not row.reads]
-            self._takes_turns = goes_on = bool(self._running)
-        self._read(reading, self._reading_seconds(len(reading), len(writing)))
-        if writing:
-            self._write(writing)
-        return goes_on
+        """Some blocks of prefill, a step of all that write; whether any row is left.
 
-    def abandon(self, error: ValueError) -> None:
-        """Ends every row with `error`: the thread has died."""
+        What goes wrong between them ends every row: nobody waits for ever.
+        """
+        try:
+            with self._lock:
+                self._let_in()
+                reading = deque(row for row in self._running if row.reads)
+                writing = [row for row in self._running if not row.reads]
+                self._takes_turns = goes_on = bool(self._running)
+            self._read(reading, self._reading_seconds(len(reading), len(writing)))
+            if writing:
+                self._write(writing)
+            return goes_on
+        except BaseException as error:  # SystemExit too
+            traceback.print_exc()
+            self._abandon(f"the engine stopped ({type(error).__name__}): run it once more.")
+            return False
+
+    def _abandon(self, reason: str) -> None:
         with self._lock:
             rows = [*self._running, *self._waiting]
             self._running.clear()
@@ -134,7 +140,7 @@ class Scheduler:
             self._takes_turns = False
         for row in rows:
             if not row.has_ended():
-                row.put(ValueError(str(error)))
+                row.put(ValueError(reason))
 
     def _let_in(self) -> None:
         """Drops the rows that are over and lets others in, in the order of their coming."""
@@ -162,9 +168,8 @@ class Scheduler:
         started = before = time.perf_counter()
         while reading:
             if self._read_block(reading[0]):
-                with self._lock:  # in the next turn too it comes after the others
-                    self._running.remove(reading[0])
-                    self._running.append(reading.popleft())
+                self._running.remove(reading[0])  # in the next turn too it comes after the others
+                self._running.append(reading.popleft())
             now = time.perf_counter()
             if now - started + (now - before) > seconds:
                 return
@@ -246,20 +251,9 @@ def scheduler_for(model: GPTModel) -> Scheduler:
 
     The first time a model may take a second: ask for it where the model is borrowed.
     """
-    with _lock:
-        scheduler = _schedulers.get(id(model))  # it holds the model, so the number is its own
+    scheduler = _schedulers.get(id(model))  # it holds the model, so the number is its own
     if scheduler is None:
         new = Scheduler(model)
         with _lock:
             scheduler = _schedulers.setdefault(id(model), new)
     return scheduler
-
-
-def _forget() -> None:
-    """A forked process has no thread that would serve these, and perhaps a lock that is held."""
-    global _schedulers, _lock
-    _schedulers, _lock = WeakValueDictionary(), threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
