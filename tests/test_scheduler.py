@@ -533,10 +533,13 @@ def test_a_text_that_goes_on_is_not_written_again(precision, temperature, by_han
     text goes on with is, to the last bit, what one long run gives, past the context too.
     """
     model, reads, writes = FastModel(tiny_model(), precision), [], []
-    for name, calls in (("_chunk", reads), ("_decode", writes)):
-        original = getattr(Scheduler, name)
-        counted = lambda self, what, to=calls, do=original: (to.append(1), do(self, what))[1]  # noqa: E731
-        monkeypatch.setattr(Scheduler, name, counted)
+    for owner, name, calls in (
+        (module, "read_in_blocks", reads),
+        (Scheduler, "_decode", writes),
+    ):
+        original = getattr(owner, name)
+        counted = lambda *of, to=calls, do=original, **more: (to.append(1), do(*of, **more))[1]  # noqa: E731
+        monkeypatch.setattr(owner, name, counted)
     options = SamplingOptions(max_new_tokens=40, temperature=temperature, seed=3)
     expected = alone(model, IDS, options)
     known = []

@@ -8,8 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from gpt.cache import KVCache
 from gpt.generate import Row, Step
 from gpt.serving.kept import Kept
@@ -45,12 +43,11 @@ class Handover:
 
 
 class ScheduledRow(Row, Handover):
-    """A visitor's row, whose steps the engine thread appends: its cache and its unread tokens."""
+    """A visitor's row, whose steps the engine thread appends."""
 
     cache: KVCache | None = None
     n_bytes = 0  # of its full cache
-    reads = True  # a prompt, or a window that moved, before it writes on
-    chunk: Iterator[torch.Tensor | None] | None = None  # the forward pass that it is in
+    reading: Iterator[bool] | None = None  # of a prompt, or a window that moved; None: it writes
     kept: Kept | None = None  # where its keys and values go when it ends
     known: Sequence[Step] = ()  # its first steps, until it begins
 
@@ -58,7 +55,6 @@ class ScheduledRow(Row, Handover):
         Row.__init__(self, *args)
         Handover.__init__(self)
         self.n_prompt = len(self.window)
-        self.unread = self.window  # of prompt or window; else the newest token
 
     def put(self, step: Step | BaseException) -> None:
         """Hands a step, or the error that ends the row, to the visitor."""
@@ -73,27 +69,28 @@ class ScheduledRow(Row, Handover):
 
     def leave(self) -> None:
         """Lets go of its keys and values, or hands them on."""
-        if self.kept and self.cache and not self.reads and self.error is None:
+        if self.kept and self.cache and not self.reading and self.error is None:
             self.kept.keep(self.window[: self.cache.length], self.n_prompt, self.cache)
-        self.cache = self.chunk = None
+        self.cache = self.reading = None
 
-    def go_on(self, cache: KVCache) -> None:
+    def go_on(self) -> bool:
         """Begins after the steps that are known, where that gives the same bits as writing them.
 
         So it does if their keys and values were kept, and past the context, whose newest window is
-        read anew for each token.
+        read anew for each token. Whether there is nothing to read.
         """
         known, self.known = self.known, ()
         ids = [*self.window, *(step.token_id for step in known)]
         moved = len(ids) > self.context_length
-        if moved or (self.kept and self.kept.take(ids[:-1], self.n_prompt, cache)):
-            self.reads = moved
-            self.cache = None if moved else cache
-            for step in known:
-                self.uniform()
-                self.append(step.token_id)
-                self.put(step)
-            self.unread = self.window if moved else ids[-1:]
+        if not moved:
+            if not (self.kept and self.kept.take(ids[:-1], self.n_prompt, self.cache)):
+                return False
+            self.reading = None
+        for step in known:
+            self.uniform()
+            self.append(step.token_id)
+            self.put(step)
+        return self.reading is None
 
 
 class Run:

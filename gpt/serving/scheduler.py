@@ -120,8 +120,8 @@ class Scheduler:
         try:
             with self._lock:
                 self._let_in()
-                reading = deque(row for row in self._running if row.reads)
-                writing = [row for row in self._running if not row.reads]
+                reading = deque(row for row in self._running if row.reading)
+                writing = [row for row in self._running if not row.reading]
                 self._takes_turns = goes_on = bool(self._running)
             self._read(reading, self._reading_seconds(len(reading), len(writing)))
             if writing:
@@ -155,6 +155,7 @@ class Scheduler:
                 break
             row = self._waiting.popleft()
             row.started = time.perf_counter()
+            row.reading = self._reading(row)
             self._running.append(row)
 
     def _reading_seconds(self, readers: int, writers: int) -> float:
@@ -179,35 +180,30 @@ class Scheduler:
     def _read_block(self, row: ScheduledRow) -> bool:
         """One more block of the row's chunk; whether that was the last."""
         try:
-            if row.known:  # only now: a row that waits holds no keys and values
-                row.go_on(self.model.new_cache(row.capacity))
-                if row.over or not row.reads:
-                    return True
-            if row.chunk is None:
-                row.chunk = self._chunk(row)
-            if next(row.chunk, "end") is None:
-                return False
-            row.chunk = None
+            return next(row.reading)
         except Exception as error:
             row.put(error)
-        return True
+            return True
 
-    def _chunk(self, row: ScheduledRow) -> Iterator[None]:
-        """The model's forward pass over the next tokens of a row, a block at a time.
+    def _reading(self, row: ScheduledRow) -> Iterator[bool]:
+        """The model's forward pass over a row's window, a block at a time, and then its first step.
 
-        The number of tokens depends on this row alone, since kernels round by it. Only the last
-        chunk needs the output head.
+        True after the last block of a chunk. The number of tokens in a chunk depends on this row
+        alone, since kernels round by it. Only the last chunk needs the output head.
         """
-        ids, later = row.unread[: self.prefill_chunk], row.unread[self.prefill_chunk :]
-        if row.cache is None:
-            row.cache = self.model.new_cache(row.capacity)
-        for logits in read_in_blocks(self.model, ids, row.cache, predicts=not later):
-            if logits is None:
-                yield
-            else:
-                self._step(logits, [row])
-        if later:
-            row.unread = later
+        row.cache = self.model.new_cache(row.capacity)
+        if row.known and row.go_on():
+            yield True
+        n = len(row.window)
+        for start in range(0, n, self.prefill_chunk):
+            end = min(start + self.prefill_chunk, n)
+            ids = row.window[start:end]
+            for logits in read_in_blocks(self.model, ids, row.cache, predicts=end == n):
+                if logits is None:
+                    yield False
+                else:
+                    self._step(logits, [row])
+            yield True
 
     def _write(self, rows: list[ScheduledRow]) -> None:
         started = time.perf_counter()
@@ -225,15 +221,15 @@ class Scheduler:
         """Logits (rows, vocab) after each row's newest token, each the same as of it alone."""
         decode_rows = getattr(self.model, "decode_rows", None)
         if decode_rows is not None:
-            return decode_rows([v.unread[0] for v in rows], [v.cache for v in rows])
-        return torch.cat([read(self.model, row.unread, row.cache) for row in rows])
+            return decode_rows([v.window[-1] for v in rows], [v.cache for v in rows])
+        return torch.cat([read(self.model, row.window[-1:], row.cache) for row in rows])
 
     def _step(self, logits: torch.Tensor, rows: list[ScheduledRow]) -> None:
         for row, step in zip(rows, next_steps(logits, rows), strict=True):
-            row.unread, row.reads = row.window[-1:], False
-            if row.cache is not None and row.cache.length == row.context_length:
+            row.reading = None
+            if row.cache.length == row.context_length:
                 # Every position has moved: the window is read anew, as in the book.
-                row.cache, row.unread, row.reads = None, row.window, True
+                row.cache, row.reading = None, self._reading(row)
             row.put(step)
 
     def _bytes_of(self, capacity: int) -> int:
