@@ -8,3 +8,12 @@ def run_async(coroutine):
     """What `coroutine` returns, run by an event loop in a thread of its own."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, coroutine).result()
+
+
+def steps_of(run):
+    """The steps of `run` that are still to come."""
+
+    async def read():
+        return [step async for step in run]
+
+    return run_async(read())

@@ -426,7 +426,7 @@ def test_who_waits_sees_the_place_and_who_stops_has_left_the_line_at_once(regist
         assert run.over
 
     with scheduler.submit([1], SamplingOptions(10**6, seed=1)) as first:
-        next(first)
+        run_async(anext(first))
         run_async(second())
         assert scheduler.waiting == 0
 

@@ -19,6 +19,7 @@ import pytest
 import torch
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from own_loop import steps_of
 
 from gpt import PRESETS, SamplingOptions, load_model, tokenizer_of
 from gpt.checkpoints.sources import random_source
@@ -58,7 +59,8 @@ VISITOR = """
             if kill and len(pids := writing()) == 1:
                 os.kill(pids[0], 9)
                 kill = False
-        return steps == list(scheduler_for(model).submit(ids, options)), requests
+        here = [step async for step in scheduler_for(model).submit(ids, options)]
+        return steps == here, requests
 
     torch.set_num_threads(1)  # as the replicas: another number moves the last digits
     model = load_model("storyteller", precision="int8")
@@ -160,7 +162,7 @@ def test_the_page_shows_what_a_replica_writes(page):
     row = scheduler_for(load_model("storyteller", precision="int8")).submit(
         tokenizer.encode(prompt), SamplingOptions(**settings), tokenizer.end_of_text_id
     )
-    assert text == tokenizer.decode([step.token_id for step in row])
+    assert text == tokenizer.decode([step.token_id for step in steps_of(row)])
     torch.set_num_threads(torch_threads)
 
 

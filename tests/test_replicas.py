@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import ModuleType
 
 import pytest
-from own_loop import run_async
+from own_loop import run_async, steps_of
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 import app
@@ -111,26 +111,19 @@ def replica(seed=0, model=None):
     return Replica(TinyRegistry({"storyteller": model or tiny_model(seed=seed)}))
 
 
-def read(row):
-    async def all_of():
-        return [step async for step in row]
-
-    return run_async(all_of())
-
-
 def alone():
-    return list(Scheduler(tiny_model()).submit(IDS, OPTIONS))
+    return steps_of(Scheduler(tiny_model()).submit(IDS, OPTIONS))
 
 
 def test_a_replica_writes_the_steps_of_one_machine():
     """The same tokens, probabilities, candidates and seeds; its context of 32 is outgrown."""
-    assert read(ClusterRow(Handle((replica(), None)), KEY, IDS, OPTIONS)) == alone()
+    assert steps_of(ClusterRow(Handle((replica(), None)), KEY, IDS, OPTIONS)) == alone()
 
 
 @pytest.mark.parametrize("deaths", [(0,), (1,), (3, 0, 0), (2, 5, 9)])
 def test_whenever_replicas_die_the_text_is_the_one_it_would_have_been(deaths):
     handle = Handle(*((replica(), n_messages) for n_messages in deaths), (replica(), None))
-    assert read(ClusterRow(handle, KEY, IDS, OPTIONS)) == alone()
+    assert steps_of(ClusterRow(handle, KEY, IDS, OPTIONS)) == alone()
     assert not handle.replicas  # every one had its part
 
 
@@ -167,7 +160,7 @@ def test_a_cluster_that_is_gone_is_one_line(monkeypatch, gone):
     monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(cluster, "RETRY_SECONDS", 0.01)
     with pytest.raises(ValueError, match=r"^the cluster does not answer: try again in a minute\.$"):
-        read(ClusterRow(Handle(*[gone] * 100), KEY, IDS, OPTIONS))
+        steps_of(ClusterRow(Handle(*[gone] * 100), KEY, IDS, OPTIONS))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +178,7 @@ def test_what_serve_refuses_is_one_line(error, line):
             raise error
 
     with pytest.raises(ValueError, match=f"^{line} minute\\.$"):
-        read(ClusterRow(Refusing(), KEY, IDS, OPTIONS))
+        steps_of(ClusterRow(Refusing(), KEY, IDS, OPTIONS))
 
 
 def test_many_who_wait_for_a_model_keep_nobody_from_one_that_is_loaded():
@@ -226,12 +219,12 @@ def test_many_who_wait_for_a_model_keep_nobody_from_one_that_is_loaded():
 def test_a_machine_that_writes_other_tokens_does_not_go_on_with_them():
     handle = Handle((replica(), 3), (replica(seed=1), None))
     with pytest.raises(ValueError, match=r"^the machine that wrote this is gone.*$"):
-        read(ClusterRow(handle, KEY, IDS, OPTIONS))
+        steps_of(ClusterRow(handle, KEY, IDS, OPTIONS))
 
 
 def test_a_replicas_refusal_reaches_the_visitor_as_its_one_line():
     with pytest.raises(ValueError, match=r"^token id 97 is outside the vocabulary: use 0 to 96\.$"):
-        read(ClusterRow(Handle((replica(), None)), KEY, [97], OPTIONS))
+        steps_of(ClusterRow(Handle((replica(), None)), KEY, [97], OPTIONS))
 
 
 def test_the_page_shows_the_text_of_a_replica(tokenizer):

@@ -16,7 +16,7 @@ from typing import Any
 from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.precision_record import default_precision
 from gpt.checkpoints.sources import config_of, path_of
-from gpt.generate import N_CANDIDATES, Step
+from gpt.generate import Step
 from gpt.sampling import SamplingOptions
 from gpt.serving import all_cores
 from gpt.serving.registry import Key, Registry
@@ -76,9 +76,7 @@ class Replica:
             await self.announce("|".join(key))
             text_of = tokenizer_of(key[0]).stream().push if options.stop else None
             scheduler = scheduler_for(job.result())
-            run = stack.enter_context(
-                scheduler.submit(ids, options, stop_id, N_CANDIDATES, text_of)
-            )
+            run = stack.enter_context(scheduler.submit(ids, options, stop_id, text_of))
             made = 0
             while True:
                 if not await run.ready(BEAT_SECONDS):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -51,8 +50,8 @@ class ScheduledRow(Row, Handover):
     kept: Kept | None = None  # where its keys and values go when it ends
     known: Sequence[Step] = ()  # its first steps, until it begins
 
-    def __init__(self, *args: Any) -> None:
-        Row.__init__(self, *args)
+    def __init__(self, *given: Any, **more: Any) -> None:
+        Row.__init__(self, *given, **more)
         Handover.__init__(self)
         self.n_prompt = len(self.window)
 
@@ -94,7 +93,7 @@ class ScheduledRow(Row, Handover):
 
 
 class Run:
-    """A visitor's iterator of steps, plain and asynchronous; closing it frees its row."""
+    """A visitor's asynchronous iterator of steps; closing it frees its row."""
 
     def __init__(self, row: Handover, scheduler: Scheduler | None = None) -> None:
         self._row = row
@@ -128,29 +127,19 @@ class Run:
         self._scheduler = None
         self._row.tell()
 
-    def __iter__(self) -> Run:
-        return self
-
-    def __next__(self) -> Step:
-        while (step := self._next()) is None:
-            event = threading.Event()
-            self._row.wake = event.set
-            if not self._row.has_news():  # asked after `wake` is set: no step is missed
-                event.wait()
-            self._row.wake = None
-        if isinstance(step, Step):
-            return step
-        raise StopIteration
-
     def __aiter__(self) -> Run:
         return self
 
     async def __anext__(self) -> Step:
-        while (step := self._next()) is None:
+        while True:
+            over = self.over  # asked first: the last step is appended before it is set
+            if self._row.steps and not self._row.closed:
+                return self._row.steps.popleft()
+            if over:
+                error, self._row.error = self._row.error, None
+                self.close()
+                raise error or StopAsyncIteration
             await self.ready()
-        if isinstance(step, Step):
-            return step
-        raise StopAsyncIteration
 
     async def ready(self, timeout_seconds: float | None = None) -> bool:
         """True once there is a step, the end or an error; False if the time is over before."""
@@ -177,28 +166,12 @@ class Run:
                 row.closed = True
 
         row.wake = wake
-        timer = None if timeout_seconds is None else loop.call_later(timeout_seconds, tell)
         try:
             if not holds():  # asked after `wake` is set: no step is missed
-                await news
+                await asyncio.wait([news], timeout=timeout_seconds)
         finally:
-            if timer is not None:
-                timer.cancel()
             if row.wake is wake:
                 row.wake = None
-
-    def _next(self) -> Step | bool | None:
-        """The next step; None if it must be waited for, False after the last one."""
-        over = self.over  # asked first: the last step is appended before it is set
-        if self._row.steps and not self._row.closed:
-            return self._row.steps.popleft()
-        if not over:
-            return None
-        error, self._row.error = self._row.error, None
-        self.close()
-        if error is not None:
-            raise error
-        return False
 
     def __enter__(self) -> Run:
         return self

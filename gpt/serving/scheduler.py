@@ -19,7 +19,7 @@ import torch
 
 from gpt.accounting.memory import kv_cache
 from gpt.checkpoints import free_bytes
-from gpt.generate import N_CANDIDATES, Step, next_steps, read, read_in_blocks
+from gpt.generate import Step, next_steps, read, read_in_blocks
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
 from gpt.serving.all_cores import take_turns
@@ -49,10 +49,6 @@ class Scheduler:
         prefill_chunk: int = PREFILL_CHUNK,
         cache_bytes: int | None = None,
     ) -> None:
-        if max_rows < 1 or prefill_chunk < 1:
-            raise ValueError(
-                f"max_rows is {max_rows}, prefill_chunk {prefill_chunk}: use at least 1."
-            )
         model.new_cache(1)  # a FastModel compiles its step now, not in a turn that others wait for
         self.model = model
         self.max_rows = max_rows
@@ -74,7 +70,6 @@ class Scheduler:
         ids: Sequence[int] | torch.Tensor,
         options: SamplingOptions,
         stop_id: int | None = None,
-        n_candidates: int = N_CANDIDATES,
         text_of: Callable[[int], str] | None = None,
         known: Sequence[Step] | None = None,
     ) -> Run:
@@ -84,7 +79,7 @@ class Scheduler:
         it, even empty, keys and values are kept at the end for a run that goes on.
         Raises ValueError as `generate` does; what goes wrong later is raised by the run itself.
         """
-        row = ScheduledRow(self.model, ids, options, stop_id, n_candidates, text_of)
+        row = ScheduledRow(self.model, ids, options, stop_id, text_of=text_of)
         row.n_bytes = self._bytes_of(row.capacity)
         if known is not None:
             row.kept = kept_of(self.model)
