@@ -6,7 +6,7 @@ import functools
 import math
 import random
 import re
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, namedtuple
 
 import pytest
 
@@ -14,14 +14,21 @@ from gpt.tokenizer import END_OF_TEXT
 from gpt.training.corpus import split_documents
 from gpt.training.texts import (
     CAPITALS,
+    SLOT,
     STORIES,
     Additions,
     Grammar,
     make_text,
-    parts_of,
 )
 
-cached_parts = functools.cache(parts_of)
+Part = namedtuple("Part", "literal rule name other again form")
+
+
+@functools.cache
+def parts_of(template):
+    """The template cut after each of its slots: a literal, and the groups of the slot if any."""
+    cut = [*SLOT.split(template), *[None] * 5]
+    return [Part(*cut[at : at + 5], int(cut[at + 5] or 0)) for at in range(0, len(cut), 6)]
 
 
 def derivations(grammar, rule, text, at=0, known=None, unwanted=None):
@@ -38,7 +45,7 @@ def derivations(grammar, rule, text, at=0, known=None, unwanted=None):
             if text.startswith(word := template.split("|")[0], at):
                 yield at + len(word), known or {}, choice
             continue
-        for end, names, below in _sequence(grammar, cached_parts(template), text, at, known or {}):
+        for end, names, below in _sequence(grammar, parts_of(template), text, at, known or {}):
             yield end, names, choice + below
 
 
@@ -74,7 +81,7 @@ def entropy_of(grammar, rule="document"):
     nats = 0.0
     for template, weight in templates.items():
         below = 0.0
-        for part in filter(lambda part: part.rule, cached_parts(template)):
+        for part in filter(lambda part: part.rule, parts_of(template)):
             others = len(grammar.rules[part.rule]) - 1  # all are equally likely
             below += math.log(others) if part.other else entropy_of(grammar, part.rule)
         nats += weight / total * (below - math.log(weight / total))

@@ -10,7 +10,6 @@ import math
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gpt.tokenizer import END_OF_TEXT
@@ -18,25 +17,7 @@ from gpt.tokenizer import END_OF_TEXT
 # A slot of a template: `<rule>` writes by a rule; `<rule as name>` also keeps what was written,
 # `<rule as name not other>` something else than `other`; `{name}` repeats it, and `{name.1}`
 # the second of the forms of a word "Anna|she|her|She".
-_SLOT = re.compile(r"<(\w+)(?: as (\w+))?(?: not (\w+))?>|\{(\w+)(?:\.(\d))?\}")
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A piece of a template: its literal text, then at most one slot."""
-
-    literal: str
-    rule: str | None
-    name: str | None
-    other: str | None
-    again: str | None
-    form: int
-
-
-def parts_of(template: str) -> list[_Part]:
-    """The template cut after each of its slots."""
-    cut = [*_SLOT.split(template), *[None] * 5]  # a literal, a slot's five groups, a literal, ...
-    return [_Part(*cut[at : at + 5], int(cut[at + 5] or 0)) for at in range(0, len(cut), 6)]
+SLOT = re.compile(r"<(\w+)(?: as (\w+))?(?: not (\w+))?>|\{(\w+)(?:\.(\d))?\}")
 
 
 class Grammar:
@@ -49,7 +30,6 @@ class Grammar:
 
     def __init__(self, rules: Mapping[str, str | Sequence[str] | Mapping[str, float]]) -> None:
         self.rules = {name: _weighted(given) for name, given in rules.items()}
-        self._parts = {t: parts_of(t) for templates in self.rules.values() for t in templates}
 
     def document(self, rng: random.Random) -> tuple[str, float]:
         """One document and -ln of its probability."""
@@ -60,17 +40,20 @@ class Grammar:
     ) -> tuple[str, float]:
         choices = {t: weight for t, weight in self.rules[rule].items() if t != unwanted}
         (template,) = rng.choices(list(choices), list(choices.values()))
-        text, nats = "", math.log(sum(choices.values()) / choices[template])
-        for part in self._parts[template]:
-            text += part.literal
-            if part.rule:
-                words, its_nats = self._write(part.rule, known.get(part.other), known, rng)
-                text, nats = text + words.split("|")[0], nats + its_nats
-                if part.name:
-                    known[part.name] = words
-            elif part.again:
-                text += known[part.again].split("|")[part.form]
-        return text, nats
+        nats = math.log(sum(choices.values()) / choices[template])
+
+        def fill(slot: re.Match[str]) -> str:
+            nonlocal nats
+            below, name, other, again, form = slot.groups()
+            if again:
+                return known[again].split("|")[int(form or 0)]
+            words, its_nats = self._write(below, known.get(other), known, rng)
+            nats += its_nats
+            if name:
+                known[name] = words
+            return words.split("|")[0]
+
+        return SLOT.sub(fill, template), nats
 
 
 def _weighted(given: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:
