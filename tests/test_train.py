@@ -211,9 +211,9 @@ def test_only_a_reported_step_reads_numbers_from_its_device(begin, monkeypatch):
         )
     batches = run._batches()
     for _ in range(4):  # checkpoints are every 5
-        assert run._update(run.model, *next(batches)) is None
+        assert run._update(*next(batches)) is None
     assert set(reads) <= {"tolist"}  # of an epoch's order, which is on the CPU
-    run._update(run.model, *next(batches))
+    run._update(*next(batches))
     assert reads.count("__float__") == 3
 
 
@@ -250,7 +250,7 @@ def test_a_run_on_a_cpu_is_in_float32_unless_told_otherwise(begin, precision, ki
     run, kinds = begin(out="", steps=1, precision=precision), []
     run.model.register_forward_hook(lambda *given: kinds.append(given[-1].dtype))
     batch = next(run._batches())
-    run._update(run.model, *batch)
+    run._update(*batch)
     assert kinds == [kind]
 
 
@@ -476,7 +476,6 @@ def test_accumulated_micro_batches_give_the_step_of_one_batch(begin):
 
 TWO = """
 import os, sys
-import torch._dynamo  # DistributedDataParallel imports it, for two seconds
 from torch.distributed import TCPStore
 from gpt.__main__ import main
 

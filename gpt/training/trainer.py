@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from gpt.accounting import count_parameters
 from gpt.checkpoints import check_device, check_memory, save_model, tokenizer_of
@@ -100,11 +99,10 @@ class Run:
         Raises ValueError if something cannot be written.
         """
         self.model.train()
-        parallel = DistributedDataParallel(self.model) if self.world > 1 else self.model
         batches = self._batches()
         try:
             while self.step < self.options.steps:
-                stepped = self._update(parallel, *next(batches))
+                stepped = self._update(*next(batches))
                 if stepped is not None:
                     if not self._is_finite(stepped):
                         yield Ended(self.step, self.saved_step, diverged=True)
@@ -192,9 +190,7 @@ class Run:
         while True:
             yield windows_at(self.ids, [next(starts) for _ in range(n // self.world)], t)
 
-    def _update(
-        self, parallel: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
-    ) -> Stepped | None:
+    def _update(self, inputs: torch.Tensor, targets: torch.Tensor) -> Stepped | None:
         """One optimizer step on a batch; its event if the step is reported, else None."""
         options, started = self.options, time.perf_counter()
         rate = learning_rate(self.step, options)
@@ -205,7 +201,7 @@ class Run:
             self._shuffle_positions()
         # Dropout of a step depends on the step alone, so that a resumed run repeats it.
         with _seeded(options.seed + 1_000_003 * (self.step * self.world + self.rank)):
-            loss = self._gradients(parallel, inputs, targets)
+            loss = self._gradients(inputs, targets)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
         self._savable = False
         for optimizer in self.optimizers:
@@ -229,25 +225,23 @@ class Run:
         generator = torch.Generator().manual_seed(self.options.seed + self.step)
         rows.copy_(rows[torch.randperm(len(rows), generator=generator)])
 
-    def _gradients(
-        self, parallel: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
-    ) -> torch.Tensor:
+    def _gradients(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Computes the gradients of a batch; its mean loss over all processes, on the device."""
         total = torch.zeros((), device=self.device)
         parts = [x.split(self.options.micro_batch) for x in (inputs, targets)]
         half = self.options.precision == "bfloat16"
-        for i, (some_inputs, some_targets) in enumerate(zip(*parts, strict=True), start=1):
-            apart = self.world > 1 and i < len(parts[0])
-            with parallel.no_sync() if apart else contextlib.nullcontext():
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-                    logits = parallel(some_inputs)  # (b, t, compact)
-                    loss = mean_loss(logits, some_targets, self.log_counts)
-                loss = loss * len(some_inputs) / len(inputs)
-                loss.backward()
+        for some_inputs, some_targets in zip(*parts, strict=True):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                logits = self.model(some_inputs)  # (b, t, compact)
+                loss = mean_loss(logits, some_targets, self.log_counts)
+            loss = loss * len(some_inputs) / len(inputs)
+            loss.backward()
             total += loss.detach()
         if self.world > 1:
-            dist.all_reduce(total)
-        return total / self.world
+            for shared in (total, *(p.grad for p in self.model.parameters())):
+                dist.all_reduce(shared)
+                shared /= self.world
+        return total
 
     def _is_finite(self, stepped: Stepped) -> bool:
         if not math.isfinite(stepped.average_loss + stepped.gradient_norm):
