@@ -262,7 +262,7 @@ def test_a_visitor_who_leaves_gives_the_model_back():
     running = handler()
     next(running)
     running.close()  # what the web server does when Stop is pressed
-    assert [held.borrowers for held in registry._held.values()] == [0]
+    assert list(registry._borrowers.values()) == [0]
 
 
 def test_the_same_name_in_two_precisions_is_two_models():

@@ -4,9 +4,8 @@ import contextlib
 import gc
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from gpt.accounting import count_parameters
 from gpt.accounting.memory import weight_bytes
@@ -36,15 +35,6 @@ def held_bytes(cfg: GPTConfig, precision: str) -> int:
     return weight_bytes(cfg, precision) + _LAYER_BYTES * cfg.n_layers
 
 
-@dataclass
-class _Held:
-    """A loaded model and how many borrowers it has now."""
-
-    model: GPTModel
-    n_bytes: int
-    borrowers: int = 0
-
-
 class Registry:
     """Loaded models, shared by all visitors: bounded in memory, one load at a time.
 
@@ -68,7 +58,8 @@ class Registry:
         self.budget_bytes = budget_bytes
         self._paths = dict(paths or {})
         self._wait_seconds, self._patience_seconds = wait_seconds, patience_seconds
-        self._held: OrderedDict[Key, _Held] = OrderedDict()  # oldest use first
+        self._held: OrderedDict[Key, GPTModel] = OrderedDict()  # oldest use first
+        self._borrowers: Counter[Key] = Counter()
         self._changed = threading.Condition()
         self._loading = self._impatient = False
 
@@ -101,12 +92,12 @@ class Registry:
         """
         self._check(source)
         key = (source, str(check_device(device)), precision)
-        held = self._take(key, progress)
+        model = self._take(key, progress)
         try:
-            yield held.model
+            yield model
         finally:
             with self._changed:
-                held.borrowers -= 1
+                self._borrowers[key] -= 1
                 self._changed.notify_all()
 
     def _check(self, source: str) -> None:
@@ -133,7 +124,7 @@ class Registry:
             )
         return n_bytes
 
-    def _take(self, key: Key, progress: Progress | None) -> _Held:
+    def _take(self, key: Key, progress: Progress | None) -> GPTModel:
         """The model under `key`, borrowed once more; loaded first if it is not held."""
         n_bytes = self._allowed_bytes(key[0], key[2])
         if key[0] in HUB_MODELS and key not in self._held:
@@ -141,10 +132,10 @@ class Registry:
         with self._changed:
             while self._impatient if key in self._held else self._loading:
                 self._wait(progress, "waiting for another model to load")
-            if (held := self._held.get(key)) is not None:
-                held.borrowers += 1
+            if key in self._held:
+                self._borrowers[key] += 1
                 self._held.move_to_end(key)
-                return held
+                return self._held[key]
             self._loading = True
         try:
             model = load_model(
@@ -154,7 +145,9 @@ class Registry:
                 make_room=lambda: self._make_room(n_bytes, progress),
             )
             with self._changed:
-                return self._held.setdefault(key, _Held(model, n_bytes, borrowers=1))
+                self._held[key] = model
+                self._borrowers[key] = 1
+            return model
         finally:
             with self._changed:
                 self._loading = False
@@ -177,13 +170,15 @@ class Registry:
 
     def _let_go(self, n_bytes: int) -> bool:
         """Whether `n_bytes` fit now, after letting go of what nobody uses; of nothing if not."""
-        excess = n_bytes + sum(held.n_bytes for held in self._held.values()) - self.budget_bytes
-        idle = [key for key, held in self._held.items() if held.borrowers == 0]
-        if excess > sum(self._held[key].n_bytes for key in idle):
+        sizes = {key: held_bytes(model.cfg, key[2]) for key, model in self._held.items()}
+        excess = n_bytes + sum(sizes.values()) - self.budget_bytes
+        idle = [key for key in sizes if not self._borrowers[key]]
+        if excess > sum(sizes[key] for key in idle):
             return False
         for key in idle:
             if excess > 0:
-                excess -= self._held.pop(key).n_bytes
+                excess -= sizes[key]
+                del self._held[key], self._borrowers[key]
                 gc.collect()  # a recorded model is part of a cycle
         return True
 
