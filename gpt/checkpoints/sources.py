@@ -174,18 +174,19 @@ def _refuse_other(cfg: GPTConfig | Mapping[str, Any] | None, found: GPTConfig, s
 
 def _drawn(cfg: GPTConfig, seed: int) -> dict[str, torch.Tensor]:
     """The weights that `torch.manual_seed(seed)` before the constructor gives, by name."""
-    with own_generator():
-        torch.random.default_generator.manual_seed(seed)
+    with own_generator(seed):
         return dict(GPTModel(cfg).named_parameters())
 
 
 @contextlib.contextmanager
-def own_generator() -> Iterator[None]:
-    """Inside, torch's global generator is this thread's alone; its state is put back afterwards.
+def own_generator(seed: int) -> Iterator[None]:
+    """Inside, torch's global generators start from `seed` and are this thread's alone.
 
-    Initial weights and dropout can be drawn from no other generator.
+    The CPU's has its state put back afterwards. Initial weights and dropout can be drawn from no
+    other generator.
     """
     with _generator_lock, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         yield
 
 

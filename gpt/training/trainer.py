@@ -4,7 +4,6 @@ The command line, a page and the tests read the same events. To pause a run, sto
 to end it, close the generator, which saves a checkpoint of its last step.
 """
 
-import contextlib
 import hashlib
 import math
 import time
@@ -68,7 +67,7 @@ class Run:
         check_memory(state + logit_bytes(compact, rows), self.device, "training")
         self.ids = self.vocabulary.to_compact[corpus.ids].to(self.device)
         self.log_counts = self.vocabulary.log_counts.to(self.device)
-        with _seeded(options.seed):
+        with own_generator(options.seed):
             self.model = GPTModel(compact)
             if options.initialisation == "gpt2":
                 initialise_like_gpt2(self.model)
@@ -87,7 +86,9 @@ class Run:
             self._settings = {"cfg": dict(cfg), "options": asdict(options), "corpus": digest}
             if (state := self.folder.load(self.device, self._settings)) is not None:
                 self._continue(state)
-            if self.rank == 0:
+            if self.rank > 0:
+                self.folder = None  # process 0 writes
+            else:
                 self.folder.forget_after(self.step)
 
     def events(self) -> Iterator[Event]:
@@ -108,7 +109,7 @@ class Run:
                         yield Ended(self.step, self.saved_step, diverged=True)
                         return
                     yield from self._after(stepped)
-            if self.folder is not None and self.rank == 0:
+            if self.folder is not None:
                 most = max(float(p.detach().abs().max()) for p in self.model.parameters())
                 half = most <= torch.finfo(torch.float16).max
                 self.write_model(self.folder.path / "model", "float16" if half else "float32")
@@ -120,7 +121,7 @@ class Run:
 
     def whole_model(self) -> GPTModel:
         """A copy of the model so far over the whole vocabulary, float32, on the CPU."""
-        with _seeded(0):  # draws weights that are overwritten
+        with own_generator(0):  # draws weights that are overwritten
             return self.vocabulary.expand(self.model, self.cfg)
 
     def write_model(self, folder: Path, precision: str) -> None:
@@ -200,7 +201,7 @@ class Run:
         if not options.positions:
             self._shuffle_positions()
         # Dropout of a step depends on the step alone, so that a resumed run repeats it.
-        with _seeded(options.seed + 1_000_003 * (self.step * self.world + self.rank)):
+        with own_generator(options.seed + 1_000_003 * (self.step * self.world + self.rank)):
             loss = self._gradients(inputs, targets)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
         self._savable = False
@@ -253,25 +254,23 @@ class Run:
         """Whether the step just done is a multiple of `every`, or the last."""
         return self.step % every == 0 or self.step == self.options.steps
 
-    def _after(self, stepped: Stepped) -> list[Event]:
+    def _after(self, stepped: Stepped) -> Iterator[Event]:
         """The events of a step: `stepped`, and what is due after it.
 
         The checkpoint is written before the validation and the sample, which may fail.
         """
-        found: list[Event] = [stepped]
-        if self.rank > 0:
-            return found
         if self._is_due(LOG_EVERY):
             spent, loss = round(self.seconds, 1), stepped.average_loss
             self._log(tokens=stepped.tokens, seconds=spent, loss=loss)
         if self._is_due(self.options.checkpoint_every):
             self._save()
-        if self._is_due(self.options.validate_every):
+        yield stepped
+        if self.rank == 0 and self._is_due(self.options.validate_every):
             if self.corpus.held_out is not None:
-                found.append(evaluated := self.evaluated())
+                evaluated = self.evaluated()
                 self._log(validation=evaluated.nats_per_token, targets=evaluated.n_targets)
-            found.append(self.sampled())
-        return found
+                yield evaluated
+            yield self.sampled()
 
     def _log(self, **measured: Any) -> None:
         if self.folder is not None:
@@ -279,7 +278,7 @@ class Run:
 
     def _save(self) -> None:
         """Writes a checkpoint, unless a weight is not finite."""
-        if self.folder is None or self.rank > 0 or not self._weights_are_finite():
+        if self.folder is None or not self._weights_are_finite():
             return
         self.folder.save(
             {
@@ -320,11 +319,3 @@ def logit_bytes(cfg: GPTConfig, rows: int) -> int:
     logits, which their gradient overwrites.
     """
     return 12 * rows * cfg.context_length * cfg.vocab_size
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's global generators start from `seed` and are this thread's alone."""
-    with own_generator():
-        torch.manual_seed(seed)
-        yield
