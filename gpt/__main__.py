@@ -98,15 +98,6 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _add(parser: argparse.ArgumentParser, *options: tuple[str, Any, Any, str, str]) -> None:
-    """An option for each of (name, type, default, metavar, help); a list may be repeated."""
-    for name, kind, default, metavar, text in options:
-        more: dict[str, Any] = {"action": "append"} if isinstance(default, list) else {}
-        parser.add_argument(
-            f"--{name}", type=kind, default=default, metavar=metavar, help=text, **more
-        )
-
-
 def _add_configuration(
     parser: argparse.ArgumentParser, which: str = "of a checkpoint that has none beside it"
 ) -> None:
@@ -149,25 +140,27 @@ def _configuration(
 
 
 def _generate_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "without it, the standard input is read"
-    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help=text)
-    devices = ", ".join(available_devices())
+    add, devices = parser.add_argument, ", ".join(available_devices())
+    add("prompt", nargs="?", metavar="PROMPT", help="without it, the standard input is read")
+    add("--model", default="storyteller", metavar="MODEL", help=_DEFAULT)
+    text = f"stop after so many, if no other end comes; {_DEFAULT}"
+    add("--max-new-tokens", type=int, default=50, metavar="N", help=text)
+    text = f"0: the best token, 1: as the model says; {_DEFAULT}"
+    add("--temperature", type=float, default=0.8, metavar="T", help=text)
+    add("--top-k", type=int, metavar="K", help="sample among the K most probable (default: all)")
+    text = "sample among the fewest that hold P (default: 1, all)"
+    add("--top-p", type=float, default=1.0, metavar="P", help=text)
+    text = "leave out what is below P of the best's (default: 0, none)"
+    add("--min-p", type=float, default=0.0, metavar="P", help=text)
+    add("--stop", default="", metavar="TEXT", help="end with the token that completes this text")
+    text = "this token comes there, from 0; may be repeated"
+    add("--steer", type=_steer, action="append", default=[], metavar="POSITION:ID", help=text)
+    text = "same seed, same text on one machine (default: drawn, and told)"
+    add("--seed", type=int, metavar="S", help=text)
+    add("--device", default="cpu", metavar="D", help=f"this machine has {devices}; {_DEFAULT}")
     text = f"of the weights: {', '.join(PRECISIONS)}; auto is the fastest that was measured to "
     text += f"cost little, else float32; {_DEFAULT}"
-    _add(
-        parser,
-        ("model", str, "storyteller", "MODEL", _DEFAULT),
-        ("max-new-tokens", int, 50, "N", f"stop after so many, if no other end comes; {_DEFAULT}"),
-        ("temperature", float, 0.8, "T", f"0: the best token, 1: as the model says; {_DEFAULT}"),
-        ("top-k", int, None, "K", "sample among the K most probable (default: all)"),
-        ("top-p", float, 1.0, "P", "sample among the fewest that hold P (default: 1, all)"),
-        ("min-p", float, 0.0, "P", "leave out what is below P of the best's (default: 0, none)"),
-        ("stop", str, "", "TEXT", "end with the token that completes this text"),
-        ("steer", _steer, [], "POSITION:ID", "this token comes there, from 0; may be repeated"),
-        ("seed", int, None, "S", "same seed, same text on one machine (default: drawn, and told)"),
-        ("device", str, "cpu", "D", f"this machine has {devices}; {_DEFAULT}"),
-        ("precision", str, "auto", "TYPE", text),
-    )
+    add("--precision", default="auto", metavar="TYPE", help=text)
     _add_configuration(parser)
 
 
@@ -264,12 +257,9 @@ def _params(args: argparse.Namespace) -> None:
     for row in count.rows:
         share = f"{100 * row.count / count.total:.1f} %"
         table.append((row.name, row.shape, f"{row.count:,}", share, row.formula))
-    widths = [max(len(line[column]) for line in table) for column in range(5)]
+    a, b, c, d, _ = (max(map(len, column)) for column in zip(*table, strict=True))
     for part, shape, number, share, formula in table:
-        print(
-            f"{part:<{widths[0]}}  {shape:<{widths[1]}}  {number:>{widths[2]}}  "
-            f"{share:>{widths[3]}}  {formula}"
-        )
+        print(f"{part:<{a}}  {shape:<{b}}  {number:>{c}}  {share:>{d}}  {formula}")
     n_bytes = weight_bytes(cfg, "float32")
     hundredths = (100 * n_bytes + 2**19) // 2**20  # of a MiB; whole numbers have no limit
     print(f"\n{', '.join(f'{name} {value}' for name, value in dict(cfg).items())}")
@@ -279,12 +269,10 @@ def _params(args: argparse.Namespace) -> None:
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     from gpt.training.options import STORYTELLER, TrainOptions
 
+    text = "only print the loss of a model on --text"
+    parser.add_argument("--evaluate", metavar="CHECKPOINT", help=text)
     text = "with --evaluate: the JSON configuration of a checkpoint that has none beside it"
-    _add(
-        parser,
-        ("evaluate", str, None, "CHECKPOINT", "only print the loss of a model on --text"),
-        ("config", str, None, "FILE", text),
-    )
+    parser.add_argument("--config", metavar="FILE", help=text)
     _add_fields(parser.add_argument_group("the run"), TrainOptions(), told=True)
     _add_fields(parser.add_argument_group("the model"), STORYTELLER, told=True)
 
@@ -344,7 +332,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="what to write")
     parser.add_argument("folder", metavar="FOLDER", help="where; it is made if need be")
     text = f"of the weights: {', '.join(DTYPES)}; {_DEFAULT}"
-    _add(parser, ("precision", str, "float32", "TYPE", text))
+    parser.add_argument("--precision", default="float32", metavar="TYPE", help=text)
     _add_configuration(parser)
 
 
@@ -367,15 +355,15 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--replicas", default="1", metavar="N|MIN-MAX", help=f"how many; {_DEFAULT}")
     text = "loaded by each before the first request; may be given more than once; a PATH that is "
     text += "not named cannot be asked for"
-    _add(
-        parser,
-        ("replicas", str, "1", "N|MIN-MAX", f"how many; {_DEFAULT}"),
-        ("model", str, [], "MODEL", text),
-        ("address", str, None, "auto|ADDRESS", "of a Ray cluster that runs; auto: this machine's"),
-        ("cores", int, 0, "N", "of a replica (default: its machine's, divided among replicas)"),
-    )
+    add("--model", action="append", default=[], metavar="MODEL", help=text)
+    text = "of a Ray cluster that runs; auto: this machine's"
+    add("--address", metavar="auto|ADDRESS", help=text)
+    text = "of a replica (default: its machine's, divided among replicas)"
+    add("--cores", type=int, default=0, metavar="N", help=text)
 
 
 def _serve(args: argparse.Namespace) -> None:
