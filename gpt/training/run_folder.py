@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,16 @@ class RunFolder:
 
         write_file(self.checkpoint, write)
 
-    def load(self, device: torch.device, settings: Mapping[str, Any]) -> Any:
-        """What is in the checkpoint, None without one.
+    def load(
+        self, device: torch.device, settings: Mapping[str, Any], restore: Callable[[Any], None]
+    ) -> None:
+        """Calls `restore` with what is in the checkpoint, if there is one.
 
         `settings` are the run's "cfg", "options" and "corpus", which a checkpoint has too.
-        Raises ValueError if it is damaged, or was made with others.
+        Raises ValueError if it is damaged, was made with others, or `restore` raises anything.
         """
         if not self.checkpoint.exists():
-            return None
+            return
         try:
             state = torch.load(self.checkpoint, map_location=device, weights_only=True)
         except Exception as error:  # a malformed file can raise anything
@@ -63,21 +65,18 @@ class RunFolder:
         try:
             theirs = _by_name(dict(state))
             others = [n for n in ours if n not in _FREE and ours[n] != theirs.get(n)]
-        except Exception as error:  # tensors raise what no other object does
-            raise self.foreign() from error
+            if not others:
+                restore(state)
+        except Exception as error:  # parts of other types or shapes can raise anything
+            raise ValueError(
+                f"{self.checkpoint} is no checkpoint of this version's `train`: remove it or use "
+                "another --out."
+            ) from error
         for name in others:
             raise ValueError(
                 f"{self.checkpoint} was made with {name} {theirs.get(name)}, not {ours[name]}: use "
                 "the same or another --out."
             )
-        return state
-
-    def foreign(self) -> ValueError:
-        """The error for a checkpoint that this program did not write."""
-        return ValueError(
-            f"{self.checkpoint} is no checkpoint of this version's `train`: remove it or use "
-            "another --out."
-        )
 
     def log(self, **measured: Any) -> None:
         """Appends a line to metrics.jsonl."""

@@ -84,8 +84,7 @@ class Run:
         if self.folder is not None:
             digest = hashlib.sha256(corpus.ids.numpy()).hexdigest()
             self._settings = {"cfg": dict(cfg), "options": asdict(options), "corpus": digest}
-            if (state := self.folder.load(self.device, self._settings)) is not None:
-                self._continue(state)
+            self.folder.load(self.device, self._settings, self._restore)
             if self.rank > 0:
                 self.folder = None  # process 0 writes
             else:
@@ -295,20 +294,16 @@ class Run:
     def _weights_are_finite(self) -> bool:
         return all(bool(p.isfinite().all()) for p in self.model.parameters())
 
-    def _continue(self, state: Any) -> None:
-        """Restores a checkpoint. Raises ValueError if a part is missing or does not fit."""
-        assert self.folder is not None
-        try:
-            self.step, self.seconds = int(state["step"]), float(state["seconds"])
-            self.model.load_state_dict(state["model"])
-            for optimizer, known in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(known)
-            self.average = torch.as_tensor(state["average"]).to(self.device)
-            fits = all(map(moments_fit, self.optimizers)) and self.average.dim() == 0
-            if not (fits and 0 <= self.step <= self.options.steps):
-                raise ValueError("a number or a shape does not fit")
-        except Exception as error:  # parts of other types or shapes can raise anything
-            raise self.folder.foreign() from error
+    def _restore(self, state: Any) -> None:
+        """Goes on from a checkpoint; a part that is missing or does not fit can raise anything."""
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.model.load_state_dict(state["model"])
+        for optimizer, known in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(known)
+        self.average = torch.as_tensor(state["average"]).to(self.device)
+        fits = all(map(moments_fit, self.optimizers)) and self.average.dim() == 0
+        if not (fits and 0 <= self.step <= self.options.steps):
+            raise ValueError("a number or a shape does not fit")
         self.saved_step = self.step
 
 
