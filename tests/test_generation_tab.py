@@ -6,7 +6,7 @@ import asyncio
 import functools
 import threading
 import time
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -425,7 +425,7 @@ def test_who_waits_sees_the_place_and_who_stops_has_left_the_line_at_once(regist
         await asyncio.wait([writing], timeout=30)
         assert run.over
 
-    with scheduler.submit([1], SamplingOptions(10**6, seed=1)) as first:
+    with closing(scheduler.submit([1], SamplingOptions(10**6, seed=1))) as first:
         run_async(anext(first))
         run_async(second())
         assert scheduler.waiting == 0

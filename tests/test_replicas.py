@@ -8,7 +8,7 @@ import asyncio
 import re
 import sys
 import threading
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import replace
 from types import ModuleType
 
@@ -307,7 +307,7 @@ def test_what_waits_is_told_with_its_place(monkeypatch):
         row = ClusterRow(
             Handle((Replica(TinyRegistry({"storyteller": model})), None)), KEY, IDS, OPTIONS
         )
-        with scheduler.submit(IDS, SamplingOptions(max_new_tokens=1_000_000, seed=1)):
+        with closing(scheduler.submit(IDS, SamplingOptions(max_new_tokens=1_000_000, seed=1))):
             while row.place != 1:
                 assert not await row.ready(0.01)
         return [step async for step in row]

@@ -7,6 +7,7 @@ import random
 import sys
 import threading
 import weakref
+from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
 from weakref import WeakValueDictionary
@@ -427,7 +428,7 @@ def test_threads_and_handlers_of_an_event_loop_are_served_at_once():
 
     async def handler(i):
         steps = []
-        with scheduler_for(model).submit([i, 2], options[i]) as run:
+        with closing(scheduler_for(model).submit([i, 2], options[i])) as run:
             while not await run.ready(10):
                 pass
             async for step in run:
@@ -449,7 +450,7 @@ def test_threads_and_handlers_of_an_event_loop_are_served_at_once():
 def test_nothing_is_ready_while_a_run_waits():
     async def wait():
         scheduler = Scheduler(tiny_model(), max_rows=1)
-        with scheduler.submit([1], SamplingOptions(max_new_tokens=10**6, seed=0)) as first:
+        with closing(scheduler.submit([1], SamplingOptions(max_new_tokens=10**6, seed=0))) as first:
             second = scheduler.submit([1], GREEDY)
             assert await first.ready(60)
             assert not await second.ready(0.01)
@@ -500,7 +501,7 @@ def test_a_soak_of_visitors_who_come_and_go_leaves_nothing_behind():
     async def visitor(line):
         while line:
             i = line.pop()
-            with scheduler_for(model).submit(*requests[i], text_of=str) as run:
+            with closing(scheduler_for(model).submit(*requests[i], text_of=str)) as run:
                 steps = []
                 while leaves[i] is None or len(steps) < leaves[i]:
                     if (step := await anext(run, None)) is None:

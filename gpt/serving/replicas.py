@@ -76,7 +76,8 @@ class Replica:
             await self.announce("|".join(key))
             text_of = tokenizer_of(key[0]).stream().push if options.stop else None
             scheduler = scheduler_for(job.result())
-            run = stack.enter_context(scheduler.submit(ids, options, stop_id, text_of))
+            run = scheduler.submit(ids, options, stop_id, text_of)
+            stack.callback(run.close)
             made = 0
             while True:
                 if not await run.ready(BEAT_SECONDS):

@@ -173,11 +173,5 @@ class Run:
             if row.wake is wake:
                 row.wake = None
 
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __del__(self) -> None:
         self._row.closed = True

@@ -6,8 +6,6 @@ a decode step of all rows that write.
 What a row computes depends on that row alone: its tokens are the same in any company.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 import traceback

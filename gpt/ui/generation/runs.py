@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
@@ -155,7 +155,7 @@ class Writing:
             known = self.begins.steps if self._kept else None
             text_of = asked.tokenizer.stream().push
             row = scheduler.submit(*given, text_of=text_of, known=known)
-        return held.enter_context(row)
+        return held.enter_context(closing(row))
 
     def _on_stage(self, fraction: float, text: str) -> None:
         if self.over or self.written.stopped:
