@@ -198,15 +198,6 @@ def test_closing_frees_the_row_before_the_next_step(by_hand):
     assert steps_of(first) == []
 
 
-def test_a_run_that_nobody_holds_frees_its_row(by_hand):
-    scheduler = Scheduler(tiny_model())
-    run = scheduler.submit([1, 2], GREEDY)
-    scheduler.turn()
-    del run
-    gc.collect()
-    assert scheduler.turn() is False
-
-
 def test_who_waits_for_the_end_hears_of_it_at_once_and_of_no_token_before():
     """The page showed the last tokens at its next update: a run of 0.5 s took 0.06 s longer."""
 
@@ -263,33 +254,13 @@ def test_a_row_that_has_ended_keeps_its_end_when_a_turn_fails(by_hand):
     assert len(steps_of(run)) == 2
 
 
-def test_a_run_that_is_dropped_while_it_waits_leaves_the_line_at_once(by_hand):
-    """What woke it held it: its place in the line, and the model, stayed until its first step."""
-
-    async def look_and_leave():
-        run = scheduler.submit([1, 2], GREEDY)
-        assert not await run.ready(0.001)
-
-    scheduler = Scheduler(tiny_model(), max_rows=1)
-    first = scheduler.submit([1, 2], GREEDY)
-    scheduler.turn()
-    gc.collect()
-    gc.disable()
-    try:
-        run_async(look_and_leave())
-        assert (scheduler.running, scheduler.waiting) == (1, 0)
-    finally:
-        gc.enable()
-    assert not first.over
-
-
 def test_nothing_comes_after_a_run_was_closed(by_hand):
     """A step that was computed meanwhile still came."""
     scheduler = Scheduler(tiny_model())
     run = scheduler.submit([1, 2], GREEDY)
     step = alone(scheduler.model, [1, 2], GREEDY)[0]
     run.close()
-    run._row.put(step)
+    run.put(step)
     assert run.take() == []
     assert steps_of(run) == []
 
@@ -354,7 +325,7 @@ def test_a_bug_of_the_choice_ends_the_rows_of_one_model_and_not_the_thread(by_ha
     run = scheduler.submit([1, 2], GREEDY)
     if tokens:
         finish_reading(scheduler, run)
-    run._row.n_candidates = "ten"
+    run.n_candidates = "ten"
     finish(scheduler)
     assert not run.take()
     with pytest.raises((TypeError, RuntimeError)):

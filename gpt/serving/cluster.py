@@ -12,11 +12,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gpt.generate import Step
 from gpt.sampling import SamplingOptions
 from gpt.serving.registry import Key
 from gpt.serving.replicas import APP, MAX_QUEUED, start_ray
-from gpt.serving.run import Handover, Run
+from gpt.serving.run import Run
 
 PATIENCE_SECONDS = 30.0  # without any message, until a run gives up
 RETRY_SECONDS = 0.5
@@ -30,16 +29,9 @@ class ArrivingRow(Run):
     A kind of it has `_read`, which puts every step, and raises what ends the run.
     """
 
-    place = 0
-    started: float | None = None  # by time.perf_counter(), without waiting and loading
-
     def __init__(self) -> None:
-        super().__init__(Handover())
+        super().__init__()
         self._reader: asyncio.Task[None] | None = None
-
-    def put(self, *steps: Step) -> None:
-        self._row.steps += steps
-        self._row.tell()
 
     async def ready(self, timeout_seconds: float | None = None) -> bool:
         """As of every run; with it the reading begins."""
@@ -55,9 +47,7 @@ class ArrivingRow(Run):
             self._reader.cancel()
 
     def _end(self, reader: asyncio.Task[None]) -> None:
-        self._row.error = None if reader.cancelled() else reader.exception()
-        self._row.over = True
-        self._row.tell()
+        self.end(None if reader.cancelled() else reader.exception())
 
 
 class ClusterRow(ArrivingRow):
@@ -105,7 +95,7 @@ class ClusterRow(ArrivingRow):
         try:
             while True:
                 message = await asyncio.wait_for(anext(response, None), PATIENCE_SECONDS)
-                if message is None or self._row.closed:  # wait_for may lose the cancel
+                if message is None or self._closed:  # wait_for may lose the cancel
                     return
                 self._heard = time.perf_counter()
                 self.place, steps = message

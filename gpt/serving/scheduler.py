@@ -77,7 +77,7 @@ class Scheduler:
         it, even empty, keys and values are kept at the end for a run that goes on.
         Raises ValueError as `generate` does; what goes wrong later is raised by the run itself.
         """
-        row = ScheduledRow(self.model, ids, options, stop_id, text_of=text_of)
+        row = ScheduledRow(self, ids, options, stop_id, text_of=text_of)
         row.n_bytes = self._bytes_of(row.capacity)
         if known is not None:
             row.kept = kept_of(self.model)
@@ -88,21 +88,21 @@ class Scheduler:
                 take_turns(self.turn)  # which may raise: no thread can begin
             self._takes_turns = True
             self._waiting.append(row)
-        return Run(row, self)
+        return row
 
     @property
     def running(self) -> int:
         """Rows that have begun and not ended."""
-        return sum(not row.has_ended() for row in tuple(self._running))
+        return sum(not row.over for row in tuple(self._running))
 
     @property
     def waiting(self) -> int:
         """Rows in the waiting line."""
-        return sum(not row.closed for row in tuple(self._waiting))
+        return sum(not row.over for row in tuple(self._waiting))
 
     def place(self, row: ScheduledRow) -> int:
         """Of one in the waiting line, from 1; else 0."""
-        line = [waiting for waiting in tuple(self._waiting) if not waiting.closed]
+        line = [waiting for waiting in tuple(self._waiting) if not waiting.over]
         return line.index(row) + 1 if row in line else 0
 
     def turn(self) -> bool:
@@ -132,13 +132,13 @@ class Scheduler:
             self._waiting.clear()
             self._takes_turns = False
         for row in rows:
-            if not row.has_ended():
-                row.put(ValueError(reason))
+            if not row.over:
+                row.hand_over(ValueError(reason))
 
     def _let_in(self) -> None:
         """Drops the rows that are over and lets others in, in the order of their coming."""
         for line in (self._running, self._waiting):
-            for row in [row for row in line if row.has_ended()]:
+            for row in [row for row in line if row.over]:
                 line.remove(row)
                 row.leave()
         used = sum(row.n_bytes for row in self._running)
@@ -175,7 +175,7 @@ class Scheduler:
         try:
             return next(row.reading)
         except Exception as error:
-            row.put(error)
+            row.hand_over(error)
             return True
 
     def _reading(self, row: ScheduledRow) -> Iterator[bool]:
@@ -206,7 +206,7 @@ class Scheduler:
             for row in rows:
                 failure = RuntimeError("a decode step failed")
                 failure.__cause__ = error
-                row.put(failure)
+                row.hand_over(failure)
         self._step_seconds = time.perf_counter() - started
 
     @torch.inference_mode()
@@ -223,7 +223,7 @@ class Scheduler:
             if row.cache.length == row.context_length:
                 # Every position has moved: the window is read anew, as in the book.
                 row.cache, row.reading = None, self._reading(row)
-            row.put(step)
+            row.hand_over(step)
 
     def _bytes_of(self, capacity: int) -> int:
         kept = self.model.pos_emb.weight.dtype  # as keys and values are

@@ -44,15 +44,15 @@ class BorrowedRow(ArrivingRow):
 
     def __init__(self, steps: Iterator[Step]) -> None:
         super().__init__()
-        self._steps = steps
+        self._iterator = steps
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
 
         def read() -> None:
-            with contextlib.closing(self._steps):  # a generator
-                for step in self._steps:
-                    if self._row.closed:
+            with contextlib.closing(self._iterator):  # a generator
+                for step in self._iterator:
+                    if self._closed:
                         return
                     loop.call_soon_threadsafe(self.put, step)
 
