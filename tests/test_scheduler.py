@@ -94,7 +94,7 @@ def test_a_visitors_steps_are_the_same_alone_and_in_any_company(precisions, by_h
             rng.choice(schedulers).turn()
         if rng.random() < 0.2:
             rng.choice(runs)[2].close()
-    closed = [run for *_, run in runs if run.over and run._scheduler is None]
+    closed = [run for *_, run in runs if run._closed]
     finish(*schedulers)
     for which, request, run in runs:
         if run not in closed:
@@ -187,10 +187,12 @@ def test_closing_frees_the_row_before_the_next_step(by_hand):
     scheduler.turn()
     assert (scheduler.running, scheduler.waiting) == (1, 2)
     assert [run.place for run in (first, second, third)] == [0, 1, 2]
-    first.close()
     second.close()
-    assert (scheduler.running, scheduler.waiting) == (0, 1)
+    assert (scheduler.running, scheduler.waiting) == (1, 1)
+    scheduler.turn()
     assert third.place == 1
+    first.close()
+    assert (scheduler.running, scheduler.waiting) == (0, 1)
     for _ in range(3):
         scheduler.turn()
     assert len(third.take()) == 1
@@ -358,12 +360,13 @@ def test_an_impossible_prompt_is_refused_at_the_call():
 
 def test_a_model_has_one_scheduler_that_goes_with_its_last_run():
     model = tiny_model()
-    run = scheduler_for(model).submit([1], SamplingOptions(max_new_tokens=1, temperature=0))
-    assert scheduler_for(model) is run._scheduler
+    scheduler = scheduler_for(model)
+    assert scheduler_for(model) is scheduler
+    run = scheduler.submit([1], SamplingOptions(max_new_tokens=1, temperature=0))
     assert len(steps_of(run)) == 1
     gone = weakref.ref(model)
     on_engine(lambda: None)  # the thread has let go of its last turn
-    del model
+    del model, scheduler
     gc.collect()
     assert gone() is None
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt.cache import KVCache
 from gpt.generate import Row, Step
 from gpt.serving.kept import Kept
-
-if TYPE_CHECKING:
-    from gpt.serving.scheduler import Scheduler
 
 
 class Run:
@@ -117,21 +114,10 @@ class ScheduledRow(Row, Run):
     kept: Kept | None = None  # where its keys and values go when it ends
     known: Sequence[Step] = ()  # its first steps, until it begins
 
-    def __init__(self, scheduler: Scheduler, *given: Any, **more: Any) -> None:
-        Row.__init__(self, scheduler.model, *given, **more)
+    def __init__(self, *given: Any, **more: Any) -> None:
+        Row.__init__(self, *given, **more)
         Run.__init__(self)
         self.n_prompt = len(self.window)
-        self._scheduler: Scheduler | None = scheduler  # kept meanwhile, and its model
-
-    @property
-    def place(self) -> int:
-        """As of every run."""
-        return 0 if self._scheduler is None else self._scheduler.place(self)
-
-    def close(self) -> None:
-        """As of every run; the scheduler may go."""
-        super().close()
-        self._scheduler = None
 
     def hand_over(self, step: Step | BaseException) -> None:
         """Gives the visitor a step, or the error that ends the row."""

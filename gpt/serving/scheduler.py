@@ -77,7 +77,7 @@ class Scheduler:
         it, even empty, keys and values are kept at the end for a run that goes on.
         Raises ValueError as `generate` does; what goes wrong later is raised by the run itself.
         """
-        row = ScheduledRow(self, ids, options, stop_id, text_of=text_of)
+        row = ScheduledRow(self.model, ids, options, stop_id, text_of=text_of)
         row.n_bytes = self._bytes_of(row.capacity)
         if known is not None:
             row.kept = kept_of(self.model)
@@ -88,6 +88,7 @@ class Scheduler:
                 take_turns(self.turn)  # which may raise: no thread can begin
             self._takes_turns = True
             self._waiting.append(row)
+            row.place = len(self._waiting)
         return row
 
     @property
@@ -99,11 +100,6 @@ class Scheduler:
     def waiting(self) -> int:
         """Rows in the waiting line."""
         return sum(not row.over for row in tuple(self._waiting))
-
-    def place(self, row: ScheduledRow) -> int:
-        """Of one in the waiting line, from 1; else 0."""
-        line = [waiting for waiting in tuple(self._waiting) if not waiting.over]
-        return line.index(row) + 1 if row in line else 0
 
     def turn(self) -> bool:
         """Some blocks of prefill, a step of all that write; whether any row is left.
@@ -147,9 +143,11 @@ class Scheduler:
             if used > self.cache_bytes and self._running:
                 break
             row = self._waiting.popleft()
-            row.started = time.perf_counter()
+            row.place, row.started = 0, time.perf_counter()
             row.reading = self._reading(row)
             self._running.append(row)
+        for place, row in enumerate(self._waiting, start=1):
+            row.place = place
 
     def _reading_seconds(self, readers: int, writers: int) -> float:
         """As long as a step, and longer where more wait for their first token than write."""
@@ -236,7 +234,7 @@ _lock = threading.Lock()
 
 
 def scheduler_for(model: GPTModel) -> Scheduler:
-    """The one scheduler of `model`, made at need; it lives as long as a run of it is held.
+    """The one scheduler of `model`, made at need; it lives as long as a run of it goes on.
 
     The first time a model may take a second: ask for it where the model is borrowed.
     """
