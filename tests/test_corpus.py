@@ -95,13 +95,6 @@ def test_a_resumed_order_goes_on_where_it_stopped():
     assert starts(skip=48, count=100) == starts(count=148)[48:]
 
 
-def test_two_processes_share_the_windows_of_each_step():
-    both = [starts(rank=rank, world=2, count=40) for rank in (0, 1)]
-    together = starts(count=80)
-    assert both[0] == together[0::2]
-    assert both[1] == together[1::2]
-
-
 def test_a_text_shorter_than_a_window_is_refused():
     with pytest.raises(ValueError, match="the text has 15 tokens: use at least 21"):
         starts(n_ids=15)

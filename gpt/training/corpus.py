@@ -138,13 +138,10 @@ def of_byte_pairs(documents: Sequence[str], size: int) -> Tokenizer:
     return Tokenizer(model["vocab"], [" ".join(pair) for pair in model["merges"]])
 
 
-def window_starts(
-    n_ids: int, context_length: int, seed: int, skip: int = 0, rank: int = 0, world: int = 1
-) -> Iterator[int]:
+def window_starts(n_ids: int, context_length: int, seed: int, skip: int = 0) -> Iterator[int]:
     """The starts of the windows, an endless iterator: each epoch shifts and shuffles them anew.
 
-    Process `rank` of `world` takes every world-th of the common order, so that a step reads the
-    same windows however many processes share it. The first `skip` windows are left out.
+    The first `skip` windows are left out.
     Raises ValueError if the text is shorter than two windows.
     """
     if n_ids < 2 * context_length + 1:
@@ -160,7 +157,7 @@ def window_starts(
         return starts[torch.randperm(len(starts), generator=generator)].tolist()
 
     order = itertools.chain.from_iterable(map(epoch, itertools.count()))
-    return itertools.islice(order, skip + rank, None, world)
+    return itertools.islice(order, skip, None)
 
 
 def windows_at(

@@ -185,10 +185,10 @@ class Run:
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """For each step from the present one on, this process's inputs and targets (b, t)."""
         n, t = self.options.batch_size, self.cfg.context_length
-        place = {"skip": self.step * n, "rank": self.rank, "world": self.world}
-        starts = window_starts(len(self.ids), t, self.options.seed, **place)
-        while True:
-            yield windows_at(self.ids, [next(starts) for _ in range(n // self.world)], t)
+        starts = window_starts(len(self.ids), t, self.options.seed, skip=self.step * n)
+        while True:  # a step reads the same windows however many processes share them
+            some = [next(starts) for _ in range(n)]
+            yield windows_at(self.ids, some[self.rank :: self.world], t)
 
     def _update(self, inputs: torch.Tensor, targets: torch.Tensor) -> Stepped | None:
         """One optimizer step on a batch; its event if the step is reported, else None."""
