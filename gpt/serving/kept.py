@@ -40,8 +40,7 @@ class Kept:
         for known, prompt, cache in self.texts:
             if prompt == n_prompt and known[: len(ids)] == tuple(ids):
                 for old, new in zip(cache.layers, into.layers, strict=True):
-                    if old.keys is not None and old.values is not None:
-                        new.append(old.keys[:, :, : len(ids)], old.values[:, :, : len(ids)])
+                    new.append(old.keys[:, :, : len(ids)], old.values[:, :, : len(ids)])
                 return True
         return False
 

@@ -90,7 +90,6 @@ class Registry:
         Raises ValueError if it cannot be had. Other models are let go only once everything that
         can be checked about this one was found right.
         """
-        self._check(source)
         key = (source, str(check_device(device)), precision)
         model = self._take(key, progress)
         try:

@@ -42,10 +42,8 @@ class Muon(torch.optim.Optimizer):
     Source: Jordan et al. 2024 (Muon); Liu et al. 2025, arXiv 2502.16982, 2.2 (the scale).
     """
 
-    def __init__(
-        self, matrices: list[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95
-    ) -> None:
-        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+    def __init__(self, matrices: list[nn.Parameter], lr: float, weight_decay: float) -> None:
+        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95})
 
     @torch.no_grad()
     def step(self) -> None:
