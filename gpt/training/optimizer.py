@@ -111,8 +111,9 @@ def moments_fit(optimizer: torch.optim.Optimizer) -> bool:
 
 
 class _MeanLoss(torch.autograd.Function):
-    """Cross-entropy that writes its gradient over the logits, a few rows at a time.
+    """Mean cross-entropy () of (b, t, compact) logits plus `log_counts`.
 
+    Writes its gradient over the logits, a few rows at a time: only one backward pass is possible.
     Autograd's own keeps the log probabilities, makes the rows' gradients and joins them: three
     more arrays as large as the logits.
     """
@@ -137,11 +138,4 @@ class _MeanLoss(torch.autograd.Function):
         return ctx.saved_tensors[0].mul_(upstream / ctx.n), None, None
 
 
-def mean_loss(
-    logits: torch.Tensor, targets: torch.Tensor, log_counts: torch.Tensor
-) -> torch.Tensor:
-    """Mean cross-entropy () of (b, t, compact) logits plus `log_counts`; overwrites the logits.
-
-    Only one backward pass is possible.
-    """
-    return _MeanLoss.apply(logits, targets, log_counts)
+mean_loss = _MeanLoss.apply  # logits, targets, log_counts
