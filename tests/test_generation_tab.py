@@ -21,7 +21,7 @@ from tiny_models import TINY, TinyRegistry, tiny_model
 from gpt import SamplingOptions
 from gpt.checkpoints import precision_record
 from gpt.generate import generate
-from gpt.serving.kept import kept_of
+from gpt.serving import kept
 from gpt.serving.scheduler import scheduler_for
 from gpt.ui import tabs
 from gpt.ui.generation import handlers, settings, story, tab, versions
@@ -403,9 +403,9 @@ def test_keys_and_values_are_kept_of_texts_that_a_page_can_go_on_with_only():
     page = Page(TinyRegistry({"storyteller": model}))
     call = tab.endpoint(page.runs, "storyteller")
     run_async(everything(call("Hello", 5, precision="float32", stop="")))
-    assert not kept_of(model).texts
+    assert model not in kept._texts
     page.do("write", max_new_tokens=5)
-    assert len(kept_of(model).texts) == 1
+    assert len(kept._texts[model]) == 1
 
 
 def test_who_waits_sees_the_place_and_who_stops_has_left_the_line_at_once(registry, monkeypatch):

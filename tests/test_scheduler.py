@@ -362,7 +362,7 @@ def test_a_model_has_one_scheduler_that_goes_with_its_last_run():
     model = tiny_model()
     scheduler = scheduler_for(model)
     assert scheduler_for(model) is scheduler
-    run = scheduler.submit([1], SamplingOptions(max_new_tokens=1, temperature=0))
+    run = scheduler.submit([1], SamplingOptions(max_new_tokens=1, temperature=0), known=[])
     assert len(steps_of(run)) == 1
     gone = weakref.ref(model)
     on_engine(lambda: None)  # the thread has let go of its last turn

@@ -9,7 +9,8 @@ from typing import Any
 
 from gpt.cache import KVCache
 from gpt.generate import Row, Step
-from gpt.serving.kept import Kept
+from gpt.model import GPTModel
+from gpt.serving import kept
 
 
 class Run:
@@ -111,7 +112,7 @@ class ScheduledRow(Row, Run):
     cache: KVCache | None = None
     n_bytes = 0  # of its full cache
     reading: Iterator[bool] | None = None  # of a prompt, or a window that moved; None: it writes
-    kept: Kept | None = None  # where its keys and values go when it ends
+    kept_of: GPTModel | None = None  # whose kept texts it goes on with, and is one of at its end
     known: Sequence[Step] = ()  # its first steps, until it begins
 
     def __init__(self, *given: Any, **more: Any) -> None:
@@ -132,10 +133,10 @@ class ScheduledRow(Row, Run):
                 self.end()
 
     def leave(self) -> None:
-        """Lets go of its keys and values, or hands them on."""
-        if self.kept and self.cache and not self.reading:
-            self.kept.keep(self.window[: self.cache.length], self.n_prompt, self.cache)
-        self.cache = self.reading = None
+        """Lets go of the model, and of its keys and values or hands them on."""
+        if self.kept_of and self.cache and not self.reading:
+            kept.keep(self.kept_of, self.window[: self.cache.length], self.n_prompt, self.cache)
+        self.cache = self.reading = self.kept_of = None
 
     def go_on(self) -> bool:
         """Begins after the steps that are known, where that gives the same bits as writing them.
@@ -147,7 +148,7 @@ class ScheduledRow(Row, Run):
         ids = [*self.window, *(step.token_id for step in known)]
         moved = len(ids) > self.context_length
         if not moved:
-            if not (self.kept and self.kept.take(ids[:-1], self.n_prompt, self.cache)):
+            if not (self.kept_of and kept.take(self.kept_of, ids[:-1], self.n_prompt, self.cache)):
                 return False
             self.reading = None
         for step in known:

@@ -21,7 +21,7 @@ from gpt.generate import Step, next_steps, read, read_in_blocks
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
 from gpt.serving.all_cores import take_turns
-from gpt.serving.kept import MOST_BYTES, kept_of
+from gpt.serving.kept import MOST_BYTES
 from gpt.serving.run import Run, ScheduledRow
 
 MAX_ROWS = 64
@@ -80,7 +80,7 @@ class Scheduler:
         row = ScheduledRow(self.model, ids, options, stop_id, text_of=text_of)
         row.n_bytes = self._bytes_of(row.capacity)
         if known is not None:
-            row.kept = kept_of(self.model)
+            row.kept_of = self.model
             # The last one at the most is made again: it may end the run.
             row.known = known[: options.max_new_tokens - 1]
         with self._lock:
