@@ -1,7 +1,5 @@
 """A text that is being written, as its visitor has it: steps are taken as they come."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +54,7 @@ class Run:
         steps = self._steps
         return [] if self._closed else [steps.popleft() for _ in range(len(steps))]
 
-    def __aiter__(self) -> Run:
+    def __aiter__(self) -> "Run":
         return self
 
     async def __anext__(self) -> Step:

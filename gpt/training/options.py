@@ -1,7 +1,5 @@
 """Every choice of a training run, with its default."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -85,7 +83,7 @@ class TrainOptions:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: use {' or '.join(allowed)}.")
 
-    def with_precision(self) -> TrainOptions:
+    def with_precision(self) -> "TrainOptions":
         """With the precision that "auto" stands for.
 
         bfloat16 autocast took longer than float32 on an AMD EPYC with AVX2 and on an Intel Xeon
