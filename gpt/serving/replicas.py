@@ -75,8 +75,7 @@ class Replica:
                 await asyncio.wait({job})  # what it borrows is given back
             await self.announce("|".join(key))
             text_of = tokenizer_of(key[0]).stream().push if options.stop else None
-            scheduler = scheduler_for(job.result())
-            run = scheduler.submit(ids, options, stop_id, text_of)
+            run = scheduler_for(job.result()).submit(ids, options, stop_id, text_of)
             stack.callback(run.close)
             made = 0
             while True:

@@ -78,7 +78,9 @@ class Scheduler:
         Raises ValueError as `generate` does; what goes wrong later is raised by the run itself.
         """
         row = ScheduledRow(self.model, ids, options, stop_id, text_of=text_of)
-        row.n_bytes = self._bytes_of(row.capacity)
+        kept = self.model.pos_emb.weight.dtype  # as keys and values are
+        precision = "float32" if kept is torch.float32 else "float16"
+        row.n_bytes = int(kv_cache(self.model.cfg, 1, row.capacity, precision).value)
         if known is not None:
             row.kept_of = self.model
             # The last one at the most is made again: it may end the run.
@@ -222,11 +224,6 @@ class Scheduler:
                 # Every position has moved: the window is read anew, as in the book.
                 row.cache, row.reading = None, self._reading(row)
             row.hand_over(step)
-
-    def _bytes_of(self, capacity: int) -> int:
-        kept = self.model.pos_emb.weight.dtype  # as keys and values are
-        precision = "float32" if kept is torch.float32 else "float16"
-        return int(kv_cache(self.model.cfg, 1, capacity, precision).value)
 
 
 _schedulers: WeakValueDictionary[int, Scheduler] = WeakValueDictionary()
