@@ -164,6 +164,16 @@ def test_a_validation_that_fails_leaves_the_checkpoint_of_its_step(begin, monkey
     assert run.saved_step == 5
 
 
+def test_what_nobody_reads_after_the_last_step_is_not_computed(begin, held_out, monkeypatch):
+    """The page's last step took as long as an evaluation and a sample that it does not ask for."""
+    run = begin(steps=2, validation=held_out)
+    monkeypatch.setattr(run, "evaluated", lambda: pytest.fail("was evaluated"))
+    for event in run.events():
+        if event.step == 2:
+            break
+    assert run.saved_step == 2
+
+
 @pytest.mark.parametrize("steps", [2, 3])
 def test_weights_that_an_update_has_spoilt_end_the_run_before_they_are_used(
     steps, begin, monkeypatch
