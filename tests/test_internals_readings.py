@@ -15,7 +15,6 @@ from gpt.internals import interventions, residual
 from gpt.internals.distribution import compare_predictions
 from gpt.internals.heads import attention_rows, head_scores
 from gpt.internals.interventions import (
-    Part,
     ablate,
     edits_for,
     gradient_x_input,
@@ -134,7 +133,7 @@ def test_every_reading_works_on_a_model_in_any_precision(cfg, precision):
     assert torch.allclose(lens.entropy[-1], entropy_of(run.logits), atol=1e-6)
     occluded = dict(occlusion(model, run, at, 42))
     assert occluded[None].logit == pytest.approx(run.logits[at, 42].item(), abs=0.05)
-    for part in (Part("head", 0, 1), Part("ff", 1), Part("layer", 0)):
+    for part in (("head", 0, 1), ("ff", 1, 0), ("layer", 0, 0)):
         assert not torch.equal(ablate(model, run, at, part, "mean"), run.logits[at])
     assert len(dict(sweep_heads(model, run, at, 42, "zero"))) == cfg.n_layers
     assert read_norm(model, run, 1, "norm2", at).scale.shape == (cfg.emb_dim,)
@@ -269,7 +268,7 @@ def test_attribution_leaves_no_gradient_on_the_shared_model():
     assert not run.trace["tok_emb"].requires_grad
 
 
-@pytest.mark.parametrize("part", [Part("head", 0, 1), Part("ff", 1), Part("layer", 0)])
+@pytest.mark.parametrize("part", [("head", 0, 1), ("ff", 1, 0), ("layer", 0, 0)])
 def test_ablation_changes_the_logits_and_not_the_model(part):
     model, run = read()
     for mode in ("zero", "mean"):
@@ -280,7 +279,7 @@ def test_ablation_changes_the_logits_and_not_the_model(part):
 def test_without_every_layer_only_the_embedding_is_left():
     cfg = replace(TINY, n_layers=1)
     model, run = read(cfg)
-    bare = ablate(model, run, 3, Part("layer", 0), "zero")
+    bare = ablate(model, run, 3, ("layer", 0, 0), "zero")
     assert torch.allclose(bare, stage_logits(model, run, 0)[3], atol=1e-5)
 
 
@@ -289,7 +288,7 @@ def test_a_zeroed_head_takes_out_what_it_wrote():
     from gpt.trace import Trace
 
     model, run = read(VARIANTS[0])
-    trace = Trace(edits=edits_for(run, Part("head", 1, 2), "zero"))
+    trace = Trace(edits=edits_for(run, ("head", 1, 2), "zero"))
     with torch.no_grad():
         model(torch.tensor([IDS]), trace=trace)
     change = run.layer(1, "att_out")[3] - trace["trf_blocks.1.att_out"][0, 3]
@@ -298,11 +297,11 @@ def test_a_zeroed_head_takes_out_what_it_wrote():
 
 def test_a_mean_ablation_of_one_position_changes_nothing():
     model, run = read(ids=[9])
-    for part in (Part("head", 0, 1), Part("ff", 1), Part("layer", 0)):
+    for part in (("head", 0, 1), ("ff", 1, 0), ("layer", 0, 0)):
         assert torch.allclose(ablate(model, run, 0, part, "mean"), run.logits[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("part", [Part("head", 1, 2), Part("ff", 0), Part("layer", 1)])
+@pytest.mark.parametrize("part", [("head", 1, 2), ("ff", 0, 0), ("layer", 1, 0)])
 def test_a_mean_ablation_at_a_position_does_not_see_what_comes_later(part):
     """The mean was over the whole prompt, so that position 2 depended on tokens 3, 4, ..."""
     model, run = read()
@@ -313,7 +312,7 @@ def test_a_mean_ablation_at_a_position_does_not_see_what_comes_later(part):
 
 def test_a_mean_ablation_writes_the_mean_of_what_was_written_so_far():
     _, run = read()
-    (edit,) = edits_for(run, Part("ff", 1), "mean").values()
+    (edit,) = edits_for(run, ("ff", 1, 0), "mean").values()
     written = run.layer(1, "ff_out")
     assert torch.allclose(edit(written)[3], written[:4].mean(0), atol=1e-6)
 
@@ -326,23 +325,8 @@ def test_a_sweep_is_every_single_ablation(mode):
     assert list(swept) == [0, 1]
     for layer, changes in swept.items():
         for head, change in enumerate(changes):
-            alone = ablate(model, run, position, Part("head", layer, head), mode)[42]
+            alone = ablate(model, run, position, ("head", layer, head), mode)[42]
             assert change == pytest.approx((alone - run.logits[-1, 42]).item(), abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("part", "mode", "message"),
-    [
-        (Part("head", 2), "zero", "layer 2 does not exist: use 0 to 1"),
-        (Part("head", 0, 3), "zero", "head 3 does not exist: use 0 to 2"),
-        (Part("mind", 0), "zero", "use head, ff or layer"),
-        (Part("ff", 0), "half", "use zero or mean"),
-    ],
-)
-def test_an_impossible_ablation_says_what_is_possible(part, mode, message):
-    _, run = read()
-    with pytest.raises(ValueError, match=message):
-        edits_for(run, part, mode)
 
 
 def test_the_shapes_table_names_lines_that_record_that_step():
@@ -418,7 +402,7 @@ def test_after_each_block_of_every_pass_others_have_a_turn():
     contrast = read_contrast(model, [1, 2, 3, 4], [1, 5, 3, 6], run.trace.between)
     blocks = TINY.n_layers
     for passes, read_it in (
-        (1, lambda: ablate(model, run, 3, Part("layer", blocks - 1), "zero")),
+        (1, lambda: ablate(model, run, 3, ("layer", blocks - 1, 0), "zero")),
         (blocks, lambda: list(sweep_heads(model, run, 3, 7, "mean"))),
         (2, lambda: gradient_x_input(model, run, 3, 7)),  # there and back
         (1, lambda: list(occlusion(model, run, 3, 7))),

@@ -11,7 +11,7 @@ import pytest
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.checkpoints import tokenizer_of
-from gpt.internals.interventions import Part, ablate
+from gpt.internals.interventions import ablate
 from gpt.internals.residual import read_norm
 from gpt.ui.internals.lab import Lab
 from gpt.ui.internals.sections import why_this_token
@@ -82,7 +82,7 @@ def test_an_ablations_divergence_is_from_the_odds_with_to_those_without(lab):
     visit = lab.read("words", "Hello, I am a little").at(AT)
     text = ablation_html(lab, visit, "one head", 1, 2, "zeros")
     with lab.registry.borrow(visit.source) as model:
-        without = ablate(model, lab.run(visit), AT, Part("head", 1, 2), "zero").double()
+        without = ablate(model, lab.run(visit), AT, ("head", 1, 2), "zero").double()
     p, q = lab.logits(visit).double().log_softmax(-1), without.log_softmax(-1)
     nats = (p.exp() * (p - q)).sum().item()
     assert "KL(with ‖ without)" in text

@@ -35,7 +35,6 @@ from gpt.internals.distribution import (
 )
 from gpt.internals.heads import attention_rows, best_heads, head_scores
 from gpt.internals.interventions import (
-    Part,
     ablate,
     gradient_x_input,
     occlusion,
@@ -355,8 +354,8 @@ def check_mattered(lab, visit, run, model):
 
 
 def check_ablation(lab, visit, run, model):
-    parts = {"one head": Part("head", 1, 2), "a feed-forward": Part("ff", 1),
-             "a whole layer": Part("layer", 1)}  # fmt: skip
+    parts = {"one head": ("head", 1, 2), "a feed-forward": ("ff", 1, 0),
+             "a whole layer": ("layer", 1, 0)}  # fmt: skip
     for kind, part in parts.items():
         for mode, how in (("zeros", "zero"), ("its mean so far", "mean")):
             text = views(lab, visit, "ablation", kind=kind, layer=1, head=2, mode=mode)

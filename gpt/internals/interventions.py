@@ -4,8 +4,9 @@ What changes is one part of a pass over the prompt, and read is what that does t
 gradient, which asks the same of a change too small to see, stands beside occlusion.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,10 +16,8 @@ from gpt.model import GPTModel
 from gpt.trace import Edit
 
 TOKENS_AT_ONCE = 256  # of all rows of a batch, so that no block keeps others waiting for long
-# A vector of zeros, or at each position the mean of what the part wrote there and before: the
-# mean over the whole prompt would show a position what comes later.
-MODES = ("zero", "mean")
-Place = tuple[int, int]  # layer, position
+# What is ablated: "head", "ff" (a feed-forward) or "layer" (both updates); its layer; its head.
+Part = tuple[str, int, int]
 
 
 def pasted(source: torch.Tensor, places: Sequence[tuple[Any, ...]]) -> Edit:
@@ -34,50 +33,39 @@ def pasted(source: torch.Tensor, places: Sequence[tuple[Any, ...]]) -> Edit:
 
 
 @torch.no_grad()
-def logits_with(
-    model: GPTModel, run: Run, edits: Mapping[str, Edit], rows: int = 1, tokens: int | None = None
-) -> torch.Tensor:
-    """Logits (rows, vocab) after the first `tokens` ids, in a pass with `edits` of its tensors."""
-    ids = run.batch(rows, tokens)
-    return model(ids, trace=run.what_if(edits), last_only=True)[:, -1]
+def patched(
+    model: GPTModel,
+    run: Run,
+    name: str,
+    source: torch.Tensor,
+    places: Sequence[tuple[int, ...]],
+    tokens: int,
+) -> Iterator[torch.Tensor]:
+    """Logits (rows, vocab) after the first `tokens` ids, a batch at a time, a row a place.
 
-
-def batches(rows: int, tokens: int) -> Iterator[range]:
-    """0 to `rows` - 1 in parts, whose rows have at most TOKENS_AT_ONCE tokens together."""
+    In each row the tensor `name` of the pass has, at that one place, the value of `source`.
+    """
     at_once = max(1, TOKENS_AT_ONCE // tokens)
-    for first in range(0, rows, at_once):
-        yield range(first, min(first + at_once, rows))
-
-
-@dataclass(frozen=True)
-class Part:
-    """What is ablated: a head of a layer, its feed-forward ("ff"), or both updates ("layer")."""
-
-    kind: str  # "head", "ff" or "layer"
-    layer: int
-    head: int = 0
+    for first in range(0, len(places), at_once):
+        some = places[first : first + at_once]
+        edit = pasted(source, [(row, *place) for row, place in enumerate(some)])
+        trace = run.what_if({name: edit})
+        yield model(run.batch(len(some), tokens), trace=trace, last_only=True)[:, -1]
 
 
 def edits_for(run: Run, part: Part, mode: str) -> dict[str, Edit]:
     """Edits of a traced pass that replace what `part` writes at every position.
 
-    Raises ValueError if there is no such part or mode.
+    By zeros, or with the mode "mean" by the mean of what it wrote there and before: the mean over
+    the whole prompt would show a position what comes later.
     """
-    cfg = run.cfg
-    if mode not in MODES:
-        raise ValueError(f"mode is {mode!r}: use {' or '.join(MODES)}.")
-    if not 0 <= part.layer < cfg.n_layers:
-        raise ValueError(f"layer {part.layer} does not exist: use 0 to {cfg.n_layers - 1}.")
-    if part.kind == "head" and not 0 <= part.head < cfg.n_heads:
-        raise ValueError(f"head {part.head} does not exist: use 0 to {cfg.n_heads - 1}.")
+    kind, layer, head = part
     parts = {"head": ["att.heads"], "ff": ["ff_out"], "layer": ["att_out", "ff_out"]}
-    if part.kind not in parts:
-        raise ValueError(f"part is {part.kind!r}: use head, ff or layer.")
-    place = (slice(None), part.head) if part.kind == "head" else (slice(None),)  # in every row
+    place = (slice(None), head) if kind == "head" else (slice(None),)  # in every row
     edits = {}
-    for name in parts[part.kind]:
-        stand_in = _stand_in(run.layer(part.layer, name), mode)
-        edits[f"trf_blocks.{part.layer}.{name}"] = pasted(stand_in, [place])
+    for name in parts[kind]:
+        stand_in = _stand_in(run.layer(layer, name), mode)
+        edits[f"trf_blocks.{layer}.{name}"] = pasted(stand_in, [place])
     return edits
 
 
@@ -93,12 +81,11 @@ def sweep_heads(
 ) -> Iterator[tuple[int, list[float]]]:
     """(layer, change of the token's logit without each of its next heads), a batch at a time."""
     for layer in range(run.cfg.n_layers):
-        stand_ins = _stand_in(run.layer(layer, "att.heads")[:, : position + 1], mode)  # (h, t, e)
-        for heads in batches(run.cfg.n_heads, position + 1):  # each row goes without one of them
-            edit = pasted(stand_ins, list(enumerate(heads)))  # of (rows, h, t, e)
-            edits = {f"trf_blocks.{layer}.att.heads": edit}
-            logits = logits_with(model, run, edits, len(heads), position + 1)[:, token_id]
-            yield layer, (logits - run.logits[position, token_id]).tolist()
+        name = f"trf_blocks.{layer}.att.heads"
+        stand_ins = _stand_in(run.trace[name][0, :, : position + 1], mode)  # (h, t, e)
+        heads = [(head,) for head in range(run.cfg.n_heads)]  # a row goes without one of them
+        for logits in patched(model, run, name, stand_ins, heads, position + 1):
+            yield layer, (logits - run.logits[position])[:, token_id].tolist()
 
 
 def _stand_in(values: torch.Tensor, mode: str) -> torch.Tensor:
@@ -153,15 +140,13 @@ def occlusion(
 
     An occluded token's embedding is a vector of zeros; its position embedding stays.
     """
-    variants: list[int | None] = [None, *range(position + 1)]
     nothing = torch.zeros_like(run.trace["tok_emb"][0])  # (t, d)
-    for rows in batches(len(variants), position + 1):
-        chunk = variants[rows.start : rows.stop]
-        zero = pasted(nothing, [(row, i) for row, i in enumerate(chunk) if i is not None])
-        logits = logits_with(model, run, {"tok_emb": zero}, len(chunk), position + 1)
-        probabilities = logits.double().softmax(-1)[:, token_id].tolist()
-        for i, logit, p in zip(chunk, logits[:, token_id].tolist(), probabilities, strict=True):
-            yield i, Occluded(logit, p)
+    tokens = [(i,) for i in range(position + 1)]
+    occluded = patched(model, run, "tok_emb", nothing, tokens, position + 1)
+    rows = chain([run.logits[position]], chain.from_iterable(occluded))  # (vocab,) each
+    for i, logits in zip([None, *range(position + 1)], rows, strict=True):
+        probability = logits.double().softmax(-1)[token_id].item()
+        yield i, Occluded(logits[token_id].item(), probability)
 
 
 @dataclass(frozen=True)
@@ -218,37 +203,22 @@ def patch_sweep(
 ) -> Iterator[tuple[int, list[float]]]:
     """(layer, the part of the lead recovered by each of its next positions), a batch at a time.
 
-    Layers are 0 to n_layers for the stream, and 0 to n_layers - 1 with `head`.
+    By the second prompt's pass with one position as in the first: of the residual stream before
+    a block (layer n_layers: after the last one), or, with `head`, of what that head wrote.
     Source: Meng et al. 2022, "Locating and Editing Factual Associations in GPT", causal tracing;
     the measure is Wang et al. 2022, "Interpretability in the Wild".
     """
-    tokens = len(contrast.second.ids)
-    for layer in range(model.cfg.n_layers + (head is None)):
-        for rows in batches(tokens, tokens):
-            places = [[(layer, at)] for at in rows]
-            yield layer, [contrast.recovered(x) for x in leads_with(model, contrast, places, head)]
-
-
-def leads_with(
-    model: GPTModel, contrast: Contrast, rows: list[Collection[Place]], head: int | None = None
-) -> list[float]:
-    """The first answer's lead in the second prompt with these places as in the first.
-
-    One pass, with a row of the batch for each collection of places. A place is the residual stream
-    before a block (layer n_layers: after the last one), or, with `head`, what that head wrote.
-    """
-    own = [] if head is None else [head]  # the axis of heads is there only for what they wrote
-    edits: dict[str, Edit] = {}
-    for layer in sorted({layer for places in rows for layer, _ in places}):
-        at = [
-            (row, *own, at) for row, places in enumerate(rows) for la, at in places if la == layer
-        ]
-        name = "att.heads" if head is not None else "resid_in"
-        if layer == model.cfg.n_layers:
-            layer, name = layer - 1, "resid_out"
-        edits[f"trf_blocks.{layer}.{name}"] = pasted(contrast.first.layer(layer, name), at)
-    logits = logits_with(model, contrast.second, edits, len(rows))
-    return [lead_of(row, contrast.answers) for row in logits]
+    tokens, n_layers = len(contrast.second.ids), model.cfg.n_layers
+    names = [f"trf_blocks.{layer}.resid_in" for layer in range(n_layers)]
+    names.append(f"trf_blocks.{n_layers - 1}.resid_out")
+    places: list[tuple[int, ...]] = [(at,) for at in range(tokens)]
+    if head is not None:
+        names = [f"trf_blocks.{layer}.att.heads" for layer in range(n_layers)]
+        places = [(head, at) for at in range(tokens)]
+    for layer, name in enumerate(names):
+        source = contrast.first.trace[name][0]
+        for logits in patched(model, contrast.second, name, source, places, tokens):
+            yield layer, [contrast.recovered(lead_of(row, contrast.answers)) for row in logits]
 
 
 def lead_of(logits: torch.Tensor, answers: tuple[int, int]) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 from gpt.internals.distribution import compare_predictions
-from gpt.internals.interventions import Part, ablate, edits_for, sweep_heads
+from gpt.internals.interventions import ablate, edits_for, sweep_heads
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Code, Section, head_box, layer_box, numbers, radio, token_box
 from gpt.ui.internals.sections.side_by_side import pair_html
@@ -20,12 +20,12 @@ SWEEP_COLUMNS = ("layer", "head", Column("given to the logit"))
 
 def ablation_html(lab: Lab, visit: Visit, kind: str, layer: int, head: int, mode: str) -> str:
     """The prediction with and without a part: a sentence, bars of the best of each, a table."""
-    part, how = Part(KINDS[kind], layer, head), MODES[mode]
-    without = lab.computed(visit, ablate, visit.position, part, how).cpu()
+    part = (KINDS[kind], layer, head)
+    without = lab.computed(visit, ablate, visit.position, part, MODES[mode]).cpu()
     name = {"head": f"head {head} of layer {layer}", "ff": f"the feed-forward of layer {layer}"}
     result = compare_predictions(lab.logits(visit), without, TOP)
     what = (
-        f"After {lab.place(visit)}, with and without {name.get(part.kind, f'layer {layer}')} "
+        f"After {lab.place(visit)}, with and without {name.get(KINDS[kind], f'layer {layer}')} "
         f"(replaced by {mode})"
     )
     return pair_html(lab, result, ("with", "without"), what, "ablation")
