@@ -321,7 +321,7 @@ def check_choice(lab, visit, run, model):
     text = views(lab, visit, "choice", temperature=0.7, top_k=50, top_p=0.9, seed=3, draws=200)
     options = SamplingOptions(temperature=0.7, top_k=50, top_p=0.9, seed=3)
     distribution = probabilities(run.logits[AT], options)
-    choice = choose(run.logits[AT], distribution, 0.7, 20)
+    choice = choose(run.logits[AT], distribution, 20)
     rows = csv_of(text)[1:]
     assert [float(row[6]) for row in rows[:20]] == [row.probability for row in choice.rows]
     assert text.count('<tr class="struck">') == sum(not row.kept for row in choice.rows)
@@ -337,9 +337,9 @@ def check_choice(lab, visit, run, model):
     bar = text.split('class="cumulative"')[1].split("</div>")[0]
     assert sum(float(w) for w in re.findall(r"--w:([\d.]+)%", bar)) == pytest.approx(100, abs=0.1)
     many = draw(distribution[None], uniforms(torch.Generator().manual_seed(3), 200)[None])[0]
-    expected = tally(many, distribution, 4)
-    assert_drawn(text, [[row.count for row in expected], [row.expected for row in expected]], 1)
-    assert [row[0] for row in numbers_of(text, (1,), 2)][:-1] == [row.count for row in expected]
+    _, counts, expected = tally(many, distribution, 4)
+    assert_drawn(text, [counts, expected], 1)
+    assert [row[0] for row in numbers_of(text, (1,), 2)][:-1] == counts
 
 
 def check_mattered(lab, visit, run, model):

@@ -14,7 +14,6 @@ class ChoiceRow:
     rank: int  # 1 is the best; equal logits are ranked by the lower id
     token_id: int
     logit: float
-    scaled: float | None  # logit / temperature; None at temperature 0
     softmax: float  # of the logits as they are, temperature 1, no filter
     probability: float  # of being drawn
 
@@ -84,9 +83,7 @@ def spread(distribution: torch.Tensor, order: torch.Tensor | None = None) -> Spr
     return Spread(max(entropy, 0.0), int((mass < 0.9 - 1e-9).sum()) + 1)
 
 
-def choose(
-    logits: torch.Tensor, distribution: torch.Tensor, temperature: float, n_rows: int
-) -> Choice:
+def choose(logits: torch.Tensor, distribution: torch.Tensor, n_rows: int) -> Choice:
     """The `n_rows` best tokens of `logits` (vocab,) and the rest as a tail.
 
     `distribution` (vocab,) is what is sampled from: `sampling.probabilities` of these logits.
@@ -96,7 +93,7 @@ def choose(
     distribution = normalised(distribution)
     order = ranking(logits)
     best, rest = order[:n_rows], order[n_rows:]
-    rows = choice_rows(logits, softmax, distribution, temperature, best)
+    rows = choice_rows(logits, softmax, distribution, best)
     tail = Tail(
         tokens=len(rest),
         mean_logit=logits[rest].double().mean().item() if len(rest) else 0.0,
@@ -109,19 +106,13 @@ def choose(
 
 
 def choice_rows(
-    logits: torch.Tensor,
-    softmax: torch.Tensor,
-    distribution: torch.Tensor,
-    temperature: float,
-    ids: torch.Tensor,
+    logits: torch.Tensor, softmax: torch.Tensor, distribution: torch.Tensor, ids: torch.Tensor
 ) -> tuple[ChoiceRow, ...]:
     """A row for each of `ids` (n,), from the whole vocabulary's three tensors (vocab,)."""
     place = ranks(logits.expand(len(ids), -1), ids)
     columns = place, ids, logits[ids], softmax[ids], distribution[ids]
-    return tuple(
-        ChoiceRow(rank, i, logit, logit / temperature if temperature > 0 else None, share, chance)
-        for rank, i, logit, share, chance in zip(*(c.tolist() for c in columns), strict=True)
-    )
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return tuple(ChoiceRow(*row) for row in rows)
 
 
 def ranks(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -141,25 +132,18 @@ def uniform_interval(distribution: torch.Tensor, token_id: int) -> tuple[float, 
     return high - p[token_id].item(), high
 
 
-@dataclass(frozen=True)
-class Tally:
-    """How often a token was drawn, and the expected number."""
+def tally(
+    drawn: torch.Tensor, distribution: torch.Tensor, n_rows: int
+) -> tuple[list[int], list[int], list[float]]:
+    """The `n_rows` most probable ids, how often each is in `drawn` (n,), and the expected number.
 
-    token_id: int
-    count: int
-    expected: float
-
-
-def tally(drawn: torch.Tensor, distribution: torch.Tensor, n_rows: int) -> list[Tally]:
-    """The `n_rows` most probable tokens of a distribution (vocab,) with counts of `drawn` (n,)."""
-    counts = torch.bincount(drawn, minlength=len(distribution))
+    Of the distribution (vocab,) that was drawn from; an id that cannot be drawn is left out.
+    """
     distribution = normalised(distribution)
-    order = distribution.topk(min(n_rows, len(distribution))).indices.tolist()
-    return [
-        Tally(i, int(counts[i]), len(drawn) * distribution[i].item())
-        for i in order
-        if distribution[i] > 0
-    ]
+    ids = distribution.topk(min(n_rows, len(distribution))).indices
+    ids = ids[distribution[ids] > 0]
+    counts = torch.bincount(drawn, minlength=len(distribution))[ids]
+    return ids.tolist(), counts.tolist(), (len(drawn) * distribution[ids]).tolist()
 
 
 @dataclass(frozen=True)
@@ -212,19 +196,10 @@ class Comparison:
     pairs: tuple[Pair, ...]
     divergence: float  # KL(first || second), nats
     overlap: float  # sum of the smaller probabilities: 1 if equal, 0 if disjoint
-    same_best: bool
 
 
 def compare_predictions(first: torch.Tensor, second: torch.Tensor, n_best: int) -> Comparison:
-    """How logits (vocab,) of two predictions over one vocabulary differ.
-
-    Raises ValueError if the vocabularies differ in size.
-    """
-    if first.shape != second.shape:
-        raise ValueError(
-            f"the vocabularies have {len(first):,} and {len(second):,} tokens: "
-            "compare models of one vocabulary."
-        )
+    """How logits (vocab,) of two predictions over one vocabulary differ."""
     logs = [torch.log_softmax(logits.double(), dim=-1) for logits in (first, second)]
     p, q = (log.exp() for log in logs)
     one, other = (ranking(logits).argsort() + 1 for logits in (first, second))
@@ -235,5 +210,4 @@ def compare_predictions(first: torch.Tensor, second: torch.Tensor, n_best: int) 
         pairs=pairs,
         divergence=max((p * (logs[0] - logs[1])).sum().item(), 0.0),
         overlap=torch.minimum(p, q).sum().item(),
-        same_best=one.argmin().item() == other.argmin().item(),
     )

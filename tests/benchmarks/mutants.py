@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant("with and without swapped", SECTIONS + "what_if.py",
            '("with", "without"), what', '("without", "with"), what', SHOWN),
     Mutant("twice the theory beside the draws", "internals/draws.py",
-           '"in theory": [row.expected / n for', '"in theory": [2 * row.expected / n for',
+           '"in theory": [each / n for', '"in theory": [2 * each / n for',
            INTERNALS),
     Mutant("the draw is always the seed's first", "internals/draws.py",
            "at + 1)[-1:]", "at + 1)[:1]", INTERNALS),

@@ -98,18 +98,17 @@ def tally_views(
     """`n` draws counted beside their expectation: bars with a sentence, and a table; HTML."""
     numbers = uniforms(torch.Generator().manual_seed(options.seed), n)
     drawn = draw(distribution[None], numbers[None])[0]
-    found = tally(drawn, distribution, TALLY_ROWS)
+    ids, counts, expected = tally(drawn, distribution, TALLY_ROWS)
     shares = {
-        f"in {n:,} draws": [row.count / n for row in found],
-        "in theory": [row.expected / n for row in found],
+        f"in {n:,} draws": [count / n for count in counts],
+        "in theory": [each / n for each in expected],
     }
-    labels = [lab.short(row.token_id, 14) for row in found]
+    labels = [lab.short(token_id, 14) for token_id in ids]
     drawn_bars = bars(labels, shares, "share of the draws", show=percent)
-    rows = [(lab.piece(row.token_id), row.count, row.expected) for row in found]
-    rest = n - sum(row.expected for row in found)
-    others = n - sum(row.count for row in found)
-    rows.append(("all others", others, rest if rest > 0.001 else 0))
-    gap = max(abs(row.count - row.expected) for row in found) / n
+    rows = list(zip(map(lab.piece, ids), counts, expected, strict=True))
+    rest = n - sum(expected)
+    rows.append(("all others", n - sum(counts), rest if rest > 0.001 else 0))
+    gap = max(abs(a - b) for a, b in zip(counts, expected, strict=True)) / n
     words = say(
         f"{n:,} draws: the largest gap to the theory is {significant(100 * gap)} percentage "
         f"points. It shrinks as 1 ÷ √draws: a token of 50 % comes within about "

@@ -20,7 +20,7 @@ FAINT = 0.01  # below it all per cents would read alike
 def read_logits(lab: Lab, visit: Visit, top_k: int) -> dict[str, Any]:
     """The position's `top_k` best tokens, tail and entropy as plain values."""
     run, logits = lab.run(visit), lab.logits(visit)
-    best = choose(logits, probabilities(logits, SamplingOptions()), 1.0, top_k)
+    best = choose(logits, probabilities(logits, SamplingOptions()), top_k)
     return {
         "model": visit.source,
         "precision": "float32, eval mode",

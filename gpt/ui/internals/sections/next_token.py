@@ -77,7 +77,7 @@ def choice_views(
     at = whole("draw", at or 0, 0, MAX_DRAWS)
     logits = lab.logits(visit, precision)
     distribution = probabilities(logits, options)
-    choice = choose(logits, distribution, options.temperature, ROWS)
+    choice = choose(logits, distribution, ROWS)
     best = choice.rows[:BARS]
     odds = bars(
         [lab.short(row.token_id, 14) for row in best],
@@ -86,7 +86,7 @@ def choice_views(
         f"the {len(best)} best", show=chance, struck={n for n, r in enumerate(best) if not r.kept},
     )  # fmt: skip
     try:
-        found = find_token(lab, visit, query, logits, distribution, options.temperature)
+        found = find_token(lab, visit, query, logits, distribution)
     except ValueError as error:  # of one box: the settings beside it hold
         found = say(str(mistake(error)), "note")
     came = visit.ids[visit.position + 1 :]
@@ -99,15 +99,14 @@ def choice_views(
         + odds
         + drawn
         + many
-        + numbers(_table(lab, choice, visit.position), segments, tallied)
+        + numbers(_table(lab, choice, visit.position, options.temperature), segments, tallied)
         + f'<div id="int-found">{found}</div>'
     )
 
 
 def find_token(
-    lab: Lab, visit: Visit, query: str, logits: torch.Tensor, distribution: torch.Tensor,
-    temperature: float,
-) -> str:  # fmt: skip
+    lab: Lab, visit: Visit, query: str, logits: torch.Tensor, distribution: torch.Tensor
+) -> str:
     """Rank, logit and probability of a token named by text or id; HTML.
 
     Raises ValueError as `Lab.named_ids` does.
@@ -116,7 +115,7 @@ def find_token(
         return ""
     ids = lab.named_ids(visit, query)[:8]
     softmax = logits.double().softmax(-1)
-    found = choice_rows(logits, softmax, distribution, temperature, torch.tensor(ids))
+    found = choice_rows(logits, softmax, distribution, torch.tensor(ids))
     rows = [
         (lab.piece(r.token_id), r.token_id, f"{r.rank:,} of {len(logits):,}", r.logit, r.softmax,
          r.probability)
@@ -143,21 +142,23 @@ def _sentence(choice: Choice, options: SamplingOptions, vocab: int) -> str:
             f"e^H = {significant(before.perplexity)}, {before.tokens_for_90:,} for 90 %."
         )
     best = choice.rows[0]
-    if best.scaled is None:
+    if options.temperature == 0:
         return say(text)
+    scaled = best.logit / options.temperature
     return say(text) + formula(
         "chance = e^(logit ÷ temperature) ÷ Σ of the same over the tokens that are left",
         f"{percent(best.probability)} = e^({four(best.logit)} ÷ "
         f"{significant(options.temperature)}) ÷ "
-        f"e^{four(best.scaled - math.log(best.probability))}",
+        f"e^{four(scaled - math.log(best.probability))}",
     )
 
 
-def _table(lab: Lab, choice: Choice, position: int) -> str:
+def _table(lab: Lab, choice: Choice, position: int, temperature: float) -> str:
     rows: list[tuple[Any, ...]] = [
-        (r.rank, lab.piece(r.token_id), r.token_id, r.logit, r.scaled, r.softmax, r.probability)
+        (r.rank, lab.piece(r.token_id), r.token_id, r.logit,
+         r.logit / temperature if temperature else None, r.softmax, r.probability)
         for r in choice.rows
-    ]
+    ]  # fmt: skip
     if tail := choice.tail.tokens:
         label = f"other {tail:,} ({choice.tail.kept:,} kept)"
         rows.append((None, label, None, None, None, choice.tail.softmax, choice.tail.probability))

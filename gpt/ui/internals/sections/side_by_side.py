@@ -153,7 +153,7 @@ def pair_html(lab: Lab, result: Comparison, names: tuple[str, str], what: str, f
     unit = "probability, log scale" if faint else "probability"
     drawn = bars(labels, dict(zip(names, both, strict=True)), unit, show=percent, log=faint)
     best = [min(pairs, key=lambda p: p.first_rank), min(pairs, key=lambda p: p.second_rank)]
-    same = " unchanged" if result.same_best else ""
+    same = " unchanged" if best[0] is best[1] else ""
     words = say(
         f"{what}. Top token{same}: {lab.piece(best[0].token_id)}, {percent(best[0].first)} → "
         f"{'' if same else f'{lab.piece(best[1].token_id)}, '}{percent(best[1].second)}. "
