@@ -29,7 +29,7 @@ from gpt.internals.residual import (
     read_norm,
     read_stream,
     stage_logits,
-    stage_names,
+    stages,
     token_vector,
 )
 from gpt.internals.run import read_prompt, shape_rows
@@ -45,8 +45,8 @@ def read(cfg=TINY, ids=IDS, seed=0):
 @variants
 def test_the_last_row_of_the_lens_is_the_models_own_output(cfg):
     model, run = read(cfg)
-    last = len(stage_names(cfg.n_layers)) - 1
-    assert (stage_logits(model, run, last) - run.logits).abs().max() < 1e-5
+    last = run.layer(cfg.n_layers - 1, "resid_out")
+    assert (stage_logits(model, last) - run.logits).abs().max() < 1e-5
     lens = read_lens(model, run, 7)
     p = run.logits.double().softmax(-1)
     assert torch.equal(lens.best_ids[-1], run.logits.argmax(-1))
@@ -80,8 +80,8 @@ def test_entropy_and_divergence_of_the_lens_are_right_to_eleven_digits():
         model.out_head.weight.mul_(8)
     run = read_prompt(model, IDS)
     lens = read_lens(model, run)
-    for stage in range(len(lens.stages)):
-        log_p = stage_logits(model, run, stage).double().log_softmax(-1)
+    for stage, stream in enumerate(stages(TINY.n_layers).values()):
+        log_p = stage_logits(model, run.trace[stream][0]).double().log_softmax(-1)
         entropy = -(log_p.exp() * log_p).sum(-1)
         assert torch.allclose(lens.entropy[stage], entropy, rtol=1e-11, atol=0)
         final = run.logits.double().log_softmax(-1)
@@ -136,7 +136,7 @@ def test_every_reading_works_on_a_model_in_any_precision(cfg, precision):
     for part in (("head", 0, 1), ("ff", 1, 0), ("layer", 0, 0)):
         assert not torch.equal(ablate(model, run, at, part, "mean"), run.logits[at])
     assert len(dict(sweep_heads(model, run, at, 42, "zero"))) == cfg.n_layers
-    assert read_norm(model, run, 1, "norm2", at).scale.shape == (cfg.emb_dim,)
+    assert read_norm(model, run, 1, "norm2", at).after.shape == (cfg.emb_dim,)
     if precision == "float32":
         shares = gradient_x_input(tiny_model(cfg), run, at, 42)
         assert torch.allclose(gradient_x_input(model, run, at, 42), shares, atol=1e-5)
@@ -212,8 +212,8 @@ def test_each_vector_of_a_token_has_its_size():
 def test_a_normed_row_is_its_formula(name):
     model, run = read()
     row = read_norm(model, run, 1, name, 4)
-    by_hand = (row.before - row.mean) / (row.variance + row.eps) ** 0.5
-    assert torch.allclose(row.after, by_hand * row.scale + row.shift, atol=1e-5)
+    by_hand = (row.before - row.mean) / (row.variance + row.module.eps) ** 0.5
+    assert torch.allclose(row.after, by_hand * row.module.scale + row.module.shift, atol=1e-5)
 
 
 @variants
@@ -280,7 +280,7 @@ def test_without_every_layer_only_the_embedding_is_left():
     cfg = replace(TINY, n_layers=1)
     model, run = read(cfg)
     bare = ablate(model, run, 3, ("layer", 0, 0), "zero")
-    assert torch.allclose(bare, stage_logits(model, run, 0)[3], atol=1e-5)
+    assert torch.allclose(bare, stage_logits(model, run.layer(0, "resid_in"))[3], atol=1e-5)
 
 
 def test_a_zeroed_head_takes_out_what_it_wrote():

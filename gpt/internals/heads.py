@@ -42,29 +42,27 @@ def attention_rows(attention: torch.Tensor, skip_first: bool = False) -> list[At
     shares = attention.double()
     shares = shares / shares.sum(-1, keepdim=True)
     entropies = -torch.special.xlogy(shares, shares).sum(-1)
-    rows = []
-    for position, row in enumerate(shares):
-        seen = row[: position + 1]
-        start = 1 if skip_first and position > 0 else 0
-        most = start + int(seen[start:].argmax())
-        shown = entropies[position].item(), most, row[most].item(), row[0].item()
-        rows.append(AttentionRow(position, *shown))
-    return rows
+    most = shares.argmax(-1)
+    if skip_first and len(shares) > 1:
+        most[1:] = 1 + shares[1:, 1:].argmax(-1)
+    columns = entropies, most, shares.gather(-1, most[:, None])[:, 0], shares[:, 0]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [AttentionRow(position, *row) for position, row in enumerate(rows)]
 
 
 def head_scores(
-    model: GPTModel, length: int = LENGTH, between: Callable[[], object] | None = None
+    model: GPTModel, between: Callable[[], object] | None = None
 ) -> dict[str, torch.Tensor]:
     """Mean attention weight by kind, each (layers, heads) from 0 to 1.
 
-    `length` random tokens and the same again: nothing but the repetition can be used. Read from
-    the second copy, at its position i: attention to i - 1, to 0, to i - length (the same token)
-    and to i - length + 1 (what followed it, an induction head's sign).
-    A context shorter than 2 `length` shortens both copies. `between` as for `read_prompt`.
+    LENGTH random tokens and the same again: nothing but the repetition can be used. Read from
+    the second copy, at its position i: attention to i - 1, to 0, to i - LENGTH (the same token)
+    and to i - LENGTH + 1 (what followed it, an induction head's sign).
+    A context shorter than 2 LENGTH shortens both copies. `between` as for `read_prompt`.
     Source: Olsson et al. 2022, "In-context Learning and Induction Heads", for the sequence and
     the induction score.
     """
-    length = min(length, model.cfg.context_length // 2)
+    length = min(LENGTH, model.cfg.context_length // 2)
     generator = torch.Generator().manual_seed(0)
     once = torch.randint(min(model.cfg.vocab_size, COMMON), (length,), generator=generator)
     run = read_prompt(model, once.repeat(2).tolist(), between)
@@ -76,9 +74,9 @@ def head_scores(
     return dict(zip(KINDS, means, strict=True))
 
 
-def even_share(length: int = LENGTH) -> float:
+def even_share() -> float:
     """The score of a head that looks at all visible tokens alike, in every kind."""
-    return sum(1 / (at + 1) for at in range(length, 2 * length)) / length
+    return sum(1 / (at + 1) for at in range(LENGTH, 2 * LENGTH)) / LENGTH
 
 
 def best_heads(scores: torch.Tensor, n: int) -> list[tuple[int, int, float]]:

@@ -10,28 +10,20 @@ import torch
 
 from gpt.internals.distribution import ranks
 from gpt.internals.run import Run
-from gpt.model import GPTModel
+from gpt.model import GPTModel, LayerNorm
 
 POSITIONS_AT_ONCE = 64  # rows of float64 probabilities in memory: 26 MB for GPT-2's vocabulary
-EMBEDDINGS = ("tok_emb", "pos_emb", "embedded")
 VECTORS = {name: f"att.{name}" for name in ("queries", "keys", "values", "heads")}
 VECTORS |= {"hidden": "ff.hidden", "activation": "ff.activation", "resid_out": "resid_out"}
 
 
-def stage_names(n_layers: int) -> tuple[str, ...]:
-    """The stages from bottom to top: 2 n_layers + 1 names."""
-    names = ["embedding"]
+def stages(n_layers: int) -> dict[str, str]:
+    """The stages from bottom to top, 2 n_layers + 1, each with the stream's name in the trace."""
+    found = {"embedding": "trf_blocks.0.resid_in"}
     for layer in range(n_layers):
-        names += [f"attention {layer}", f"block {layer}"]
-    return tuple(names)
-
-
-def stage_stream(run: Run, stage: int) -> torch.Tensor:
-    """The residual stream (t, d) at a stage of `stage_names`."""
-    if stage == 0:
-        return run.layer(0, "resid_in")
-    layer, after_block = divmod(stage - 1, 2)
-    return run.layer(layer, "resid_out" if after_block else "resid_mid")
+        found[f"attention {layer}"] = f"trf_blocks.{layer}.resid_mid"
+        found[f"block {layer}"] = f"trf_blocks.{layer}.resid_out"
+    return found
 
 
 @dataclass(frozen=True)
@@ -52,15 +44,13 @@ class Lens:
 
 
 @torch.no_grad()
-def stage_logits(
-    model: GPTModel, run: Run, stage: int, positions: slice = slice(None)
-) -> torch.Tensor:
-    """Logits (t, vocab) if the model ended at this stage: its own final norm and head.
+def stage_logits(model: GPTModel, stream: torch.Tensor) -> torch.Tensor:
+    """Logits (t, vocab) if the model ended with this stream (t, d): its own final norm and head.
 
     Without the final norm the inner layers would be read on another scale.
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
     """
-    return model.out_head(model.final_norm(stage_stream(run, stage)[positions]))
+    return model.out_head(model.final_norm(stream))
 
 
 @torch.no_grad()
@@ -70,17 +60,18 @@ def lens_in_steps(model: GPTModel, run: Run, token_id: int | None = None) -> Ite
     Computed in float64: a float32 softmax over 50,257 tokens does not sum to 1 closely enough
     for the third digit of an entropy or a divergence.
     """
-    stages = stage_names(run.cfg.n_layers)
+    names = stages(run.cfg.n_layers)
     blocks = []  # of positions; each is fields by stages
     for start in range(0, len(run.ids), POSITIONS_AT_ONCE):
         at = slice(start, start + POSITIONS_AT_ONCE)
         final = torch.log_softmax(run.logits[at].double(), dim=-1)
         rows = []
-        for stage in range(len(stages)):
-            rows.append(readings(stage_logits(model, run, stage, at), final, token_id))
+        for stream in names.values():
+            logits = stage_logits(model, run.trace[stream][0, at])
+            rows.append(readings(logits, final, token_id))
             yield None
         blocks.append({name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]})
-    yield Lens(stages, **{n: torch.cat([block[n] for block in blocks], 1) for n in blocks[0]})
+    yield Lens(tuple(names), **{n: torch.cat([block[n] for block in blocks], 1) for n in blocks[0]})
 
 
 def readings(
@@ -118,11 +109,10 @@ class Stream:
 
 def read_stream(run: Run) -> Stream:
     """Norms and cosines of the residual stream and its updates."""
-    stages = stage_names(run.cfg.n_layers)
-    stream = torch.stack([stage_stream(run, i) for i in range(len(stages))])  # (stages, t, d)
-    layers = range(run.cfg.n_layers)
+    layers, names = range(run.cfg.n_layers), stages(run.cfg.n_layers)
+    stream = torch.cat([run.trace[name] for name in names.values()])  # (stages, t, d)
     return Stream(
-        stages=stages,
+        stages=tuple(names),
         norms=stream.norm(dim=-1),
         cosines=torch.cosine_similarity(stream[1:], stream[:-1], dim=-1),
         attention_norms=torch.stack([run.layer(i, "att_out").norm(dim=-1) for i in layers]),
@@ -138,8 +128,8 @@ def token_vector(run: Run, layer: int, name: str, position: int) -> torch.Tensor
 
 def embeddings(run: Run, position: int) -> torch.Tensor:
     """The token's vector, the position's vector and their sum, (3, d)."""
-    rows = [run.trace[name].reshape(-1, run.cfg.emb_dim)[position] for name in EMBEDDINGS]
-    return torch.stack(rows)
+    names = ("tok_emb", "pos_emb", "embedded")
+    return torch.stack([run.trace[n].reshape(-1, run.cfg.emb_dim)[position] for n in names])
 
 
 @dataclass(frozen=True)
@@ -150,9 +140,7 @@ class Normed:
     after: torch.Tensor
     mean: float
     variance: float  # biased, as in the model
-    scale: torch.Tensor
-    shift: torch.Tensor
-    eps: float
+    module: LayerNorm  # has scale, shift and eps
 
 
 def read_norm(model: GPTModel, run: Run, layer: int, name: str, position: int) -> Normed:
@@ -164,7 +152,5 @@ def read_norm(model: GPTModel, run: Run, layer: int, name: str, position: int) -
         after=run.layer(layer, name)[position],
         mean=before.mean().item(),
         variance=before.var(correction=0).item(),
-        scale=module.scale.detach(),
-        shift=module.shift.detach(),
-        eps=module.eps,
+        module=module,
     )

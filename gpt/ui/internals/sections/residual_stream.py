@@ -127,11 +127,11 @@ def _norm(row: Normed) -> tuple[str, str]:
     before, after = row.before.cpu(), row.after.cpu()
     words = formula(
         "after = scale · (before − mean) ÷ √(variance + eps) + shift",
-        f"number 0: {four(after[0].item())} = {four(row.scale[0].item())} · "
+        f"number 0: {four(after[0].item())} = {four(row.module.scale[0].item())} · "
         f"({four(before[0].item())} − {four(row.mean)}) ÷ √({four(row.variance)} + "
-        f"{four(row.eps)}) + {four(row.shift[0].item())}",
+        f"{four(row.module.eps)}) + {four(row.module.shift[0].item())}",
     )
-    deviation = (row.variance + row.eps) ** 0.5
+    deviation = (row.variance + row.module.eps) ** 0.5
     rows = [
         ("before", row.mean, row.variance),
         ("before scale and shift", (before - row.mean).mean().item() / deviation,
