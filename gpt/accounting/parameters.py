@@ -7,13 +7,10 @@ gives the number and what is shown, so the two cannot differ.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from types import CodeType
 from typing import Any
 
 from gpt.config import GPTConfig, as_config
 
-Number = int | float
 _NAME = re.compile(r"[A-Za-z_]\w*")
 GROUPS = ("embeddings", "attention", "feed-forward", "norms", "final norm", "head")
 
@@ -107,8 +104,8 @@ def count_parameters(cfg: GPTConfig | Mapping[str, Any]) -> ParameterCount:
     return ParameterCount(tuple(rows))
 
 
-def letters_of(cfg: GPTConfig) -> dict[str, Number]:
-    """The letters that formulas use: vocab, context, layers, and d, h, e as in `gpt/model.py`."""
+def letters_of(cfg: GPTConfig, **others: int) -> dict[str, int]:
+    """Letters of formulas: vocab, context, layers, and d, h, e as in `gpt/model.py`; `others`."""
     return {
         "vocab": cfg.vocab_size,
         "context": cfg.context_length,
@@ -116,33 +113,25 @@ def letters_of(cfg: GPTConfig) -> dict[str, Number]:
         "d": cfg.emb_dim,
         "h": cfg.n_heads,
         "e": cfg.head_dim,
+        **others,
     }
 
 
-def evaluate(formula: str, letters: Mapping[str, Number]) -> Number:
+def evaluate(formula: str, letters: Mapping[str, int]) -> float:
     """The result for `letters`, exact for whole numbers. Raises NameError on an unknown letter."""
-    return eval(_compiled(formula), {"__builtins__": {}}, letters)  # our own constants only
+    return eval(formula, {"__builtins__": {}}, letters)  # our own constants only
 
 
-def typeset(formula: str, letters: Mapping[str, Number] | None = None) -> str:
+def typeset(formula: str, letters: Mapping[str, int] | None = None) -> str:
     """The formula with multiplication signs: `layers × (4 × d × d + 4 × d)`.
 
     With `letters`, their numbers stand in it: `12 × (4 × 768 × 768 + 4 × 768)`.
     """
     if letters is not None:
-        formula = _NAME.sub(lambda match: _digits(letters[match[0]]), formula)
+        formula = _NAME.sub(lambda match: f"{letters[match[0]]:,}", formula)
     return re.sub(r"\s*([*/])\s*", lambda match: " × " if match[1] == "*" else " / ", formula)
 
 
-@cache
-def _compiled(formula: str) -> CodeType:
-    return compile(formula, "<formula>", "eval")
-
-
-def _digits(value: Number) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
-
-
-def _shape(shape: str, letters: Mapping[str, Number]) -> str:
+def _shape(shape: str, letters: Mapping[str, int]) -> str:
     sizes = (f"{evaluate(axis, letters):,}" for axis in shape.split())
     return f"({' × '.join(sizes)})"

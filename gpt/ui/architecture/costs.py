@@ -124,8 +124,8 @@ def operations_html(cfg: GPTConfig, load: Workload) -> str:
     return (
         say(load.cut, "note")
         + stacked_bar_html(sizes, message, flop_text)
-        + say(FLOP_LETTERS, "hint")
-        + _parts_table(forward, operations.backward_flops(cfg, load.batch, load.tokens))
+        + say(f"{COUNTED} {FLOP_LETTERS}", "hint")
+        + _parts_table(forward)
         + _tokens_table(cfg, load)
         + _rules_table(cfg, load)
     )
@@ -219,14 +219,14 @@ def duration(days: float) -> str:
     return f"{significant(days)} days" if days <= 1_000 else f"{significant(days / 365.25)} years"
 
 
-def _parts_table(forward: operations.Operations, backward: float) -> str:
+def _parts_table(forward: operations.Operations) -> str:
     total = forward.total
     rows = [(p.name, p.value, p.value / total, p.formula, p.numbers) for p in forward.parts]
     kinds = {len(rows) + index: "total" for index in range(3)}
     rows += [
         ("Forward", total, None, "", "sum of the parts"),
-        ("Backward", backward, None, "", "2 × forward: each product has two gradients"),
-        ("Forward and backward", total + backward, None, "", "3 × forward"),
+        ("Backward", 2 * total, None, "", "2 × forward: each product has two gradients"),
+        ("Forward and backward", 3 * total, None, "", "3 × forward"),
     ]
     columns = (
         "part", Column("operations", flop_text), Column("share of forward", percent),
