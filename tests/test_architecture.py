@@ -396,7 +396,7 @@ def test_building_for_a_measurement_leaves_room_for_others(monkeypatch: pytest.M
 
     monkeypatch.setattr(measured, "on_all_cores", on_all_cores)
     [*measured.measured_html(TINY, workload_of(values_of(TINY), TINY))]
-    assert pieces.count("_draw") == len(list(GPTModel(TINY).parameters()))
+    assert pieces.count("uniform_") == len(list(GPTModel(TINY).parameters()))
 
 
 def test_the_note_on_124_million_stands_beside_its_own_sizes_only() -> None:

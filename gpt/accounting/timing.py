@@ -43,13 +43,7 @@ class Measured:
         return statistics.median_high(self.decode_seconds)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Progress from 0 to 1, what is being done, and in the last stage the result."""
-
-    share: float
-    text: str
-    measured: Measured | None = None
+Stage = tuple[float, str]  # progress from 0 to 1, and what is being done
 
 
 def plan(cfg: GPTConfig, most_tokens: int) -> tuple[int, int]:
@@ -83,14 +77,14 @@ def build_bytes(cfg: GPTConfig) -> float:
 
 def measure(
     cfg: GPTConfig, most_tokens: int, run: Callable[..., Any] = lambda work, *args: work(*args)
-) -> Iterator[Stage]:
-    """Stages of a measurement, the last with its result; close the iterator to cancel.
+) -> Iterator[Stage | Measured]:
+    """Stages of a measurement, at the end its result; close the iterator to cancel.
 
     Of a prompt and steps as `plan` says. `run(work, *args)` runs what is timed, on a thread of its
     choice. torch's global generator is left alone, and nothing outlives the iterator.
     """
     prompt_tokens, steps = plan(cfg, most_tokens)
-    yield Stage(0.02, "counting operations on the meta device")
+    yield 0.02, "counting operations on the meta device"
     found = Measured(prompt_tokens, *_counted_flops(cfg, prompt_tokens, steps))
     before, start = resident_bytes(), time.perf_counter()
     model = yield from _built(cfg, run)
@@ -98,7 +92,7 @@ def measure(
     found.parameters = sum(p.numel() for p in model.parameters())
     found.parameter_bytes = sum(p.nbytes for p in model.parameters())
     ids = [i % cfg.vocab_size for i in range(prompt_tokens)]
-    yield Stage(0.4, f"prefill of {prompt_tokens:,} tokens")
+    yield 0.4, f"prefill of {prompt_tokens:,} tokens"
     forward = functools.partial(model, last_only=True)  # of ids and a cache
     run(_timed, forward, torch.tensor([[0]]))  # warm-up: threads and kernels
     cache = model.new_cache(prompt_tokens + steps)
@@ -107,27 +101,26 @@ def measure(
         logits, seconds = run(_timed, next, reading)
         found.prefill_seconds += seconds
     for step in range(steps):
-        share = 0.6 + 0.4 * step / steps
-        yield Stage(share, f"decoding, step {step + 1} of {steps}")
+        yield 0.6 + 0.4 * step / steps, f"decoding, step {step + 1} of {steps}"
         logits, seconds = run(_timed, forward, logits.view(1, 1, -1).argmax(-1), cache)
         found.decode_seconds.append(seconds)
     found.cache_bytes, after = cache.n_bytes, resident_bytes()
     if before is not None and after is not None:
         found.resident_growth_bytes = after - before
-    yield Stage(1.0, "done", found)
+    yield found
 
 
 def _built(cfg: GPTConfig, run: Callable[..., Any]) -> Generator[Stage, None, GPTModel]:
     """A model of random float32 weights, drawn one at a time: others take turns on `run`."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)  # the global one belongs to other visitors' runs
     model = model_without_values(cfg).to_empty(device="cpu")  # memory that was never touched
     if cfg.tie_weights:  # to_empty gave each its own memory
         model.out_head.weight = model.tok_emb.weight
     parameters = list(model.parameters())
     for index, parameter in enumerate(parameters):
         share = 0.05 + 0.35 * index / len(parameters)
-        yield Stage(share, "building the model: random weights in float32")
-        run(_draw, parameter, generator)
+        yield share, "building the model: random weights in float32"
+        run(torch.nn.init.uniform_, parameter, -0.02, 0.02, generator)
     return model
 
 
@@ -144,12 +137,6 @@ def count_on_meta(cfg: GPTConfig) -> tuple[int, float]:
     start = time.perf_counter()
     model = model_without_values(cfg)
     return sum(p.numel() for p in model.parameters()), time.perf_counter() - start
-
-
-def _draw(parameter: torch.nn.Parameter, generator: torch.Generator) -> None:
-    """Fills a parameter from `generator`: torch's global one belongs to other visitors' runs."""
-    with torch.no_grad():
-        parameter.uniform_(-0.02, 0.02, generator=generator)
 
 
 @torch.inference_mode()  # within the step: the server moves generators between threads

@@ -47,11 +47,11 @@ def measured_html(cfg: GPTConfig, load: Workload) -> Iterator[str]:
     told = 0.0
     try:
         for stage in running:
-            if stage.measured is not None:
-                yield result_html(cfg, stage.measured, load)
+            if isinstance(stage, Measured):
+                yield result_html(cfg, stage, load)
             elif time.monotonic() > told + PAUSE_SECONDS:  # a stage may take a millisecond
                 told = time.monotonic()
-                yield progress_html(stage.share, stage.text)
+                yield progress_html(*stage)
     finally:
         running.close()  # the model goes with it
         _one_at_a_time.release()
