@@ -10,7 +10,7 @@ from architecture_cases import figures_of, values_of
 
 from gpt import GPTConfig
 from gpt.accounting import count_parameters, memory, operations
-from gpt.accounting.machines import DEVICES, device
+from gpt.accounting.machines import DEVICES
 from gpt.accounting.timing import Measured
 from gpt.config import PRESETS
 from gpt.ui.architecture.controls import workload_of
@@ -78,7 +78,7 @@ def test_memory_says_where_it_fits() -> None:
     )
     assert to_train.endswith("fits 1 of 4 machines.")
     assert found.count("<b>does not fit: ") == 3
-    for each in DEVICES:
+    for each in DEVICES.values():
         assert f"{each.label}: {percent(sum(run) / each.memory_bytes)} of its memory" in found
     table = rows(found, "Memory for batch 1, 1,024 tokens")
     assert table["float16"][0] == mib_and_mb(run[0])
@@ -93,7 +93,7 @@ def test_memory_says_where_it_fits() -> None:
 def test_times_are_those_of_each_machine() -> None:
     found = figures_of(BOOK, device="t4")["times"]
     table = rows(found, "At best, in float16; training on 2.50 billion tokens at 40.0 %")
-    for each in DEVICES:
+    for each in DEVICES.values():
         prompt = operations.roofline(BOOK, 1, 1024, 1024, "float16", each)
         step = operations.roofline(BOOK, 1, 1, 1024, "float16", each)
         peak, bandwidth = each.peak_flops["float16"], each.bandwidth_bytes
@@ -101,7 +101,7 @@ def test_times_are_those_of_each_machine() -> None:
             f"{flop_text(peak)}/s", f"{significant(bandwidth / 1e9)} GB/s",
             seconds(prompt.seconds), prompt.bound, significant(1 / step.seconds), step.bound,
         ]  # fmt: skip
-    t4 = operations.roofline(BOOK, 1, 1, 1024, "float16", device("t4"))
+    t4 = operations.roofline(BOOK, 1, 1, 1024, "float16", DEVICES["t4"])
     assert found.startswith('<p class="note">NVIDIA T4 (16 GB): the prompt takes at least ')
     assert f"then at most {significant(1 / t4.seconds)} tokens a second (bound by " in found
     assert '<tr class="marked"><td class="text"><bdi>NVIDIA T4' in found

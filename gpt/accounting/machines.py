@@ -14,7 +14,6 @@ class Device:
     and where a machine lacks an arithmetic the fastest one it has for those numbers stands.
     """
 
-    key: str
     label: str
     memory_bytes: int
     bandwidth_bytes: float  # a second
@@ -33,9 +32,8 @@ def _peaks(float32: float, float16: float, bfloat16: float, int8: float) -> dict
 # 3.3 GHz base x 32 FLOP a cycle (two 256-bit multiply-adds); bfloat16 x 2 and int8 x 4 by AVX-512
 # BF16 and VNNI; float16 is converted and runs as float32. Space: one AVX-512 core with two
 # multiply-add units, 2.9 GHz x 64 FLOP a cycle. T4: no bfloat16 units, those run as float32.
-DEVICES: tuple[Device, ...] = (
-    Device(
-        "laptop",
+DEVICES: dict[str, Device] = {
+    "laptop": Device(
         "Laptop (Ryzen 7 7840U, 16 GB)",
         16 * GIGA,
         89.6 * GIGA,
@@ -43,8 +41,7 @@ DEVICES: tuple[Device, ...] = (
         "AMD product page of the Ryzen 7 7840U (2023): 8 cores, 3.3 GHz base, two channels of "
         "DDR5-5600; peak = cores × clock × 32 operations a cycle",
     ),
-    Device(
-        "space",
+    "space": Device(
         "Space on CPU (2 vCPU, 16 GB)",
         16 * GIGA,
         20 * GIGA,
@@ -52,8 +49,7 @@ DEVICES: tuple[Device, ...] = (
         "Hugging Face, Spaces overview (2026): 2 vCPU, 16 GB; the processor is not stated, so "
         "one AVX-512 core at 2.9 GHz and 20 GB/s are assumed",
     ),
-    Device(
-        "t4",
+    "t4": Device(
         "NVIDIA T4 (16 GB)",
         16 * GIGA,
         320 * GIGA,
@@ -62,8 +58,7 @@ DEVICES: tuple[Device, ...] = (
         "says 300)",
         is_gpu=True,
     ),
-    Device(
-        "h100",
+    "h100": Device(
         "NVIDIA H100 SXM (80 GB)",
         80 * GIGA,
         3350 * GIGA,
@@ -71,12 +66,4 @@ DEVICES: tuple[Device, ...] = (
         "NVIDIA H100 data sheet (2023), dense: half of the figures with sparsity",
         is_gpu=True,
     ),
-)
-
-
-def device(key: str) -> Device:
-    """The device named `key`. Raises ValueError if there is none."""
-    for candidate in DEVICES:
-        if candidate.key == key:
-            return candidate
-    raise ValueError(f"no device is called {key!r}: use {', '.join(d.key for d in DEVICES)}.")
+}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from gpt.accounting.machines import DEVICES, Device, device
+from gpt.accounting.machines import DEVICES, Device
 from gpt.accounting.memory import PRECISIONS
 from gpt.config import GPTConfig, nearest_divisible
 from gpt.ui.architecture.presets import TRILLION
@@ -49,7 +49,7 @@ _OF_WORKLOAD = {
         info="How weights are stored.", min_width=140,
     ),
     "device": partial(
-        gr.Dropdown, [(each.label, each.key) for each in DEVICES], label="Machine",
+        gr.Dropdown, [(each.label, key) for key, each in DEVICES.items()], label="Machine",
         info="For times; all four are compared.", min_width=200,
     ),
     "train_tokens": partial(
@@ -113,13 +113,15 @@ def workload_of(values: Mapping[str, Any], cfg: GPTConfig) -> Workload:
     precision = values["precision"]
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}: use {', '.join(PRECISIONS)}.")
+    if (device := values["device"]) not in tuple(DEVICES):
+        raise ValueError(f"no device is called {device!r}: use {', '.join(DEVICES)}.")
     limit = f"{cfg.context_length:,}"
     cut = f"{tokens:,} tokens exceed the context of {limit}: computed for {limit}."
     return Workload(
         batch,
         min(tokens, cfg.context_length),
         precision,
-        device(values["device"]),
+        DEVICES[device],
         within("training tokens", values["train_tokens"], 1, 1e15),
         within("utilisation", values["utilisation"], 0.01, 1),
         cut if tokens > cfg.context_length else "",

@@ -76,10 +76,10 @@ def _named(part: memory.Amount) -> str:
 def _against_machines(title: str, sizes: dict[str, float]) -> str:
     """The bar of `sizes`, and how each of the machines is filled by them."""
     total = sum(sizes.values())
-    fits = sum(total <= each.memory_bytes for each in DEVICES)
+    fits = sum(total <= each.memory_bytes for each in DEVICES.values())
     message = f"{title}: {mib_and_mb(total)}, fits {fits} of {len(DEVICES)} machines."
     found = stacked_bar_html(sizes, message, mib_and_mb)
-    for each in DEVICES:
+    for each in DEVICES.values():
         used = total / each.memory_bytes
         text = f"{percent(used)} of its memory"
         if used > 1:
@@ -124,7 +124,7 @@ def operations_html(cfg: GPTConfig, load: Workload) -> str:
     return (
         say(load.cut, "note")
         + stacked_bar_html(sizes, message, flop_text)
-        + say(f"{COUNTED} {FLOP_LETTERS}", "hint")
+        + say(FLOP_LETTERS, "hint")
         + _parts_table(forward)
         + _tokens_table(cfg, load)
         + _rules_table(cfg, load)
@@ -140,7 +140,7 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
         Column("tokens/s"), "limit of tokens", Column("training", duration),
     )  # fmt: skip
     rows, tokens = [], load.tokens
-    for each in DEVICES:
+    for each in DEVICES.values():
         prefill = operations.roofline(cfg, load.batch, tokens, tokens, load.precision, each)
         step = operations.roofline(cfg, load.batch, 1, tokens, load.precision, each)
         days = operations.training_days(cfg, load.train_tokens, load.utilisation, each)
@@ -148,6 +148,7 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
         peak = each.peak_flops[load.precision], each.bandwidth_bytes
         rows.append((each.label, *peak, prefill.seconds, prefill.bound, rate, step.bound, days))
         if each == load.device:
+            chosen = len(rows) - 1
             sentence = (
                 f"{each.label}: the prompt takes at least {seconds(prefill.seconds)} (bound by "
                 f"{prefill.bound}), then at most {significant(rate)} tokens a second (bound by "
@@ -157,10 +158,10 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
         f"At best, in {load.precision}; training on {readable_count(load.train_tokens)} tokens at "
         f"{percent(load.utilisation)} of the peak in float16 or bfloat16, the higher one"
     )
-    sources = " · ".join(f"{each.label}: {each.source}" for each in DEVICES)
+    sources = " · ".join(f"{each.label}: {each.source}" for each in DEVICES.values())
     return (
         say(sentence, "note")
-        + table_html(columns, rows, caption, kinds={DEVICES.index(load.device): "marked"})
+        + table_html(columns, rows, caption, kinds={chosen: "marked"})
         + say(ROOFLINE, "hint")
         + say(f"Peaks from: {sources}. Collected in November 2026.", "hint")
     )
