@@ -36,18 +36,15 @@ GPT2_NAMES: dict[str, tuple[str, ...]] = {
     "lm_head.weight": ("out_head.weight",),
 }
 _PREFIX = "transformer."
-_BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, which is computed here
+# The causal mask, GPT-2's and the book's, which is computed here.
+_BUFFERS = (".attn.bias", ".attn.masked_bias", ".att.mask")
 
 
-def is_gpt2(tensors: Mapping[str, Any]) -> bool:
-    """Whether the names are GPT-2's, with or without `transformer.` in front."""
-    return any(name.removeprefix(_PREFIX).split(".")[0] in ("wte", "wpe", "h") for name in tensors)
-
-
-def from_gpt2(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def in_our_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same tensors as views under our names and shapes.
 
-    Mask buffers are dropped; a name outside the table is kept as it is.
+    GPT-2's names may have `transformer.` in front. Mask buffers are dropped; a name outside the
+    table is kept as it is.
     """
     ours: dict[str, torch.Tensor] = {}
     for stored, tensor in tensors.items():
@@ -56,15 +53,12 @@ def from_gpt2(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             continue
         block = re.match(r"h\.(\d+)\.", theirs)
         index = block[1] if block else ""
-        names = GPT2_NAMES.get(re.sub(r"^h\.\d+\.", "h.{i}.", theirs))
-        if names is None:
-            ours[stored] = tensor
-            continue
+        names = GPT2_NAMES.get(re.sub(r"^h\.\d+\.", "h.{i}.", theirs), (stored,))
         if _is_transposed(theirs) and tensor.dim() == 2:
             tensor = tensor.t()  # (in, out) -> (out, in)
         parts = tensor.tensor_split(len(names)) if tensor.dim() else (tensor,) * 3
         for target, part in zip(names, parts, strict=False):
-            ours[target.format(i=index)] = part
+            ours[target.replace("{i}", index)] = part
     return ours
 
 
@@ -189,6 +183,7 @@ def read_configuration(data: Mapping[str, Any]) -> tuple[GPTConfig, str]:
     hparams; missing keys have the values of their own project.
     Raises ValueError, in one short line that names the key, if it describes another model.
     """
+    found: dict[str, str] = {}
     try:
         dialect = _dialect_of(data)
         if dialect is _TRANSFORMERS:
@@ -197,11 +192,12 @@ def read_configuration(data: Mapping[str, Any]) -> tuple[GPTConfig, str]:
             raise ValueError(f"format is {data['format']!r}: this version reads {FORMAT}.")
         _check_keys(dialect, data)
         found = {ours: key for key, ours in dialect.fields.items() if key in data}
-        cfg = _with_names(dialect.missing, data, found)
-        return cfg, f"Read {dialect.called}{_remark(dialect, data, cfg, found)}."
+        cfg = replace(dialect.missing, **{ours: data[key] for ours, key in found.items()})
     except (TypeError, ValueError) as error:
-        text = str(error)
+        field, _, rest = str(error).partition(" ")  # a size is called as it is in `data`
+        text = f"{found.get(field, field)} {rest}"
         raise ValueError(text if len(text) < 400 else f"{text[:200]} … {text[-150:]}") from error
+    return cfg, f"Read {dialect.called}{_remark(dialect, data, cfg, found)}."
 
 
 def _dialect_of(data: Mapping[str, Any]) -> _Dialect:
@@ -248,15 +244,6 @@ def _check_transformers(data: Mapping[str, Any]) -> None:
     for field in ("n_inner", "intermediate_size"):
         if isinstance(width, int) and data.get(field) not in (None, 4 * width):
             raise ValueError(f"{field} is {data[field]!r}: this model has {4 * width} only.")
-
-
-def _with_names(base: GPTConfig, data: Mapping[str, Any], found: Mapping[str, str]) -> GPTConfig:
-    """`base` with the values in `data`; an error names the key that a field was `found` under."""
-    try:
-        return replace(base, **{ours: data[key] for ours, key in found.items()})
-    except (TypeError, ValueError) as error:
-        field, _, rest = str(error).partition(" ")
-        raise ValueError(f"{found.get(field, field)} {rest}") from error
 
 
 def _remark(

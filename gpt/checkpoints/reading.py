@@ -13,9 +13,8 @@ from gpt.accounting.memory import weight_bytes
 from gpt.accounting.meta_model import model_without_values
 from gpt.checkpoints.free_memory import check_device, check_memory
 from gpt.checkpoints.gpt2_names import (
-    from_gpt2,
+    in_our_names,
     is_configuration,
-    is_gpt2,
     read_configuration,
     their_name,
 )
@@ -26,7 +25,7 @@ from gpt.model import GPTModel
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PICKLED = "pytorch_model.bin"  # Hugging Face's name before safetensors
-_FEW_LAYERS = 64  # described in a tenth of a second, whatever the file holds
+_FEW = 64  # layers that are described in a tenth of a second, whatever the file holds
 _EMBEDDING, _HEAD = "tok_emb.weight", "out_head.weight"
 # Beside the weights: what macOS adds, and what Hugging Face's trainer needs to go on.
 _BESIDE = re.compile(r"\._|(optim(izer)?|scheduler|rng_state|training_args|scaler)(?![a-z])")
@@ -55,7 +54,7 @@ def load_checkpoint(
     if beside and weights.name == WEIGHTS:
         _check_sha256(weights, beside)
     stored = read_tensors(weights)
-    tensors = _in_our_names(stored)
+    tensors = in_our_names(stored)
     found = read_config_file(beside) if beside else None
     if found and given and found != given:
         raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
@@ -63,7 +62,7 @@ def load_checkpoint(
     _check_sizes(found, tensors, weights)
     tensors = _tie(tensors, found, weights)
     model = model_without_values(found)
-    _check_shapes(model, tensors, weights, _both_names if is_gpt2(stored) else str)
+    _check_shapes(model, tensors, weights, str if tensors.keys() <= stored.keys() else _both_names)
     if make_room is not None:
         make_room()
     check_memory(weight_bytes(found, precision), target, f"loading {weights}")
@@ -95,7 +94,7 @@ def read_config(path: str | Path) -> GPTConfig:
 @functools.lru_cache(maxsize=16)
 def _config_of_file(weights: Path, size: int, changed: int) -> GPTConfig:
     """`_config_from_shapes`, once for each state of a file: it may have to compare two tables."""
-    return _config_from_shapes(_in_our_names(read_tensors(weights)), weights)
+    return _config_from_shapes(in_our_names(read_tensors(weights)), weights)
 
 
 def read_config_file(where: Path) -> GPTConfig:
@@ -147,12 +146,6 @@ def _check_sha256(weights: Path, where: Path) -> None:
         raise ValueError(f"{weights} is damaged (not the SHA-256 in {where.name}): restore it.")
 
 
-def _in_our_names(stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The file's tensors under our names, without the book's masks."""
-    tensors = from_gpt2(stored) if is_gpt2(stored) else stored
-    return {n: t for n, t in tensors.items() if not n.endswith(".att.mask")}
-
-
 def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> GPTConfig:
     """The preset with exactly these shapes. Raises ValueError, asking for `cfg`, if none has."""
     table = tensors.get(_EMBEDDING, tensors.get(_HEAD))
@@ -185,16 +178,14 @@ def _check_sizes(cfg: GPTConfig, tensors: Mapping[str, torch.Tensor], weights: P
     sizes only the impossible matter.
     """
     n_blocks = min(len(_blocks(tensors)), len(tensors) // 6)  # a block has 13 tensors or more
-    if cfg.n_layers > max(n_blocks, _FEW_LAYERS):
-        raise ValueError(
-            f"{weights} is smaller than its configuration: n_layers is {_short(cfg.n_layers)} and "
-            f"the file has {n_blocks:,}."
-        )
-    largest = max([1, *(size for tensor in tensors.values() for size in tensor.shape)])
-    for name in ("vocab_size", "context_length", "emb_dim"):
-        if cfg[name] > largest:
-            size = _short(cfg[name])
-            raise ValueError(f"{weights} is smaller than its configuration: {name} is {size}.")
+    largest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
+    widths = dict.fromkeys(("vocab_size", "context_length", "emb_dim"), largest)
+    for name, found in {"n_layers": n_blocks, **widths}.items():
+        if cfg[name] > max(found, _FEW):
+            raise ValueError(
+                f"{weights} is smaller than its configuration: {name} is {_short(cfg[name])} and "
+                f"the file has {found:,} at most."
+            )
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
