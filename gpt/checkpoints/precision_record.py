@@ -1,12 +1,11 @@
 """The quality that a precision costs and the speed that it gives, measured against float32."""
 
 import contextlib
-import json
 import math
 import platform
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from gpt.accounting.memory import weight_bytes
 from gpt.checkpoints.reading import weights_file
 from gpt.checkpoints.sources import STORYTELLER, load_model, path_of
 from gpt.checkpoints.tensors import INDEX, read_json, sha256_of
+from gpt.checkpoints.writing import write_json
 from gpt.config import GPTConfig
 from gpt.engine import PRECISIONS, FastModel
 from gpt.engine.layers import kernel_of
@@ -84,19 +84,14 @@ def quality_of(reference: FastModel, other: FastModel, ids: torch.Tensor) -> Qua
     return Quality(max(0.0, divergence / n), agreed / n, loss / n, n)
 
 
-def measure(
-    source: str,
-    ids: torch.Tensor,
-    precisions: Sequence[str] = PRECISIONS,
-    cfg: GPTConfig | None = None,
-) -> dict[str, Measured]:
+def measure(source: str, ids: torch.Tensor, cfg: GPTConfig | None = None) -> dict[str, Measured]:
     """Quality on `ids` (n,) and speed here of `source` in each precision, on the CPU.
 
     The speed is that of all tokens but the first.
     Raises ValueError if the model cannot be loaded, or the text is too short.
     """
-    models = {name: load_model(source, precision=name, cfg=cfg) for name in precisions}
-    reference = models.get("float32") or load_model(source, cfg=cfg)
+    models = {name: load_model(source, precision=name, cfg=cfg) for name in PRECISIONS}
+    reference = models["float32"]
     options = SamplingOptions(min(SPEED_TOKENS, reference.cfg.context_length), temperature=0)
     rates: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(SPEED_REPEATS + 1):  # interleaved; the first warms up
@@ -150,7 +145,7 @@ def record(source: str, text: str, measured: Mapping[str, Measured]) -> None:
             name: {**asdict(m), "perplexity": m.perplexity} for name, m in measured.items()
         },
     }
-    RECORD.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    write_json(RECORD, known)
 
 
 def recorded(source: str) -> dict[str, Any] | None:
@@ -160,7 +155,7 @@ def recorded(source: str) -> dict[str, Any] | None:
 
 
 def _read_record() -> dict[str, Any]:
-    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    return read_json(RECORD) if RECORD.exists() else {}
 
 
 def default_precision(source: str, device: str = "cpu") -> str:
@@ -182,7 +177,7 @@ def processor() -> str:
 
 def _weights_of(source: str) -> str:
     """The SHA-256 of the files that hold the weights; "" for a model whose name says it all."""
-    if source != "storyteller" and not path_of(source).exists():
+    if not path_of(source).exists():
         return ""
     weights = weights_file(path_of(source))
     files = {weights}

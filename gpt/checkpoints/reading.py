@@ -152,21 +152,20 @@ def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> G
     positions = tensors.get("pos_emb.weight")
     if table is None or positions is None or table.dim() != 2 or positions.dim() != 2:
         raise ValueError(f"{weights} holds no GPT: {_EMBEDDING} or pos_emb.weight is missing.")
-    (vocab, width), context = table.shape, positions.shape[0]
-    blocks = _blocks(tensors)
+    sizes = dict(zip(("vocab_size", "emb_dim"), table.shape, strict=True))
+    sizes |= {"context_length": positions.shape[0], "n_layers": len(_blocks(tensors))}
     for preset in PRESETS.values():
-        sizes = (preset.vocab_size, preset.emb_dim, preset.context_length, preset.n_layers)
-        if sizes == (vocab, width, context, len(blocks)):
+        if sizes.items() <= preset.items():
             both = _EMBEDDING in tensors and _HEAD in tensors
             return replace(
                 preset,
                 qkv_bias="trf_blocks.0.att.W_query.bias" in tensors,
                 tie_weights=not both or _equal(tensors[_EMBEDDING], tensors[_HEAD]),
             )
+    told = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
     raise ValueError(
-        f"{weights} has no configuration beside it and is no preset (vocab_size {vocab:,}, "
-        f"emb_dim {width:,}, context_length {context:,}, n_layers {len(blocks)}): give cfg, "
-        "on the command line --config FILE or the sizes that differ from the book's, such as "
+        f"{weights} has no configuration beside it and is no preset ({told}): give cfg, on the "
+        "command line --config FILE or the sizes that differ from the book's, such as "
         "--context-length 256."
     )
 

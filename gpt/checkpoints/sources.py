@@ -49,9 +49,12 @@ def load_model(
     Raises ValueError, in one line, whatever is wrong with the source, the disk or the memory.
     """
     name = _name(source)
-    if drawn := _parse_random(name):
+    drawn = _parse_random(name)
+    own = config_of(name) if drawn or name in HUB_MODELS else None
+    if own and cfg is not None and as_config(cfg) != own:
+        raise ValueError(f"cfg differs from the configuration of {name[:40]}: leave cfg out.")
+    if drawn:
         found, seed = drawn
-        _refuse_other(cfg, found, name)
         target = check_device(device)
         check_precision(precision, target)
         if make_room is not None:
@@ -61,9 +64,8 @@ def load_model(
             progress(0.0, "building")
         return FastModel(model_without_values(found), precision, target, _drawn(found, seed))
     if name in HUB_MODELS:
-        _refuse_other(cfg, config_of(name), name)
         if not is_cached(name):  # nothing is downloaded that cannot be loaded
-            n_bytes = weight_bytes(config_of(name), precision)
+            n_bytes = weight_bytes(own, precision)
             check_memory(n_bytes, check_device(device), f"loading {name}")
         folder = download(name, progress)
         return load_checkpoint(folder, device, precision, None, progress, make_room)
@@ -165,11 +167,6 @@ def _parse_random(source: str) -> tuple[GPTConfig, int] | None:
 def _check_seed(seed: object) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed is {str(seed)[:30]}: use a whole number from 0 to {MAX_SEED:,}.")
-
-
-def _refuse_other(cfg: GPTConfig | Mapping[str, Any] | None, found: GPTConfig, source: str) -> None:
-    if cfg is not None and as_config(cfg) != found:
-        raise ValueError(f"cfg differs from the configuration of {source[:40]}: leave cfg out.")
 
 
 def _drawn(cfg: GPTConfig, seed: int) -> dict[str, torch.Tensor]:

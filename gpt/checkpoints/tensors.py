@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 INDEX = "model.safetensors.index.json"  # lists the files of a model that is in several
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+PICKLED = (".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors", *PICKLED)
 # What wrappers add to the names: DistributedDataParallel in front, torch.compile anywhere.
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|_orig_mod\.")
 
@@ -26,16 +26,13 @@ def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
     Names are as stored, without what torch's wrappers of a model add.
     Raises ValueError if the file cannot be read, or holds something else than plain tensors.
     """
+    files = [weights]
     if weights.name == INDEX:
         shards = read_json(weights).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(v, str) for v in shards.values()):
             raise ValueError(f"{weights} lists no weight_map: it is damaged, fetch it again.")
         files = [weights.with_name(Path(name).name) for name in sorted(set(shards.values()))]
-        tensors = {n: t for file in files for n, t in _read_safetensors(file).items()}
-    elif weights.suffix == ".safetensors":
-        tensors = _read_safetensors(weights)
-    else:
-        tensors = _read_pickled(weights)
+    tensors = {n: t for file in files for n, t in _read(file).items()}
     for name, tensor in tensors.items():
         shown = repr(name)[:100]
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
@@ -48,16 +45,10 @@ def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
     return {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
 
 
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read ({reason}): fetch it again.") from error
-
-
-def _read_pickled(path: Path) -> dict[str, Any]:
-    try:
+        if path.suffix not in PICKLED:
+            return load_file(path)
         try:
             data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:
@@ -71,7 +62,7 @@ def _read_pickled(path: Path) -> dict[str, Any]:
             "save the model's state_dict() alone."
         ) from error
     except Exception as error:  # a malformed pickle can raise anything
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read ({reason}): fetch it again.") from error
     if isinstance(data, Mapping):
         data = data.get("model_state_dict", data)  # the book keeps the optimizer beside it

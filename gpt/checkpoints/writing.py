@@ -33,11 +33,9 @@ def save_model(model: GPTModel, folder: str | Path, precision: str = "float16") 
     if precision not in DTYPES:
         raise ValueError(f"precision is {precision!r}: use {', '.join(DTYPES)}.")
     dtype = DTYPES[precision]
-    tensors = {
-        "out_head.weight" if model.cfg.tie_weights and name == "tok_emb.weight" else name: value
-        for name, value in named_weights(model)  # a tied weight appears once
-    }
-    tensors = {n: _rounded(n, t.detach(), dtype).contiguous() for n, t in tensors.items()}
+    tensors = {n: _rounded(n, t.detach(), dtype).contiguous() for n, t in named_weights(model)}
+    if model.cfg.tie_weights:
+        tensors["out_head.weight"] = tensors.pop("tok_emb.weight")
     folder = Path(folder)
     write_tensors(folder / WEIGHTS, tensors)
     sha256 = sha256_of(folder / WEIGHTS)

@@ -6,7 +6,6 @@ import io
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -130,8 +129,7 @@ def test_a_long_message_keeps_its_beginning_and_what_to_do(capsys):
 @pytest.fixture
 def short_comparison(monkeypatch):
     """`compare` in one precision; that it measures all is in tests/test_precision_record.py."""
-    measure = partial(precision_record.measure, precisions=("float32",))
-    monkeypatch.setattr(precision_record, "measure", measure)
+    monkeypatch.setattr(precision_record, "PRECISIONS", ("float32",))
     monkeypatch.setattr(precision_record, "SPEED_REPEATS", 1)
     monkeypatch.setattr(precision_record, "SPEED_TOKENS", 4)
 
