@@ -39,7 +39,7 @@ def test_each_step_joins_one_pair_by_its_place_in_the_published_list(tokenizer):
     for step in steps:
         pair = ["".join(letters.get(b, chr(b)) for b in part) for part in (step.left, step.right)]
         assert tokenizer.merges[step.rank - 1] == " ".join(pair)
-        assert step.made in step.pieces
+        assert step.left + step.right in step.pieces
     assert [b"".join(step.pieces) for step in steps] == [b" little"] * len(steps)
     assert [len(step.pieces) for step in steps] == list(range(6, 0, -1))
 

@@ -177,7 +177,7 @@ def check_tokens(lab, visit, run, model):
     assert lab.piece(visit.ids[AT]) == "·am"
     assert [row[:4] for row in cells(text)] == [
         [str(n), f"{s.rank:,}", f"{display_form(s.left)} + {display_form(s.right)}",
-         display_form(s.made)] for n, s in enumerate(steps, 1)
+         display_form(s.left + s.right)] for n, s in enumerate(steps, 1)
     ]  # fmt: skip
     entries = foreseen(run.logits, run.ids)
     assert numbers_of(text, (0, 2, 3, 4), 1) == [

@@ -41,24 +41,20 @@ def line_costs(cfg: GPTConfig, batch: int, tokens: int) -> dict[tuple[str, int],
     run only without a record (the fused attention) come from a second pass. A tied head has no
     parameters of its own. Counted are matrix products, as in `gpt.accounting.operations`.
     """
-    recorded, fused = (_costs(cfg, batch, tokens, trace) for trace in (Trace(), None))
-    return {**fused, **recorded}
+    # The blocks are alike: one is run, and what it costs counts for each.
+    one = model_without_values(replace(cfg, n_layers=1))
+    ids = torch.empty(batch, tokens, dtype=torch.long, device="meta")
+    costs: dict[tuple[str, int], LineCost] = {}
+    for trace in (None, Trace()):
+        with torch.no_grad(), _Watch(cfg.n_layers, one) as watch:
+            one(ids, trace=trace)
+        costs |= watch.costs
+    return costs
 
 
 def sources() -> dict[str, list[str]]:
     """The lines of each of FILES, as the running code has them."""
     return {name: inspect.getsource(module).splitlines() for name, module in FILES.items()}
-
-
-def _costs(
-    cfg: GPTConfig, batch: int, tokens: int, trace: Trace | None
-) -> dict[tuple[str, int], LineCost]:
-    # The blocks are alike: one is run, and what it costs counts for each.
-    one = model_without_values(replace(cfg, n_layers=1))
-    ids = torch.empty(batch, tokens, dtype=torch.long, device="meta")
-    with torch.no_grad(), _Watch(cfg.n_layers, one) as watch:
-        one(ids, trace=trace)
-    return watch.costs
 
 
 class _Watch(TorchDispatchMode):

@@ -48,14 +48,9 @@ _TRAINING: dict[str, tuple[str, str, str]] = {
 TRAINING_STATES = tuple(_TRAINING)
 # Of `python -m gpt train`: a name, bytes of a number that is not the stream's, what else, a note.
 _TRAIN: dict[str, tuple[str, int, str, str]] = {
-    "float32": (
-        "float32 (python -m gpt train)",
-        4,
-        "",
-        "its default on a CPU; no attention matrix",
-    ),
+    "float32": ("float32", 4, "", "its default on a CPU; no attention matrix"),
     "bfloat16": (
-        "bfloat16 autocast (python -m gpt train)",
+        "bfloat16 autocast",
         2,
         " + 2*M",
         "its default elsewhere; float32 stream, bfloat16 products and copies of the matrices; no "
@@ -109,22 +104,20 @@ def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "flo
     return amount("KV cache", "2*layers*b*s*d*4", letters, note)
 
 
-def forward_activations(
-    cfg: GPTConfig, batch: int, new_tokens: int, last_only: bool = True
-) -> Amount:
+def forward_activations(cfg: GPTConfig, batch: int, new_tokens: int) -> Amount:
     """Most bytes of tensors alive at once in a forward pass without gradients, an estimate.
 
     The larger of a feed-forward (hidden, activation and result are 9 d a position, six of the
     stream's tensors wait) and the head's scores. Exact for the tensors of `gpt/model.py`, which
     are float32 in every precision of the weights on a CPU; what a kernel needs for itself comes on
-    top. `last_only`: one position is scored, and a single block has no other in its feed-forward.
+    top. The last position alone is scored: a single block has no other in its feed-forward.
     """
-    letters = letters_of(cfg, b=batch, t=new_tokens, n=1 if last_only else new_tokens)
+    letters = letters_of(cfg, b=batch, t=new_tokens, n=1)
     at_once = {
         "15*b*t*d": "in a feed-forward",
-        "b*t*d + 2*b*n*d + b*n*vocab": f"at the head, n = {letters['n']:,} scored",
+        "b*t*d + 2*b*n*d + b*n*vocab": "at the head, n = 1 scored",
     }
-    if last_only and cfg.n_layers == 1:
+    if cfg.n_layers == 1:
         del at_once["15*b*t*d"]
         at_once["6*b*t*d + 2*b*n*d"] = "in the attention"
         at_once["3*b*t*d + 12*b*n*d"] = "in the feed-forward"
@@ -181,7 +174,7 @@ def kept_by_training(
         f"layers*({layer}*b*t*d + 4*b*h*t + 16*b*t) + {around}*b*t*d + 16*b*t + 8*t"
         f" + {size}*b*t*vocab{copies}"
     )
-    return amount(name, source, letters, note)
+    return amount(f"{name} (python -m gpt train)", source, letters, note)
 
 
 def _weight_letters(cfg: GPTConfig) -> dict[str, int]:

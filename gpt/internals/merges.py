@@ -18,10 +18,6 @@ class Merge:
     right: bytes
     pieces: tuple[bytes, ...]  # the whole word after the step
 
-    @property
-    def made(self) -> bytes:
-        return self.left + self.right
-
 
 def words(text: str) -> list[str]:
     """`text` cut into the words within which pairs are merged; joined again they are `text`."""

@@ -92,7 +92,7 @@ def tokens_html(lab: Lab, visit: Visit, typed: str) -> str:
         )
     rows = [
         (at, step.rank, f"{display_form(step.left)} + {display_form(step.right)}",
-         display_form(step.made), " | ".join(map(display_form, step.pieces)))
+         display_form(step.left + step.right), " | ".join(map(display_form, step.pieces)))
         for at, step in enumerate((step for steps in merges for step in steps), start=1)
     ]  # fmt: skip
     chips = [Chip(display_form(piece), f"{len(piece)} bytes") for piece in pieces]
