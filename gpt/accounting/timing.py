@@ -154,11 +154,9 @@ def _counted_flops(cfg: GPTConfig, prompt_tokens: int, steps: int) -> tuple[int,
     model = model_without_values(cfg)
     with torch.device("meta"), torch.inference_mode():
         cache = model.new_cache(prompt_tokens + steps)
-        prompt = torch.zeros(1, prompt_tokens, dtype=torch.long)
-        with FlopCounterMode(display=False) as prefill:
-            model(prompt, cache, last_only=True)
-        if steps > 1:
-            model(torch.zeros(1, steps - 1, dtype=torch.long), cache, last_only=True)
-        with FlopCounterMode(display=False) as decode:
-            model(torch.zeros(1, 1, dtype=torch.long), cache, last_only=True)
-    return prefill.get_total_flops(), decode.get_total_flops()
+        counted = []
+        for tokens in filter(None, (prompt_tokens, steps - 1, 1)):
+            with FlopCounterMode(display=False) as counter:
+                model(torch.zeros(1, tokens, dtype=torch.long), cache, last_only=True)
+            counted.append(counter.get_total_flops())
+    return counted[0], counted[-1]

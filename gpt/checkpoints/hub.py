@@ -63,12 +63,11 @@ def _meter(progress: Callable[[float, str], None]) -> type[Any]:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **{**kwargs, "disable": True})
 
-        def update(self, n: float | None = 1) -> bool | None:
+        def update(self, n: float | None = 1) -> None:
             self.n += n or 0
             if self.total:
                 Meter.furthest = max(Meter.furthest, min(1.0, self.n / self.total))
                 progress(Meter.furthest, "downloading")
-            return None
 
     return Meter
 

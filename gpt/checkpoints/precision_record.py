@@ -183,8 +183,7 @@ def _weights_of(source: str) -> str:
     files = {weights}
     if weights.name == INDEX:  # which lists the others
         files |= {weights.with_name(name) for name in read_json(weights)["weight_map"].values()}
-    stats = [(file, file.stat()) for file in sorted(files)]
-    return "+".join(_sha256(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+    return "+".join(_sha256(f, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(files))
 
 
 @lru_cache

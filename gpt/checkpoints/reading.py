@@ -220,11 +220,10 @@ def _check_shapes(
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}  # tied: once
     missing = [name for name in expected if name not in tensors]
     both = [(named(name), tensors[name], expected[name]) for name in expected if name in tensors]
-    others = [(name, tuple(t.shape), shape) for name, t, shape in both if t.shape != shape]
     wrong = {
         "missing": [named(name) for name in missing],
         "not part of the model": [name for name in tensors if name not in expected],
-        "of another shape": [f"{name} {found}, not {shape}" for name, found, shape in others],
+        "of another shape": [f"{n} {tuple(t.shape)}, not {s}" for n, t, s in both if t.shape != s],
         "no floating point": [f"{n} {t.dtype}" for n, t, _ in both if not t.is_floating_point()],
     }
     said = [f"{what} {_listed(names)}" for what, names in wrong.items() if names]

@@ -63,13 +63,10 @@ def load_model(
         if progress is not None:
             progress(0.0, "building")
         return FastModel(model_without_values(found), precision, target, _drawn(found, seed))
-    if name in HUB_MODELS:
-        if not is_cached(name):  # nothing is downloaded that cannot be loaded
-            n_bytes = weight_bytes(own, precision)
-            check_memory(n_bytes, check_device(device), f"loading {name}")
-        folder = download(name, progress)
-        return load_checkpoint(folder, device, precision, None, progress, make_room)
-    return load_checkpoint(path_of(name), device, precision, cfg, progress, make_room)
+    if name in HUB_MODELS and not is_cached(name):  # nothing is downloaded that cannot be loaded
+        check_memory(weight_bytes(own, precision), check_device(device), f"loading {name}")
+    path = download(name, progress) if name in HUB_MODELS else path_of(name)
+    return load_checkpoint(path, device, precision, cfg, progress, make_room)
 
 
 def config_of(source: str | Path) -> GPTConfig:
@@ -137,7 +134,6 @@ def path_of(source: str | Path) -> Path:
 
 def random_source(cfg: GPTConfig | Mapping[str, Any], seed: int = BOOK_SEED) -> str:
     """The source string of an untrained model: torch's own initialisation after that seed."""
-    _check_seed(seed)
     values = {"seed": seed, **as_config(cfg)}
     return RANDOM + ",".join(f"{key}={value}" for key, value in values.items())
 
@@ -153,7 +149,10 @@ def _parse_random(source: str) -> tuple[GPTConfig, int] | None:
     try:
         values = {key: json.loads(text.lower()) for key, _, text in pairs}
         seed = values.pop("seed", BOOK_SEED)
-        _check_seed(seed)
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+            raise ValueError(
+                f"seed is {str(seed)[:30]}: use a whole number from 0 to {MAX_SEED:,}."
+            )
         for key, value in values.items():
             if isinstance(value, int) and value >= 10**18:
                 raise ValueError(f"{key} has {len(str(value))} digits: use at most 18.")
@@ -162,11 +161,6 @@ def _parse_random(source: str) -> tuple[GPTConfig, int] | None:
         raise ValueError(f"{source[:60]!r} is no random model: use random_source().") from error
     except TypeError as error:
         raise ValueError(str(error)) from error
-
-
-def _check_seed(seed: object) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"seed is {str(seed)[:30]}: use a whole number from 0 to {MAX_SEED:,}.")
 
 
 def _drawn(cfg: GPTConfig, seed: int) -> dict[str, torch.Tensor]:

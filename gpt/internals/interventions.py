@@ -62,11 +62,8 @@ def edits_for(run: Run, part: Part, mode: str) -> dict[str, Edit]:
     kind, layer, head = part
     parts = {"head": ["att.heads"], "ff": ["ff_out"], "layer": ["att_out", "ff_out"]}
     place = (slice(None), head) if kind == "head" else (slice(None),)  # in every row
-    edits = {}
-    for name in parts[kind]:
-        stand_in = _stand_in(run.layer(layer, name), mode)
-        edits[f"trf_blocks.{layer}.{name}"] = pasted(stand_in, [place])
-    return edits
+    names = [f"trf_blocks.{layer}.{name}" for name in parts[kind]]
+    return {name: pasted(_stand_in(run.trace[name][0], mode), [place]) for name in names}
 
 
 @torch.no_grad()
