@@ -101,11 +101,13 @@ def test_what_is_measured_are_the_steps_that_write_a_text(monkeypatch):
     assert told == [3, 3] * 15 + [2, 2] * 17
 
 
-def test_a_loss_above_709_nats_has_a_perplexity_in_words():
+def test_a_loss_above_709_nats_has_a_perplexity_in_words(tmp_path, monkeypatch):
     """e^709 is the most that a float holds: OverflowError. 1,139.8 nats are e^1,139.8."""
+    monkeypatch.setattr(comparing, "RECORD", tmp_path / "precision.json")
     found = {"float32": Measured(0.0, 1.0, 1139.8, 10, 5.0, 1000)}
     assert "e^1,139.8" in table(found)
-    assert math.isfinite(found["float32"].perplexity)
+    record("gpt2", "tales.txt", found)
+    assert math.isfinite(recorded("gpt2")["precisions"]["float32"]["perplexity"])
 
 
 def test_too_short_a_text_is_refused():

@@ -40,11 +40,6 @@ class Quality:
     nats_per_token: float
     n_tokens: int
 
-    @property
-    def perplexity(self) -> float:
-        """e^nats; the largest number of a float where it is more."""
-        return math.exp(min(self.nats_per_token, 709.0))
-
 
 @dataclass(frozen=True)
 class Measured(Quality):
@@ -141,8 +136,9 @@ def record(source: str, text: str, measured: Mapping[str, Measured]) -> None:
         "kernels": {name: kernel_of(name) for name in measured},
         "torch": torch.__version__,
         "default": fastest_allowed(measured),
-        "precisions": {
-            name: {**asdict(m), "perplexity": m.perplexity} for name, m in measured.items()
+        "precisions": {  # e^709 is the most that a float holds
+            name: {**asdict(m), "perplexity": math.exp(min(m.nats_per_token, 709.0))}
+            for name, m in measured.items()
         },
     }
     write_json(RECORD, known)

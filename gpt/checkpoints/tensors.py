@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 INDEX = "model.safetensors.index.json"  # lists the files of a model that is in several
-PICKLED = (".pth", ".pt", ".bin")
-SUFFIXES = (".safetensors", *PICKLED)
+_PICKLES = (".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors", *_PICKLES)
 # What wrappers add to the names: DistributedDataParallel in front, torch.compile anywhere.
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|_orig_mod\.")
 
@@ -47,7 +47,7 @@ def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.suffix not in PICKLED:
+        if path.suffix not in _PICKLES:
             return load_file(path)
         try:
             data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -52,9 +52,8 @@ def _of_folder(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Tokeni
     elif {"vocab.json", "merges.txt"} <= files:
         added = read_json(folder / "added_tokens.json") if "added_tokens.json" in files else {}
         ids = {**read_json(folder / "vocab.json"), **added}
-        first, *lines = read_text(folder / "merges.txt").split("\n")
-        lines = lines if first.startswith("#version") else [first, *lines]
-        merges = [line for line in lines if line]
+        lines = read_text(folder / "merges.txt").split("\n")
+        merges = [line for line in lines if line and not line.startswith("#version")]
     elif others := sorted(files & {*_OTHER_KINDS, "vocab.json", "merges.txt"}):
         raise _refused(folder / others[0], "it is another kind, or a part of it is missing")
     else:

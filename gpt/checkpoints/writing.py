@@ -68,10 +68,9 @@ def export_model(model: GPTModel, folder: str | Path, tokenizer: Tokenizer | Non
     the weights are int8, which the format does not have.
     """
     folder, dtype = Path(folder), model.tok_emb.weight.dtype
-    weights = named_weights(model)
     n_bytes = weight_bytes(model.cfg, "float32") // torch.float32.itemsize * dtype.itemsize
     check_memory(n_bytes, "cpu", f"exporting to {folder}")
-    tensors = {name: value.detach().to("cpu", dtype) for name, value in weights}
+    tensors = {name: value.detach().to("cpu", dtype) for name, value in named_weights(model)}
     for index in range(0 if model.cfg.qkv_bias else model.cfg.n_layers):
         for part in ("query", "key", "value"):
             bias = torch.zeros(model.cfg.emb_dim, dtype=dtype)

@@ -75,12 +75,10 @@ def shape_rows(run: Run) -> list[tuple[Entry, str | None]]:
 
 
 @torch.inference_mode()
-def last_logits(
-    model: GPTModel, ids: Sequence[int], between: Callable[[], object] | None = None
-) -> torch.Tensor:
+def last_logits(model: GPTModel, ids: Sequence[int], between: Callable[[], object]) -> torch.Tensor:
     """Logits (vocab,) after `ids` with nothing traced, so that an int8 model computes them too."""
     for logits in read_in_blocks(model, ids, model.new_cache(len(ids))):
-        if logits is None and between:
+        if logits is None:
             between()
     return logits[0].float()
 
