@@ -3,12 +3,11 @@
 What they do are four habits, measured on random tokens that come twice.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import read_prompt
+from gpt.internals.run import Pause, read_prompt
 from gpt.model import GPTModel
 
 LENGTH = 25  # random tokens; the sequence has twice as many
@@ -50,9 +49,7 @@ def attention_rows(attention: torch.Tensor, skip_first: bool = False) -> list[At
     return [AttentionRow(position, *row) for position, row in enumerate(rows)]
 
 
-def head_scores(
-    model: GPTModel, between: Callable[[], object] | None = None
-) -> dict[str, torch.Tensor]:
+def head_scores(model: GPTModel, between: Pause | None = None) -> dict[str, torch.Tensor]:
     """Mean attention weight by kind, each (layers, heads) from 0 to 1.
 
     LENGTH random tokens and the same again: nothing but the repetition can be used. Read from

@@ -4,20 +4,21 @@ What changes is one part of a pass over the prompt, and read is what that does t
 gradient, which asks the same of a change too small to see, stands beside occlusion.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import torch
 
-from gpt.internals.run import Run, read_prompt
+from gpt.internals.run import Pause, Run, read_prompt
 from gpt.model import GPTModel
 from gpt.trace import Edit
 
 TOKENS_AT_ONCE = 256  # of all rows of a batch, so that no block keeps others waiting for long
 # What is ablated: "head", "ff" (a feed-forward) or "layer" (both updates); its layer; its head.
 Part = tuple[str, int, int]
+Places = Sequence[tuple[int, ...]]  # each in a row of its own of a batch
 
 
 def pasted(source: torch.Tensor, places: Sequence[tuple[Any, ...]]) -> Edit:
@@ -34,12 +35,7 @@ def pasted(source: torch.Tensor, places: Sequence[tuple[Any, ...]]) -> Edit:
 
 @torch.no_grad()
 def patched(
-    model: GPTModel,
-    run: Run,
-    name: str,
-    source: torch.Tensor,
-    places: Sequence[tuple[int, ...]],
-    tokens: int,
+    model: GPTModel, run: Run, name: str, source: torch.Tensor, places: Places, tokens: int
 ) -> Iterator[torch.Tensor]:
     """Logits (rows, vocab) after the first `tokens` ids, a batch at a time, a row a place.
 
@@ -165,10 +161,7 @@ class Contrast:
 
 
 def read_contrast(
-    model: GPTModel,
-    first: list[int],
-    second: list[int],
-    between: Callable[[], object] | None = None,
+    model: GPTModel, first: list[int], second: list[int], between: Pause | None = None
 ) -> Contrast:
     """Two prompts whose last difference is the answers, read up to there.
 
@@ -208,7 +201,7 @@ def patch_sweep(
     tokens, n_layers = len(contrast.second.ids), model.cfg.n_layers
     names = [f"trf_blocks.{layer}.resid_in" for layer in range(n_layers)]
     names.append(f"trf_blocks.{n_layers - 1}.resid_out")
-    places: list[tuple[int, ...]] = [(at,) for at in range(tokens)]
+    places: Places = [(at,) for at in range(tokens)]
     if head is not None:
         names = [f"trf_blocks.{layer}.att.heads" for layer in range(n_layers)]
         places = [(head, at) for at in range(tokens)]

@@ -10,6 +10,8 @@ from gpt.generate import read_in_blocks
 from gpt.model import GPTModel
 from gpt.trace import Edit, Entry, Trace
 
+Pause = Callable[[], object]  # called between two blocks of a pass: others may compute then
+
 
 @dataclass(frozen=True)
 class Run:
@@ -45,9 +47,7 @@ class Run:
 
 
 @torch.no_grad()
-def read_prompt(
-    model: GPTModel, ids: Sequence[int], between: Callable[[], object] | None = None
-) -> Run:
+def read_prompt(model: GPTModel, ids: Sequence[int], between: Pause | None = None) -> Run:
     """The traced pass over `ids`, in eval mode; `between` is called after each block.
 
     Raises ValueError if the model is in training mode with dropout, and what `forward` raises.
@@ -75,7 +75,7 @@ def shape_rows(run: Run) -> list[tuple[Entry, str | None]]:
 
 
 @torch.inference_mode()
-def last_logits(model: GPTModel, ids: Sequence[int], between: Callable[[], object]) -> torch.Tensor:
+def last_logits(model: GPTModel, ids: Sequence[int], between: Pause) -> torch.Tensor:
     """Logits (vocab,) after `ids` with nothing traced, so that an int8 model computes them too."""
     for logits in read_in_blocks(model, ids, model.new_cache(len(ids))):
         if logits is None:
