@@ -59,7 +59,7 @@ def test_small_adds_up_step_by_step_as_in_the_book() -> None:
     assert count.subtotal("final norm") == book["final_norm"]
     assert count.subtotal("head") == book["out_head"]
     assert count.total == book["total"] == book["without_out_head"] + book["out_head"]
-    each = {row.name: row.each for row in count.rows}
+    each = {row.name: row.count // row.copies for row in count.rows}
     assert each["tok_emb"] == book["token_embedding"]
     assert each["pos_emb"] == book["position_embedding"]
     assert each["trf_blocks.*.att.W_query"] == book["w_query_key_value_each"]

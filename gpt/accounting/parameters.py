@@ -32,11 +32,6 @@ class ParameterRow:
     group: str
     copies: int
 
-    @property
-    def each(self) -> int:
-        """The count of one copy."""
-        return self.count // self.copies
-
 
 @dataclass(frozen=True)
 class ParameterCount:
@@ -55,7 +50,8 @@ class ParameterCount:
     @property
     def block(self) -> int:
         """Parameters of one transformer block."""
-        return sum(row.each for row in self.rows if row.name.startswith("trf_blocks."))
+        in_block = (row for row in self.rows if row.name.startswith("trf_blocks."))
+        return sum(row.count // row.copies for row in in_block)
 
 
 # A part: its path, the shapes of its tensors, the formula of one copy, its purpose and group.

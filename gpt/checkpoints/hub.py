@@ -41,16 +41,15 @@ def download(name: str, progress: Callable[[float, str], None] | None = None) ->
 
     if progress is not None and not is_cached(name):
         progress(0.0, "downloading")  # the first answer can take a while
-    paths = []
-    for file in FILES:
-        meter = _meter(progress) if progress is not None and file == FILES[-1] else None
-        try:
-            paths.append(hf_hub_download(filename=file, tqdm_class=meter, **_where(name)))
-        except Exception as error:
-            if (text := _explained(error, name)) is None:
-                raise  # a bug, not a fault of the network
-            raise ValueError(text) from error
-    return Path(paths[-1]).parent
+    meters = {FILES[-1]: _meter(progress)} if progress is not None else {}
+    try:
+        for file in FILES:
+            path = hf_hub_download(filename=file, tqdm_class=meters.get(file), **_where(name))
+    except Exception as error:
+        if (text := _explained(error, name)) is None:
+            raise  # a bug, not a fault of the network
+        raise ValueError(text) from error
+    return Path(path).parent
 
 
 def _meter(progress: Callable[[float, str], None]) -> type[Any]:

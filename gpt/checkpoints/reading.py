@@ -180,10 +180,12 @@ def _check_sizes(cfg: GPTConfig, tensors: Mapping[str, torch.Tensor], weights: P
     largest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     widths = dict.fromkeys(("vocab_size", "context_length", "emb_dim"), largest)
     for name, found in {"n_layers": n_blocks, **widths}.items():
-        if cfg[name] > max(found, _FEW):
+        size = cfg[name]
+        if size > max(found, _FEW):
+            told = f"{size:,}" if size < 10**18 else "beyond 10^18"
             raise ValueError(
-                f"{weights} is smaller than its configuration: {name} is {_short(cfg[name])} and "
-                f"the file has {found:,} at most."
+                f"{weights} is smaller than its configuration: {name} is {told} and the file has "
+                f"{found:,} at most."
             )
 
 
@@ -195,10 +197,6 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _blocks(tensors: Mapping[str, torch.Tensor]) -> set[str]:
     return {name.split(".")[1] for name in tensors if name.startswith("trf_blocks.")}
-
-
-def _short(number: int) -> str:
-    return f"{number:,}" if number < 10**18 else "beyond 10^18"
 
 
 def _tie(

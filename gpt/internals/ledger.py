@@ -56,9 +56,8 @@ def read_ledger(
     direction = row * norm.scale.double() / deviation
     direction = direction - direction.mean()  # the norm subtracts the mean of its input
 
-    names, kinds, vectors = zip(*_written(model, run, position), strict=True)
-    values = (torch.stack(vectors) @ direction).tolist()
-    terms = [Term(n, k, v) for n, k, v in zip(names, kinds, values, strict=True)]
+    written = _written(model, run, position)
+    terms = [Term(name, kind, (vector @ direction).item()) for name, kind, vector in written]
     terms.append(Term("final norm's shift", "norm", (row @ norm.shift.double()).item()))
     return Ledger(tuple(terms), logit.item())
 
