@@ -37,7 +37,7 @@ def load_checkpoint(
     precision: str = "float32",
     cfg: GPTConfig | Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-    make_room: Callable[[], None] | None = None,
+    make_room: Callable[[], object] = lambda: None,
 ) -> GPTModel:
     """The model of a folder (ours or Hugging Face's GPT-2) or of a .safetensors or .pth file.
 
@@ -63,8 +63,7 @@ def load_checkpoint(
     tensors = _tie(tensors, found, weights)
     model = model_without_values(found)
     _check_shapes(model, tensors, weights, str if tensors.keys() <= stored.keys() else _both_names)
-    if make_room is not None:
-        make_room()
+    make_room()
     check_memory(weight_bytes(found, precision), target, f"loading {weights}")
     stored.clear()  # so that a file which could not be memory-mapped is let go tensor by tensor
     try:

@@ -38,7 +38,7 @@ def load_model(
     precision: str = "float32",
     cfg: GPTConfig | Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-    make_room: Callable[[], None] | None = None,
+    make_room: Callable[[], object] = lambda: None,
 ) -> GPTModel:
     """A model that nobody else holds, in eval mode.
 
@@ -57,8 +57,7 @@ def load_model(
         found, seed = drawn
         target = check_device(device)
         check_precision(precision, target)
-        if make_room is not None:
-            make_room()
+        make_room()
         check_memory(math.ceil(build_bytes(found)), "cpu", "drawing the weights")
         if progress is not None:
             progress(0.0, "building")
