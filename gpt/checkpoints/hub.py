@@ -6,10 +6,6 @@ from pathlib import Path
 from typing import Any
 
 FILES = ("config.json", "model.safetensors")
-# Errors for a folder of another user, on a read-only disk, or that is a file.
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-
-
 # The repositories openai-community/NAME, each at one commit: the weights cannot change under us.
 HUB_MODELS = {
     "gpt2": "607a30d783dfa663caf39e06633721c8d4cfcd7e",
@@ -82,10 +78,9 @@ def _explained(error: Exception, name: str) -> str | None:
         return f"{repository} has no revision {HUB_MODELS[name]} any more: {by_hand}."
     if isinstance(error, gone) and not isinstance(error, errors.LocalEntryNotFoundError):
         return f"{repository} or a file of it is not on the Hub any more: {by_hand}."
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {repository} was not downloaded; make room or set HF_HOME."
-    if number in _NOT_WRITABLE:
+    if isinstance(error, OSError) and error.filename:  # a fault of the disk names its file
         return (
             f"{repository} cannot be kept: the cache {constants.HF_HUB_CACHE} cannot be written "
             f"({error.strerror}); set HF_HOME to a folder of yours."

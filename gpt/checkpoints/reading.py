@@ -25,7 +25,7 @@ from gpt.model import GPTModel
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PICKLED = "pytorch_model.bin"  # Hugging Face's name before safetensors
-_FEW = 64  # layers that are described in a tenth of a second, whatever the file holds
+_FEW = 64  # a model of such sizes is described in a tenth of a second, whatever the file holds
 _EMBEDDING, _HEAD = "tok_emb.weight", "out_head.weight"
 # Beside the weights: what macOS adds, and what Hugging Face's trainer needs to go on.
 _BESIDE = re.compile(r"\._|(optim(izer)?|scheduler|rng_state|training_args|scaler)(?![a-z])")
