@@ -65,20 +65,13 @@ def ranking(logits: torch.Tensor) -> torch.Tensor:
     return logits.sort(descending=True, stable=True).indices
 
 
-def normalised(distribution: torch.Tensor) -> torch.Tensor:
-    """A distribution (vocab,) in float64 whose sum is 1; in float32 it is off by up to 6e-5."""
-    p = distribution.double()
-    return p / p.sum()
+def spread(p: torch.Tensor, order: torch.Tensor) -> Spread:
+    """Entropy, -sum p ln p in nats, and the size of the 90 % set of probabilities `p` (vocab,).
 
-
-def spread(distribution: torch.Tensor, order: torch.Tensor | None = None) -> Spread:
-    """Entropy, -sum p ln p in nats, and the size of the 90 % set of a distribution (vocab,).
-
-    `order` are the ids from the most probable down, where they are known already.
+    In float64: in float32 their sum is off by up to 6e-5. `order` are the ids, most probable first.
     """
-    p = normalised(distribution)
     entropy = -torch.special.xlogy(p, p).sum().item()
-    mass = (p.sort(descending=True).values if order is None else p[order]).cumsum(0)
+    mass = p[order].cumsum(0)
     # Rounding may leave a sum just below 0.9 where the exact one reaches it.
     return Spread(max(entropy, 0.0), int((mass < 0.9 - 1e-9).sum()) + 1)
 
@@ -88,9 +81,7 @@ def choose(logits: torch.Tensor, distribution: torch.Tensor, n_rows: int) -> Cho
 
     `distribution` (vocab,) is what is sampled from: `sampling.probabilities` of these logits.
     """
-    logits = logits.float()
     softmax = torch.softmax(logits.double(), dim=-1)
-    distribution = normalised(distribution)
     order = ranking(logits)
     best, rest = order[:n_rows], order[n_rows:]
     rows = choice_rows(logits, softmax, distribution, best)
@@ -127,9 +118,8 @@ def ranks(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
 
 def uniform_interval(distribution: torch.Tensor, token_id: int) -> tuple[float, float]:
     """The part [low, high) of [0, 1) in which a uniform number draws this token, in id order."""
-    p = normalised(distribution)
-    high = p[: token_id + 1].sum().item()
-    return high - p[token_id].item(), high
+    high = distribution[: token_id + 1].sum().item()
+    return high - distribution[token_id].item(), high
 
 
 def tally(
@@ -139,7 +129,6 @@ def tally(
 
     Of the distribution (vocab,) that was drawn from; an id that cannot be drawn is left out.
     """
-    distribution = normalised(distribution)
     ids = distribution.topk(min(n_rows, len(distribution))).indices
     ids = ids[distribution[ids] > 0]
     counts = torch.bincount(drawn, minlength=len(distribution))[ids]
