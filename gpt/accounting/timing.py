@@ -69,10 +69,10 @@ def needed_bytes(cfg: GPTConfig, most_tokens: int) -> float:
     )
 
 
-def build_bytes(cfg: GPTConfig) -> float:
+def build_bytes(cfg: GPTConfig) -> int:
     """Bytes while `GPTModel(cfg)` draws its weights: a tied one has its own embedding first."""
     embedding = 4 * cfg.vocab_size * cfg.emb_dim if cfg.tie_weights else 0
-    return memory.weights(cfg, "float32").value + embedding
+    return memory.weight_bytes(cfg, "float32") + embedding
 
 
 def measure(

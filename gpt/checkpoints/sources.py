@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import secrets
 import threading
@@ -58,7 +57,7 @@ def load_model(
         target = check_device(device)
         check_precision(precision, target)
         make_room()
-        check_memory(math.ceil(build_bytes(found)), "cpu", "drawing the weights")
+        check_memory(build_bytes(found), "cpu", "drawing the weights")
         if progress is not None:
             progress(0.0, "building")
         return FastModel(model_without_values(found), precision, target, _drawn(found, seed))

@@ -39,7 +39,6 @@ def attention_rows(attention: torch.Tensor, skip_first: bool = False) -> list[At
     entropy and shares stay those of the whole row.
     """
     shares = attention.double()
-    shares = shares / shares.sum(-1, keepdim=True)
     entropies = -torch.special.xlogy(shares, shares).sum(-1)
     most = shares.argmax(-1)
     if skip_first and len(shares) > 1:
