@@ -346,16 +346,16 @@ def test_a_prediction_compared_with_itself_is_equal():
     same = compare_predictions(run.logits[-1], run.logits[-1], 5)
     assert same.divergence == 0
     assert same.overlap == pytest.approx(1)
-    assert len(same.pairs) == 5
+    assert len(same.ids) == 5
 
 
 def test_two_predictions_are_compared_token_by_token():
     first, second = torch.tensor([3.0, 1, 0, 0]), torch.tensor([0.0, 0, 1, 3])
     result = compare_predictions(first, second, 2)
     p, q = first.softmax(-1), second.softmax(-1)
-    assert {pair.token_id for pair in result.pairs} == {0, 1, 2, 3}
-    assert result.pairs[0].token_id == 0
-    assert (result.pairs[0].first_rank, result.pairs[0].second_rank) == (1, 3)
+    assert set(result.ids) == {0, 1, 2, 3}
+    assert result.ids[0] == 0
+    assert (result.first_ranks[0], result.second_ranks[0]) == (1, 3)
     assert result.divergence == pytest.approx((p * (p / q).log()).sum().item(), rel=1e-5)
     assert result.overlap == pytest.approx(torch.minimum(p, q).sum().item(), rel=1e-5)
 

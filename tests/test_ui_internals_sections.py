@@ -360,7 +360,7 @@ def check_ablation(lab, visit, run, model):
         for mode, how in (("zeros", "zero"), ("its mean so far", "mean")):
             text = views(lab, visit, "ablation", kind=kind, layer=1, head=2, mode=mode)
             result = compare_predictions(run.logits[AT], ablate(model, run, AT, part, how), 6)
-            pairs = [[pair.first, pair.second] for pair in result.pairs]
+            pairs = [list(pair) for pair in zip(result.first, result.second, strict=True)]
             assert [row[2] for row in drawn(text)] == [[percent(p) for p in pair] for pair in pairs]
             assert numbers_of(text, (2, 4)) == pairs
             assert f"overlap by {percent(result.overlap)}" in text
@@ -398,9 +398,8 @@ def check_compare(lab, visit, run, model):
     words = views(lab, visit, "compare", prompt="Goodbye, I", position=1)
     other = lab.run(lab.read("words", "Goodbye, I"))
     result = compare_predictions(run.logits[AT], other.logits[1], 10)
-    assert numbers_of(words, (1, 2, 3, 4, 5)) == [
-        [p.token_id, p.first, p.first_rank, p.second, p.second_rank] for p in result.pairs
-    ]
+    columns = result.ids, result.first, result.first_ranks, result.second, result.second_ranks
+    assert numbers_of(words, (1, 2, 3, 4, 5)) == [list(row) for row in zip(*columns, strict=True)]
     assert "After “…Hello, I am” (this prompt) and after “…Good" in words
     assert f"{significant(result.divergence)} nats over the whole vocabulary" in words
 

@@ -55,10 +55,9 @@ def load_checkpoint(
         _check_sha256(weights, beside)
     stored = read_tensors(weights)
     tensors = in_our_names(stored)
-    found = read_config_file(beside) if beside else None
-    if found and given and found != given:
+    found = read_config_file(beside) if beside else given or _config_from_shapes(tensors, weights)
+    if given and given != found:
         raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
-    found = found or given or _config_from_shapes(tensors, weights)
     _check_sizes(found, tensors, weights)
     tensors = _tie(tensors, found, weights)
     model = model_without_values(found)

@@ -168,21 +168,14 @@ def loss(entries: Sequence[Foreseen]) -> float | None:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One token in both predictions."""
-
-    token_id: int
-    first: float  # probability
-    second: float
-    first_rank: int
-    second_rank: int
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """The union of both lists of best tokens, by the larger probability, and two distances."""
+    """The best tokens of both predictions, by the larger probability, and two distances."""
 
-    pairs: tuple[Pair, ...]
+    ids: list[int]
+    first: list[float]  # probabilities
+    second: list[float]
+    first_ranks: list[int]
+    second_ranks: list[int]
     divergence: float  # KL(first || second), nats
     overlap: float  # sum of the smaller probabilities: 1 if equal, 0 if disjoint
 
@@ -192,11 +185,11 @@ def compare_predictions(first: torch.Tensor, second: torch.Tensor, n_best: int) 
     logs = [torch.log_softmax(logits.double(), dim=-1) for logits in (first, second)]
     p, q = (log.exp() for log in logs)
     one, other = (ranking(logits).argsort() + 1 for logits in (first, second))
-    chosen = ((one <= n_best) | (other <= n_best)).nonzero()[:, 0].tolist()
-    chosen.sort(key=lambda i: (-max(p[i].item(), q[i].item()), i))
-    pairs = tuple(Pair(i, p[i].item(), q[i].item(), int(one[i]), int(other[i])) for i in chosen)
+    ids = ((one <= n_best) | (other <= n_best)).nonzero()[:, 0]
+    ids = ids[torch.maximum(p, q)[ids].argsort(descending=True, stable=True)]
     return Comparison(
-        pairs=pairs,
+        ids.tolist(),
+        *(column[ids].tolist() for column in (p, q, one, other)),
         divergence=max((p * (logs[0] - logs[1])).sum().item(), 0.0),
         overlap=torch.minimum(p, q).sum().item(),
     )

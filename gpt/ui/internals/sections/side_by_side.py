@@ -146,32 +146,29 @@ def _end(lab: Lab, visit: Visit) -> str:
 
 def pair_html(lab: Lab, result: Comparison, names: tuple[str, str], what: str, file: str) -> str:
     """A comparison as a sentence, paired bars and a table; also used for ablations; HTML."""
-    pairs = result.pairs
-    labels = [lab.short(pair.token_id, 14) for pair in pairs]
-    both = ([pair.first for pair in pairs], [pair.second for pair in pairs])
+    ids, first, second = result.ids, result.first, result.second
+    labels, both = [lab.short(i, 14) for i in ids], (first, second)
     faint = min(map(max, both)) < FAINT  # bars of one of them would be invisible
     unit = "probability, log scale" if faint else "probability"
     drawn = bars(labels, dict(zip(names, both, strict=True)), unit, show=percent, log=faint)
-    best = [min(pairs, key=lambda p: p.first_rank), min(pairs, key=lambda p: p.second_rank)]
-    same = " unchanged" if best[0] is best[1] else ""
+    best, other = result.first_ranks.index(1), result.second_ranks.index(1)
+    same = " unchanged" if best == other else ""
     words = say(
-        f"{what}. Top token{same}: {lab.piece(best[0].token_id)}, {percent(best[0].first)} → "
-        f"{'' if same else f'{lab.piece(best[1].token_id)}, '}{percent(best[1].second)}. "
+        f"{what}. Top token{same}: {lab.piece(ids[best])}, {percent(first[best])} → "
+        f"{'' if same else f'{lab.piece(ids[other])}, '}{percent(second[other])}. "
         f"The predictions overlap by {percent(result.overlap)}."
     )
     words += formula(
         f"KL({names[0]} ‖ {names[1]}) = Σ p ln(p ÷ q)",
         f"{significant(result.divergence)} nats over the whole vocabulary; the best token gives "
-        f"{_summand(best[0].first, best[0].second)} of it",
+        f"{_summand(first[best], second[best])} of it",
     )
     columns = (
         "token", Column("id"), Column(names[0], percent), Column(f"rank, {names[0]}"),
         Column(names[1], percent), Column(f"rank, {names[1]}"),
     )  # fmt: skip
-    rows = [
-        (lab.piece(p.token_id), p.token_id, p.first, p.first_rank, p.second, p.second_rank)
-        for p in pairs
-    ]
+    found = (ids, first, result.first_ranks, second, result.second_ranks)
+    rows = list(zip(map(lab.piece, ids), *found, strict=True))
     table = table_html(columns, rows, "The best tokens of both", csv_name=file)
     return words + drawn + numbers(table)
 
