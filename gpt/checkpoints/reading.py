@@ -118,9 +118,7 @@ def weights_file(path: Path) -> Path:
     for name in (WEIGHTS, INDEX, PICKLED):
         if (path / name).is_file():
             return path / name
-    alone = [
-        p for p in sorted(path.iterdir()) if p.suffix in SUFFIXES and not _BESIDE.match(p.name)
-    ]
+    alone = [p for p in path.iterdir() if p.suffix in SUFFIXES and not _BESIDE.match(p.name)]
     if len(alone) == 1:
         return alone[0]
     raise ValueError(f"{path} holds no {WEIGHTS}: name the file to load.")
@@ -150,8 +148,9 @@ def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> G
     positions = tensors.get("pos_emb.weight")
     if table is None or positions is None or table.dim() != 2 or positions.dim() != 2:
         raise ValueError(f"{weights} holds no GPT: {_EMBEDDING} or pos_emb.weight is missing.")
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("trf_blocks.")}
     sizes = dict(zip(("vocab_size", "emb_dim"), table.shape, strict=True))
-    sizes |= {"context_length": positions.shape[0], "n_layers": len(_blocks(tensors))}
+    sizes |= {"context_length": positions.shape[0], "n_layers": len(blocks)}
     for preset in PRESETS.values():
         if sizes.items() <= preset.items():
             both = _EMBEDDING in tensors and _HEAD in tensors
@@ -174,7 +173,7 @@ def _check_sizes(cfg: GPTConfig, tensors: Mapping[str, torch.Tensor], weights: P
     A layer costs time and memory even without numbers, so many must be in the file; of the other
     sizes only the impossible matter.
     """
-    n_blocks = min(len(_blocks(tensors)), len(tensors) // 6)  # a block has 13 tensors or more
+    n_blocks = len(tensors) // 13  # a block has 13 or more
     largest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     widths = dict.fromkeys(("vocab_size", "context_length", "emb_dim"), largest)
     for name, found in {"n_layers": n_blocks, **widths}.items():
@@ -191,10 +190,6 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     if one.dtype == other.dtype and one.element_size() == 1:  # torch cannot compare float8
         one, other = one.view(torch.uint8), other.view(torch.uint8)
     return torch.equal(one, other)
-
-
-def _blocks(tensors: Mapping[str, torch.Tensor]) -> set[str]:
-    return {name.split(".")[1] for name in tensors if name.startswith("trf_blocks.")}
 
 
 def _tie(
