@@ -36,7 +36,7 @@ def test_a_line_has_the_parameters_and_operations_of_its_part() -> None:
     cfg = GPTConfig(qkv_bias=True)
     costs = line_costs(cfg, 1, 1024)
     counts = {r.name.replace("trf_blocks.*.", ""): r.count for r in count_parameters(cfg).rows}
-    flops = {part.name: int(part.value) for part in forward(cfg, 1, 1024).parts}
+    flops = {part.name: int(part.value) for part in forward(cfg, 1, 1024)}
     queries = line_of(costs, "self.W_query(x)")
     assert queries.parameters == sum(counts[f"att.W_{n}"] for n in ("query", "key", "value"))
     assert queries.flops == flops["queries, keys, values"]

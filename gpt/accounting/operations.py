@@ -22,15 +22,12 @@ _PARTS: tuple[tuple[str, str, str], ...] = (
 DAY_SECONDS = 86_400
 
 
-@dataclass(frozen=True)
-class Operations:
+class Operations(tuple[Amount, ...]):
     """FLOPs of each part of a pass."""
-
-    parts: tuple[Amount, ...]
 
     @property
     def total(self) -> int:
-        return sum(int(part.value) for part in self.parts)
+        return sum(int(part.value) for part in self)
 
 
 def forward(
@@ -45,10 +42,7 @@ def forward(
     letters = letters_of(cfg, b=batch, t=new_tokens, s=s, n=n)
     queries = "((layers - 1)*t + n)" if last_only else "layers*t"
     return Operations(
-        tuple(
-            amount(name, source.format(queries=queries), letters, note)
-            for name, source, note in _PARTS
-        )
+        amount(name, source.format(queries=queries), letters, note) for name, source, note in _PARTS
     )
 
 

@@ -114,7 +114,7 @@ def flop_text(value: float) -> str:
 def operations_html(cfg: GPTConfig, load: Workload) -> str:
     """The bar and table of a forward pass, then tokens and rules."""
     forward = operations.forward(cfg, load.batch, load.tokens)
-    sizes = {part.name: part.value for part in forward.parts}
+    sizes = {part.name: part.value for part in forward}
     largest = max(sizes, key=sizes.__getitem__)
     message = (
         f"A forward pass over {load.batch:,} × {load.tokens:,} tokens takes "
@@ -222,7 +222,7 @@ def duration(days: float) -> str:
 
 def _parts_table(forward: operations.Operations) -> str:
     total = forward.total
-    rows = [(p.name, p.value, p.value / total, p.formula, p.numbers) for p in forward.parts]
+    rows = [(p.name, p.value, p.value / total, p.formula, p.numbers) for p in forward]
     kinds = {len(rows) + index: "total" for index in range(3)}
     rows += [
         ("Forward", total, None, "", "sum of the parts"),

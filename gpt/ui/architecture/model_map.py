@@ -99,7 +99,7 @@ def parts(cfg: GPTConfig, batch: int, tokens: int) -> dict[str, ParameterRow]:
         "ids": ("b × t", f"{batch:,} × {tokens:,}", 0, "what the tokenizer made of the text"),
         "logits": ("b × t × vocab", logits, 0, "a score for each token at each position"),
     }
-    flops = {part.name: part for part in forward(cfg, batch, tokens).parts}
+    flops = {part.name: part for part in forward(cfg, batch, tokens)}
     for key, name in (("scores", "scores Q Kᵀ"), ("mixture", "attention × V")):
         part = flops[name]
         more[key] = part.formula, f"{part.numbers} = {int(part.value):,} FLOP", 0, part.note
