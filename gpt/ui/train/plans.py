@@ -52,7 +52,7 @@ class Plan:
         """Of a step, forward and backward; softmaxes as products that take about as long."""
         cfg = self.compact
         n, t = self.options.batch_size, cfg.context_length
-        products = 3 * operations.forward(cfg, n, t).total  # each has two gradients
+        products = 3 * operations.forward(cfg, n, t).total  # once, and two gradients each
         scores = cfg.n_layers * cfg.n_heads * t
         return products + n * t * (LOGIT_FLOPS * cfg.vocab_size + SCORE_FLOPS * scores)
 

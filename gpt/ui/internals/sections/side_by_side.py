@@ -6,7 +6,7 @@ from typing import Any
 
 from gpt.checkpoints.sources import EARLY, is_kept, path_of, random_source
 from gpt.internals.distribution import Comparison, compare_predictions, loss
-from gpt.internals.interventions import Contrast, lead_of, patch_sweep, read_contrast
+from gpt.internals.interventions import Contrast, lead_of, patch_sweep, patched, read_contrast
 from gpt.serving.all_cores import give_way
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.section import Code, Section, head_box, number_box, numbers, radio, text_box
@@ -100,7 +100,10 @@ PATCH = Section(
     "up to the answer; then one place of the second pass is set to what the first had there. "
     "Where the first answer comes back, that place carries the difference.",
     view=patch_steps,
-    code=(Code(patch_sweep, "source = "), Code(Contrast.recovered), Code(lead_of)),
+    code=(
+        Code(patch_sweep, "source = "), Code(patched, "edit = "), Code(Contrast.recovered),
+        Code(lead_of),
+    ),
     needs_model=True,
     controls={
         "first": text_box("int-patch-first", "First prompt", FIRST),

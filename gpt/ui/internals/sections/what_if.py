@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 from gpt.internals.distribution import compare_predictions
-from gpt.internals.interventions import ablate, edits_for, sweep_heads
+from gpt.internals.interventions import ablate, edits_for, patched, sweep_heads
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Code, Section, head_box, layer_box, numbers, radio, token_box
 from gpt.ui.internals.sections.side_by_side import pair_html
@@ -86,7 +86,7 @@ SWEEP = Section(
     title="What if: every head silenced in turn",
     intro="All heads, one after the other: what each gives to one token's logit.",
     view=sweep_steps,
-    code=(Code(sweep_heads, "stand_ins = "),),
+    code=(Code(sweep_heads, "stand_ins = "), Code(patched, "edit = ")),
     needs_model=True,
     controls={
         "query": token_box("int-sweep-token"),
