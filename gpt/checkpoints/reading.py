@@ -59,7 +59,8 @@ def load_checkpoint(
     if given and given != found:
         raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
     _check_sizes(found, tensors, weights)
-    tensors = _tie(tensors, found, weights)
+    if found.tie_weights:
+        _tie(tensors, weights)
     model = model_without_values(found)
     _check_shapes(model, tensors, weights, str if tensors.keys() <= stored.keys() else _both_names)
     make_room()
@@ -192,16 +193,11 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.equal(one, other)
 
 
-def _tie(
-    tensors: dict[str, torch.Tensor], cfg: GPTConfig, weights: Path
-) -> dict[str, torch.Tensor]:
-    """`tensors` with one of embedding and head if they are tied: under the embedding's name."""
-    if not cfg.tie_weights or _HEAD not in tensors:
-        return tensors
-    head = tensors[_HEAD]
-    if not _equal(tensors.get(_EMBEDDING, head), head):
+def _tie(tensors: dict[str, torch.Tensor], weights: Path) -> None:
+    """Leaves one of embedding and head, under the embedding's name, if both are equal."""
+    head = tensors.pop(_HEAD, None)
+    if head is not None and not _equal(tensors.setdefault(_EMBEDDING, head), head):
         raise ValueError(f"{weights}: {_EMBEDDING} and {_HEAD} differ, but tie_weights is True.")
-    return {name: t for name, t in tensors.items() if name != _HEAD} | {_EMBEDDING: head}
 
 
 def _check_shapes(
