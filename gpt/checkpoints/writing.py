@@ -32,8 +32,7 @@ def save_model(model: GPTModel, folder: str | Path, precision: str = "float16") 
     """
     if precision not in DTYPES:
         raise ValueError(f"precision is {precision!r}: use {', '.join(DTYPES)}.")
-    dtype = DTYPES[precision]
-    tensors = {n: _rounded(n, t.detach(), dtype).contiguous() for n, t in named_weights(model)}
+    tensors = {n: _rounded(n, t.detach(), precision).contiguous() for n, t in named_weights(model)}
     if model.cfg.tie_weights:
         tensors["out_head.weight"] = tensors.pop("tok_emb.weight")
     folder = Path(folder)
@@ -43,16 +42,15 @@ def save_model(model: GPTModel, folder: str | Path, precision: str = "float16") 
     return folder
 
 
-def _rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """`tensor` in `dtype` on the CPU. Raises ValueError if a finite number became infinite."""
+def _rounded(name: str, tensor: torch.Tensor, precision: str) -> torch.Tensor:
+    """`tensor` in `precision` on the CPU. Raises ValueError if a finite number became infinite."""
     exact = tensor.cpu()
-    rounded = exact.to(dtype)
+    rounded = exact.to(DTYPES[precision])
     lost = exact[rounded.isinf() & exact.isfinite()]
     if len(lost):
-        precision = str(dtype).removeprefix("torch.")
         raise ValueError(
             f"{name} holds {float(lost.abs().max()):.6g} and {precision} ends at "
-            f"{torch.finfo(dtype).max:.6g}: save in precision float32."
+            f"{torch.finfo(rounded.dtype).max:.6g}: save in precision float32."
         )
     return rounded
 
