@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gpt.config import GPTConfig
-from gpt.internals.heads import KINDS, best_heads, head_scores
+from gpt.internals.heads import KINDS, best_heads, even_share, head_scores
 from gpt.model import GPTModel
 
 LENGTH = 8
@@ -43,6 +43,15 @@ def test_a_head_built_for_one_habit_scores_one_for_it_and_nothing_for_the_others
         aside = {kind, name} == {"same token", "first token"}
         expected = 1.0 if name == kind else 1 / LENGTH * aside
         assert found.item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_head_that_looks_evenly_scores_the_even_share_of_its_context():
+    """A short context shortens the sequence: heads of 16 tokens were compared with those of 50."""
+    model = handmade(1)
+    with torch.no_grad():
+        model.trf_blocks[0].att.W_query.weight.zero_()
+    for found in head_scores(model).values():
+        assert found.item() == pytest.approx(even_share(model.cfg.context_length))
 
 
 def test_the_best_heads_come_first_with_where_they_are():

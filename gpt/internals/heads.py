@@ -70,9 +70,10 @@ def head_scores(model: GPTModel, between: Pause | None = None) -> dict[str, torc
     return dict(zip(KINDS, means, strict=True))
 
 
-def even_share() -> float:
+def even_share(context_length: int) -> float:
     """The score of a head that looks at all visible tokens alike, in every kind."""
-    return sum(1 / (at + 1) for at in range(LENGTH, 2 * LENGTH)) / LENGTH
+    length = min(LENGTH, context_length // 2)
+    return sum(1 / (at + 1) for at in range(length, 2 * length)) / length
 
 
 def best_heads(scores: torch.Tensor, n: int) -> list[tuple[int, int, float]]:

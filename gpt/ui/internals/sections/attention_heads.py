@@ -75,6 +75,7 @@ def kinds_html(lab: Lab, visit: Visit) -> str:
     """The heads that do each of the four things most, as buttons; HTML."""
     read = partial(lab.by_model, visit, partial(head_scores, between=give_way))
     scores = lab.memos.made((visit.source, "what heads do"), read)
+    even = even_share(lab.registry.config_of(visit.source).context_length)
     rows = []
     for kind, meaning in KINDS.items():
         buttons = "".join(
@@ -87,7 +88,7 @@ def kinds_html(lab: Lab, visit: Visit) -> str:
         f'<div id="int-heads" role="group" aria-label="what heads do">{"".join(rows)}</div>'
         '<p class="legend">Layer.head, and the share of its attention that goes there, on random '
         "tokens that come twice. Induction: to what followed this token the first time. An even "
-        f"look at everything: {percent(even_share())}.</p>"
+        f"look at everything: {percent(even)}.</p>"
     )
 
 
