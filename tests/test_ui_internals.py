@@ -835,13 +835,13 @@ def test_cancel_ends_one_section_between_two_steps_and_goes_away(tab):
 
 def test_a_fault_of_a_section_stands_in_it_and_reaches_the_log(tab, monkeypatch):
     panel = next(p for p in tab.sections.panels if p.spec.key == "tokens")
-    page = Page(tab)
+    page = Page(tab, "tokens", "logits")
     page.look()
     monkeypatch.setattr(panel, "spec", replace(panel.spec, view=lambda *_, **__: 1 / 0))
-    steps = panel.fill(tab.lab, page.desk, page.desk.visit)
-    assert "fault of the page" in next(steps)[panel.output]
     with pytest.raises(ZeroDivisionError):
-        next(steps)
+        page.click(1)
+    assert "fault of the page" in page.shown["int-merges"]
+    assert "After position 1" in page.shown["int-logits-words"]  # the others are filled
 
 
 def test_no_event_of_the_tab_waits_in_gradios_queue_for_another_visitor(tab):

@@ -6,6 +6,7 @@ import inspect
 import keyword
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +18,6 @@ import gradio as gr
 from gradio.components import Component
 
 from gpt.ui.internals.lab import Lab, Visit, at_most
-from gpt.ui.parts.errors import BUG, is_mistake
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import AT_ONCE
 
@@ -169,7 +169,7 @@ class Desk:
     before: int = 0  # tokens of it that stand before that
     turn: int = 0  # counts looks and moves: an event of an earlier one has nothing more to say
     looks: int = 0  # counts looks alone: a move on the former text ends none over another one
-    fills: dict[str, int] = field(default_factory=dict)  # how often each panel was filled
+    fills: Counter[str] = field(default_factory=Counter)  # how often each panel was filled
     values: Values = field(default_factory=dict)  # of every control, as last heard
     picked: dict[str, dict[str, Any]] = field(default_factory=dict)  # in a section, by clicks
     shown: set[str] = field(default_factory=set)  # sections that have a button's result
@@ -225,21 +225,16 @@ class Panel:
                 self.more += [make() for make in row]
 
     def fill(self, lab: Lab, desk: Desk, visit: Visit) -> Iterator[Values]:
-        """What the view gives, or the one line that says what is wrong with a control."""
-        try:
-            named = {name: desk.values[control] for name, control in self.controls.items()}
-            named |= desk.picked.get(self.spec.key, self.spec.picks)
-            cfg = lab.registry.config_of(visit.source)
-            for name in named.keys() & OF_MODEL.keys():
-                named[name] = at_most(named[name], getattr(cfg, OF_MODEL[name]))
-            result = self.spec.view(lab.using(visit.source), visit, **named)
-            if self.cancel is not None:
-                result = yield from self._steps(result, desk)
-            yield self.showing(result)
-        except Exception as error:
-            yield self.showing(say(str(error) if is_mistake(error) else BUG, "note"))
-            if not is_mistake(error):
-                raise
+        """What the view gives."""
+        named = {name: desk.values[control] for name, control in self.controls.items()}
+        named |= desk.picked.get(self.spec.key, self.spec.picks)
+        cfg = lab.registry.config_of(visit.source)
+        for name in named.keys() & OF_MODEL.keys():
+            named[name] = at_most(named[name], getattr(cfg, OF_MODEL[name]))
+        result = self.spec.view(lab.using(visit.source), visit, **named)
+        if self.cancel is not None:
+            result = yield from self._steps(result, desk)
+        yield self.showing(result)
 
     def _steps(self, steps: Iterator[str], desk: Desk) -> Generator[Values, None, str]:
         """Shows how far it is; the result, or that it was cancelled."""

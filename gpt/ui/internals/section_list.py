@@ -11,7 +11,7 @@ import gradio as gr
 
 from gpt.ui.internals.lab import Lab, at_most
 from gpt.ui.internals.section import OF_MODEL, Desk, Panel, Section, Values
-from gpt.ui.parts.errors import of_event
+from gpt.ui.parts.errors import BUG, is_mistake, of_event
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import AT_ONCE
 
@@ -91,44 +91,56 @@ class SectionList:
     ) -> AsyncIterator[Values]:
         """`first` and what panels show of the visit; what is ready soon in one message.
 
-        A panel that something newer fills is left out. Ends early, between two steps, when the
-        visitor has moved on and the turn is over.
+        A panel that something newer fills is left out, and all of them once the turn is over.
         """
-        visit, turn = desk.visit, desk.turn
-        ready = {"": (0, first or {})}
-        clock, fault = asyncio.get_running_loop().time, None
-        due = clock() + SOON
+        turn, ready, wait = desk.turn, {"": (0, first or {})}, SOON
+        work = asyncio.ensure_future(self._fill(panels, desk, ready))
+        try:
+            while ready or not work.done():
+                await asyncio.wait([work], timeout=wait)
+                wait = LATER
+                async with desk.sending:
+                    message: Values = {}
+                    for key, (fill, shown) in ready.items():
+                        if desk.turn == turn and desk.fills[key] == fill:
+                            message |= shown
+                    ready.clear()
+                    if message:
+                        yield message
+            # Gradio sends the last message once more when the event ends, then maybe after a newer
+            # event's: it shall say nothing.
+            yield gr.skip()
+            work.result()
+        finally:
+            work.cancel()  # the page was closed, if there is work left
+
+    async def _fill(
+        self, panels: Sequence[Panel], desk: Desk, ready: dict[str, tuple[int, Values]]
+    ) -> None:
+        """Puts what panels show into `ready`, a step at a time, as long as the turn goes on.
+
+        Raises the fault of a section, which is said there, when the others are filled.
+        """
+        visit, turn, fault = desk.visit, desk.turn, None
         for panel in panels:
             if desk.turn != turn:
-                break
-            key = panel.spec.key
+                return
+            section, key = panel.spec, panel.spec.key
             desk.late.discard(key)
-            alone = panel.spec.needs_model
-            fill = desk.fills[key] = desk.fills.get(key, 0) + 1
-            if alone and self.lane.locked():
-                async for message in _sent(desk, turn, ready):
-                    yield message
-            async with self.lane if alone else contextlib.nullcontext():
+            desk.fills[key] += 1
+            fill = desk.fills[key]
+            async with self.lane if section.needs_model else contextlib.nullcontext():
                 steps = panel.fill(self.lab, desk, visit)
-                while (desk.turn, desk.fills[key]) == (turn, fill):
-                    step = asyncio.ensure_future(anyio.to_thread.run_sync(next, steps, None))
-                    if not (await asyncio.wait([step], timeout=due - clock()))[0]:
-                        async for message in _sent(desk, turn, ready):
-                            yield message
-                        due = clock() + LATER
-                    try:
-                        shown = await step
-                    except Exception as error:  # said in the section; the others are filled
-                        fault = error
-                        break
-                    if shown is None:
-                        break
-                    ready[key] = fill, shown
-        async for message in _sent(desk, turn, ready):
-            yield message
-        # Gradio sends the last message once more when the event ends, then maybe after a newer
-        # event's: it shall say nothing.
-        yield gr.skip()
+                try:
+                    while (desk.turn, desk.fills[key]) == (turn, fill):
+                        shown = await anyio.to_thread.run_sync(next, steps, None)
+                        if shown is None:
+                            break
+                        ready[key] = fill, shown
+                except Exception as error:
+                    told = str(error) if is_mistake(error) else BUG
+                    ready[key] = fill, panel.showing(say(told, "note"))
+                    fault = fault if is_mistake(error) else error
         if fault is not None:
             raise fault
 
@@ -222,20 +234,6 @@ class SectionList:
             gr.on(changes, show, trigger_mode="always_last", **wired)
         if section.picks:  # "always_last" would repeat the first pick of two
             panel.output.select(pick, trigger_mode="multiple", **wired)
-
-
-async def _sent(
-    desk: Desk, turn: int, ready: dict[str, tuple[int, Values]]
-) -> AsyncIterator[Values]:
-    """What is ready and still wanted, as one message, of which none is under way together."""
-    async with desk.sending:
-        message: Values = {}
-        for key, (fill, shown) in ready.items():
-            if desk.turn == turn and desk.fills.get(key, 0) == fill:
-                message |= shown
-        ready.clear()
-        if message:
-            yield message
 
 
 def _former(panel: Panel) -> Values:
