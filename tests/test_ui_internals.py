@@ -99,16 +99,17 @@ class Page:
         panel = next(p for p in self.tab.sections.panels if p.spec.key == section)
         named = {panel.controls[name]: value for name, value in controls.items()}
         self.values |= named
-        [show] = [fn.fn for fn in self.tab.demo.fns.values() if fn.name == "show"
-                  and set(fn.inputs) == {self.tab.desk, *panel.controls.values()}]  # fmt: skip
-        await self.event(show)
+        box = next(iter(named))
+        await self.event(self.handler(box, "input" if isinstance(box, gr.Dropdown) else "change"))
+
+    def handler(self, component, event):
+        [fn] = [fn.fn for fn in self.tab.demo.fns.values() if (component._id, event) in fn.targets]
+        return fn
 
     def pick(self, section, **picked):
         """A click on the section's first output."""
         panel = next(p for p in self.tab.sections.panels if p.spec.key == section)
-        [pick] = [fn.fn for fn in self.tab.demo.fns.values()
-                  if fn.targets == [(panel.output._id, "select")]]  # fmt: skip
-        run_async(self.event(pick, **picked))
+        run_async(self.event(self.handler(panel.output, "select"), **picked))
 
     def change(self, section, **controls):
         run_async(self.changing(section, **controls))
@@ -116,12 +117,7 @@ class Page:
     async def acting(self, key):
         """The event of a section's button."""
         panel = next(p for p in self.tab.sections.panels if p.spec.key == key)
-        [act] = [
-            fn.fn
-            for fn in self.tab.demo.fns.values()
-            if fn.targets == [(panel.button._id, "click")]
-        ]
-        await self.event(act)
+        await self.event(self.handler(panel.button, "click"))
 
     def act(self, key):
         run_async(self.acting(key))
@@ -598,11 +594,10 @@ def test_an_older_answer_does_not_cover_a_newer_one_of_the_same_section(tab, mon
 
     monkeypatch.setattr(panel, "spec", replace(panel.spec, view=slow_first))
 
-    def fill():
-        return tab.sections.filling([panel], page.desk)
-
     async def collect():
-        return [step[panel.output] async for step in fill() if step != gr.skip()]
+        page.desk.late.add("tokens")
+        steps = tab.sections.filling(page.desk, {"tokens"})
+        return [step[panel.output] async for step in steps if step != gr.skip()]
 
     async def both():
         older = asyncio.ensure_future(collect())

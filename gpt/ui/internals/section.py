@@ -160,9 +160,9 @@ class Desk:
     """What the server knows of one page. Handlers share the object and change it in place."""
 
     open: set[str]  # keys of sections
-    in_view: set[str] | None = None  # as last told; None: nothing was told, so all are taken to be
+    in_view: frozenset[str] | None = None  # as last told; None: nothing was, all are taken to be
     told: int = 0  # how often it was; an older word may come late
-    late: set[str] = field(default_factory=set)  # not in view when the position changed
+    late: set[str] = field(default_factory=set)  # open, and nobody has begun to fill them anew
     visit: Visit | None = None
     written: Any = None  # of Generation, when the tab was last opened
     given: Visit | None = None  # what of it is looked at
@@ -172,7 +172,6 @@ class Desk:
     fills: Counter[str] = field(default_factory=Counter)  # how often each panel was filled
     values: Values = field(default_factory=dict)  # of every control, as last heard
     picked: dict[str, dict[str, Any]] = field(default_factory=dict)  # in a section, by clicks
-    shown: set[str] = field(default_factory=set)  # sections that have a button's result
     cancelled: set[str] = field(default_factory=set)
     # Held while a message is on its way: gradio prepares several at once, and a short one would
     # overtake the long one before it.

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from html import escape
 from typing import Any
 
@@ -13,14 +13,13 @@ from gpt.ui.internals.lab import Lab, at_most
 from gpt.ui.internals.section import OF_MODEL, Desk, Panel, Section, Values
 from gpt.ui.parts.errors import BUG, is_mistake, of_event
 from gpt.ui.parts.sentences import say
-from gpt.ui.visit import AT_ONCE
+from gpt.ui.visit import AT_ONCE, IN_QUEUE
 
 EMPTY = say("Press “Look inside” above: this is read from that one pass.", "note")
 # Seconds for which what is ready waits for more, at first and then: a message costs the page a
 # tenth of a second, whatever it brings, and more where the machine is busy.
 SOON, LATER = 0.25, 1.0
-# No event waits for another visitor's in gradio's queue: `SectionList.lane` is where they wait.
-EVENT: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None}
+Ready = dict[str, tuple[int, Values]]  # by section: which of its fills, what it shows
 
 
 def rail_html(sections: Sequence[Section]) -> str:
@@ -57,44 +56,42 @@ class SectionList:
             self._wire(panel)
 
     def filled(
-        self, desk: Desk, first: Values, among: set[str] | None = None
+        self, desk: Desk, first: Values, among: Collection[str] | None = None
     ) -> AsyncIterator[Values]:
         """`first`, then what the open sections show: those that only read, then the others.
 
         Of all open ones those `among` these; the others when they come into view. Results of
         buttons say that they are of another visit; they are not computed again.
         """
+        desk.late, ready = set(), {"": (0, first)}
         for panel in self.panels:
-            if panel.spec.key in desk.shown:
-                first |= _former(panel)
-        desk.shown.clear()
-        shown = [p for p in self.panels if p.spec.key in desk.open and not p.spec.button]
-        if among is not None:
-            desk.late = {panel.spec.key for panel in shown} - among
-            shown = [panel for panel in shown if panel.spec.key in among]
-        shown.sort(key=lambda panel: panel.spec.needs_model)
-        return self.filling(shown, desk, first)
+            key, button = panel.spec.key, panel.spec.button
+            if not button and key in desk.open:
+                desk.late.add(key)
+            elif button and desk.fills[key]:
+                told = f"The result was of the former pass: press “{button}” again."
+                ready[key] = desk.fills[key], panel.showing(say(told, "note"))
+        return self.filling(desk, among, ready)
 
     async def come_into_view(self, values: Values, event: gr.EventData) -> AsyncIterator[Values]:
         """What came into view by scrolling shows the visit's position."""
         desk = values[self.desk]
         told, seen = of_event(event, "told"), of_event(event, "sections", frozenset)
         if told > desk.told:
-            desk.told, desk.in_view = told, {*seen}
-        wanted = desk.late & seen if desk.visit else set()
-        late = [panel for panel in self.panels if panel.spec.key in wanted]
-        async for shown in self.filling(late, desk):
+            desk.told, desk.in_view = told, seen
+        async for shown in self.filling(desk, seen):
             yield shown
 
     async def filling(
-        self, panels: Sequence[Panel], desk: Desk, first: Values | None = None
+        self, desk: Desk, among: Collection[str] | None = None, ready: Ready | None = None
     ) -> AsyncIterator[Values]:
-        """`first` and what panels show of the visit; what is ready soon in one message.
+        """What is `ready`, then what late sections show, those `among` these if they are given.
 
-        A panel that something newer fills is left out, and all of them once the turn is over.
+        What is ready soon comes in one message, without what something newer fills, and nothing
+        once the turn is over.
         """
-        turn, ready, wait = desk.turn, {"": (0, first or {})}, SOON
-        work = asyncio.ensure_future(self._fill(panels, desk, ready))
+        turn, ready, wait = desk.turn, ready or {}, SOON
+        work = asyncio.ensure_future(self._fill(desk, among, ready))
         try:
             while ready or not work.done():
                 await asyncio.wait([work], timeout=wait)
@@ -114,19 +111,19 @@ class SectionList:
         finally:
             work.cancel()  # the page was closed, if there is work left
 
-    async def _fill(
-        self, panels: Sequence[Panel], desk: Desk, ready: dict[str, tuple[int, Values]]
-    ) -> None:
-        """Puts what panels show into `ready`, a step at a time, as long as the turn goes on.
+    async def _fill(self, desk: Desk, among: Collection[str] | None, ready: Ready) -> None:
+        """Puts what late sections show into `ready`, a step at a time, until the turn is over.
 
         Raises the fault of a section, which is said there, when the others are filled.
         """
         visit, turn, fault = desk.visit, desk.turn, None
-        for panel in panels:
-            if desk.turn != turn:
-                return
+        for panel in sorted(self.panels, key=lambda panel: panel.spec.needs_model):
             section, key = panel.spec, panel.spec.key
-            desk.late.discard(key)
+            if desk.turn != turn:
+                break
+            if key not in desk.late or (among is not None and key not in among):
+                continue
+            desk.late.remove(key)
             desk.fills[key] += 1
             fill = desk.fills[key]
             async with self.lane if section.needs_model else contextlib.nullcontext():
@@ -165,58 +162,44 @@ class SectionList:
         desk.values |= updates
         return updates
 
-    def blank(self) -> Values:
+    def blank(self, desk: Desk) -> Values:
         """Nothing in any section, as before the first pass."""
+        desk.late.clear()
+        desk.fills.clear()
         return {o: said for panel in self.panels for o, said in panel.showing(EMPTY).items()}
 
-    async def answer(self, panel: Panel, values: Values) -> AsyncIterator[Values]:
-        """What a section shows after an event of its own, which brings its controls."""
-        section, desk = panel.spec, values.pop(self.desk)
-        desk.values |= values
-        if not section.button and section.key not in desk.open:  # set by another tab
-            yield gr.skip()
-        elif desk.visit is None:
-            yield panel.showing(EMPTY)
-        else:
-            turn = desk.turn
-            async for shown in self.filling([panel], desk):
-                yield shown
-            if section.button and desk.turn != turn:  # it ended early
-                yield _former(panel)
-            elif section.button:
-                desk.shown.add(section.key)
-
     def _wire(self, panel: Panel) -> None:
-        """One event computes the section: it was opened, one of its controls changed, or, where
-        it has a button, that was pressed.
+        """One event computes the section: it was opened, something was picked in it, one of its
+        controls changed, or, where it has a button, that was pressed.
         """
         section = panel.spec
 
-        async def show(values: Values) -> AsyncIterator[Values]:
-            async for shown in self.answer(panel, values):
-                yield shown
-
-        async def expand(values: Values) -> AsyncIterator[Values]:
-            values[self.desk].open.add(section.key)
-            async for shown in self.answer(panel, values):
-                yield shown
-
-        async def pick(values: Values, event: gr.EventData) -> AsyncIterator[Values]:
-            picked = {name: of_event(event, name) for name in section.picks}
-            values[self.desk].picked[section.key] = picked
-            async for shown in self.answer(panel, values):
-                yield shown
+        async def show(values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:
+            desk, target = values.pop(self.desk), getattr(event, "target", None)
+            desk.values |= values
+            if isinstance(target, gr.Accordion):
+                desk.open.add(section.key)
+            elif isinstance(target, gr.HTML):
+                desk.picked[section.key] = {name: of_event(event, name) for name in section.picks}
+            if not section.button and section.key not in desk.open:  # set by another tab
+                yield gr.skip()
+            elif desk.visit is None:
+                yield panel.showing(EMPTY)
+            else:
+                desk.late.add(section.key)
+                async for shown in self.filling(desk, {section.key}):
+                    yield shown
 
         def collapse(desk: Desk) -> Values:
             desk.open.discard(section.key)
             return panel.showing("")
 
         wired: dict[str, Any] = {
+            **IN_QUEUE,
             "inputs": {self.desk, *panel.controls.values()},
             "outputs": panel.outputs,
             "show_progress": "minimal" if section.needs_model else "hidden",
             "show_progress_on": panel.output,
-            **EVENT,
         }
         if panel.cancel:  # the flag is read between two steps, so that only this panel stops
             panel.cancel.click(
@@ -225,7 +208,7 @@ class SectionList:
         if section.button:
             panel.button.click(show, **wired)
             return
-        panel.accordion.expand(expand, trigger_mode="always_last", **wired)
+        panel.accordion.expand(show, trigger_mode="always_last", **wired)
         panel.accordion.collapse(collapse, self.desk, panel.outputs, **AT_ONCE)
         if panel.controls:
             # A pass sets dropdowns, its layers and heads; all else is the visitor's to set.
@@ -233,9 +216,4 @@ class SectionList:
             changes = [c.input if isinstance(c, gr.Dropdown) else c.change for c in controls]
             gr.on(changes, show, trigger_mode="always_last", **wired)
         if section.picks:  # "always_last" would repeat the first pick of two
-            panel.output.select(pick, trigger_mode="multiple", **wired)
-
-
-def _former(panel: Panel) -> Values:
-    again = f"press “{panel.spec.button}” again."
-    return panel.showing(say(f"The result was of the former pass: {again}", "note"))
+            panel.output.select(show, trigger_mode="multiple", **wired)

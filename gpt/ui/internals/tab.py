@@ -15,7 +15,7 @@ from gpt.internals.run import resolve_position
 from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.section import Desk, Values
-from gpt.ui.internals.section_list import EMPTY, EVENT, SectionList, rail_html
+from gpt.ui.internals.section_list import EMPTY, SectionList, rail_html
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.sections.logits_to_odds import MAX_BARS, read_logits
 from gpt.ui.internals.sections.text_to_tokens import prompt_chips, prompt_message
@@ -23,7 +23,7 @@ from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.errors import mistake, of_event
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
-from gpt.ui.visit import Shared, opening_of
+from gpt.ui.visit import IN_QUEUE, Shared, opening_of
 from gpt.ui.visit import Visit as Written
 
 INTRO = (
@@ -36,6 +36,8 @@ ENDED = (
     "this page's visit has ended (the server was restarted, or many others came): reload the page."
 )
 UNREAD = "no text is looked at now: press “Look inside”, or wait for its pass."
+MOVES: dict[str, Any] = {**IN_QUEUE, "trigger_mode": "multiple"}
+LOOKS = {**MOVES, "show_progress": "full"}
 STRIP_JS = CHOOSE_JS.replace("KEY", "data-position") + "gptPage.strip(element, watch);"
 
 
@@ -102,27 +104,12 @@ class InternalsTab:
             self.look,
             {self.desk, *self.sections.controls, self.prompt, self.model},
             self.shown | {*self.sections.of_model},
-            trigger_mode="multiple",
             show_progress_on=self.message,
-            **EVENT,
+            **LOOKS,
         )
-        gr.on(
-            [self.chips.select, self.position.input],
-            self.move,
-            {self.desk, self.position},
-            self.shown,
-            trigger_mode="multiple",
-            show_progress="hidden",
-            **EVENT,
-        )
-        rail.select(
-            self.sections.come_into_view,
-            {self.desk},
-            self.sections.outputs,
-            trigger_mode="multiple",
-            show_progress="hidden",
-            **EVENT,
-        )
+        moved = [self.chips.select, self.position.input]
+        gr.on(moved, self.move, {self.desk, self.position}, self.shown, **MOVES)
+        rail.select(self.sections.come_into_view, {self.desk}, self.sections.outputs, **MOVES)
 
     async def look(
         self,
@@ -185,9 +172,8 @@ class InternalsTab:
             opened,
             {self.desk, *sections.controls, self.prompt, self.model, shared.visitor},
             self.shown | {self.prompt, self.model, *sections.of_model, *sections.of_text},
-            trigger_mode="multiple",
             show_progress_on=self.message,
-            **EVENT,
+            **LOOKS,
         ).then(js="() => gptPage.pressNext()")
 
     def _as_written(self, desk: Desk, written: Written) -> Values:
@@ -250,8 +236,7 @@ class InternalsTab:
     def _refused(self, desk: Desk, error: ValueError) -> Values:
         """The line of a mistake, and nothing in strip and sections, also of what is on its way."""
         desk.turn, desk.looks, desk.visit = desk.turn + 1, desk.looks + 1, None
-        desk.shown.clear()
-        return {self.message: _line(error), self.chips: "", **self.sections.blank()}
+        return {self.message: _line(error), self.chips: "", **self.sections.blank(desk)}
 
     def _above(self, desk: Desk, visit: Visit, position: int) -> Values:
         """What stands above the sections; in a thread, since a long prompt's odds take a while."""
