@@ -26,7 +26,7 @@ from gpt.ui.internals.lab import MAX_TOKENS, Lab
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.parts.errors import Blocks
-from gpt.ui.visit import Visit
+from gpt.ui.visit import Shared, Visit
 
 TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
 PROMPT = "Hello, I am a little"
@@ -53,7 +53,7 @@ def lab(registry, tokenizer):
 @pytest.fixture(scope="module")
 def tab(registry):
     with Blocks() as demo:
-        tab = InternalsTab(registry, tokenizer_of("gpt2"))
+        tab = InternalsTab(registry, "words", Shared(), tokenizer_of("gpt2"))
     demo.queue(api_open=False, max_size=16)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     tab.demo, tab.url = demo, url
@@ -640,11 +640,10 @@ def test_a_press_that_is_overtaken_leaves_the_page_to_the_newer_event(tab, monke
     page.look()
     monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(1))  # the server's has its loop
 
-    def overtaken(values, progress):
+    def overtaken(*_):
         page.desk.looks += 1
-        return None, {}
 
-    monkeypatch.setattr(tab, "_read", overtaken)
+    monkeypatch.setattr(tab, "_above", overtaken)
 
     async def press():
         async with nullcontext() if read else tab.sections.lane:
@@ -696,18 +695,18 @@ async def look_and_click(page, monkeypatch):
 
 def test_a_prompt_that_could_not_be_read_says_nothing_beside_a_newer_press(tab, monkeypatch):
     """It emptied the page of the newer one, whose pass was on its way."""
-    page, read = Page(tab, "tokens"), tab._read
+    page, asked = Page(tab, "tokens"), tab._asked
     page.look()
     begun, newer = threading.Event(), threading.Event()
     monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(1))  # the server's has its loop
 
-    def slow(values, progress):
+    def slow(values):
         if not values[tab.prompt]:
             begun.set()
             newer.wait(WAIT)
-        return read(values, progress)
+        return asked(values)
 
-    monkeypatch.setattr(tab, "_read", slow)
+    monkeypatch.setattr(tab, "_asked", slow)
 
     async def both():
         said = asyncio.ensure_future(steps({tab.desk: page.desk, **page.values, tab.prompt: ""}))
@@ -922,11 +921,8 @@ def test_what_was_looked_at_is_let_go_where_a_text_cannot_be_opened(tab, monkeyp
 
 def opening(page, written):
     """The handler of the opened tab, where `written` is Generation's text."""
-    shared = SimpleNamespace(visitor=gr.State(), add_picker=lambda _: None)
-    with page.tab.demo:
-        page.tab.follow(shared)
-    page.values[shared.visitor] = SimpleNamespace(visit=written)
-    return [fn.fn for fn in page.tab.demo.fns.values() if fn.name == "opened"][-1]
+    page.values[page.tab.visitor] = SimpleNamespace(visit=written)
+    return page.tab.opened
 
 
 def test_a_pass_that_was_awaited_is_not_shown_over_a_text_that_cannot_be_opened(tab, monkeypatch):

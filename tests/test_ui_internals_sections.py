@@ -671,7 +671,7 @@ def test_a_chosen_token_of_a_text_is_drawn_again_as_its_run_drew_it(precision):
             ids=(*ids, *(step.token_id for step in steps)),
         )  # fmt: skip
         controls = BY_KEY["choice"].as_written(written)
-        at, _ = lab.given_by("words", written.ids, written.position)
+        at = lab.given_by("words", written.ids, written.position)
         shown = views(lab, at, "choice", **controls)
         assert f"Draw {new} of seed 7 is u = {step.uniform:.6f}." in shown
         assert f"(id {step.token_id:,}, {percent(step.probability)})" in shown

@@ -82,16 +82,16 @@ def test_a_new_tab_is_a_module_and_its_name(monkeypatch):
 @pytest.fixture(scope="module")
 def lab():
     with gr.Blocks():
-        tab = internals.InternalsTab(TinyRegistry({"wide": tiny_model(WIDE)}), source="wide")
+        tab = internals.InternalsTab(TinyRegistry({"wide": tiny_model(WIDE)}), "wide", Shared())
     return tab.lab
 
 
 def test_internals_opens_at_the_place_that_predicted_the_chosen_token(lab):
     ids = tuple(range(100, 300))
-    visit, before = lab.given_by("wide", ids, 20)
-    assert (visit.ids, visit.position, before) == (ids[:21], 19, 0)
-    late, before = lab.given_by("wide", ids, 180)
+    visit = lab.given_by("wide", ids, 20)
+    assert (visit.ids, visit.position, visit.before) == (ids[:21], 19, 0)
+    late = lab.given_by("wide", ids, 180)
     # The chosen token was among the 128: its odds were of 127.
-    assert (late.ids, late.position, before) == (ids[52:180], 127, 52)
-    nothing_chosen, _ = lab.given_by("wide", ids, None)
+    assert (late.ids, late.position, late.before) == (ids[52:180], 127, 52)
+    nothing_chosen = lab.given_by("wide", ids, None)
     assert (nothing_chosen.ids, nothing_chosen.position) == (ids[:128], 127)

@@ -48,6 +48,7 @@ from gpt.ui.internals.sections.text_to_tokens import (  # noqa: E402
     prompt_message,
 )
 from gpt.ui.internals.tab import PROMPT  # noqa: E402
+from gpt.ui.visit import Shared  # noqa: E402
 
 LONG = " ".join([PROMPT] * (MAX_TOKENS // 8))  # 128 tokens
 LIMITS = {
@@ -87,7 +88,7 @@ def first_view(lab: Lab, source: str, prompt: str) -> Visit:
 def clicks(repeats: int, prompt: str = PROMPT) -> tuple[float, float]:
     """Median and longest of clicks on eight tokens of the prompt, every section open."""
     with gr.Blocks():
-        tab = InternalsTab(Registry())
+        tab = InternalsTab(Registry(), "storyteller", Shared())
     desk = Desk(open={section.key for section in SECTIONS})
     values = {control: control.value for control in [*tab.sections.controls, tab.model]}
     every = len(Tokenizer().encode(prompt)) // 8

@@ -7,6 +7,4 @@ __all__ = ["InternalsTab", "add_to"]
 
 
 def add_to(page: Page) -> InternalsTab:
-    inside = InternalsTab(page.registry, source=page.source)
-    inside.follow(page.shared)
-    return inside
+    return InternalsTab(page.registry, page.source, page.shared)

@@ -28,8 +28,6 @@ KEPT_BYTES = 384 * 2**20  # a trace of 128 tokens of GPT-2 small takes about 140
 MOST_BYTES = 3 * 2**29  # of one pass; one of 128 tokens of GPT-2 XL takes about 1.1 GiB
 KEPT_MEMOS = 64
 
-Progress = Callable[[float, str], Any]
-
 
 @dataclass(frozen=True)
 class Visit:
@@ -38,6 +36,7 @@ class Visit:
     source: str
     ids: tuple[int, ...]
     position: int
+    before: int = 0  # tokens of its text that stand before these and are not read
 
     @property
     def key(self) -> tuple[str, tuple[int, ...]]:
@@ -109,9 +108,7 @@ class Lab:
         lab.tokenizer = self.given or tokenizer_of(source)
         return lab
 
-    def read(
-        self, source: str, prompt: str, position: int = -1, progress: Progress | None = None
-    ) -> Visit:
+    def read(self, source: str, prompt: str, position: int = -1) -> Visit:
         """The visit after the traced pass over `prompt` with the model of `source`.
 
         Raises ValueError if the prompt is empty, too long or not in the model's vocabulary, or
@@ -119,12 +116,11 @@ class Lab:
         """
         ids = self.encode(source, prompt)
         visit = Visit(source, tuple(ids), resolve_position(position, len(ids)))
-        self.run(visit, progress)
+        self.run(visit)
         return visit
 
-    def given_by(self, source: str, ids: Sequence[int], chosen: int | None) -> tuple[Visit, int]:
-        """The visit of a text that was written: at the place that predicted its token `chosen`;
-        and how many tokens stand before it.
+    def given_by(self, source: str, ids: Sequence[int], chosen: int | None) -> Visit:
+        """The visit of a text that was written: at the place that predicted its token `chosen`.
 
         The text up to that token; if that is too long, the newest tokens before it, so that as many
         as can be are read for it. Without a chosen one the first that can be read. Ids, since a
@@ -134,7 +130,7 @@ class Lab:
         chosen = min(limit, len(ids)) if chosen is None else min(chosen, len(ids) - 1)
         before = max(chosen - limit, 0)
         kept = tuple(ids[before : chosen + (chosen < limit)])
-        return Visit(source, kept, max(chosen - before - 1, 0)), before
+        return Visit(source, kept, max(chosen - before - 1, 0), before)
 
     def text_of(self, visit: Visit) -> str:
         """The visit's tokens as text."""
@@ -157,7 +153,7 @@ class Lab:
             )
         return ids
 
-    def run(self, visit: Visit, progress: Progress | None = None) -> Run:
+    def run(self, visit: Visit, progress: Any = None) -> Run:
         """The run of this visit, kept or computed again."""
         read = partial(self.by_model, visit, read_prompt, visit.ids, give_way, progress=progress)
         return self.runs.made(visit.key, read)

@@ -149,7 +149,7 @@ class Section:
     picks: Mapping[str, Any] = field(default_factory=dict)  # what a click on the output sets
     beside: bool = False  # the controls stand at the left of what they change
     resets: bool = False  # has a button that sets all controls as they were at first
-    as_written: Callable[[Any], Mapping[str, Any]] | None = None  # set by Generation's text
+    as_written: Callable[[Any], Mapping[str, Any]] = lambda _: {}  # set by Generation's text
     button: str = ""
     button_id: str = ""
     hint: str = ""  # what the output says before the first press
@@ -166,7 +166,6 @@ class Desk:
     visit: Visit | None = None
     written: Any = None  # of Generation, when the tab was last opened
     given: Visit | None = None  # what of it is looked at
-    before: int = 0  # tokens of it that stand before that
     turn: int = 0  # counts looks and moves: an event of an earlier one has nothing more to say
     looks: int = 0  # counts looks alone: a move on the former text ends none over another one
     fills: Counter[str] = field(default_factory=Counter)  # how often each panel was filled

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from html import escape
 from typing import Any
 
-import anyio.to_thread
 import gradio as gr
+from anyio.to_thread import run_sync
 
 from gpt.ui.internals.lab import Lab, at_most
 from gpt.ui.internals.section import OF_MODEL, Desk, Panel, Section, Values
@@ -47,11 +47,9 @@ class SectionList:
         self.accordions = {panel.spec.key: panel.accordion for panel in self.panels}
         # Everything that a changed visit may change.
         self.outputs = {each for panel in self.panels for each in panel.outputs}
-        named = [(p.spec, name, box) for p in self.panels for name, box in p.controls.items()]
-        self.controls = {box for *_, box in named}
-        # What `choices` updates, with the field of GPTConfig; what `as_written` does, and others.
-        self.of_model = {box: OF_MODEL[name] for _, name, box in named if name in OF_MODEL}
-        self.of_text = {box for spec, _, box in named if spec.as_written}
+        named = [(name, box) for panel in self.panels for name, box in panel.controls.items()]
+        self.controls = {box for _, box in named}
+        self.of_model = {box: OF_MODEL[name] for name, box in named if name in OF_MODEL}
         for panel in self.panels:
             self._wire(panel)
 
@@ -71,7 +69,7 @@ class SectionList:
             elif button and desk.fills[key]:
                 told = f"The result was of the former pass: press “{button}” again."
                 ready[key] = desk.fills[key], panel.showing(say(told, "note"))
-        return self.filling(desk, among, ready)
+        return self.filling(desk, desk.open if among is None else among, ready)
 
     async def come_into_view(self, values: Values, event: gr.EventData) -> AsyncIterator[Values]:
         """What came into view by scrolling shows the visit's position."""
@@ -83,9 +81,9 @@ class SectionList:
             yield shown
 
     async def filling(
-        self, desk: Desk, among: Collection[str] | None = None, ready: Ready | None = None
+        self, desk: Desk, among: Collection[str], ready: Ready | None = None
     ) -> AsyncIterator[Values]:
-        """What is `ready`, then what late sections show, those `among` these if they are given.
+        """What is `ready`, then what the late ones `among` these sections show.
 
         What is ready soon comes in one message, without what something newer fills, and nothing
         once the turn is over.
@@ -111,8 +109,8 @@ class SectionList:
         finally:
             work.cancel()  # the page was closed, if there is work left
 
-    async def _fill(self, desk: Desk, among: Collection[str] | None, ready: Ready) -> None:
-        """Puts what late sections show into `ready`, a step at a time, until the turn is over.
+    async def _fill(self, desk: Desk, among: Collection[str], ready: Ready) -> None:
+        """Puts what they show into `ready`, a step at a time, until the turn is over.
 
         Raises the fault of a section, which is said there, when the others are filled.
         """
@@ -121,7 +119,7 @@ class SectionList:
             section, key = panel.spec, panel.spec.key
             if desk.turn != turn:
                 break
-            if key not in desk.late or (among is not None and key not in among):
+            if key not in desk.late or key not in among:
                 continue
             desk.late.remove(key)
             desk.fills[key] += 1
@@ -130,7 +128,7 @@ class SectionList:
                 steps = panel.fill(self.lab, desk, visit)
                 try:
                     while (desk.turn, desk.fills[key]) == (turn, fill):
-                        shown = await anyio.to_thread.run_sync(next, steps, None)
+                        shown = await run_sync(next, steps, None)
                         if shown is None:
                             break
                         ready[key] = fill, shown
@@ -138,25 +136,24 @@ class SectionList:
                     told = str(error) if is_mistake(error) else BUG
                     ready[key] = fill, panel.showing(say(told, "note"))
                     fault = fault if is_mistake(error) else error
-        if fault is not None:
+        if fault:
             raise fault
 
     def choices(self, desk: Desk) -> Values:
         """The layers and heads of the visit's model, the chosen one kept where there is such."""
         cfg = self.lab.registry.config_of(desk.visit.source)
-        updates: Values = {}
-        for box, field in self.of_model.items():
-            count = getattr(cfg, field)
-            desk.values[box] = at_most(desk.values[box], count)
-            updates[box] = gr.update(choices=list(range(count)), value=desk.values[box])
-        return updates
+        counts = {box: getattr(cfg, name) for box, name in self.of_model.items()}
+        desk.values |= {box: at_most(desk.values[box], count) for box, count in counts.items()}
+        return {
+            box: gr.update(choices=list(range(count)), value=desk.values[box])
+            for box, count in counts.items()
+        }
 
     def as_written(self, desk: Desk, text: Any) -> Values:
         """The controls that follow a text of Generation, as it sets them."""
         updates = {
             panel.controls[name]: value
             for panel in self.panels
-            if panel.spec.as_written
             for name, value in panel.spec.as_written(text).items()
         }
         desk.values |= updates

@@ -1,14 +1,12 @@
 """The Internals tab: one traced pass from text to the next token, and the sections that read it."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
-import anyio.to_thread
 import gradio as gr
+from anyio.to_thread import run_sync
 
 from gpt.checkpoints import HUB_MODELS, download, is_cached
 from gpt.internals.run import resolve_position
@@ -36,25 +34,22 @@ ENDED = (
     "this page's visit has ended (the server was restarted, or many others came): reload the page."
 )
 UNREAD = "no text is looked at now: press “Look inside”, or wait for its pass."
-MOVES: dict[str, Any] = {**IN_QUEUE, "trigger_mode": "multiple"}
-LOOKS = {**MOVES, "show_progress": "full"}
 STRIP_JS = CHOOSE_JS.replace("KEY", "data-position") + "gptPage.strip(element, watch);"
 
 
 class InternalsTab:
-    """The tab laid out and wired; `follow` connects it to the text of Generation.
+    """The tab laid out and wired, also to the text of Generation.
 
-    `source` is the model chosen at first, the registry's first if None; `tokenizer` is used for
-    all models if given, else each has its own.
+    `source` is the model chosen at first; `tokenizer` is used for all models if given, else each
+    has its own.
     """
 
     def __init__(
-        self, registry: Any, tokenizer: Tokenizer | None = None, source: str | None = None
+        self, registry: Any, source: str, shared: Shared, tokenizer: Tokenizer | None = None
     ) -> None:
-        self.lab = Lab(registry, tokenizer)
+        self.lab, self.visitor = Lab(registry, tokenizer), shared.visitor
         self.network = asyncio.Semaphore(1)  # one download at a time
         known = dict(registry.sources())
-        source = source or next(iter(known))
         known.setdefault(source, source)
         self.desk = gr.State(Desk(open={section.key for section in SECTIONS if section.opened}))
         gr.Markdown(INTRO, elem_id="int-intro")
@@ -84,11 +79,10 @@ class InternalsTab:
             )
             with gr.Column(elem_id="int-sections"):
                 self.sections = SectionList(self.lab, SECTIONS, self.desk)
-        # What another position of the pass may change.
-        self.shown = {self.message, self.chips, self.position} | self.sections.outputs
+        shared.add_picker(self.model)
         self._wire(rail)
         gr.api(
-            internals_endpoint(self.lab, self.model.value),
+            internals_endpoint(self.lab, source),
             api_name="internals",
             concurrency_id="internals",
         )
@@ -99,17 +93,17 @@ class InternalsTab:
         A click brings no control along: gradio hands over each input by a thread, so an event with
         many comes after a later one with few, and would bring what they were before.
         """
-        gr.on(
-            [self.run.click, self.prompt.submit],
-            self.look,
-            {self.desk, *self.sections.controls, self.prompt, self.model},
-            self.shown | {*self.sections.of_model},
-            show_progress_on=self.message,
-            **LOOKS,
-        )
+        asked = {self.prompt, self.model, *self.sections.controls}
+        shown = {self.message, self.chips, self.position, *self.sections.outputs}
+        moves = {**IN_QUEUE, "trigger_mode": "multiple"}
+        looks = moves | {"show_progress": "full", "show_progress_on": self.message}
+        looks["outputs"] = asked | shown
+        gr.on([self.run.click, self.prompt.submit], self.look, {self.desk, *asked}, **looks)
+        opened = opening_of(self.chips)(self.opened, {self.desk, self.visitor, *asked}, **looks)
+        opened.then(js="() => gptPage.pressNext()")
         moved = [self.chips.select, self.position.input]
-        gr.on(moved, self.move, {self.desk, self.position}, self.shown, **MOVES)
-        rail.select(self.sections.come_into_view, {self.desk}, self.sections.outputs, **MOVES)
+        gr.on(moved, self.move, {self.desk, self.position}, shown, **moves)
+        rail.select(self.sections.come_into_view, {self.desk}, self.sections.outputs, **moves)
 
     async def look(
         self,
@@ -117,113 +111,83 @@ class InternalsTab:
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (gradio's way to ask for one)
     ) -> AsyncIterator[Values]:
         """The pass over the prompt, then every open section; a mistake leaves nothing stale."""
-        desk: Desk = values[self.desk]
+        desk, source, wrong = values[self.desk], values[self.model], None
         desk.turn = turn = desk.turn + 1
         desk.looks = look = desk.looks + 1
         # A control that was heard from is as it was heard: this event may have come late.
         desk.values = {control: values[control] for control in self.sections.controls} | desk.values
-        wrong, source = None, values[self.model]
         try:
+            visit = await run_sync(self._asked, values)
             if source in HUB_MODELS and not is_cached(source):
                 async with self.network:  # in the lane, all others would wait for it
-                    await anyio.to_thread.run_sync(self._download, values, progress)
+                    await run_sync(download, source, progress)
             async with self.sections.lane:
                 if desk.looks == look:  # else a later press took over while this one waited
-                    visit, above = await anyio.to_thread.run_sync(self._read, values, progress)
+                    at = visit.position if visit is desk.given else -1
+                    above = await run_sync(self._above, visit, at, progress)
         except ValueError as error:
             wrong = error
         moved = desk.turn != turn  # meanwhile, on the text of before
         if desk.looks != look or (moved and not wrong and visit.key == desk.visit.key):
             yield gr.skip()  # gradio empties every output of who yields nothing
-            return
-        if wrong:
+        elif wrong:
             yield {self.message: _line(wrong)} if moved else self._refused(desk, wrong)
-            return
-        desk.turn, desk.visit = desk.turn + 1, visit
-        async for shown in self.sections.filled(desk, above | self.sections.choices(desk)):
-            yield shown
-
-    def follow(self, shared: Shared) -> None:
-        """Wire the opening of the tab: it looks at what was written, at the token chosen there."""
-        shared.add_picker(self.model)
-
-        async def opened(
-            values: Values,
-            progress: gr.Progress = gr.Progress(),  # noqa: B008
-        ) -> AsyncIterator[Values]:
-            desk: Desk = values[self.desk]
-            written = values.pop(shared.visitor).visit
-            if written is desk.written:  # not chosen again, even the same
-                yield gr.skip()
-                return
-            desk.written = written
-            try:
-                filled = self._as_written(desk, written)
-            except ValueError as error:  # a trained model is kept for an hour
-                yield self._refused(desk, error)
-                return
-            if filled:
-                yield filled
-            async for shown in self.look(values | filled, progress):
+        else:
+            desk.turn, desk.visit = desk.turn + 1, visit
+            async for shown in self.sections.filled(desk, above | self.sections.choices(desk)):
                 yield shown
 
-        sections = self.sections
-        opening_of(self.chips)(
-            opened,
-            {self.desk, *sections.controls, self.prompt, self.model, shared.visitor},
-            self.shown | {self.prompt, self.model, *sections.of_model, *sections.of_text},
-            show_progress_on=self.message,
-            **LOOKS,
-        ).then(js="() => gptPage.pressNext()")
+    def _asked(self, values: Values) -> Visit:
+        """What the box asks for: Generation's visit, as long as the box has its text."""
+        given, source, prompt = values[self.desk].given, values[self.model], values[self.prompt]
+        if given and given.source == source and self.lab.text_of(given) == prompt:
+            return given
+        ids = self.lab.encode(source, prompt)
+        return Visit(source, tuple(ids), len(ids) - 1)
+
+    async def opened(
+        self,
+        values: Values,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> AsyncIterator[Values]:
+        """The tab looks at what was written in Generation, at the token chosen there."""
+        desk, written = values[self.desk], values[self.visitor].visit
+        if written is desk.written:  # not chosen again, even the same
+            yield gr.skip()
+            return
+        desk.written = written
+        try:
+            filled = self._as_written(desk, written)
+        except ValueError as error:  # a trained model is kept for an hour
+            yield self._refused(desk, error)
+            return
+        if filled:
+            yield filled
+        async for shown in self.look(values | filled, progress):
+            yield shown
 
     def _as_written(self, desk: Desk, written: Written) -> Values:
         """The controls as Generation's text sets them, none where there is no text."""
         if written.ids:
-            desk.given, desk.before = self.lab.given_by(
-                written.model, written.ids, written.position
-            )
+            given = self.lab.given_by(written.model, written.ids, written.position)
             first = len(written.ids) - (written.tokens or 0)  # of what was written
-            if written.position is None and first < len(desk.given.ids):
-                written = replace(written, position=first)
-                desk.given = desk.given.at(first - 1)
-            filled = {self.prompt: self.lab.text_of(desk.given), self.model: written.model}
+            if written.position is None and first < len(given.ids):
+                written, given = replace(written, position=first), given.at(first - 1)
+            desk.given = given
+            filled = {self.prompt: self.lab.text_of(given), self.model: written.model}
             return filled | self.sections.as_written(desk, written)
         if written.prompt and written.seed is None:  # of a link, which nobody wrote on
             model = {self.model: written.model} if written.model else {}
             return {self.prompt: written.prompt} | model
         return {}
 
-    def _given(self, values: Values) -> Visit | None:
-        """The visit that Generation gave, as long as the box has its text."""
-        given = values[self.desk].given
-        here = given and values[self.model] == given.source
-        return given if here and values[self.prompt] == self.lab.text_of(given) else None
-
-    def _download(self, values: Values, progress: Any) -> None:
-        """The model's weights come to this disk, if the box's text can be read."""
-        if self._given(values) is None:
-            self.lab.encode(values[self.model], values[self.prompt])
-        download(values[self.model], progress)
-
-    def _read(self, values: Values, progress: Any) -> tuple[Visit, Values]:
-        """The pass over the box's text, and what stands above the sections.
-
-        Over the ids that Generation gave as long as the box has their text.
-        """
-        desk: Desk = values[self.desk]
-        if (given := self._given(values)) is not None:
-            self.lab.run(given, progress)
-            return given, self._above(desk, given, given.position)
-        visit = self.lab.read(values[self.model], values[self.prompt], -1, progress)
-        return visit, self._above(desk, visit, -1)
-
-    async def move(self, values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:  # type: ignore[assignment]
+    async def move(self, values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:
         """Another position of the same pass."""
         desk: Desk = values[self.desk]
         try:
             desk.visit = visit = self._moved(desk, values, event)
             desk.turn = turn = desk.turn + 1
-            above = await anyio.to_thread.run_sync(self._above, desk, visit, visit.position)
+            above = await run_sync(self._above, visit, visit.position)
         except ValueError as error:  # a trained model may be gone
             yield {self.message: _line(error)}
             return
@@ -238,12 +202,12 @@ class InternalsTab:
         desk.turn, desk.looks, desk.visit = desk.turn + 1, desk.looks + 1, None
         return {self.message: _line(error), self.chips: "", **self.sections.blank(desk)}
 
-    def _above(self, desk: Desk, visit: Visit, position: int) -> Values:
-        """What stands above the sections; in a thread, since a long prompt's odds take a while."""
+    def _above(self, visit: Visit, position: int, progress: Any = None) -> Values:
+        """What stands above the sections, after the pass; in a thread, since both take a while."""
+        self.lab.run(visit, progress)
         lab = self.lab.using(visit.source)
-        before = desk.before if desk.given and visit.key == desk.given.key else 0
         return {
-            self.message: prompt_message(lab, visit, before),
+            self.message: prompt_message(lab, visit),
             self.chips: prompt_chips(lab, visit),
             self.position: position,
         }

@@ -42,17 +42,14 @@ def prompt_chips(lab: Lab, visit: Visit) -> str:
     return chips_html(chips, "tokens of the prompt", selected=visit.position)
 
 
-def prompt_message(lab: Lab, visit: Visit, before: int = 0) -> str:
-    """How many tokens, loss and perplexity of the prompt; what the chips' shade means; HTML.
-
-    `before` counts the tokens of its text that stand before it and are not read.
-    """
+def prompt_message(lab: Lab, visit: Visit) -> str:
+    """How many tokens, loss and perplexity of the prompt; what the chips' shade means; HTML."""
     mean, cfg = loss(lab.foreseen(visit)), lab.registry.config_of(visit.source)
     text = f"{counted(len(visit.ids), 'token')}, float32, eval mode. "
-    if before:
+    if visit.before:
         whole = len(visit.ids) == cfg.context_length
         why = "the context is full, as it was in Generation" if whole else "this tab reads no more"
-        text += f"The {counted(before, 'token')} before them are left out: {why}"
+        text += f"The {counted(visit.before, 'token')} before them are left out: {why}"
         text += ". " if whole else ", and the odds are not quite those of Generation. "
     told = NO_LOSS
     if mean is not None:
