@@ -54,8 +54,8 @@ class Code:
         source, start = inspect.getsourcelines(function)
         file = Path(inspect.getsourcefile(function) or "").relative_to(ROOT).as_posix()
         (node,) = ast.parse(textwrap.dedent("".join(source))).body
-        statement, documented = node.body[0], ast.get_docstring(node) is not None
-        begin, end = statement.end_lineno if documented else statement.lineno - 1, len(source)
+        statement = node.body[ast.get_docstring(node) is not None]
+        begin, end = statement.lineno - 1, len(source)
         if self.first:
             begin = next(i for i in range(begin, end) if self.first in source[i])
         if self.last:
@@ -81,13 +81,20 @@ def html(elem_id: str, value: str = "", js: str = "") -> Make:
     )
 
 
-def plot(elem_id: str, label: str) -> Make:
-    return partial(gr.Plot, label=label, elem_id=elem_id, min_width=340)
+def _maker(kind: type[Component], **usual: Any) -> Callable[..., Make]:
+    """A function of id, label and what else `kind` takes, `usual` where that is not given."""
+
+    def make(elem_id: str, label: str, *values: Any, **given: Any) -> Make:
+        return partial(kind, *values, elem_id=elem_id, label=label, **{**usual, **given})
+
+    return make
 
 
-def text_box(elem_id: str, label: str, value: str | None = None, **given: Any) -> Make:
-    given = {"min_width": 240, **given}
-    return partial(gr.Textbox, value, label=label, elem_id=elem_id, **given)
+plot = _maker(gr.Plot, min_width=340)
+text_box = _maker(gr.Textbox, min_width=240)
+number_box = _maker(gr.Number, precision=0)
+dropdown = _maker(gr.Dropdown)
+slider = _maker(gr.Slider)
 
 
 def token_box(elem_id: str, label: str = "Token") -> Make:
@@ -98,21 +105,6 @@ def radio(elem_id: str, label: str, choices: Iterable[str], **given: Any) -> Mak
     """One of `choices`; the first at first."""
     first, *_ = choices = list(choices)
     return partial(gr.Radio, choices, value=first, label=label, elem_id=elem_id, **given)
-
-
-def dropdown(elem_id: str, label: str, choices: Iterable[Any], **given: Any) -> Make:
-    """One of `choices`; the first at first."""
-    return partial(gr.Dropdown, list(choices), label=label, elem_id=elem_id, **given)
-
-
-def slider(
-    elem_id: str, label: str, value: float, low: float, high: float, step: float, **given: Any
-) -> Make:
-    return partial(gr.Slider, low, high, value, step=step, label=label, elem_id=elem_id, **given)
-
-
-def number_box(elem_id: str, label: str, value: int, **given: Any) -> Make:
-    return partial(gr.Number, value, label=label, precision=0, elem_id=elem_id, **given)
 
 
 # Controls of these names have as many choices as the model of the pass in a field of GPTConfig;
@@ -147,8 +139,7 @@ class Section:
     needs_model: bool = False  # computes with the weights: one visitor at a time, and last
     opened: bool = False  # at first
     picks: Mapping[str, Any] = field(default_factory=dict)  # what a click on the output sets
-    beside: bool = False  # the controls stand at the left of what they change
-    resets: bool = False  # has a button that sets all controls as they were at first
+    beside: bool = False  # its controls stand at the left, with a button that resets them
     as_written: Callable[[Any], Mapping[str, Any]] = lambda _: {}  # set by Generation's text
     button: str = ""
     button_id: str = ""
@@ -207,7 +198,7 @@ class Panel:
         self.controls = {name: make() for name, make in spec.controls.items()}
         if spec.button:
             self.button = gr.Button(spec.button, elem_id=spec.button_id, min_width=140)
-        if spec.resets:
+        if spec.beside:
             reset = gr.Button("Reset to defaults", elem_id=f"int-{spec.key}-reset", min_width=140)
             boxes = [*self.controls.values()]
             reset.click(lambda: [box.value for box in boxes], None, boxes, **AT_ONCE)

@@ -143,7 +143,7 @@ SECTION = Section(
     "**logit**: a guess at what comes next. The softmax turns them into probabilities.",
     view=logits_views,
     code=(Code(GPTModel.forward, "final_norm = "), Code(spread)),
-    controls={"count": slider("int-top-k", "Tokens shown", 10, 1, MAX_BARS, 1)},
+    controls={"count": slider("int-top-k", "Tokens shown", 1, MAX_BARS, 10, step=1)},
     output="int-logits-words",
     more=((html("int-logits"), html("int-softmax")), (html("int-table"),)),
     opened=True,

@@ -181,10 +181,10 @@ SECTION = Section(
     code=(Code(probabilities, "kept = _kept"), Code(draw)),
     controls={
         "temperature": slider(
-            "int-temperature", "Temperature", 1.0, 0, 2, 0.05, info="0: greedy.", min_width=220
+            "int-temperature", "Temperature", 0, 2, 1.0, step=0.05, info="0: greedy.", min_width=220
         ),
-        "top_p": slider("int-top-p", "Top-p", 1.0, 0.01, 1, 0.01, info="1: off.", min_width=220),
-        "min_p": slider("int-min-p", "Min-p", 0, 0, 1, 0.01, info="0: off.", min_width=220),
+        "top_p": slider("int-top-p", "Top-p", 0.01, 1, 1, step=0.01, info="1: off.", min_width=220),
+        "min_p": slider("int-min-p", "Min-p", 0, 1, 0, step=0.01, info="0: off.", min_width=220),
         "top_k": number_box("int-filter-top-k", "Top-k", 0, info="0: off.", **HALF),
         "draws": number_box("int-draw-count", "Draws", 1000, info="To compare.", **HALF),
         "seed": number_box("int-seed", "Seed", 123, info="Of the draws.", **HALF),
@@ -196,7 +196,6 @@ SECTION = Section(
     },
     output="int-choice",
     beside=True,
-    resets=True,
     as_written=as_written,
     opened=True,
 )
