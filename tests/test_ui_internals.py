@@ -99,11 +99,12 @@ class Page:
         panel = next(p for p in self.tab.sections.panels if p.spec.key == section)
         named = {panel.controls[name]: value for name, value in controls.items()}
         self.values |= named
-        box = next(iter(named))
-        await self.event(self.handler(box, "input" if isinstance(box, gr.Dropdown) else "change"))
+        await self.event(self.handler(next(iter(named)), "input", "change"))
 
-    def handler(self, component, event):
-        [fn] = [fn.fn for fn in self.tab.demo.fns.values() if (component._id, event) in fn.targets]
+    def handler(self, component, *events):
+        """The function that hears one of these events of `component`."""
+        heard = {(component._id, event) for event in events}
+        [fn] = [fn.fn for fn in self.tab.demo.fns.values() if heard & {*fn.targets}]
         return fn
 
     def pick(self, section, **picked):
@@ -461,6 +462,13 @@ def test_layers_on_offer_are_those_of_the_model(tab):
     page.look(model="words")
     assert page.values[boxes["int-vec-layer"]] == 1
     assert "of layer 1: " in page.shown["int-vectors"]
+
+
+def test_a_section_hears_of_all_that_its_reset_sets(tab):
+    """Precision was set, and the odds stayed those of int8: `input` tells of a visitor alone."""
+    panel = next(p for p in tab.sections.panels if p.spec.key == "choice")
+    targets = {target for fn in tab.demo.fns.values() for target in fn.targets}
+    assert {(box._id, "change") for box in panel.controls.values()} <= targets
 
 
 def test_a_layer_that_a_shallower_model_lacks_becomes_its_last(tab):

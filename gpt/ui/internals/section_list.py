@@ -208,9 +208,9 @@ class SectionList:
         panel.accordion.expand(show, trigger_mode="always_last", **wired)
         panel.accordion.collapse(collapse, self.desk, panel.outputs, **AT_ONCE)
         if panel.controls:
-            # A pass sets dropdowns, its layers and heads; all else is the visitor's to set.
-            controls = panel.controls.values()
-            changes = [c.input if isinstance(c, gr.Dropdown) else c.change for c in controls]
+            # A pass sets layers and heads; all else changes by the visitor, or by another tab.
+            named = panel.controls.items()
+            changes = [box.input if name in OF_MODEL else box.change for name, box in named]
             gr.on(changes, show, trigger_mode="always_last", **wired)
         if section.picks:  # "always_last" would repeat the first pick of two
             panel.output.select(show, trigger_mode="multiple", **wired)
