@@ -1,7 +1,5 @@
 """What every section reads from: runs kept for a while, and tokens as a visitor sees them."""
 
-from __future__ import annotations
-
 import copy
 import threading
 from collections import OrderedDict
@@ -10,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -42,7 +41,7 @@ class Visit:
     def key(self) -> tuple[str, tuple[int, ...]]:
         return self.source, self.ids
 
-    def at(self, position: int) -> Visit:
+    def at(self, position: int) -> "Visit":
         """The same pass looked at from another position; beyond the prompt it is the last one."""
         return replace(self, position=min(max(position, 0), len(self.ids) - 1))
 
@@ -57,7 +56,7 @@ class Results:
         self.most, self.size = most, size
         self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()
-        self._making: dict[Any, threading.Lock] = {}
+        self._making: WeakValueDictionary[Any, Any] = WeakValueDictionary()  # a lock a key
 
     def get(self, key: Any) -> Any:
         """What was put under `key`, or None."""
@@ -76,16 +75,12 @@ class Results:
     def made(self, key: Any, make: Callable[[], Any]) -> Any:
         """`make()`, of which there is one at a time for a key: others wait for the first."""
         with self._lock:
-            lock = self._making.setdefault(key, threading.Lock())
-        try:
-            with lock:
-                if (result := self.get(key)) is None:
-                    result = make()
-                    self.put(key, result)
-                return result
-        finally:
-            with self._lock:
-                self._making.pop(key, None)
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            if (result := self.get(key)) is None:
+                result = make()
+                self.put(key, result)
+            return result
 
 
 class Lab:
@@ -101,7 +96,7 @@ class Lab:
         self.runs = Results(KEPT_BYTES, attrgetter("n_bytes"))
         self.memos = Results(KEPT_MEMOS)
 
-    def using(self, source: str) -> Lab:
+    def using(self, source: str) -> "Lab":
         """The same lab, whose tokenizer is that of `source`. Raises ValueError if it has none."""
         self.registry.config_of(source)
         lab = copy.copy(self)
@@ -131,10 +126,6 @@ class Lab:
         before = max(chosen - limit, 0)
         kept = tuple(ids[before : chosen + (chosen < limit)])
         return Visit(source, kept, max(chosen - before - 1, 0), before)
-
-    def text_of(self, visit: Visit) -> str:
-        """The visit's tokens as text."""
-        return self.using(visit.source).text(visit.ids)
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of `ids`, as Generation shows it: those beyond the tokenizer's as ⟨id⟩."""

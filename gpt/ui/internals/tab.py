@@ -34,7 +34,9 @@ ENDED = (
     "this page's visit has ended (the server was restarted, or many others came): reload the page."
 )
 UNREAD = "no text is looked at now: press “Look inside”, or wait for its pass."
+PROGRESS = gr.Progress()  # as a default it asks gradio for an event's own
 STRIP_JS = CHOOSE_JS.replace("KEY", "data-position") + "gptPage.strip(element, watch);"
+RAIL_JS = "gptPage.rail(element, trigger);"
 
 
 class InternalsTab:
@@ -72,20 +74,13 @@ class InternalsTab:
         with gr.Group(elem_id="int-strip"):
             self.chips = gr.HTML(EMPTY, elem_id="int-chips", js_on_load=STRIP_JS)
         with gr.Row(elem_id="int-story"):
-            rail = gr.HTML(
-                rail_html(SECTIONS),
-                elem_id="int-rail",
-                js_on_load="gptPage.rail(element, trigger);",
-            )
+            rail = gr.HTML(rail_html(SECTIONS), elem_id="int-rail", js_on_load=RAIL_JS)
             with gr.Column(elem_id="int-sections"):
                 self.sections = SectionList(self.lab, SECTIONS, self.desk)
         shared.add_picker(self.model)
         self._wire(rail)
-        gr.api(
-            internals_endpoint(self.lab, source),
-            api_name="internals",
-            concurrency_id="internals",
-        )
+        endpoint = internals_endpoint(self.lab, source)
+        gr.api(endpoint, api_name="internals", concurrency_id="internals")
 
     def _wire(self, rail: gr.HTML) -> None:
         """One event for another text, one for another position, one for what comes into view.
@@ -105,11 +100,7 @@ class InternalsTab:
         gr.on(moved, self.move, {self.desk, self.position}, shown, **moves)
         rail.select(self.sections.come_into_view, {self.desk}, self.sections.outputs, **moves)
 
-    async def look(
-        self,
-        values: Values,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008  (gradio's way to ask for one)
-    ) -> AsyncIterator[Values]:
+    async def look(self, values: Values, progress: Any = PROGRESS) -> AsyncIterator[Values]:
         """The pass over the prompt, then every open section; a mistake leaves nothing stale."""
         desk, source, wrong = values[self.desk], values[self.model], None
         desk.turn = turn = desk.turn + 1
@@ -140,16 +131,12 @@ class InternalsTab:
     def _asked(self, values: Values) -> Visit:
         """What the box asks for: Generation's visit, as long as the box has its text."""
         given, source, prompt = values[self.desk].given, values[self.model], values[self.prompt]
-        if given and given.source == source and self.lab.text_of(given) == prompt:
+        if given and given.source == source and self.lab.using(source).text(given.ids) == prompt:
             return given
         ids = self.lab.encode(source, prompt)
         return Visit(source, tuple(ids), len(ids) - 1)
 
-    async def opened(
-        self,
-        values: Values,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> AsyncIterator[Values]:
+    async def opened(self, values: Values, progress: Any = PROGRESS) -> AsyncIterator[Values]:
         """The tab looks at what was written in Generation, at the token chosen there."""
         desk, written = values[self.desk], values[self.visitor].visit
         if written is desk.written:  # not chosen again, even the same
@@ -161,8 +148,7 @@ class InternalsTab:
         except ValueError as error:  # a trained model is kept for an hour
             yield self._refused(desk, error)
             return
-        if filled:
-            yield filled
+        yield filled or gr.skip()
         async for shown in self.look(values | filled, progress):
             yield shown
 
@@ -174,7 +160,8 @@ class InternalsTab:
             if written.position is None and first < len(given.ids):
                 written, given = replace(written, position=first), given.at(first - 1)
             desk.given = given
-            filled = {self.prompt: self.lab.text_of(given), self.model: written.model}
+            text = self.lab.using(written.model).text(given.ids)
+            filled = {self.prompt: text, self.model: written.model}
             return filled | self.sections.as_written(desk, written)
         if written.prompt and written.seed is None:  # of a link, which nobody wrote on
             model = {self.model: written.model} if written.model else {}

@@ -66,9 +66,8 @@ def activation_curve(
         marker={"color": PARTS[5], "size": 5, "opacity": 0.45},
         hovertemplate="in %{x:.3g}, out %{y:.3g}<extra></extra>",
     )
-    figure.update_layout(height=170, showlegend=True)
-    figure.update_xaxes(title="before the activation")
-    return figure.update_yaxes(title="after")
+    axes = {"xaxis_title": "before the activation", "yaxis_title": "after"}
+    return figure.update_layout(height=170, showlegend=True, **axes)
 
 
 def histogram_pair(before: np.ndarray, after: np.ndarray) -> go.Figure:
@@ -86,9 +85,8 @@ def histogram_pair(before: np.ndarray, after: np.ndarray) -> go.Figure:
             opacity=0.65,
             hovertemplate="about %{x:.3g}: %{y} numbers<extra>%{fullData.name}</extra>",
         )
-    figure.update_layout(height=170, barmode="overlay", showlegend=True)
-    figure.update_xaxes(title="value")
-    return figure.update_yaxes(title="numbers")
+    axes = {"xaxis_title": "value", "yaxis_title": "numbers"}
+    return figure.update_layout(height=170, barmode="overlay", showlegend=True, **axes)
 
 
 def largest_numbers(name: str, rows: Sequence[str], values: np.ndarray) -> str:
