@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from tiny_models import TINY, TinyRegistry, tiny_model
 
-from gpt.checkpoints import tokenizer_of
 from gpt.internals.interventions import ablate
 from gpt.internals.residual import read_norm
 from gpt.ui.internals.lab import Lab
@@ -26,7 +25,7 @@ AT = 3
 @pytest.fixture(scope="module")
 def lab():
     model = tiny_model(replace(TINY, vocab_size=50257, context_length=160))
-    return Lab(TinyRegistry({"words": model}), tokenizer_of("gpt2"))
+    return Lab(TinyRegistry({"words": model}))
 
 
 def test_the_share_of_attention_follows_from_the_very_score_that_is_shown(lab):

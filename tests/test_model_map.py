@@ -18,7 +18,6 @@ from tiny_models import TinyRegistry, tiny_model
 
 from gpt import GPTConfig, count_parameters
 from gpt.accounting.code_lines import line_costs
-from gpt.checkpoints import tokenizer_of
 from gpt.serving.registry import Registry
 from gpt.ui.architecture.model_map import (
     SPOTS,
@@ -103,7 +102,7 @@ def test_the_line_of_a_part_makes_the_shape_that_the_part_tells() -> None:
 @pytest.fixture(scope="module")
 def lab() -> Lab:
     model = tiny_model(replace(TINY, vocab_size=50257, context_length=160))
-    return Lab(TinyRegistry({"words": model}), tokenizer_of("gpt2"))
+    return Lab(TinyRegistry({"words": model}))
 
 
 @pytest.mark.parametrize("key", parts(TINY, 1, 1))
@@ -141,7 +140,7 @@ def test_the_strip_of_every_part_is_its_tensor_in_the_trace(key: str, lab: Lab) 
 
 def test_the_strip_says_that_a_trained_model_is_gone() -> None:
     """After an hour, opening the tab was an error without a reason, and a traceback."""
-    lab = Lab(Registry(budget_bytes=1), tokenizer_of("gpt2"))
+    lab = Lab(Registry(budget_bytes=1))
     assert "is gone: train it again" in strip_html(lab, Visit("trained:gone", (1, 2), 1), "norm1")
 
 

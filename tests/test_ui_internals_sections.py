@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 from tiny_models import TINY, TinyRegistry, read_lens, tiny_model
 
-from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import random_source
 from gpt.config import PRESETS, GPTConfig
 from gpt.engine import FastModel
@@ -74,7 +73,7 @@ AT = 3  # the position looked at, with a token before and one after it
 
 @pytest.fixture(scope="module")
 def lab():
-    return Lab(TinyRegistry({"words": tiny_model(TEXTUAL)}), tokenizer_of("gpt2"))
+    return Lab(TinyRegistry({"words": tiny_model(TEXTUAL)}))
 
 
 @pytest.fixture(scope="module")
@@ -466,7 +465,7 @@ def test_every_section_reads_a_prompt_of_one_token(key, lab):
 def test_no_view_of_the_longest_prompt_is_too_heavy():
     """GPT-2 small's layers and heads at the most tokens that the tab takes, all shown as hex."""
     cfg = GPTConfig(vocab_size=500, context_length=128, emb_dim=96, n_heads=12, n_layers=12)
-    lab = Lab(TinyRegistry({"deep": tiny_model(cfg)}), tokenizer_of("gpt2"))
+    lab = Lab(TinyRegistry({"deep": tiny_model(cfg)}))
     visit = Visit("deep", tuple(range(128, 128 + MAX_TOKENS)), MAX_TOKENS - 1)
     assert lab.piece(200).startswith("⟨")
     heavy = {}
@@ -517,7 +516,7 @@ def test_taking_out_the_first_token_leaves_the_same_out_of_every_view():
     model = tiny_model(TEXTUAL)
     with torch.no_grad():  # equal scores: every share is 1 / (position + 1), the first one wins
         model.trf_blocks[0].att.W_query.weight.zero_()
-    lab = Lab(TinyRegistry({"even": model}), tokenizer_of("gpt2"))
+    lab = Lab(TinyRegistry({"even": model}))
     visit = lab.read("even", "Hello, I am a little")
     count = len(visit.ids)
     grid, words = halves(views(lab, visit, "attention", skip=True))
@@ -657,7 +656,7 @@ def test_a_chosen_token_of_a_text_is_drawn_again_as_its_run_drew_it(precision):
     """Choice had a seed and a temperature of its own: another u than the token's panel told. Then
     it had the odds of float32 beside a text of int8: 54 of 600 draws were other tokens.
     """
-    lab = Lab(InPrecisions({"words": tiny_model(TEXTUAL)}), tokenizer_of("gpt2"))
+    lab = Lab(InPrecisions({"words": tiny_model(TEXTUAL)}))
     ids = lab.encode("words", "Hello, I am")
     options = SamplingOptions(6, temperature=0.7, top_p=0.6, min_p=0.01, seed=7)
     with lab.registry.borrow("words", precision) as model:
@@ -691,4 +690,4 @@ def test_a_pass_that_would_take_gigabytes_reads_fewer_tokens():
     assert most_tokens(deep) == 64
     source = random_source(deep, 1)
     with pytest.raises(ValueError, match="reads at most 64 with this model"):
-        Lab(TinyRegistry({}), tokenizer_of("gpt2")).encode(source, "a b " * 60)
+        Lab(TinyRegistry({})).encode(source, "a b " * 60)

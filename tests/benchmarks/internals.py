@@ -167,9 +167,9 @@ def measure(tokens: int, repeats: int) -> tuple[dict[str, tuple[float, float]], 
         pass
 
     def fresh(_: int) -> Visit:
-        return first_view(Lab(registry, tokenizer), source, prompt)
+        return first_view(Lab(registry), source, prompt)
 
-    lab = Lab(registry, tokenizer)
+    lab = Lab(registry)
     visit = lab.read(source, prompt)
 
     def change(n: int) -> None:

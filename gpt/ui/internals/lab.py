@@ -17,7 +17,6 @@ from gpt.config import GPTConfig
 from gpt.internals.distribution import Foreseen, foreseen
 from gpt.internals.run import Run, last_logits, read_prompt, resolve_position
 from gpt.serving.all_cores import each_on_all_cores, give_way, on_all_cores
-from gpt.tokenizer import Tokenizer
 from gpt.ui.parts.chips import display
 from gpt.ui.parts.prompt_ids import prompt_ids
 
@@ -84,15 +83,11 @@ class Results:
 
 
 class Lab:
-    """The registry, the runs and a tokenizer, as the sections of the tab use them.
+    """The registry, the runs and a tokenizer, as the sections of the tab use them."""
 
-    Each model's own tokenizer, unless one is given for all.
-    """
-
-    def __init__(self, registry: Any, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(self, registry: Any) -> None:
         self.registry = registry
-        self.given = tokenizer
-        self.tokenizer = tokenizer or Tokenizer()
+        self.tokenizer = tokenizer_of("gpt2")
         self.runs = Results(KEPT_BYTES, attrgetter("n_bytes"))
         self.memos = Results(KEPT_MEMOS)
 
@@ -100,19 +95,17 @@ class Lab:
         """The same lab, whose tokenizer is that of `source`. Raises ValueError if it has none."""
         self.registry.config_of(source)
         lab = copy.copy(self)
-        lab.tokenizer = self.given or tokenizer_of(source)
+        lab.tokenizer = tokenizer_of(source)
         return lab
 
     def read(self, source: str, prompt: str, position: int = -1) -> Visit:
-        """The visit after the traced pass over `prompt` with the model of `source`.
+        """The visit of `prompt` at a position, for the model of `source`; no pass is made.
 
         Raises ValueError if the prompt is empty, too long or not in the model's vocabulary, or
         if it has no such position.
         """
         ids = self.encode(source, prompt)
-        visit = Visit(source, tuple(ids), resolve_position(position, len(ids)))
-        self.run(visit)
-        return visit
+        return Visit(source, tuple(ids), resolve_position(position, len(ids)))
 
     def given_by(self, source: str, ids: Sequence[int], chosen: int | None) -> Visit:
         """The visit of a text that was written: at the place that predicted its token `chosen`.

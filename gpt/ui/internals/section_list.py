@@ -143,9 +143,8 @@ class SectionList:
         """The layers and heads of the visit's model, the chosen one kept where there is such."""
         cfg = self.lab.registry.config_of(desk.visit.source)
         counts = {box: getattr(cfg, name) for box, name in self.of_model.items()}
-        desk.values |= {box: at_most(desk.values[box], count) for box, count in counts.items()}
         return {
-            box: gr.update(choices=list(range(count)), value=desk.values[box])
+            box: gr.update(choices=list(range(count)), value=at_most(desk.values[box], count))
             for box, count in counts.items()
         }
 

@@ -10,7 +10,6 @@ from anyio.to_thread import run_sync
 
 from gpt.checkpoints import HUB_MODELS, download, is_cached
 from gpt.internals.run import resolve_position
-from gpt.tokenizer import Tokenizer
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.section import Desk, Values
 from gpt.ui.internals.section_list import EMPTY, SectionList, rail_html
@@ -40,16 +39,10 @@ RAIL_JS = "gptPage.rail(element, trigger);"
 
 
 class InternalsTab:
-    """The tab laid out and wired, also to the text of Generation.
+    """The tab laid out and wired, also to Generation's text; `source` is the model at first."""
 
-    `source` is the model chosen at first; `tokenizer` is used for all models if given, else each
-    has its own.
-    """
-
-    def __init__(
-        self, registry: Any, source: str, shared: Shared, tokenizer: Tokenizer | None = None
-    ) -> None:
-        self.lab, self.visitor = Lab(registry, tokenizer), shared.visitor
+    def __init__(self, registry: Any, source: str, shared: Shared) -> None:
+        self.lab, self.visitor = Lab(registry), shared.visitor
         self.network = asyncio.Semaphore(1)  # one download at a time
         known = dict(registry.sources())
         known.setdefault(source, source)
@@ -133,8 +126,7 @@ class InternalsTab:
         given, source, prompt = values[self.desk].given, values[self.model], values[self.prompt]
         if given and given.source == source and self.lab.using(source).text(given.ids) == prompt:
             return given
-        ids = self.lab.encode(source, prompt)
-        return Visit(source, tuple(ids), len(ids) - 1)
+        return self.lab.read(source, prompt)
 
     async def opened(self, values: Values, progress: Any = PROGRESS) -> AsyncIterator[Values]:
         """The tab looks at what was written in Generation, at the token chosen there."""
@@ -191,8 +183,8 @@ class InternalsTab:
 
     def _above(self, visit: Visit, position: int, progress: Any = None) -> Values:
         """What stands above the sections, after the pass; in a thread, since both take a while."""
-        self.lab.run(visit, progress)
         lab = self.lab.using(visit.source)
+        lab.run(visit, progress)
         return {
             self.message: prompt_message(lab, visit),
             self.chips: prompt_chips(lab, visit),
