@@ -95,7 +95,7 @@ class Page:
 
     async def changing(self, section, **controls):
         """The event of a section's controls, which sends the section's own and no other."""
-        panel = next(p for p in self.tab.sections.panels if p.spec.key == section)
+        panel = self.tab.sections.panels[section]
         named = {panel.controls[name]: value for name, value in controls.items()}
         self.values |= named
         await self.event(self.handler(next(iter(named)), "input", "change"))
@@ -108,7 +108,7 @@ class Page:
 
     def pick(self, section, **picked):
         """A click on the section's first output."""
-        panel = next(p for p in self.tab.sections.panels if p.spec.key == section)
+        panel = self.tab.sections.panels[section]
         run_async(self.event(self.handler(panel.output, "select"), **picked))
 
     def change(self, section, **controls):
@@ -116,7 +116,7 @@ class Page:
 
     async def acting(self, key):
         """The event of a section's button."""
-        panel = next(p for p in self.tab.sections.panels if p.spec.key == key)
+        panel = self.tab.sections.panels[key]
         await self.event(self.handler(panel.button, "click"))
 
     def act(self, key):
@@ -338,7 +338,7 @@ def test_what_is_out_of_view_follows_a_click_when_it_comes_into_view(tab):
 def test_an_older_click_that_ends_late_takes_nothing_of_a_newer_one(tab, monkeypatch):
     """It went on to the next section, which the newer one had ready, and that was dropped."""
     monkeypatch.setattr(section_list, "SOON", WAIT)
-    panel = next(p for p in tab.sections.panels if p.spec.key == "tokens")
+    panel = tab.sections.panels["tokens"]
     page = Page(tab, "tokens", "logits")
     page.look()
     begun, ready, view = threading.Event(), threading.Event(), panel.spec.view
@@ -355,7 +355,7 @@ def test_an_older_click_that_ends_late_takes_nothing_of_a_newer_one(tab, monkeyp
         return embedded(lab, visit, **controls)
 
     monkeypatch.setattr(panel, "spec", replace(panel.spec, view=slow_first))
-    end = next(p for p in tab.sections.panels if p.spec.key == "shapes")
+    end = tab.sections.panels["shapes"]
     older_is_over, embedded = threading.Event(), end.spec.view
     monkeypatch.setattr(end, "spec", replace(end.spec, view=last))
     page.desk.open.add("shapes")
@@ -467,7 +467,7 @@ def test_layers_on_offer_are_those_of_the_model(tab):
 
 def test_a_section_hears_of_all_that_its_reset_sets(tab):
     """Precision was set, and the odds stayed those of int8: `input` tells of a visitor alone."""
-    panel = next(p for p in tab.sections.panels if p.spec.key == "choice")
+    panel = tab.sections.panels["choice"]
     targets = {target for fn in tab.demo.fns.values() for target in fn.targets}
     assert {(box._id, "change") for box in panel.controls.values()} <= targets
 
@@ -495,13 +495,13 @@ def test_a_click_is_one_message_and_says_nothing_when_it_ends(tab, monkeypatch):
         return [step async for step in tab.move({tab.desk: page.desk}, event)]
 
     everything, nothing = run_async(click())
-    shown = {panel.output for panel in tab.sections.panels if not panel.spec.button}
+    shown = {p.output for p in tab.sections.panels.values() if not p.spec.button}
     assert shown < set(everything)
     assert nothing == gr.skip()
 
 
 def test_the_strip_does_not_wait_for_a_section_that_takes_long(tab, monkeypatch):
-    panel = next(p for p in tab.sections.panels if p.spec.key == "tokens")
+    panel = tab.sections.panels["tokens"]
     page = Page(tab, "tokens")
     page.look()
     shown = threading.Event()
@@ -588,7 +588,7 @@ def test_a_message_that_is_on_its_way_is_not_overtaken_by_a_newer_one(tab):
 
 def test_an_older_answer_does_not_cover_a_newer_one_of_the_same_section(tab, monkeypatch):
     """A token typed while a click was answered was found, and the click's answer hid it."""
-    panel = next(p for p in tab.sections.panels if p.spec.key == "tokens")
+    panel = tab.sections.panels["tokens"]
     page = Page(tab)
     page.look()
     begun, newer_is_out = threading.Event(), threading.Event()
@@ -754,7 +754,7 @@ def test_a_result_that_was_cut_short_by_the_same_text_is_to_be_asked_for_again(
     tab, monkeypatch, moved
 ):
     """How far it was stood there for good, with a Cancel that did nothing."""
-    panel = next(p for p in tab.sections.panels if p.spec.key == "sweep")
+    panel = tab.sections.panels["sweep"]
     page, begun, ready = Page(tab), threading.Event(), threading.Event()
     page.look()
     page.click(5)
@@ -821,7 +821,7 @@ def test_a_download_is_awaited_by_nobody_else(tab, registry, monkeypatch):
 
 def test_cancel_ends_one_section_between_two_steps_and_goes_away(tab):
     """Cancel was there, large, while nothing ran, and ended what stood below as well."""
-    panel = next(p for p in tab.sections.panels if p.spec.key == "mattered")
+    panel = tab.sections.panels["mattered"]
     page = Page(tab, "mattered")
     page.look()
     steps = panel.fill(tab.lab, page.desk, page.desk.visit.at(3))
@@ -837,7 +837,7 @@ def test_cancel_ends_one_section_between_two_steps_and_goes_away(tab):
 
 
 def test_a_fault_of_a_section_stands_in_it_and_reaches_the_log(tab, monkeypatch):
-    panel = next(p for p in tab.sections.panels if p.spec.key == "tokens")
+    panel = tab.sections.panels["tokens"]
     page = Page(tab, "tokens", "logits")
     page.look()
     monkeypatch.setattr(panel, "spec", replace(panel.spec, view=lambda *_, **__: 1 / 0))
@@ -962,7 +962,7 @@ def test_a_text_without_a_chosen_token_is_opened_where_its_first_new_one_was_dra
     written = Visit("words", "Hello", {"temperature": 0.5}, 7, tokens=3, ids=(15496, 11, 1, 2, 3))
     run_async(page.event(opening(page, written)))
     assert (page.desk.visit.ids, page.desk.visit.position) == (written.ids, 1)
-    panel = next(p for p in tab.sections.panels if p.spec.key == "choice")
+    panel = tab.sections.panels["choice"]
     named = ("temperature", "seed", "at")
     assert [page.desk.values[panel.controls[name]] for name in named] == [0.5, 7, 0]
 
@@ -988,5 +988,5 @@ def test_a_closed_section_is_not_computed_when_its_controls_are_set(tab):
     page.change("choice", seed=5)
     assert page.desk.open == {"tokens"}
     assert page.shown == {}
-    panel = next(p for p in tab.sections.panels if p.spec.key == "choice")
+    panel = tab.sections.panels["choice"]
     assert page.desk.values[panel.controls["seed"]] == 5

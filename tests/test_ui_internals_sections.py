@@ -52,6 +52,7 @@ from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, most_tokens
 from gpt.ui.internals.section import code_html
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.sections.logits_to_odds import read_logits, softmax_bars
+from gpt.ui.internals.sections.next_token import as_written
 from gpt.ui.internals.sections.shape_table import KEPT_FILES, save_trace
 from gpt.ui.internals.sections.side_by_side import UNTRAINED
 from gpt.ui.internals.sections.text_to_tokens import perplexity, prompt_chips
@@ -669,7 +670,7 @@ def test_a_chosen_token_of_a_text_is_drawn_again_as_its_run_drew_it(precision):
             "words", "Hello, I am", settings, 7, tokens=6, position=len(ids) + new,
             ids=(*ids, *(step.token_id for step in steps)),
         )  # fmt: skip
-        controls = BY_KEY["choice"].as_written(written)
+        controls = as_written(written)
         at = lab.given_by("words", written.ids, written.position)
         shown = views(lab, at, "choice", **controls)
         assert f"Draw {new} of seed 7 is u = {step.uniform:.6f}." in shown
@@ -679,7 +680,7 @@ def test_a_chosen_token_of_a_text_is_drawn_again_as_its_run_drew_it(precision):
         assert exact == pytest.approx(step.probability, rel=1e-6)
         other = replace(at, ids=(*at.ids[:-1], 5))
         assert "that token is drawn. The text has" in views(lab, other, "choice", **controls)
-    assert BY_KEY["choice"].as_written(replace(written, position=None)) == {}
+    assert as_written(replace(written, position=None)) == {}
 
 
 def test_a_pass_that_would_take_gigabytes_reads_fewer_tokens():

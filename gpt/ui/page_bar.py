@@ -55,7 +55,8 @@ class PageBar:
         """A page that a link opens: the link fills the controls of all tabs."""
         shared, inside = page.shared, page.tabs["internals"]
         controls, training = page.tabs["generation"].controls, page.tabs["train"].controls
-        sizes, sections = page.tabs["architecture"].inputs, inside.sections.accordions
+        sizes = page.tabs["architecture"].inputs
+        sections = {key: panel.accordion for key, panel in inside.sections.panels.items()}
 
         def opened(visitor: Visitor, desk: Desk, request: gr.Request) -> dict[Any, Any]:
             place, wrong = links.place_of(dict(request.query_params), page.registry.config_of)

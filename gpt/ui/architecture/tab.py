@@ -174,10 +174,9 @@ def _connect(page: Layout, site: Page) -> None:
     page.use.click(  # the pickers of all tabs choose it, and it writes in Generation
         use, page.fields | {page.seed, shared.visitor}, [shared.tabs, *shared.pickers], **IN_QUEUE
     ).success(js="() => gptPage.when('#gen-run', (button) => button.click())")
-    shown = {spot.section for spot in SPOTS.values()}
-    for panel in inside.sections.panels:
-        if panel.spec.key in shown:
-            panel.code.value = BACK.format(panel.spec.key) + panel.code.value
+    for key in {spot.section for spot in SPOTS.values()}:
+        code = inside.sections.panels[key].code
+        code.value = BACK.format(key) + code.value
     for heard in (page.part_chosen.then, opening_of(page.tensor)):
         heard(
             lambda desk, part: strip_html(inside.lab, desk.visit, part),

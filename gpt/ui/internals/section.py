@@ -140,7 +140,6 @@ class Section:
     opened: bool = False  # at first
     picks: Mapping[str, Any] = field(default_factory=dict)  # what a click on the output sets
     beside: bool = False  # its controls stand at the left, with a button that resets them
-    as_written: Callable[[Any], Mapping[str, Any]] = lambda _: {}  # set by Generation's text
     button: str = ""
     button_id: str = ""
     hint: str = ""  # what the output says before the first press

@@ -43,14 +43,14 @@ class SectionList:
     def __init__(self, lab: Lab, sections: Sequence[Section], desk: gr.State) -> None:
         self.lab, self.desk = lab, desk
         self.lane = asyncio.Semaphore(1)  # one computation with a model at a time, in order
-        self.panels = [Panel(section) for section in sections]
-        self.accordions = {panel.spec.key: panel.accordion for panel in self.panels}
+        self.panels = {section.key: Panel(section) for section in sections}
+        panels = self.panels.values()
         # Everything that a changed visit may change.
-        self.outputs = {each for panel in self.panels for each in panel.outputs}
-        named = [(name, box) for panel in self.panels for name, box in panel.controls.items()]
+        self.outputs = {each for panel in panels for each in panel.outputs}
+        named = [(name, box) for panel in panels for name, box in panel.controls.items()]
         self.controls = {box for _, box in named}
         self.of_model = {box: OF_MODEL[name] for name, box in named if name in OF_MODEL}
-        for panel in self.panels:
+        for panel in panels:
             self._wire(panel)
 
     def filled(
@@ -62,8 +62,8 @@ class SectionList:
         buttons say that they are of another visit; they are not computed again.
         """
         desk.late, ready = set(), {"": (0, first)}
-        for panel in self.panels:
-            key, button = panel.spec.key, panel.spec.button
+        for key, panel in self.panels.items():
+            button = panel.spec.button
             if not button and key in desk.open:
                 desk.late.add(key)
             elif button and desk.fills[key]:
@@ -115,7 +115,7 @@ class SectionList:
         Raises the fault of a section, which is said there, when the others are filled.
         """
         visit, turn, fault = desk.visit, desk.turn, None
-        for panel in sorted(self.panels, key=lambda panel: panel.spec.needs_model):
+        for panel in sorted(self.panels.values(), key=lambda panel: panel.spec.needs_model):
             section, key = panel.spec, panel.spec.key
             if desk.turn != turn:
                 break
@@ -148,21 +148,11 @@ class SectionList:
             for box, count in counts.items()
         }
 
-    def as_written(self, desk: Desk, text: Any) -> Values:
-        """The controls that follow a text of Generation, as it sets them."""
-        updates = {
-            panel.controls[name]: value
-            for panel in self.panels
-            for name, value in panel.spec.as_written(text).items()
-        }
-        desk.values |= updates
-        return updates
-
     def blank(self, desk: Desk) -> Values:
         """Nothing in any section, as before the first pass."""
         desk.late.clear()
         desk.fills.clear()
-        return {o: said for panel in self.panels for o, said in panel.showing(EMPTY).items()}
+        return {o: said for p in self.panels.values() for o, said in p.showing(EMPTY).items()}
 
     def _wire(self, panel: Panel) -> None:
         """One event computes the section: it was opened, something was picked in it, one of its

@@ -13,7 +13,7 @@ from gpt.internals.run import resolve_position
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.section import Desk, Values
 from gpt.ui.internals.section_list import EMPTY, SectionList, rail_html
-from gpt.ui.internals.sections import SECTIONS
+from gpt.ui.internals.sections import SECTIONS, next_token
 from gpt.ui.internals.sections.logits_to_odds import MAX_BARS, read_logits
 from gpt.ui.internals.sections.text_to_tokens import prompt_chips, prompt_message
 from gpt.ui.parts.chips import CHOOSE_JS
@@ -152,9 +152,11 @@ class InternalsTab:
             if written.position is None and first < len(given.ids):
                 written, given = replace(written, position=first), given.at(first - 1)
             desk.given = given
+            choice = self.sections.panels["choice"].controls
+            drew = {choice[name]: value for name, value in next_token.as_written(written).items()}
+            desk.values |= drew
             text = self.lab.using(written.model).text(given.ids)
-            filled = {self.prompt: text, self.model: written.model}
-            return filled | self.sections.as_written(desk, written)
+            return {self.prompt: text, self.model: written.model} | drew
         if written.prompt and written.seed is None:  # of a link, which nobody wrote on
             model = {self.model: written.model} if written.model else {}
             return {self.prompt: written.prompt} | model

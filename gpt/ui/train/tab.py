@@ -98,9 +98,8 @@ def _follow(layout: Layout, handlers: "Handlers", page: Page) -> None:
 def _afterwards(layout: Layout, handlers: "Handlers", page: Page) -> None:
     """The model is chosen in the other tabs, and what it wrote is what they look at."""
     shared, prompt = page.shared, page.tabs["generation"].controls["prompt"]
-    sections = page.tabs["internals"].sections
-    way = next(p.controls["way"] for p in sections.panels if "way" in p.controls)
-    early = {sections.accordions["compare"]: gr.update(open=True), way: EARLIER}
+    compare = page.tabs["internals"].sections.panels["compare"]
+    early = {compare.accordion: gr.update(open=True), compare.controls["way"]: EARLIER}
     for button, tab, more, then in (
         (layout.write, "generation", {}, "'#gen-run', (button) => button.click()"),
         (layout.inside, "internals", {}, ""),

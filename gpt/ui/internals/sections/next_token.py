@@ -196,6 +196,5 @@ SECTION = Section(
     },
     output="int-choice",
     beside=True,
-    as_written=as_written,
     opened=True,
 )
