@@ -76,7 +76,7 @@ class Page:
 
     async def event(self, handler, **event):
         before = dict(self.values)
-        arguments = [SimpleNamespace(target=self.tab.chips, **event)] if event else []
+        arguments = [SimpleNamespace(**{"target": self.tab.chips, **event})] if event else []
         self.steps = 0
         async for step in handler({self.tab.desk: self.desk, **before}, *arguments):
             self.steps += 1
@@ -259,6 +259,15 @@ def test_a_look_fills_the_open_sections_and_no_other(tab):
         assert closed not in page.shown
 
 
+def test_a_section_is_computed_when_it_is_opened(tab):
+    page, bar = Page(tab, "tokens"), tab.sections.panels["lens"].accordion
+    page.look()
+    assert "int-lens" not in page.shown
+    run_async(page.event(page.handler(bar, "expand"), target=bar))
+    assert "At position 5" in page.shown["int-lens"]
+    assert page.desk.open == {"tokens", "lens"}
+
+
 def test_a_click_on_a_token_moves_every_open_section(tab):
     page = Page(tab, "logits", "lens")
     page.look()
@@ -409,6 +418,15 @@ def test_a_prompt_that_cannot_be_read_leaves_nothing_of_the_one_before(tab):
     assert "position" not in page.shown["int-logits-words"]
     assert "Look inside" in page.shown["int-choice"]
     assert page.shown["int-mattered"] == page.shown["int-choice"]
+
+
+def test_a_prompt_that_cannot_be_read_is_told_beside_another_visitors_pass(tab, monkeypatch):
+    """It waited for its turn to compute, and computed nothing."""
+    page = Page(tab, "tokens")
+    page.values |= {tab.prompt: "", tab.model: "words"}
+    monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(0))  # somebody else's, for good
+    run_async(asyncio.wait_for(page.event(tab.look), WAIT / 4))
+    assert "the prompt is empty" in page.shown["int-message"]
 
 
 def test_what_comes_into_view_after_a_prompt_that_cannot_be_read_stays_as_it_is(tab):

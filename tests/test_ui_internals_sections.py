@@ -564,8 +564,8 @@ def test_settings_that_are_off_are_not_compared_with_none(lab, visit):
 def test_segments_fill_the_bar_in_id_order(lab):
     p = torch.tensor([0.004, 0.5, 0.002, 0.003, 0.4, 0.0, 0.091])
     segments = segments_of(lab, p)
-    assert [own for _, _, own in segments] == [False, True, False, True, True]
-    assert [label for label, _, own in segments if not own] == ["1 token", "2 tokens"]
+    assert [kind for *_, kind in segments] == ["many", "one", "many", "other", "one"]
+    assert [label for label, _, kind in segments if kind == "many"] == ["1 token", "2 tokens"]
     assert [width for _, width, _ in segments] == pytest.approx([0.004, 0.5, 0.005, 0.4, 0.091])
 
 

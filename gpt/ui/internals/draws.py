@@ -18,23 +18,23 @@ TALLY_ROWS = 4
 MAX_DRAWS = 10_000
 OWN_SEGMENT = 0.01  # a token with less has no segment of its own on the cumulative bar
 
-Segment = tuple[str, float, bool]  # label, width, whether it is one token's own
+Segment = tuple[str, float, str]  # label, width, kind: "many" tokens, or a token in two colours
 SIX = "{:.6f}".format
 SEGMENT_COLUMNS = (Column("from", SIX), Column("to", SIX), "tokens")
 TALLY_COLUMNS = ("token", Column("drawn"), Column("expected"))
 
 
 def segments_of(lab: Lab, distribution: torch.Tensor) -> list[Segment]:
-    """The distribution in id order as (label, width, own): small neighbours are merged."""
+    """The distribution in id order: small neighbours are merged, others take turns in colour."""
     large = (distribution >= OWN_SEGMENT).nonzero()[:, 0].tolist()
     segments: list[Segment] = []
     start = 0
-    for i in [*large, len(distribution)]:
+    for turn, i in enumerate([*large, len(distribution)]):
         between = distribution[start:i]
         if kept := int((between > 0).sum()):
-            segments.append((counted(kept, "token"), between.double().sum().item(), False))
+            segments.append((counted(kept, "token"), between.double().sum().item(), "many"))
         if i < len(distribution):
-            segments.append((lab.piece(i), distribution[i].item(), True))
+            segments.append((lab.piece(i), distribution[i].item(), ("one", "other")[turn % 2]))
         start = i + 1
     return segments
 
@@ -72,19 +72,12 @@ def draw_views(
 
 
 def cumulative_bar(segments: Sequence[Segment], u: float | None) -> str:
-    """One bar from 0 to 1 cut into segments in id order, and where a number falls on it; HTML.
-
-    Segments that stand for one token take two colours in turn, the others are grey.
-    """
-    parts, turn = [], 0
-    for label, width, own in segments:
-        kind = ("one", "other")[turn % 2] if own else "many"
-        shown = escape(label) if width > 0.06 else ""
-        parts.append(
-            f'<span class="{kind}" style="--w:{width:.3%}" title="{escape(label)}: '
-            f'{percent(width)}"><bdi>{shown}</bdi></span>'
-        )
-        turn += own
+    """One bar from 0 to 1 cut into segments in id order, and where a number falls on it; HTML."""
+    parts = [
+        f'<span class="{kind}" style="--w:{width:.3%}" title="{escape(label)}: {percent(width)}">'
+        f"<bdi>{escape(label) if width > 0.06 else ''}</bdi></span>"
+        for label, width, kind in segments
+    ]
     mark = "" if u is None else f'<i style="--at:{u:.3%}">u = {u:.4f}</i>'
     return (
         f'<div class="cumulative" role="group" aria-label="cumulative probability, in id order">'

@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import attrgetter
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -88,7 +87,7 @@ class Lab:
     def __init__(self, registry: Any) -> None:
         self.registry = registry
         self.tokenizer = tokenizer_of("gpt2")
-        self.runs = Results(KEPT_BYTES, attrgetter("n_bytes"))
+        self.runs = Results(KEPT_BYTES, lambda run: run.n_bytes)
         self.memos = Results(KEPT_MEMOS)
 
     def using(self, source: str) -> "Lab":

@@ -172,8 +172,7 @@ class Panel:
 
     def __init__(self, spec: Section) -> None:
         self.spec = spec
-        self.button: gr.Button | None = None
-        self.cancel: gr.Button | None = None
+        self.button = self.cancel = None
         with gr.Accordion(
             spec.title, open=spec.opened, elem_id=f"int-section-{spec.key}",
             elem_classes=None if spec.button else "follows",

@@ -52,12 +52,10 @@ def activation_curve(
     grid: torch.Tensor, curve: torch.Tensor, before: torch.Tensor, after: torch.Tensor
 ) -> go.Figure:
     """GELU and ReLU over the numbers of `grid`, and the neurons of one token on them."""
-    figure = go.Figure()
-    for name, y, line in (
-        ("GELU", curve, {"dash": "solid", "color": HUE}),
-        ("ReLU", grid.clamp(min=0), {"dash": "dash", "color": PARTS[1]}),
-    ):
-        figure.add_scatter(x=grid.tolist(), y=y.tolist(), mode="lines", name=name, line=line)
+    figure, x, relu = go.Figure(), grid.tolist(), grid.clamp(min=0).tolist()
+    figure.add_scatter(x=x, y=curve.tolist(), mode="lines", name="GELU", line_color=HUE)
+    dashed = {"dash": "dash", "color": PARTS[1]}
+    figure.add_scatter(x=x, y=relu, mode="lines", name="ReLU", line=dashed)
     figure.add_scatter(
         x=before.tolist(),
         y=after.tolist(),
