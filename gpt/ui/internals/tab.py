@@ -70,6 +70,7 @@ class InternalsTab:
             rail = gr.HTML(rail_html(SECTIONS), elem_id="int-rail", js_on_load=RAIL_JS)
             with gr.Column(elem_id="int-sections"):
                 self.sections = SectionList(self.lab, SECTIONS, self.desk)
+        self.choice = self.sections.panels["choice"].controls  # what drew Generation's text
         shared.add_picker(self.model)
         self._wire(rail)
         endpoint = internals_endpoint(self.lab, source)
@@ -79,15 +80,17 @@ class InternalsTab:
         """One event for another text, one for another position, one for what comes into view.
 
         A click brings no control along: gradio hands over each input by a thread, so an event with
-        many comes after a later one with few, and would bring what they were before.
+        many comes after a later one with few, and would bring what they were before. Nor has an
+        event outputs that it never changes: gradio makes each of them anew at every message.
         """
-        asked = {self.prompt, self.model, *self.sections.controls}
+        asked = {self.desk, self.prompt, self.model, *self.sections.controls}
         shown = {self.message, self.chips, self.position, *self.sections.outputs}
+        looked = shown | {*self.sections.of_model}
+        filled = looked | {self.prompt, self.model, *self.choice.values()}
         moves = {**IN_QUEUE, "trigger_mode": "multiple"}
         looks = moves | {"show_progress": "full", "show_progress_on": self.message}
-        looks["outputs"] = asked | shown
-        gr.on([self.run.click, self.prompt.submit], self.look, {self.desk, *asked}, **looks)
-        opened = opening_of(self.chips)(self.opened, {self.desk, self.visitor, *asked}, **looks)
+        gr.on([self.run.click, self.prompt.submit], self.look, asked, looked, **looks)
+        opened = opening_of(self.chips)(self.opened, {*asked, self.visitor}, filled, **looks)
         opened.then(js="() => gptPage.pressNext()")
         moved = [self.chips.select, self.position.input]
         gr.on(moved, self.move, {self.desk, self.position}, shown, **moves)
@@ -152,8 +155,8 @@ class InternalsTab:
             if written.position is None and first < len(given.ids):
                 written, given = replace(written, position=first), given.at(first - 1)
             desk.given = given
-            choice = self.sections.panels["choice"].controls
-            drew = {choice[name]: value for name, value in next_token.as_written(written).items()}
+            chosen = next_token.as_written(written)
+            drew = {self.choice[name]: value for name, value in chosen.items()}
             desk.values |= drew
             text = self.lab.using(written.model).text(given.ids)
             return {self.prompt: text, self.model: written.model} | drew
