@@ -48,13 +48,10 @@ def arcs_html(
 
 def _arc(start: float, end: float, share: float) -> str:
     """From a word to one before it, or to itself; with the share under the word looked at."""
-    reach = start - end
-    if reach:
-        top = HEIGHT - min(HEIGHT - 14, 24 + reach / 3)
-        path = f"M{start:.0f} {HEIGHT}Q{(start + end) / 2:.0f} {2 * top - HEIGHT:.0f} "
-        path += f"{end:.0f} {HEIGHT}"
-    else:
-        path = f"M{start:.0f} {HEIGHT}c-16 -38 16 -38 0 0"
+    path = f"M{start:.0f} {HEIGHT}c-16 -38 16 -38 0 0"
+    if reach := start - end:
+        above = HEIGHT - 2 * min(HEIGHT - 14, 24 + reach / 3)
+        path = f"M{start:.0f} {HEIGHT}Q{(start + end) / 2:.0f} {above:.0f} {end:.0f} {HEIGHT}"
     return (
         f'<path d="{path}" style="--s:{share:.3f}"><title>{percent(share)}</title></path>'
         f'<text class="share" x="{end:.0f}" y="{HEIGHT + 38}">{100 * share:.0f} %</text>'

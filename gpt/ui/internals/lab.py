@@ -127,7 +127,7 @@ class Lab:
     def encode(self, source: str, prompt: str) -> list[int]:
         """The prompt's ids, checked against the model's sizes before any weight is loaded."""
         cfg = self.registry.config_of(source)
-        ids = prompt_ids(prompt, self.using(source).tokenizer, cfg.vocab_size)
+        ids = prompt_ids(prompt, tokenizer_of(source), cfg.vocab_size)
         limit = most_tokens(cfg)
         if len(ids) > limit:
             raise ValueError(
@@ -162,11 +162,10 @@ class Lab:
 
     def computed(self, visit: Visit, read: Callable[..., Any], *settings: Any) -> Any:
         """`read(model, run, *settings)` of this pass, remembered; for small results only."""
-
-        def made() -> Any:
-            return self.by_model(visit, read, self.run(visit), *settings)
-
-        return self.memo(visit, read.__name__, made, *settings)
+        return self.memo(
+            visit, read.__name__, lambda: self.by_model(visit, read, self.run(visit), *settings),
+            *settings,
+        )  # fmt: skip
 
     def by_model(self, visit: Visit, read: Callable[..., Any], *given: Any, **borrowed: Any) -> Any:
         """`read(model, *given)` on all cores; `borrowed` goes to the registry's `borrow`."""
