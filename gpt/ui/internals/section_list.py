@@ -115,21 +115,18 @@ class SectionList:
         Raises the fault of a section, which is said there, when the others are filled.
         """
         visit, turn, fault = desk.visit, desk.turn, None
-        for panel in sorted(self.panels.values(), key=lambda panel: panel.spec.needs_model):
-            section, key = panel.spec, panel.spec.key
+        for key, panel in sorted(self.panels.items(), key=lambda item: item[1].spec.needs_model):
             if desk.turn != turn:
                 break
             if key not in desk.late or key not in among:
                 continue
             desk.late.remove(key)
-            desk.fills[key] += 1
-            fill = desk.fills[key]
-            async with self.lane if section.needs_model else contextlib.nullcontext():
+            fill = desk.fills[key] = desk.fills[key] + 1
+            async with self.lane if panel.spec.needs_model else contextlib.nullcontext():
                 steps = panel.fill(self.lab, desk, visit)
                 try:
                     while (desk.turn, desk.fills[key]) == (turn, fill):
-                        shown = await run_sync(next, steps, None)
-                        if shown is None:
+                        if (shown := await run_sync(next, steps, None)) is None:
                             break
                         ready[key] = fill, shown
                 except Exception as error:
