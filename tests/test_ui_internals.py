@@ -698,11 +698,16 @@ def test_a_click_on_the_strip_drops_no_pass_over_another_text(
     assert page.shown["int-position"] == position  # over the same text the click is the newer wish
 
 
-def test_a_prompt_that_cannot_be_read_leaves_what_was_clicked_meanwhile(tab, monkeypatch):
+def test_a_pass_that_fails_leaves_what_was_clicked_meanwhile(tab, monkeypatch):
     """Strip and sections were emptied, and the next click told that the visit had ended."""
-    page = Page(tab, "tokens")
+    page, above = Page(tab, "tokens"), tab._above
     page.look()
-    page.values[tab.prompt] = ""
+
+    def fails(visit, position, progress=None):
+        return above(visit, position) if position >= 0 else tab.lab.encode("words", "")
+
+    monkeypatch.setattr(tab, "_above", fails)
+    page.values[tab.prompt] = "The wolf"
     run_async(look_and_click(page, monkeypatch))
     assert "the prompt is empty" in page.shown["int-message"]
     assert page.shown["int-chips"].count('data-position="') == 6
