@@ -76,7 +76,7 @@ class Page:
 
     async def event(self, handler, **event):
         before = dict(self.values)
-        arguments = [SimpleNamespace(**{"target": self.tab.chips, **event})] if event else []
+        arguments = [SimpleNamespace(target=self.tab.chips, **event)] if event else []
         self.steps = 0
         async for step in handler({self.tab.desk: self.desk, **before}, *arguments):
             self.steps += 1
@@ -260,10 +260,10 @@ def test_a_look_fills_the_open_sections_and_no_other(tab):
 
 
 def test_a_section_is_computed_when_it_is_opened(tab):
-    page, bar = Page(tab, "tokens"), tab.sections.panels["lens"].accordion
+    page = Page(tab, "tokens")
     page.look()
     assert "int-lens" not in page.shown
-    run_async(page.event(page.handler(bar, "expand"), target=bar))
+    run_async(page.event(page.handler(tab.sections.panels["lens"].accordion, "expand")))
     assert "At position 5" in page.shown["int-lens"]
     assert page.desk.open == {"tokens", "lens"}
 

@@ -157,13 +157,9 @@ class SectionList:
         """
         section = panel.spec
 
-        async def show(values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:
-            desk, target = values.pop(self.desk), getattr(event, "target", None)
+        async def show(values: Values) -> AsyncIterator[Values]:
+            desk = values.pop(self.desk)
             desk.values |= values
-            if isinstance(target, gr.Accordion):
-                desk.open.add(section.key)
-            elif isinstance(target, gr.HTML):
-                desk.picked[section.key] = {name: of_event(event, name) for name in section.picks}
             if not section.button and section.key not in desk.open:  # set by another tab
                 yield gr.skip()
             elif desk.visit is None:
@@ -172,6 +168,17 @@ class SectionList:
                 desk.late.add(section.key)
                 async for shown in self.filling(desk, {section.key}):
                     yield shown
+
+        async def expand(values: Values) -> AsyncIterator[Values]:
+            values[self.desk].open.add(section.key)
+            async for shown in show(values):
+                yield shown
+
+        async def pick(values: Values, event: gr.EventData) -> AsyncIterator[Values]:
+            picked = {name: of_event(event, name) for name in section.picks}
+            values[self.desk].picked[section.key] = picked
+            async for shown in show(values):
+                yield shown
 
         def collapse(desk: Desk) -> Values:
             desk.open.discard(section.key)
@@ -191,7 +198,7 @@ class SectionList:
         if section.button:
             panel.button.click(show, **wired)
             return
-        panel.accordion.expand(show, trigger_mode="always_last", **wired)
+        panel.accordion.expand(expand, trigger_mode="always_last", **wired)
         panel.accordion.collapse(collapse, self.desk, panel.outputs, **AT_ONCE)
         if panel.controls:
             # A pass sets layers and heads; all else changes by the visitor, or by another tab.
@@ -199,4 +206,4 @@ class SectionList:
             changes = [box.input if name in OF_MODEL else box.change for name, box in named]
             gr.on(changes, show, trigger_mode="always_last", **wired)
         if section.picks:  # "always_last" would repeat the first pick of two
-            panel.output.select(show, trigger_mode="multiple", **wired)
+            panel.output.select(pick, trigger_mode="multiple", **wired)
