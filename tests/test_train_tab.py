@@ -28,8 +28,8 @@ from gpt.training.events import Evaluated, Stepped
 from gpt.training.texts import Grammar, make_text
 from gpt.training.trainer import Run
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.sections.side_by_side import EARLIER, comparison_html
 from gpt.ui.internals.sections.text_to_tokens import tokens_html
+from gpt.ui.internals.sections.what_if import EARLIER, comparison_html
 from gpt.ui.links import Place, link_of, place_of
 from gpt.ui.parts.numbers import mib_and_mb, significant
 from gpt.ui.parts.sentences import say

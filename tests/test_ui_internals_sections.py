@@ -54,8 +54,8 @@ from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.sections.logits_to_odds import read_logits, softmax_bars
 from gpt.ui.internals.sections.next_token import as_written
 from gpt.ui.internals.sections.shape_table import KEPT_FILES, save_trace
-from gpt.ui.internals.sections.side_by_side import UNTRAINED
 from gpt.ui.internals.sections.text_to_tokens import perplexity, prompt_chips
+from gpt.ui.internals.sections.what_if import UNTRAINED
 from gpt.ui.internals.sections.why_this_token import BARS
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.visit import Visit as Written

@@ -171,7 +171,7 @@ def test_buttons_and_prompts_that_cannot_be_read(tab, monkeypatch):
         heard.wait(PATIENCE / 1000)
         yield 1, [0.0] * 4
 
-    monkeypatch.setattr("gpt.ui.internals.sections.what_if.sweep_heads", slow_sweep)
+    monkeypatch.setattr("gpt.internals.interventions.sweep_heads", slow_sweep)
     expect(tab.locator("#int-sweep-cancel")).to_be_hidden()
     tab.locator("#int-sweep").click()
     wait_text(tab, "#int-sweep-words", "Layer 1 of 4")

@@ -23,6 +23,7 @@ from gpt.ui.visit import AT_ONCE
 
 Make = Callable[[], Component]
 Values = dict[Component, Any]  # what a handler gets, and what it yields
+Steps = Generator[str, None, str]  # what a view is that says how far it is
 ROOT = Path(__file__).resolve().parents[3]
 _KINDS = re.compile(
     r"""(?P<remark>\#.*)|(?P<text>[rbf]?("[^"\n]*"|'[^'\n]*'))|(?P<figure>\b\d[\w.]*)"""
@@ -127,12 +128,11 @@ class Section:
     """
 
     key: str
+    view: Callable[..., Any]  # (lab, visit, **controls)
     title: str
     intro: str
     code: tuple[Code, ...]  # 5 to 15 lines in all that computed what is shown
-    view: Callable[..., Any]  # (lab, visit, **controls)
     output: str  # the id of what it fills
-    rail: str = ""  # its entry in the rail, if it is not what the title has before its colon
     more: tuple[tuple[Make, ...], ...] = ()
     js: str = ""  # a script of the output
     controls: Mapping[str, Make] = field(default_factory=dict)
@@ -143,6 +143,16 @@ class Section:
     button: str = ""
     button_id: str = ""
     hint: str = ""  # what the output says before the first press
+
+
+def section(key: str, **given: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The view below it fills a section of these fields; its output is `int-KEY` if not named."""
+
+    def found(view: Callable[..., Any]) -> Callable[..., Any]:
+        view.section = Section(key, view, **{"output": f"int-{key}", **given})
+        return view
+
+    return found
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -22,16 +22,13 @@ SOON, LATER = 0.25, 1.0
 Ready = dict[str, tuple[int, Values]]  # by section: which of its fills, what it shows
 
 
-def rail_html(sections: Sequence[Section]) -> str:
-    """The names in the order of the pass: a button goes to the first section under one; HTML."""
-    first: dict[str, Section] = {}
-    for section in sections:
-        first.setdefault(section.rail or section.title.split(":")[0], section)
-    stops = "".join(
-        f'<button type="button" data-section="{section.key}">{escape(name)}</button>'
-        for name, section in first.items()
+def rail_html(stops: Mapping[str, Sequence[Section]]) -> str:
+    """The stops in the order of the pass: a button goes to the first section of one; HTML."""
+    buttons = "".join(
+        f'<button type="button" data-section="{sections[0].key}">{escape(name)}</button>'
+        for name, sections in stops.items()
     )
-    return f'<nav class="rail" aria-label="Sections in the order of the pass">{stops}</nav>'
+    return f'<nav class="rail" aria-label="Sections in the order of the pass">{buttons}</nav>'
 
 
 class SectionList:

@@ -13,7 +13,7 @@ from gpt.internals.run import resolve_position
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.section import Desk, Values
 from gpt.ui.internals.section_list import EMPTY, SectionList, rail_html
-from gpt.ui.internals.sections import SECTIONS, next_token
+from gpt.ui.internals.sections import SECTIONS, STOPS, next_token
 from gpt.ui.internals.sections.logits_to_odds import MAX_BARS, read_logits
 from gpt.ui.internals.sections.text_to_tokens import prompt_chips, prompt_message
 from gpt.ui.parts.chips import CHOOSE_JS
@@ -67,7 +67,7 @@ class InternalsTab:
         with gr.Group(elem_id="int-strip"):
             self.chips = gr.HTML(EMPTY, elem_id="int-chips", js_on_load=STRIP_JS)
         with gr.Row(elem_id="int-story"):
-            rail = gr.HTML(rail_html(SECTIONS), elem_id="int-rail", js_on_load=RAIL_JS)
+            rail = gr.HTML(rail_html(STOPS), elem_id="int-rail", js_on_load=RAIL_JS)
             with gr.Column(elem_id="int-sections"):
                 self.sections = SectionList(self.lab, SECTIONS, self.desk)
         self.choice = self.sections.panels["choice"].controls  # what drew Generation's text

@@ -8,7 +8,7 @@ import anyio.to_thread
 import gradio as gr
 
 from gpt.training.choices import OWN
-from gpt.ui.internals.sections.side_by_side import EARLIER
+from gpt.ui.internals.sections.what_if import EARLIER
 from gpt.ui.parts.errors import mistake
 from gpt.ui.parts.sentences import say
 from gpt.ui.tabs import Page

@@ -1,16 +1,18 @@
-"""The sections of the Internals tab: their files by name, in the order of the page."""
+"""The sections of the Internals tab in the order of the page, by their stop of the rail."""
 
 from importlib import import_module
 
-from gpt.ui.internals.section import Section
-
-FILES = (
-    "text_to_tokens", "embedding_vectors", "attention_heads", "residual_stream", "logit_lens",
-    "logits_to_odds", "next_token", "why_this_token", "what_if", "side_by_side", "shape_table",
-)  # fmt: skip
-SECTIONS = tuple(
-    found
-    for name in FILES
-    for found in vars(import_module(f"{__name__}.{name}")).values()
-    if isinstance(found, Section)
-)
+FILES = {
+    "Tokens": "text_to_tokens", "Embeddings": "embedding_vectors", "Attention": "attention_heads",
+    "Stream": "residual_stream", "Lens": "logit_lens", "Odds": "logits_to_odds",
+    "Choice": "next_token", "Why": "why_this_token", "What if": "what_if", "Code": "shape_table",
+}  # fmt: skip
+STOPS = {
+    stop: [
+        named.section
+        for named in vars(import_module(f"{__name__}.{file}")).values()
+        if hasattr(named, "section")
+    ]
+    for stop, file in FILES.items()
+}
+SECTIONS = tuple(section for sections in STOPS.values() for section in sections)

@@ -19,7 +19,7 @@ from gpt.internals.heads import (
 from gpt.serving.all_cores import give_way
 from gpt.ui.internals.arcs import arcs_html
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Code, Section, numbers, radio
+from gpt.ui.internals.section import Code, numbers, radio, section
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.heat import heat_table, picture
 from gpt.ui.parts.numbers import four, percent, significant
@@ -33,6 +33,28 @@ MAP_TOKENS = 32  # more than this are in the CSV and not in a table of cells
 NAMED = 3  # heads of each kind that are named
 
 
+@section(
+    "attention",
+    title="Attention: who looks at whom",
+    intro="Each head lets every token look back at the tokens before it. Choose a head; hover, "
+    "click or focus a word to see what it looks at. Attention shows where values were read from; "
+    "it does not explain the prediction: what was read may be small, or ignored.",
+    code=(Code(MultiHeadAttention._attend_step_by_step),),
+    picks={"layer": 0, "head": 0},
+    controls={
+        "stage": radio(
+            "int-att-stage", "Numbers of", STAGES, min_width=220,
+            info="From scores over scaling and mask to shares.",
+        ),
+        "skip": lambda: gr.Checkbox(
+            False, label="Hide the first token", elem_id="int-att-skip", min_width=220,
+            info="Heads with nothing to look for often rest on it (an “attention sink”).",
+        ),
+    },
+    output="int-att",
+    js=CHOOSE_JS.replace("KEY", "data-at") + "gptPage.arcs(element, watch);",
+    opened=True,
+)  # fmt: skip
 def attention_views(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: bool) -> str:
     """All heads as pictures with what they do, and the chosen one as arcs, words and numbers.
 
@@ -165,28 +187,3 @@ def _table(
         csv_name=f"attention-rows-{of.replace(', ', '-').replace(' ', '-')}",
         kinds={visit.position: "marked"},
     )
-
-
-SECTION = Section(
-    key="attention",
-    title="Attention: who looks at whom",
-    intro="Each head lets every token look back at the tokens before it. Choose a head; hover, "
-    "click or focus a word to see what it looks at. Attention shows where values were read from; "
-    "it does not explain the prediction: what was read may be small, or ignored.",
-    view=attention_views,
-    code=(Code(MultiHeadAttention._attend_step_by_step),),
-    picks={"layer": 0, "head": 0},
-    controls={
-        "stage": radio(
-            "int-att-stage", "Numbers of", STAGES, min_width=220,
-            info="From scores over scaling and mask to shares.",
-        ),
-        "skip": lambda: gr.Checkbox(
-            False, label="Hide the first token", elem_id="int-att-skip", min_width=220,
-            info="Heads with nothing to look for often rest on it (an “attention sink”).",
-        ),
-    },
-    output="int-att",
-    js=CHOOSE_JS.replace("KEY", "data-at") + "gptPage.arcs(element, watch);",
-    opened=True,
-)  # fmt: skip

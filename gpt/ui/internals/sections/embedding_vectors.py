@@ -5,12 +5,23 @@ import torch
 from gpt.internals.residual import embeddings
 from gpt.model import GPTModel
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Code, Section, numbers
+from gpt.ui.internals.section import Code, numbers, section
 from gpt.ui.internals.vector_figures import largest_numbers, strips
 from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.sentences import formula, say
 
 
+@section(
+    "embeddings",
+    title="Embeddings: ids become vectors",
+    intro="Each token id picks a row of the token table, each position a row of the position "
+    "table; their sum enters the first block. Blue is positive, red negative.",
+    code=(
+        Code(GPTModel.forward, "positions = ", '"embedded"'),
+        Code(embeddings),
+    ),
+    output="int-emb",
+)
 def embedding_html(lab: Lab, visit: Visit) -> str:
     """The position's two embeddings and their sum: a sentence, strips, a table."""
     at = visit.position
@@ -28,17 +39,3 @@ def embedding_html(lab: Lab, visit: Visit) -> str:
     )
     table = numbers(largest_numbers("embeddings", names, rows.numpy()))
     return words + strips(rows.numpy(), names, "token, position and their sum as strips") + table
-
-
-SECTION = Section(
-    key="embeddings",
-    title="Embeddings: ids become vectors",
-    intro="Each token id picks a row of the token table, each position a row of the position "
-    "table; their sum enters the first block. Blue is positive, red negative.",
-    view=embedding_html,
-    code=(
-        Code(GPTModel.forward, "positions = ", '"embedded"'),
-        Code(embeddings),
-    ),
-    output="int-emb",
-)

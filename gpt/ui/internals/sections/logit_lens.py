@@ -8,7 +8,7 @@ import torch
 
 from gpt.internals.residual import Lens, lens_in_steps, readings, stage_logits
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Code, Section, dropdown, numbers, token_box
+from gpt.ui.internals.section import Code, dropdown, numbers, section, token_box
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -23,6 +23,22 @@ BEST, RANK, CHANCE, ENTROPY, DIVERGENCE = MEASURES = (
 )
 
 
+@section(
+    "lens",
+    title="Logit lens: what each layer would say",
+    intro="Read every layer as if it were the last: its residual stream goes through the model's "
+    "own final norm and output head. The cell holds the token that this layer would predict. "
+    "Follow a column downwards to see where a guess appears, and where it settles.",
+    code=(Code(stage_logits), Code(readings, "log_p = ", "}")),
+    needs_model=True,
+    controls={
+        "measure": dropdown(
+            "int-lens-measure", "Colour", MEASURES, min_width=240,
+            info="What the colour of a cell stands for.",
+        ),
+        "query": token_box("int-lens-token", "Chosen token"),
+    },
+)  # fmt: skip
 def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
     """The heat table, its sentence, and the chosen position's column as a table; HTML."""
     run, at = lab.run(visit), visit.position
@@ -98,24 +114,3 @@ def _table(lab: Lab, lens: Lens, visit: Visit, chosen: str) -> str:
     ]  # fmt: skip
     here = [row for row in rows if row[1] == visit.position]
     return table_html(columns, here, caption, csv_name="logit-lens", csv_rows=rows)
-
-
-SECTION = Section(
-    key="lens",
-    rail="Lens",
-    title="Logit lens: what each layer would say",
-    intro="Read every layer as if it were the last: its residual stream goes through the model's "
-    "own final norm and output head. The cell holds the token that this layer would predict. "
-    "Follow a column downwards to see where a guess appears, and where it settles.",
-    view=lens_html,
-    code=(Code(stage_logits), Code(readings, "log_p = ", "}")),
-    needs_model=True,
-    controls={
-        "measure": dropdown(
-            "int-lens-measure", "Colour", MEASURES, min_width=240,
-            info="What the colour of a cell stands for.",
-        ),
-        "query": token_box("int-lens-token", "Chosen token"),
-    },
-    output="int-lens",
-)  # fmt: skip

@@ -7,7 +7,7 @@ from gpt.internals.distribution import choose, spread
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, probabilities
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Code, Section, html, numbers, slider
+from gpt.ui.internals.section import Code, html, numbers, section, slider
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
@@ -47,6 +47,17 @@ def read_logits(lab: Lab, visit: Visit, top_k: int) -> dict[str, Any]:
     }
 
 
+@section(
+    "logits",
+    title="Odds: from logits to probabilities",
+    intro="At every position the last layer gives each token of the vocabulary one number, its "
+    "**logit**: a guess at what comes next. The softmax turns them into probabilities.",
+    code=(Code(GPTModel.forward, "final_norm = "), Code(spread)),
+    controls={"count": slider("int-top-k", "Tokens shown", 1, MAX_BARS, 10, step=1)},
+    output="int-logits-words",
+    more=((html("int-logits"), html("int-softmax")), (html("int-table"),)),
+    opened=True,
+)
 def logits_views(lab: Lab, visit: Visit, count: Any) -> tuple[str, str, str, str]:
     """What was predicted and what came in words, both bar charts, and their table; HTML."""
     read = read_logits(lab, visit, whole("tokens shown", count, 1, MAX_BARS))
@@ -134,17 +145,3 @@ def _words(read: dict[str, Any]) -> str:
         f"{percent(best['probability'])} = e^{four(best['logit'])} ÷ "
         f"e^{four(best['logit'] - math.log(best['probability']))}",
     )
-
-
-SECTION = Section(
-    key="logits",
-    title="Odds: from logits to probabilities",
-    intro="At every position the last layer gives each token of the vocabulary one number, its "
-    "**logit**: a guess at what comes next. The softmax turns them into probabilities.",
-    view=logits_views,
-    code=(Code(GPTModel.forward, "final_norm = "), Code(spread)),
-    controls={"count": slider("int-top-k", "Tokens shown", 1, MAX_BARS, 10, step=1)},
-    output="int-logits-words",
-    more=((html("int-logits"), html("int-softmax")), (html("int-table"),)),
-    opened=True,
-)

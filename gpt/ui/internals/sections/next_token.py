@@ -13,7 +13,7 @@ from gpt.ui.generation.settings import AUTO
 from gpt.ui.generation.settings import STANDARD as WRITERS
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Code, Section, dropdown, number_box, numbers, slider, text_box
+from gpt.ui.internals.section import Code, dropdown, number_box, numbers, section, slider, text_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.errors import mistake
 from gpt.ui.parts.numbers import counted, four, percent, significant, whole
@@ -66,6 +66,31 @@ def as_written(text: Text) -> dict[str, Any]:
     return {**chosen, "seed": text.seed, "at": new}
 
 
+@section(
+    "choice",
+    title="Choice: from logits to one token",
+    intro="Logits are divided by the **temperature**, **top-k**, **top-p** and **min-p** strike "
+    "out the rest, the softmax shares 100 % among those that are left, and one random number "
+    "picks. A token chosen in Generation brings what drew it: settings, precision, number.",
+    code=(Code(probabilities, "kept = _kept"), Code(draw)),
+    controls={
+        "temperature": slider(
+            "int-temperature", "Temperature", 0, 2, 1.0, step=0.05, info="0: greedy.", min_width=220
+        ),
+        "top_p": slider("int-top-p", "Top-p", 0.01, 1, 1, step=0.01, info="1: off.", min_width=220),
+        "min_p": slider("int-min-p", "Min-p", 0, 1, 0, step=0.01, info="0: off.", min_width=220),
+        "top_k": number_box("int-filter-top-k", "Top-k", 0, info="0: off.", **HALF),
+        "draws": number_box("int-draw-count", "Draws", 1000, info="To compare.", **HALF),
+        "seed": number_box("int-seed", "Seed", 123, info="Of the draws.", **HALF),
+        "at": number_box("int-draw", "Draw", 0, info="Which, from 0.", **HALF),
+        "precision": dropdown(
+            "int-precision", "Precision", PRECISIONS, info="Of the logits.", **HALF
+        ),
+        "query": text_box("int-find", "Find a token", info="Text or id.", **HALF),
+    },
+    beside=True,
+    opened=True,
+)
 def choice_views(
     lab: Lab, visit: Visit, at: Any, draws: Any, query: str, precision: str, **sampling: Any
 ) -> str:
@@ -169,32 +194,3 @@ def _table(lab: Lab, choice: Choice, position: int, temperature: float) -> str:
         csv_name=f"choice-position-{position}",
         kinds={n: "struck" for n, row in enumerate(choice.rows) if not row.kept},
     )
-
-
-SECTION = Section(
-    key="choice",
-    title="Choice: from logits to one token",
-    intro="Logits are divided by the **temperature**, **top-k**, **top-p** and **min-p** strike "
-    "out the rest, the softmax shares 100 % among those that are left, and one random number "
-    "picks. A token chosen in Generation brings what drew it: settings, precision, number.",
-    view=choice_views,
-    code=(Code(probabilities, "kept = _kept"), Code(draw)),
-    controls={
-        "temperature": slider(
-            "int-temperature", "Temperature", 0, 2, 1.0, step=0.05, info="0: greedy.", min_width=220
-        ),
-        "top_p": slider("int-top-p", "Top-p", 0.01, 1, 1, step=0.01, info="1: off.", min_width=220),
-        "min_p": slider("int-min-p", "Min-p", 0, 1, 0, step=0.01, info="0: off.", min_width=220),
-        "top_k": number_box("int-filter-top-k", "Top-k", 0, info="0: off.", **HALF),
-        "draws": number_box("int-draw-count", "Draws", 1000, info="To compare.", **HALF),
-        "seed": number_box("int-seed", "Seed", 123, info="Of the draws.", **HALF),
-        "at": number_box("int-draw", "Draw", 0, info="Which, from 0.", **HALF),
-        "precision": dropdown(
-            "int-precision", "Precision", PRECISIONS, info="Of the logits.", **HALF
-        ),
-        "query": text_box("int-find", "Find a token", info="Text or id.", **HALF),
-    },
-    output="int-choice",
-    beside=True,
-    opened=True,
-)

@@ -7,7 +7,7 @@ import torch
 from gpt.internals.residual import VECTORS, Normed, read_norm, read_stream, token_vector
 from gpt.model import GELU, FeedForward, LayerNorm, TransformerBlock
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Code, Section, dropdown, html, layer_box, numbers, plot, radio
+from gpt.ui.internals.section import Code, dropdown, html, layer_box, numbers, plot, radio, section
 from gpt.ui.internals.vector_figures import (
     activation_curve,
     histogram_pair,
@@ -26,6 +26,14 @@ NORMS = {"before attention (norm1)": "norm1", "before the feed-forward (norm2)":
 NORM_COLUMNS = ("row", *[Column(n, "{:.6f}".format) for n in ("mean", "variance")])
 
 
+@section(
+    "stream",
+    title="Residual stream: what is written where",
+    intro="Every block adds to the same vector, the residual stream. Its length says how much has "
+    "been written, the cosine how much a stage has turned it (1: not at all).",
+    code=(Code(TransformerBlock.forward, '"resid_in"'),),
+    controls={"measure": radio("int-stream-measure", "Show", MEASURES)},
+)
 def stream_html(lab: Lab, visit: Visit, measure: str) -> str:
     """The stream's heat table, and attention against feed-forward at the chosen position; HTML."""
     run, at = lab.run(visit), visit.position
@@ -65,19 +73,23 @@ def stream_html(lab: Lab, visit: Visit, measure: str) -> str:
     return words + legend + heat + added + numbers(link, table)
 
 
-STREAM = Section(
-    key="stream",
-    rail="Stream",
-    title="Residual stream: what is written where",
-    intro="Every block adds to the same vector, the residual stream. Its length says how much has "
-    "been written, the cosine how much a stage has turned it (1: not at all).",
-    view=stream_html,
-    code=(Code(TransformerBlock.forward, '"resid_in"'),),
-    controls={"measure": radio("int-stream-measure", "Show", MEASURES)},
-    output="int-stream",
-)
-
-
+@section(
+    "vectors",
+    title="One token's vectors",
+    intro="One token's own numbers inside one block, as strips; the row before and after a "
+    "LayerNorm; and the activation function with this token's values on it.",
+    code=(Code(LayerNorm.forward), Code(GELU.forward), Code(FeedForward.forward)),
+    needs_model=True,
+    controls={
+        "layer": layer_box("int-vec-layer"),
+        "name": dropdown("int-vec-name", "Vector", VECTORS, min_width=200),
+        "norm": dropdown("int-vec-norm", "LayerNorm", NORMS, min_width=200),
+    },
+    more=(
+        (plot("int-vec-norm-plot", "LayerNorm"), plot("int-vec-gelu-plot", "GELU")),
+        (html("int-vec-words"),),
+    ),
+)  # fmt: skip
 def vector_views(
     lab: Lab, visit: Visit, layer: int, name: str, norm: str
 ) -> tuple[str, go.Figure, go.Figure, str]:
@@ -158,25 +170,3 @@ def _gelu_words(hidden: torch.Tensor, activation: torch.Tensor) -> str:
         f"GELU({four(hidden[i].item())}) = {four(activation[i].item())} for "
         f"neuron {i:,}, the strongest",
     )
-
-
-INSIDE_A_BLOCK = Section(
-    key="vectors",
-    rail="Stream",
-    title="One token's vectors",
-    intro="One token's own numbers inside one block, as strips; the row before and after a "
-    "LayerNorm; and the activation function with this token's values on it.",
-    view=vector_views,
-    code=(Code(LayerNorm.forward), Code(GELU.forward), Code(FeedForward.forward)),
-    needs_model=True,
-    controls={
-        "layer": layer_box("int-vec-layer"),
-        "name": dropdown("int-vec-name", "Vector", VECTORS, min_width=200),
-        "norm": dropdown("int-vec-norm", "LayerNorm", NORMS, min_width=200),
-    },
-    output="int-vectors",
-    more=(
-        (plot("int-vec-norm-plot", "LayerNorm"), plot("int-vec-gelu-plot", "GELU")),
-        (html("int-vec-words"),),
-    ),
-)  # fmt: skip

@@ -14,7 +14,7 @@ from gradio.utils import get_upload_folder
 from gpt.internals.run import shape_rows
 from gpt.trace import Trace
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import ROOT, Code, Section
+from gpt.ui.internals.section import ROOT, Code, section
 from gpt.ui.parts.numbers import mib_and_mb
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html
@@ -26,6 +26,13 @@ COLUMNS = (
 )  # fmt: skip
 
 
+@section(
+    "shapes",
+    title="Code: the pass step by step",
+    intro="What the pass computed, in the order in which it was computed. The last columns are the "
+    "line of this program that made the tensor, noted while it ran, so they cannot go stale.",
+    code=(Code(Trace.record),),
+)
 def shapes_html(lab: Lab, visit: Visit) -> str:
     """Every step with shape, dtype, bytes, file and line, and that line itself; HTML."""
     run = lab.run(visit)
@@ -76,6 +83,16 @@ def save_trace(lab: Lab, visit: Visit, folder: Path) -> Path:
     return path
 
 
+@section(
+    "file",
+    title="Code: every tensor of the pass as a file",
+    intro="All that the pass computed, to be read with `numpy.load`.",
+    code=(Code(save_trace, "arrays = ", "part = "), Code(save_trace, "with part.open", "np.savez")),
+    needs_model=True,
+    output="int-npz-words",
+    button="Prepare the trace as .npz",
+    button_id="int-npz",
+)
 def trace_file(lab: Lab, visit: Visit) -> str:
     """A link to the trace as a file, served from where it lies without a copy; HTML."""
     path = save_trace(lab, visit, Path(get_upload_folder()) / "internals")
@@ -84,26 +101,3 @@ def trace_file(lab: Lab, visit: Visit) -> str:
         f'<a class="csv" id="int-npz-file" download="{path.name}" '
         f'href="gradio_api/file={escape(quote(str(path)))}">{label}</a>'
     )
-
-
-SECTION = Section(
-    key="shapes",
-    title="Code: the pass step by step",
-    intro="What the pass computed, in the order in which it was computed. The last columns are the "
-    "line of this program that made the tensor, noted while it ran, so they cannot go stale.",
-    view=shapes_html,
-    code=(Code(Trace.record),),
-    output="int-shapes",
-)
-
-FILE = Section(
-    key="file",
-    title="Code: every tensor of the pass as a file",
-    intro="All that the pass computed, to be read with `numpy.load`.",
-    view=trace_file,
-    code=(Code(save_trace, "arrays = ", "part = "), Code(save_trace, "with part.open", "np.savez")),
-    needs_model=True,
-    output="int-npz-words",
-    button="Prepare the trace as .npz",
-    button_id="int-npz",
-)

@@ -6,7 +6,7 @@ from gpt.internals.distribution import loss
 from gpt.internals.merges import merge_steps, word_of_token, words
 from gpt.tokenizer import display_form
 from gpt.ui.internals.lab import Lab, Visit, check_length
-from gpt.ui.internals.section import Code, Section, numbers, text_box
+from gpt.ui.internals.section import Code, numbers, section, text_box
 from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import counted, percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -67,6 +67,23 @@ def perplexity(nats: float) -> str:
     return power if nats > 700 else f"{power} = {significant(math.exp(nats))}"
 
 
+@section(
+    "tokens",
+    title="Tokens: from text to numbers",
+    intro="The model reads numbers. GPT-2's byte pair encoding joins the bytes of a word, the most "
+    "common pair first, until no known pair is left; what remains are its tokens. A vocabulary of "
+    "characters joins nothing. Click a word above, or type one.",
+    code=(Code(merge_steps),),
+    controls={
+        "typed": text_box(
+            "int-word",
+            "A word of your own",
+            info="Merged while you type. Empty: the word of the chosen token.",
+        ),
+    },
+    output="int-merges",
+    opened=True,
+)
 def tokens_html(lab: Lab, visit: Visit, typed: str) -> str:
     """The merges of the words typed, or of the one that the token is of; the prompt's table."""
     typed = typed or ""
@@ -122,23 +139,3 @@ def _prompt_table(lab: Lab, visit: Visit) -> str:
         csv_name="prompt-surprisal",
         kinds={n: "marked" for n, e in enumerate(entries) if e.position == visit.position + 1},
     )
-
-
-SECTION = Section(
-    key="tokens",
-    title="Tokens: from text to numbers",
-    intro="The model reads numbers. GPT-2's byte pair encoding joins the bytes of a word, the most "
-    "common pair first, until no known pair is left; what remains are its tokens. A vocabulary of "
-    "characters joins nothing. Click a word above, or type one.",
-    view=tokens_html,
-    code=(Code(merge_steps),),
-    controls={
-        "typed": text_box(
-            "int-word",
-            "A word of your own",
-            info="Merged while you type. Empty: the word of the chosen token.",
-        ),
-    },
-    output="int-merges",
-    opened=True,
-)

@@ -7,7 +7,7 @@ from gpt.internals.distribution import ranking
 from gpt.internals.interventions import Occluded, gradient_x_input, occlusion
 from gpt.internals.ledger import Ledger, read_ledger
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Code, Section, numbers, radio, token_box
+from gpt.ui.internals.section import Code, numbers, radio, section, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import four, percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -25,6 +25,22 @@ MATTERED_COLUMNS = (
 )  # fmt: skip
 
 
+@section(
+    "ledger",
+    title="Logit ledger: who wrote this logit",
+    intro="The residual stream is a sum, and the final norm and the head treat it as one: so the "
+    "logit splits exactly into what the embeddings, each head, each feed-forward and each bias "
+    "wrote. Look for the few parts that carry the token, and for those that push against it.",
+    code=(Code(read_ledger, "x = run.layer", "return"),),
+    needs_model=True,
+    controls={
+        "query": token_box("int-ledger-token"),
+        "mode": radio(
+            "int-ledger-mode", "Take apart", MODES, min_width=240,
+            info="The lead leaves out what both tokens share.",
+        ),
+    },
+)  # fmt: skip
 def ledger_html(lab: Lab, visit: Visit, query: str, mode: str) -> str:
     """The sum in words, bars of the largest terms, and every term with a running total; HTML."""
     at = visit.position
@@ -76,27 +92,17 @@ def _short(name: str) -> str:
     return name
 
 
-LEDGER = Section(
-    key="ledger",
-    rail="Why",
-    title="Logit ledger: who wrote this logit",
-    intro="The residual stream is a sum, and the final norm and the head treat it as one: so the "
-    "logit splits exactly into what the embeddings, each head, each feed-forward and each bias "
-    "wrote. Look for the few parts that carry the token, and for those that push against it.",
-    view=ledger_html,
-    code=(Code(read_ledger, "x = run.layer", "return"),),
+@section(
+    "mattered",
+    title="What mattered: which words moved it",
+    intro="Two questions about one token's logit. **Gradient × input**: how would it move if a "
+    "prompt token's embedding were scaled a little? **Occlusion**: how does it move if that "
+    "embedding is zeroed and only its position stays? They differ where the model is far from "
+    "linear.",
+    code=(Code(gradient_x_input, "embedded = "),),
     needs_model=True,
-    controls={
-        "query": token_box("int-ledger-token"),
-        "mode": radio(
-            "int-ledger-mode", "Take apart", MODES, min_width=240,
-            info="The lead leaves out what both tokens share.",
-        ),
-    },
-    output="int-ledger",
-)  # fmt: skip
-
-
+    controls={"query": token_box("int-mattered-token")},
+)
 def mattered_steps(lab: Lab, visit: Visit, query: str) -> Generator[str, None, str]:
     """Progress in words, then the sentence, the two measures as bars, and the table; HTML."""
     run, at = lab.run(visit), visit.position
@@ -151,19 +157,3 @@ def _mattered(
         kinds={most: "marked"},
     )
     return words + drawn + numbers(table)
-
-
-MATTERED = Section(
-    key="mattered",
-    rail="Why",
-    title="What mattered: which words moved it",
-    intro="Two questions about one token's logit. **Gradient × input**: how would it move if a "
-    "prompt token's embedding were scaled a little? **Occlusion**: how does it move if that "
-    "embedding is zeroed and only its position stays? They differ where the model is far from "
-    "linear.",
-    view=mattered_steps,
-    code=(Code(gradient_x_input, "embedded = "),),
-    needs_model=True,
-    controls={"query": token_box("int-mattered-token")},
-    output="int-mattered",
-)
