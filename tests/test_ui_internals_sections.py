@@ -630,6 +630,23 @@ def test_trace_files_do_not_pile_up(lab, tmp_path):
     assert len(list(tmp_path.iterdir())) == KEPT_FILES
 
 
+def test_what_a_full_disk_left_of_a_trace_goes_with_the_older_ones(lab, tmp_path, monkeypatch):
+    """It was called .part, and stayed for good."""
+
+    def full(file, **arrays):
+        Path(getattr(file, "name", file)).write_bytes(b"PK")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        with pytest.raises(ValueError, match="No space left"):
+            save_trace(lab, lab.read("words", "full"), tmp_path)
+    assert list(tmp_path.iterdir())
+    for n in range(KEPT_FILES):
+        save_trace(lab, lab.read("words", "a" * (n + 1)), tmp_path)
+    assert len(list(tmp_path.iterdir())) == KEPT_FILES
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(lab, visit, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match="set GRADIO_TEMP_DIR"):

@@ -1,7 +1,5 @@
 """The pass as a table of shapes, and the whole trace as a file."""
 
-import hashlib
-import json
 import linecache
 import uuid
 from html import escape
@@ -64,14 +62,10 @@ def save_trace(lab: Lab, visit: Visit, folder: Path) -> Path:
     """
     run = lab.run(visit)
     arrays = {row.name: row.value.cpu().numpy() for row, same_as in shape_rows(run) if not same_as}
-    key = json.dumps([visit.source, visit.ids]).encode()
-    path = folder / f"trace-{hashlib.sha256(key).hexdigest()[:12]}.npz"
-    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
+    path = folder / f"trace-{uuid.uuid4().hex[:12]}.npz"  # nobody else's, whoever asks meanwhile
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez(file, ids=np.array(run.ids), **arrays)
-        part.replace(path)  # whole or not at all, also when two visitors ask for the same trace
+        np.savez(path, ids=np.array(run.ids), **arrays)
     except OSError as error:
         raise ValueError(
             f"the trace cannot be written to {folder} ({error.strerror}): set GRADIO_TEMP_DIR to "
@@ -87,7 +81,7 @@ def save_trace(lab: Lab, visit: Visit, folder: Path) -> Path:
     "file",
     title="Code: every tensor of the pass as a file",
     intro="All that the pass computed, to be read with `numpy.load`.",
-    code=(Code(save_trace, "arrays = ", "part = "), Code(save_trace, "with part.open", "np.savez")),
+    code=(Code(save_trace, "arrays = ", "np.savez"),),
     needs_model=True,
     output="int-npz-words",
     button="Prepare the trace as .npz",
