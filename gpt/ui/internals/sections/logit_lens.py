@@ -1,8 +1,6 @@
 """The logit lens: what each layer would say, a cell a layer and position."""
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import torch
 
@@ -14,13 +12,20 @@ from gpt.ui.parts.numbers import percent, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html
 
-BEST, RANK, CHANCE, ENTROPY, DIVERGENCE = MEASURES = (
-    "probability of the best token",
-    "rank of the chosen token",
-    "probability of the chosen token",
-    "entropy",
-    "KL to the final distribution",
-)
+
+def in_nats(value: float) -> str:
+    return f"{significant(value)} nats"
+
+
+BEST = "probability of the best token"
+# What the colour can be: a field of `Lens`, and how one of its numbers is written.
+MEASURES = {
+    BEST: ("best_probability", percent),
+    "rank of the chosen token": ("token_rank", "rank {:,.0f}".format),
+    "probability of the chosen token": ("token_probability", percent),
+    "entropy": ("entropy", in_nats),
+    "KL to the final distribution": ("divergence", in_nats),
+}
 
 
 @section(
@@ -42,11 +47,13 @@ BEST, RANK, CHANCE, ENTROPY, DIVERGENCE = MEASURES = (
 def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
     """The heat table, its sentence, and the chosen position's column as a table; HTML."""
     run, at = lab.run(visit), visit.position
+    field, show = MEASURES.get(measure, MEASURES[BEST])
     token_id = lab.token_id(visit, query)
-    asked = token_id if measure in (RANK, CHANCE) else None
-    read = partial(lab.each_by_model, visit, lens_in_steps, run, asked)
-    lens = lab.memo(visit, "lens", lambda: [*read()][-1], asked)
-    values, shades, legend, show = _measure(lens, measure, run.cfg.vocab_size)
+    asked = token_id if field.startswith("token") else None
+    steps = lab.each_by_model(visit, lens_in_steps, run, asked)
+    lens = lab.memo(visit, "lens", lambda: [*steps][-1], asked)
+    values = getattr(lens, field).double()
+    shades, legend = _shades(values, field, run.cfg.vocab_size)
     pieces = [[lab.piece(i) for i in row] for row in lens.best_ids.tolist()]
     told = [[show(value) for value in row] for row in values.tolist()]
     chosen = f"{lab.piece(token_id)}, id {token_id:,}" if asked is not None else ""
@@ -70,27 +77,19 @@ def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
     return words + legend + heat + numbers(_table(lab, lens, visit, chosen))
 
 
-def _measure(
-    lens: Lens, measure: str, vocab: int
-) -> tuple[torch.Tensor, torch.Tensor, str, Callable[[float], str]]:
-    """Values, their shades from 0 to 1, what these mean, and how one value is written."""
-    values = {
-        RANK: lens.token_rank, CHANCE: lens.token_probability, ENTROPY: lens.entropy,
-        DIVERGENCE: lens.divergence,
-    }.get(measure, lens.best_probability).double()  # fmt: skip
-    nats = max(math.log(vocab), 1e-9)
-    if measure == RANK:
-        told = f"no colour: rank {vocab:,}, full colour: rank 1 (log)"
-        return values, 1 - values.log() / nats, told, lambda value: f"rank {int(value):,}"
-    if measure in (ENTROPY, DIVERGENCE):
-        most = nats if measure == ENTROPY else max(values.max().item(), 1e-9)
-        told = f"0 to {significant(most)} nats" + " (evenly spread)" * (measure == ENTROPY)
-        return values, values / most, told, lambda value: f"{significant(value)} nats"
-    most = values.max().item()
+def _shades(values: torch.Tensor, field: str, vocab: int) -> tuple[torch.Tensor, str]:
+    """The values of a field from 0 to 1, and what the colours mean."""
+    nats, most = max(math.log(vocab), 1e-9), values.max().item() or 1e-9
+    if field == "token_rank":
+        return 1 - values.log() / nats, f"no colour: rank {vocab:,}, full colour: rank 1 (log)"
+    if field == "entropy":
+        return values / nats, f"0 to {significant(nats)} nats (evenly spread)"
+    if field == "divergence":
+        return values / most, f"0 to {significant(most)} nats"
     if most >= 0.01:
-        return values, values, "probability 0 to 1", percent
+        return values, "probability 0 to 1"
     told = f"0 to {percent(most)}: no token reaches 1 %, so the colours are stretched"
-    return values, values / most, told, percent
+    return values / most, told
 
 
 def _table(lab: Lab, lens: Lens, visit: Visit, chosen: str) -> str:
