@@ -62,6 +62,13 @@ def test_the_terms_without_a_bar_of_their_own_are_one_bar(lab, monkeypatch):
     assert f"{logit:.4f}".replace("-", "−") in text
 
 
+def test_a_hyphen_is_named_as_the_token_that_it_is(lab):
+    """The ledger's sentence called the token a minus sign, as its negative numbers have one."""
+    visit = lab.read("words", "Hello, I am a little").at(AT)
+    text = why_this_token.ledger_html(lab, visit, "-", why_this_token.ALONE)
+    assert "The logit of - (id 12) after" in text
+
+
 def test_the_histograms_before_and_after_a_layernorm_are_those_of_their_names(lab):
     """The two could be swapped: only their number was tested."""
     visit = lab.read("words", "Hello, I am a little").at(AT)

@@ -1,13 +1,12 @@
 """Why this token: its logit as a sum over all that the model wrote, and each word's effect."""
 
-from collections.abc import Generator
-from typing import Any
+from itertools import accumulate
 
 from gpt.internals.distribution import ranking
 from gpt.internals.interventions import Occluded, gradient_x_input, occlusion
 from gpt.internals.ledger import Ledger, read_ledger
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.section import Code, numbers, radio, section, token_box
+from gpt.ui.internals.section import Code, Steps, numbers, radio, section, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import four, percent, significant
 from gpt.ui.parts.sentences import formula, say
@@ -59,10 +58,8 @@ def ledger_html(lab: Lab, visit: Visit, query: str, mode: str) -> str:
     if minus is not None:
         what += f" minus that of {lab.piece(minus)} (id {minus:,})"
     drawn = bars(labels, {"": values}, f"added to the {what}", signed=True)
-    rows, running = [], 0.0
-    for term in terms:
-        running += term.value
-        rows.append((term.name, term.kind, term.value, running))
+    running = accumulate(term.value for term in terms)
+    rows = [(t.name, t.kind, t.value, total) for t, total in zip(terms, running, strict=True)]
     caption = f"All {len(rows)} terms by size, with the running total"
     table = table_html(LEDGER_COLUMNS, rows, caption, csv_name=f"ledger-position-{at}")
     return _sum(ledger, what, lab.place(visit)) + drawn + numbers(table)
@@ -73,12 +70,11 @@ def _sum(ledger: Ledger, what: str, place: str) -> str:
     for term in ledger.terms:
         by_kind[term.kind] = by_kind.get(term.kind, 0.0) + term.value
     numbers = " + ".join(f"({kind} {four(v)})" for kind, v in by_kind.items())
-    total = f"{ledger.total:.4f}".replace("-", "−")
+    logit, total = (f"{x:.4f}".replace("-", "−") for x in (ledger.logit, ledger.total))
     return say(
-        f"The {what} after {place} is {ledger.logit:.4f}".replace("-", "−")
-        + f". {len(ledger.terms)} terms add up to {total}; the difference of "
-        f"{abs(ledger.difference):.7f} is rounding in float32. Blue terms are for the token, red "
-        "ones against it."
+        f"The {what} after {place} is {logit}. {len(ledger.terms)} terms add up to {total}; the "
+        f"difference of {abs(ledger.difference):.7f} is rounding in float32. Blue terms are for "
+        "the token, red ones against it."
     ) + formula(
         "logit = Σ (term − its mean) · (norm scale × head row) ÷ √(var + eps) + shift · head row",
         f"{total} = {numbers}",
@@ -103,7 +99,7 @@ def _short(name: str) -> str:
     needs_model=True,
     controls={"query": token_box("int-mattered-token")},
 )
-def mattered_steps(lab: Lab, visit: Visit, query: str) -> Generator[str, None, str]:
+def mattered_steps(lab: Lab, visit: Visit, query: str) -> Steps:
     """Progress in words, then the sentence, the two measures as bars, and the table; HTML."""
     run, at = lab.run(visit), visit.position
     token_id = lab.token_id(visit, query)
@@ -111,49 +107,44 @@ def mattered_steps(lab: Lab, visit: Visit, query: str) -> Generator[str, None, s
     found = lab.memos.get(key)
     if found is None:
         yield say("Gradient: one pass and one step back …")
-        known: dict[int | None, Occluded] = {}
         gradient = lab.by_model(visit, gradient_x_input, run, at, token_id).tolist()
-        for i, occluded in lab.each_by_model(visit, occlusion, run, at, token_id):
-            known[i] = occluded
-            if len(known) % 4 == 1:
-                yield say(f"Occlusion: {len(known)} of {at + 2} …")
-        found = (gradient, known)
+        seen: list[Occluded] = []  # with nothing occluded, then with each token
+        for _, occluded in lab.each_by_model(visit, occlusion, run, at, token_id):
+            seen.append(occluded)
+            if len(seen) % 4 == 1:
+                yield say(f"Occlusion: {len(seen)} of {at + 2} …")
+        found = (gradient, seen)
         lab.memos.put(key, found)
     return _mattered(lab, visit, token_id, *found)
 
 
 def _mattered(
-    lab: Lab, visit: Visit, token_id: int, gradient: list[float], known: dict[Any, Occluded]
+    lab: Lab, visit: Visit, token_id: int, gradient: list[float], seen: list[Occluded]
 ) -> str:
-    count, whole = visit.position + 1, known[None]
-    drops = [whole.logit - known[i].logit for i in range(count)]
-    drawn = bars(
-        [f"{i} {lab.short(visit.ids[i])}" for i in range(count)],
-        {"gradient × input": gradient, "logit lost by occlusion": drops},
-        "change of the logit",
-    )
-    most = max(range(count), key=lambda i: abs(drops[i]))
+    whole, *without = seen
+    drops = [whole.logit - each.logit for each in without]
+    labels = [f"{i} {lab.short(token)}" for i, token in enumerate(visit.ids[: len(drops)])]
+    both = {"gradient × input": gradient, "logit lost by occlusion": drops}
+    drawn = bars(labels, both, "change of the logit")
+    most = max(range(len(drops)), key=lambda i: abs(drops[i]))
+    lost = without[most]
     verb = "lowers" if drops[most] > 0 else "raises"
     words = say(
         f"For {lab.piece(token_id)} (id {token_id:,}) after {lab.place(visit)}: occluding "
         f"{lab.piece(visit.ids[most])} at position {most} {verb} its logit most, from "
-        f"{four(whole.logit)} to {four(known[most].logit)}, and its "
-        f"probability from {percent(whole.probability)} to {percent(known[most].probability)}."
+        f"{four(whole.logit)} to {four(lost.logit)}, and its "
+        f"probability from {percent(whole.probability)} to {percent(lost.probability)}."
     ) + formula(
         "gradient × input = Σ over dimensions of ∂logit/∂embedding · embedding; "
         "occlusion = logit − logit without",
-        f"position {most}: {four(gradient[most])}; {four(whole.logit)} − "
-        f"{four(known[most].logit)} = {four(drops[most])}",
+        f"position {most}: {four(gradient[most])}; {four(whole.logit)} − {four(lost.logit)} = "
+        f"{four(drops[most])}",
     )
     rows = [
-        (i, lab.piece(visit.ids[i]), gradient[i], drops[i], known[i].probability)
-        for i in range(count)
+        (i, lab.piece(visit.ids[i]), gradient[i], drops[i], each.probability)
+        for i, each in enumerate(without)
     ]
-    table = table_html(
-        MATTERED_COLUMNS,
-        rows,
-        f"Effect on the logit of {lab.piece(token_id)}",
-        csv_name=f"attribution-position-{visit.position}",
-        kinds={most: "marked"},
-    )
+    caption = f"Effect on the logit of {lab.piece(token_id)}"
+    file, marked = f"attribution-position-{visit.position}", {most: "marked"}
+    table = table_html(MATTERED_COLUMNS, rows, caption, csv_name=file, kinds=marked)
     return words + drawn + numbers(table)
