@@ -116,26 +116,21 @@ def kinds_html(lab: Lab, visit: Visit) -> str:
 
 def head_html(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: bool) -> str:
     """One head: arcs over the words, its sentence, and the matrix of a stage folded; HTML."""
-    run = lab.run(visit)
+    run, at, of = lab.run(visit), visit.position, f"layer {layer}, head {head}"
     stages = {name: run.layer(layer, f"att.{name}")[head] for name in STAGES.values()}  # (t, t)
     rows = attention_rows(stages["attention"], skip)
+    score = stages["scores"][at, rows[at].most_attended].item()
     values = stages[STAGES[stage]].cpu().numpy()
     labels = [f"{at} {lab.short(i, 9)}" for at, i in enumerate(run.ids)]
-    link = csv_link(
-        f"attention-layer-{layer}-head-{head}-{stage.replace(' ', '-')}",
-        ["looking", *labels],
-        [
-            [label, *("masked" if math.isinf(x) else x for x in row)]
-            for label, row in zip(labels, values.tolist(), strict=True)
-        ],
-    )
-    of, words = f"layer {layer}, head {head}", [lab.short(i, 14) for i in run.ids]
+    masked = [["masked" if math.isinf(x) else x for x in row] for row in values.tolist()]
+    lines = [[label, *row] for label, row in zip(labels, masked, strict=True)]
+    file = f"attention-layer-{layer}-head-{head}-{stage.replace(' ', '-')}"
+    link = csv_link(file, ["looking", *labels], lines)
+    words = [lab.short(i, 14) for i in run.ids]
     matrix = _matrix(values, labels, of, stage) if len(labels) <= MAP_TOKENS else ""
-    return (
-        arcs_html(words, stages["attention"], visit.position, int(skip), of)
-        + _sentence(lab, visit, stages, rows[visit.position], of, skip)
-        + numbers(matrix, link, _table(lab, visit, stages["attention"], rows, of, skip))
-    )
+    arcs = arcs_html(words, stages["attention"], at, int(skip), of)
+    tables = numbers(matrix, link, _table(lab, visit, stages["attention"], rows, of, skip))
+    return arcs + _sentence(lab, visit, score, rows[at], of, skip) + tables
 
 
 def _matrix(values: np.ndarray, labels: list[str], of: str, stage: str) -> str:
@@ -146,21 +141,17 @@ def _matrix(values: np.ndarray, labels: list[str], of: str, stage: str) -> str:
     return heat_table(f"{stage} of {of}", labels, labels, shades.tolist(), texts)
 
 
-def _sentence(
-    lab: Lab, visit: Visit, stages: dict[str, torch.Tensor], row: AttentionRow, of: str, skip: bool
-) -> str:
-    head_dim = lab.registry.config_of(visit.source).head_dim
-    at, most = visit.position, row.most_attended
-    aside = " (the first token aside)" if skip and at > 0 else ""
-    score, share = stages["scores"][at, most].item(), stages["attention"][at, most].item()
+def _sentence(lab: Lab, visit: Visit, score: float, row: AttentionRow, of: str, skip: bool) -> str:
+    head_dim = lab.run(visit).cfg.head_dim
+    aside = " (the first token aside)" if skip and visit.position > 0 else ""
     return say(
-        f"In {of}, {lab.place(visit)} looks most at position {most} "
-        f"({lab.piece(visit.ids[most])}) with {percent(share)}{aside}; "
+        f"In {of}, {lab.place(visit)} looks most at position {row.most_attended} "
+        f"({lab.piece(visit.ids[row.most_attended])}) with {percent(row.share)}{aside}; "
         f"{percent(row.first_share)} rests on the first token. Entropy "
-        f"{significant(row.entropy)} nats of at most {significant(math.log(at + 1))}."
+        f"{significant(row.entropy)} nats of at most {significant(math.log(row.position + 1))}."
     ) + formula(
         "share = softmax over the visible tokens of (q·k ÷ √head_dim)",
-        f"{percent(share)} from q·k = {four(score)}; {four(score)} ÷ √{head_dim} = "
+        f"{percent(row.share)} from q·k = {four(score)}; {four(score)} ÷ √{head_dim} = "
         f"{four(score / head_dim**0.5)}",
     )
 
@@ -171,19 +162,14 @@ def _table(
     sums = attention.double().sum(-1).tolist()
     names = lab.places(visit.ids)
     columns = (
-        "position",
-        "looks most at" + " (the first token aside)" * skip,
-        Column("share", percent), Column("on the first token", percent), Column("entropy (nats)"),
+        "position", "looks most at" + " (the first token aside)" * skip, Column("share", percent),
+        Column("on the first token", percent), Column("entropy (nats)"),
         Column("sum of the row", "{:.6f}".format),
     )  # fmt: skip
     cells = [
         (names[r.position], names[r.most_attended], r.share, r.first_share, r.entropy, total)
         for r, total in zip(rows, sums, strict=True)
     ]
-    return table_html(
-        columns,
-        cells,
-        f"Rows of {of}",
-        csv_name=f"attention-rows-{of.replace(', ', '-').replace(' ', '-')}",
-        kinds={visit.position: "marked"},
-    )
+    file = f"attention-rows-{of.replace(',', '').replace(' ', '-')}"
+    marked = {visit.position: "marked"}
+    return table_html(columns, cells, f"Rows of {of}", csv_name=file, kinds=marked)

@@ -50,13 +50,10 @@ def stream_html(lab: Lab, visit: Visit, measure: str) -> str:
     names = [f"layer {i}" for i in range(len(att))]
     added = bars(names, {"attention": att, "feed-forward": ff}, f"length added at position {at}")
     rows = list(zip(names, att, ff, stream.norms[2::2, at].tolist(), strict=True))
-    table = table_html(
-        STREAM_COLUMNS, rows, f"Added at position {at}", csv_name=f"added-position-{at}"
-    )
-    link = csv_link(
-        f"stream-{measure.split()[0]}", ["stage", *columns],
-        [[s, *row] for s, row in zip(stages, values.tolist(), strict=True)],
-    )  # fmt: skip
+    caption, file = f"Added at position {at}", f"added-position-{at}"
+    table = table_html(STREAM_COLUMNS, rows, caption, csv_name=file)
+    lines = [[stage, *row] for stage, row in zip(stages, values.tolist(), strict=True)]
+    link = csv_link(f"stream-{measure.split()[0]}", ["stage", *columns], lines)
     first, last = (significant(stream.norms[i, at].item()) for i in (0, -1))
     more = "attention" if sum(att) > sum(ff) else "feed-forward"
     after, *parts = (
@@ -113,17 +110,13 @@ def vector_views(
     if len(vector) == 1:
         vector, heads = _folded(vector[0])
     norm_words, norm_table = _norm(row)
+    largest = largest_numbers(f"{name}-layer-{layer}", [name], flat)
+    points = _pairs_link("activation", "neuron", hidden, activation)
     return (
         words + strips(vector, heads, f"{name} of layer {layer}"),
         histogram_pair(row.before.cpu().numpy(), row.after.cpu().numpy()),
         activation_curve(grid, GELU()(grid), hidden, activation),
-        norm_words
-        + _gelu_words(hidden, activation)
-        + numbers(
-            largest_numbers(f"{name}-layer-{layer}", [name], flat),
-            norm_table,
-            _pairs_link("activation", "neuron", hidden, activation),
-        ),
+        norm_words + _gelu_words(hidden, activation) + numbers(largest, norm_table, points),
     )
 
 
