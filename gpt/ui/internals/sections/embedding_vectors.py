@@ -16,10 +16,7 @@ from gpt.ui.parts.sentences import formula, say
     title="Embeddings: ids become vectors",
     intro="Each token id picks a row of the token table, each position a row of the position "
     "table; their sum enters the first block. Blue is positive, red negative.",
-    code=(
-        Code(GPTModel.forward, "positions = ", '"embedded"'),
-        Code(embeddings),
-    ),
+    code=(Code(GPTModel.forward, "positions = ", '"embedded"'), Code(embeddings)),
     output="int-emb",
 )
 def embedding_html(lab: Lab, visit: Visit) -> str:

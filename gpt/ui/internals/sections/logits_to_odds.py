@@ -5,7 +5,6 @@ from typing import Any
 
 from gpt.internals.distribution import choose, spread
 from gpt.model import GPTModel
-from gpt.sampling import SamplingOptions, probabilities
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Code, html, numbers, section, slider
 from gpt.ui.parts.bars import bars
@@ -21,6 +20,7 @@ def read_logits(lab: Lab, visit: Visit, top_k: int) -> dict[str, Any]:
     """The position's `top_k` best tokens, tail and entropy as plain values."""
     run, logits = lab.run(visit), lab.logits(visit)
     best = choose(logits, probabilities(logits, SamplingOptions()), top_k)
+    tail = best.tail
     return {
         "model": visit.source,
         "precision": "float32, eval mode",
@@ -30,21 +30,12 @@ def read_logits(lab: Lab, visit: Visit, top_k: int) -> dict[str, Any]:
         "entropy_nats": best.softmax_spread.entropy_nats,
         "entropy_bits": best.softmax_spread.entropy_bits,
         "top": [
-            {
-                "rank": row.rank,
-                "id": row.token_id,
-                "text": lab.piece(row.token_id),
-                "logit": row.logit,
-                "probability": row.softmax,
-            }
+            {"rank": row.rank, "id": row.token_id, "text": lab.piece(row.token_id),
+             "logit": row.logit, "probability": row.softmax}
             for row in best.rows
         ],
-        "tail": {
-            "tokens": best.tail.tokens,
-            "mean_logit": best.tail.mean_logit,
-            "probability": best.tail.softmax,
-        },
-    }
+        "tail": {"tokens": tail.tokens, "mean_logit": tail.mean_logit, "probability": tail.softmax},
+    }  # fmt: skip
 
 
 @section(
@@ -64,7 +55,7 @@ def logits_views(lab: Lab, visit: Visit, count: Any) -> tuple[str, str, str, str
     values = [row["logit"] for row in read["top"]]
     labels = [lab.short(row["id"], 12) for row in read["top"]]
     return (
-        _words(read) + _came(lab, visit),
+        _words(read, lab.place(visit)) + _came(lab, visit),
         bars(labels, {"": values}, "logit"),
         softmax_bars(read, labels),
         numbers(_table(read)),
@@ -119,21 +110,18 @@ def _table(read: dict[str, Any]) -> str:
         mean = tail["probability"] / tail["tokens"]
         others = f"other {tail['tokens']:,} (mean logit)"
         rows.append((None, others, None, tail["mean_logit"], tail["probability"], mean * vocab))
-    return table_html(
-        columns,
-        rows,
-        f"Prediction after position {read['position']}, softmax over {vocab:,} tokens",
-        csv_name=f"logits-position-{read['position']}",
-    )
+    at = read["position"]
+    caption = f"Prediction after position {at}, softmax over {vocab:,} tokens"
+    return table_html(columns, rows, caption, csv_name=f"logits-position-{at}")
 
 
-def _words(read: dict[str, Any]) -> str:
+def _words(read: dict[str, Any], place: str) -> str:
     best, vocab = read["top"][0], read["vocab_size"]
     sentence = (
-        f"After position {read['position']} ({read['tokens'][read['position']]['text']}) the best "
-        f"token is {best['text']} (id {best['id']:,}) with {percent(best['probability'])}; entropy "
-        f"{significant(read['entropy_nats'])} nats = {significant(read['entropy_bits'])} bits, "
-        f"over all {vocab:,} tokens. Evenly spread would be {significant(math.log2(vocab))} bits."
+        f"After {place} the best token is {best['text']} (id {best['id']:,}) with "
+        f"{percent(best['probability'])}; entropy {significant(read['entropy_nats'])} nats = "
+        f"{significant(read['entropy_bits'])} bits, over all {vocab:,} tokens. Evenly spread would "
+        f"be {significant(math.log2(vocab))} bits."
     )
     if best["probability"] < FAINT:
         sentence += (

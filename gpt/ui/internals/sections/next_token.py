@@ -110,35 +110,27 @@ def choice_views(
          "chance with these settings": [row.probability for row in best]},
         f"the {len(best)} best", show=chance, struck={n for n, r in enumerate(best) if not r.kept},
     )  # fmt: skip
-    try:
-        found = find_token(lab, visit, query, logits, distribution)
-    except ValueError as error:  # of one box: the settings beside it hold
-        found = say(str(mistake(error)), "note")
+    found = find_token(lab, visit, query, logits, distribution)
     came = visit.ids[visit.position + 1 :]
     drawn, segments = draw_views(lab, distribution, options, at, came[0] if came else None)
     many, tallied = tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS))
-    others = f"Computed in {precision}; the other sections are in float32."
-    return (
-        _sentence(choice, options, len(logits))
-        + (say(others, "hint") if precision != "float32" else "")
-        + odds
-        + drawn
-        + many
-        + numbers(_table(lab, choice, visit.position, options.temperature), segments, tallied)
-        + f'<div id="int-found">{found}</div>'
-    )
+    words = _sentence(choice, options, len(logits))
+    if precision != "float32":
+        words += say(f"Computed in {precision}; the other sections are in float32.", "hint")
+    tables = numbers(_table(lab, choice, visit.position, options.temperature), segments, tallied)
+    return f'{words}{odds}{drawn}{many}{tables}<div id="int-found">{found}</div>'
 
 
 def find_token(
     lab: Lab, visit: Visit, query: str, logits: torch.Tensor, distribution: torch.Tensor
 ) -> str:
-    """Rank, logit and probability of a token named by text or id; HTML.
-
-    Raises ValueError as `Lab.named_ids` does.
-    """
+    """Rank, logit and probability of a token named by text or id, or why there is none; HTML."""
     if not query:
         return ""
-    ids = lab.named_ids(visit, query)[:8]
+    try:
+        ids = lab.named_ids(visit, query)[:8]
+    except ValueError as error:  # of one box: the settings beside it hold
+        return say(str(mistake(error)), "note")
     softmax = logits.double().softmax(-1)
     found = choice_rows(logits, softmax, distribution, torch.tensor(ids))
     rows = [
@@ -187,10 +179,7 @@ def _table(lab: Lab, choice: Choice, position: int, temperature: float) -> str:
     if tail := choice.tail.tokens:
         label = f"other {tail:,} ({choice.tail.kept:,} kept)"
         rows.append((None, label, None, None, None, choice.tail.softmax, choice.tail.probability))
-    return table_html(
-        COLUMNS,
-        rows,
-        f"From logits to chances after position {position}; rejected tokens are struck out",
-        csv_name=f"choice-position-{position}",
-        kinds={n: "struck" for n, row in enumerate(choice.rows) if not row.kept},
-    )
+    caption = f"From logits to chances after position {position}; rejected tokens are struck out"
+    struck = {n: "struck" for n, row in enumerate(choice.rows) if not row.kept}
+    file = f"choice-position-{position}"
+    return table_html(COLUMNS, rows, caption, csv_name=file, kinds=struck)

@@ -110,12 +110,10 @@ def tokens_html(lab: Lab, visit: Visit, typed: str) -> str:
         for at, step in enumerate((step for steps in merges for step in steps), start=1)
     ]  # fmt: skip
     chips = [Chip(display_form(piece), f"{len(piece)} bytes") for piece in pieces]
-    return (
-        say(text)
-        + chips_html(chips, "the tokens of the word")
-        + (table_html(MERGES, rows, f"The merges of {whole}", csv_name="merges") if rows else "")
-        + numbers(_prompt_table(lab, visit))
-    )
+    shown = say(text) + chips_html(chips, "the tokens of the word")
+    if rows:
+        shown += table_html(MERGES, rows, f"The merges of {whole}", csv_name="merges")
+    return shown + numbers(_prompt_table(lab, visit))
 
 
 def _prompt_table(lab: Lab, visit: Visit) -> str:
@@ -127,15 +125,11 @@ def _prompt_table(lab: Lab, visit: Visit) -> str:
     rows = [
         (e.position, lab.piece(e.token_id), e.probability, e.rank, e.surprisal) for e in entries
     ]
+    caption = "How well the model predicted each token"
+    marked = {visit.position: "marked"}  # predicted there: the first token has no row
     summands = " + ".join(significant(e.surprisal) for e in entries[:3])
     more = " + …" if len(entries) > 3 else ""
     return formula(
         "loss = mean of −ln(probability) over the tokens after the first; perplexity = e^loss",
         f"{significant(mean)} = ({summands}{more}) ÷ {len(entries)}; perplexity {perplexity(mean)}",
-    ) + table_html(
-        COLUMNS,
-        rows,
-        "How well the model predicted each token",
-        csv_name="prompt-surprisal",
-        kinds={n: "marked" for n, e in enumerate(entries) if e.position == visit.position + 1},
-    )
+    ) + table_html(COLUMNS, rows, caption, csv_name="prompt-surprisal", kinds=marked)
