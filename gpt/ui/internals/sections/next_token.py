@@ -9,8 +9,7 @@ from gpt.checkpoints.precision_record import default_precision
 from gpt.engine import PRECISIONS
 from gpt.internals.distribution import Choice, choice_rows, choose
 from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
-from gpt.ui.generation.settings import AUTO
-from gpt.ui.generation.settings import STANDARD as WRITERS
+from gpt.ui.generation.settings import AUTO, STANDARD
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Code, dropdown, number_box, numbers, section, slider, text_box
@@ -58,7 +57,7 @@ def as_written(text: Text) -> dict[str, Any]:
     """What drew the token that is chosen in a text of Generation."""
     if text.position is None or text.seed is None:
         return {}
-    values = {**WRITERS, **text.settings}
+    values = {**STANDARD, **text.settings}
     new = text.position - len(text.ids) + (text.tokens or 0)
     chosen = {name: values[name] for name in ("temperature", "top_k", "top_p", "min_p")}
     precision = values["precision"] if values["device"] == "cpu" else "float32"
