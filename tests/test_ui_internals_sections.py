@@ -632,9 +632,10 @@ def test_trace_files_do_not_pile_up(lab, tmp_path):
 
 def test_what_a_full_disk_left_of_a_trace_goes_with_the_older_ones(lab, tmp_path, monkeypatch):
     """It was called .part, and stayed for good."""
+    write = np.savez
 
     def full(file, **arrays):
-        Path(getattr(file, "name", file)).write_bytes(b"PK")
+        write(file, **arrays)
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
