@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import plotly.io
 import torch
 
+from gpt.model import GELU
 from gpt.ui.parts.colours import HUE, PARTS
 from gpt.ui.parts.heat import picture
 from gpt.ui.parts.numbers import four, significant
@@ -48,12 +49,12 @@ def strips(values: np.ndarray, rows: Sequence[str], caption: str, legend: str = 
     )
 
 
-def activation_curve(
-    grid: torch.Tensor, curve: torch.Tensor, before: torch.Tensor, after: torch.Tensor
-) -> go.Figure:
-    """GELU and ReLU over the numbers of `grid`, and the neurons of one token on them."""
+def activation_curve(before: torch.Tensor, after: torch.Tensor) -> go.Figure:
+    """GELU and ReLU, as far as the numbers before go, and the neurons of one token on them."""
+    span = max(4.0, min(before.abs().max().item(), 12.0))
+    grid = torch.linspace(-span, span, 121)
     figure, x, relu = go.Figure(), grid.tolist(), grid.clamp(min=0).tolist()
-    figure.add_scatter(x=x, y=curve.tolist(), mode="lines", name="GELU", line_color=HUE)
+    figure.add_scatter(x=x, y=GELU()(grid).tolist(), mode="lines", name="GELU", line_color=HUE)
     dashed = {"dash": "dash", "color": PARTS[1]}
     figure.add_scatter(x=x, y=relu, mode="lines", name="ReLU", line=dashed)
     figure.add_scatter(

@@ -5,6 +5,7 @@ from typing import Any
 
 from gpt.internals.distribution import choose, spread
 from gpt.model import GPTModel
+from gpt.sampling import SamplingOptions, probabilities
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Code, html, numbers, section, slider
 from gpt.ui.parts.bars import bars

@@ -97,8 +97,6 @@ def vector_views(
     flat = vector.reshape(1, -1)
     hidden = run.layer(layer, "ff.hidden")[at].cpu()
     activation = run.layer(layer, "ff.activation")[at].cpu()
-    span = max(4.0, min(hidden.abs().max().item(), 12.0))
-    grid = torch.linspace(-span, span, 121)
     with lab.registry.borrow(visit.source) as model:
         row = read_norm(model, run, layer, NORMS.get(norm, "norm1"), at)
     words = say(
@@ -115,7 +113,7 @@ def vector_views(
     return (
         words + strips(vector, heads, f"{name} of layer {layer}"),
         histogram_pair(row.before.cpu().numpy(), row.after.cpu().numpy()),
-        activation_curve(grid, GELU()(grid), hidden, activation),
+        activation_curve(hidden, activation),
         norm_words + _gelu_words(hidden, activation) + numbers(largest, norm_table, points),
     )
 

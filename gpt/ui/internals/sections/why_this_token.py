@@ -42,11 +42,9 @@ MATTERED_COLUMNS = (
 )  # fmt: skip
 def ledger_html(lab: Lab, visit: Visit, query: str, mode: str) -> str:
     """The sum in words, bars of the largest terms, and every term with a running total; HTML."""
-    at = visit.position
-    first, second = (ranking(lab.logits(visit))[:2].tolist() * 2)[:2]
-    token_id = lab.token_id(visit, query)
-    other = second if token_id == first else first
-    minus = other if mode == LEAD else None
+    at, token_id = visit.position, lab.token_id(visit, query)
+    best = ranking(lab.logits(visit))[:2].tolist()
+    minus = next((i for i in best if i != token_id), token_id) if mode == LEAD else None
     ledger = lab.computed(visit, read_ledger, at, token_id, minus)
     terms = sorted(ledger.terms, key=lambda term: -abs(term.value))
     shown, rest = terms[:BARS], terms[BARS:]
