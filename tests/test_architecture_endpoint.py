@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -29,8 +30,9 @@ def demo() -> Iterator[gr.Blocks]:
         picker = gr.Dropdown([("the book's", "book-124M")], value="book-124M", elem_id="picker")
         page.shared.add_picker(picker)
         architecture.add_to(page)
-        no_sections = SimpleNamespace(panels=())
-        page.tabs["internals"] = SimpleNamespace(sections=no_sections, lab=None, desk=gr.State())
+        panels = defaultdict(lambda: SimpleNamespace(code=SimpleNamespace(value="")))
+        sections = SimpleNamespace(panels=panels)
+        page.tabs["internals"] = SimpleNamespace(sections=sections, lab=None, desk=gr.State())
         for wire in page.later:
             wire()
     built.queue(api_open=False)
