@@ -231,6 +231,7 @@ const gptPage = {
     });
     element.addEventListener('click', (event) => {
       event.target.closest('.close')?.closest('.note').remove();
+      if (event.target.matches('textarea')) event.target.select();
     });
   },
   // One card is shown; its tab, its section and its place are too. Escape leaves the tour, which

@@ -8,7 +8,7 @@ from tiny_models import IDS, TINY, VARIANTS, tiny_model
 
 from gpt.accounting.memory import kv_cache, read_per_pass, weight_bytes, weights
 from gpt.checkpoints.precision_record import recorded
-from gpt.checkpoints.sources import config_of, load_model
+from gpt.checkpoints.sources import config_of, load_model, random_source
 from gpt.engine import PRECISIONS, FastModel
 from gpt.engine.layers import PackedHalfLinear, PackedInt8Linear
 
@@ -41,6 +41,13 @@ def test_the_storyteller_takes_what_every_page_says(precision):
     assert n_bytes == weight_bytes(cfg, precision)
     found = recorded("storyteller")
     assert found["precisions"][precision]["weight_bytes"] == n_bytes
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("source", [random_source(WIDE), "book-124M"])
+def test_a_model_of_any_source_takes_what_the_formula_says(source, precision):
+    model = load_model(source, precision=precision)
+    assert stored(model) == weight_bytes(config_of(source), precision)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

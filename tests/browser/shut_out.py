@@ -52,7 +52,8 @@ SMALL = """() => [...document.querySelectorAll(
   .map((each) => [each, each.getBoundingClientRect()])
   .filter(([_, {width, height}]) => width > 2 && height > 2 && Math.min(width, height) < 23.5)
   .map(([each]) => each.outerHTML.slice(0, 120))"""
-# What can be pressed or filled. Of radios of one name, and of chips in a row, one is a Tab stop.
+# What can be pressed or filled. Of radios of one name, and of chips in a row, one is a Tab stop, or
+# the row.
 CONTROLS = """[...document.querySelectorAll(
   'a[href], button, input, select, summary, textarea, [role=button]')].filter((each) =>
   each.checkVisibility({visibilityProperty: true}) && !each.disabled &&
@@ -64,7 +65,8 @@ WATCH = f"""() => {{
 }}"""
 UNMET = f"""() => {{
   document.activeElement.blur();  // which closes the list of a dropdown
-  const row = (each) => each.matches('.chip[tabindex="-1"]') ? each.parentElement.children
+  const beside = ({{parentElement: row}}) => [row, ...row.children];
+  const row = (each) => each.matches('.chip[tabindex="-1"]') ? beside(each)
     : each.type === 'radio' ? document.getElementsByName(each.name) : [each];
   return {CONTROLS}.filter((each) => ![...row(each)].some((one) => met.has(one)))
     .map((each) => `not reached by Tab: ${{each.outerHTML.slice(0, 120)}}`);

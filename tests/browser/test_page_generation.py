@@ -279,7 +279,7 @@ def test_on_a_phone_a_finger_reads_chips_guesses_first_and_compares_versions(bro
         page.get_by_role("option", name="Training").tap()
         expect(page.locator("#gen-count")).to_be_hidden()  # they are two
         settle(page)
-        page.locator("#gen-columns [data-column='1'] h4 button").tap()
+        page.locator("#gen-columns [data-column='1'] h3 button").tap()
         expect(chips(page)).to_have_count(4)
         settle(page)
         page.tap("#gen-run")

@@ -84,6 +84,10 @@ def test_the_tab_opens_on_the_text_of_the_page(opened):
     text = opened.locator("#gen-prompt textarea").input_value()
     assert opened.locator("#int-prompt textarea").input_value().startswith(text)
     wait_text(opened, "#int-choice", "Draw 0 of seed 10 .* It is the one in the text")
+    opened.set_viewport_size({"width": 1280, "height": 1000})
+    assert opened.locator("#int-section-choice").bounding_box()["height"] <= TALLEST  # it was 809
+    sheets = opened.pdf(prefer_css_page_size=True)
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", sheets)) <= 2  # printed as it opens
 
 
 def test_plotly_is_there_before_a_figure_is_unless_a_visitor_saves_data(opened):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from playwright.sync_api import Page
-from watched import WIDE, expect, settle, visit
+from watched import WIDE, expect, settle, visit, watched_page
 
 pytestmark = pytest.mark.browser
 PROMPT = "The queen & her\n“fox”"
@@ -22,6 +22,7 @@ def section(page: Page, key: str) -> None:
     bar = page.locator(f"#int-section-{key} > button")
     if "open" not in (bar.get_attribute("class") or "").split():
         bar.press("Enter")
+        settle(page)  # a radio that is pressed while it is drawn goes back to its first choice
 
 
 def fits_a_phone(page: Page) -> None:
@@ -32,7 +33,9 @@ def fits_a_phone(page: Page) -> None:
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["desk", "phone"])
-def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_url, size) -> None:
+def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(
+    browser, browser_tab, app_url, size
+) -> None:
     with visit(browser_tab, app_url, size) as page:
         page.locator("#gen-chips .chip").first.wait_for()
         page.locator("#gen-prompt textarea").fill(PROMPT)
@@ -66,7 +69,6 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         says(page, "#int-att-words", "In layer 1, head 2,")
         section(page, "compare")  # untrained
         page.locator("#int-cmp-way").get_by_text("untrained").click()
-        settle(page)  # gradio tells a radio's new value some frames later
         page.locator("#int-cmp-run").press("Enter")
         says(page, "#int-cmp", r"KL\(trained ‖ untrained\)")
         fits_a_phone(page)
@@ -92,7 +94,7 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(browser_tab, app_
         assert not page.evaluate(dark)
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         assert page.evaluate(dark)
-    with visit(browser_tab, f"{link}&seeds=x&precision=int2", size) as page:
+    with watched_page(browser, f"{link}&seeds=x&precision=int2", size) as page:
         says(page, "#page-note", "precision: 'int2' is none of")
         says(page, "#int-att-words", "In layer 1, head 2,")
         says(page, "#int-lens", "the model's own output")

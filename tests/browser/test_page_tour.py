@@ -37,11 +37,11 @@ def test_hardly_anything_moves_while_the_page_is_drawn(page) -> None:
 
 
 def test_the_tour_shows_ten_places_asks_three_questions_and_is_left(page) -> None:
-    for width in (390, 1280):
+    for width, press in ((390, lambda place: place.press("Enter")), (1280, lambda p: p.click())):
         page.set_viewport_size({"width": width, "height": 844})
         heat = page.locator("#gen-temperature input[type=number]")
         heat.fill("0.9")
-        page.locator("#tour-start").press("Enter")
+        press(page.locator("#tour-start"))
         for card in CARDS:
             expect(page.locator(".tour-card:visible h2")).to_contain_text(card["title"])
             expect(page.locator(".tour-card:visible h2")).to_be_focused()
@@ -50,12 +50,17 @@ def test_the_tour_shows_ten_places_asks_three_questions_and_is_left(page) -> Non
             if "sets" in card:
                 (selector, value), *_ = card["sets"].items()
                 expect(page.locator(selector)).to_have_value(str(value))
-            page.locator("#tour-next").press("Enter")
+            press(page.locator("#tour-next"))
         last = page.locator(".tour-card:visible")
         last.locator("input").first.fill("8")
-        last.get_by_role("button", name="Check").press("Enter")
+        press(last.get_by_role("button", name="Check"))
         expect(last.locator(".said")).to_contain_text("Right: 8.")
         page.keyboard.press("Escape")
         expect(page.locator(".tour-card:visible")).to_have_count(0)
         expect(page.locator("#tour-start")).to_be_focused()
         expect(heat).to_have_value("0.9")  # it stayed at the tour's
+    press(page.locator("#tour-start"))
+    press(page.locator("#tour-next"))
+    press(page.get_by_role("button", name="Leave"))
+    expect(page.locator(".tour-card:visible")).to_have_count(0)
+    expect(heat).to_have_value("0.9")

@@ -70,7 +70,7 @@ def columns_html(runs: Mapping[str, Writing]) -> str:
         take = f'<button type="button" aria-label="Take the version {escape(name)}">Take this one'
         take = f"{take}</button>" if over else ""
         columns.append(
-            f'<section aria-label="{escape(name)}" data-column="{i}"><h4>{escape(name)} {take}</h4>'
+            f'<section aria-label="{escape(name)}" data-column="{i}"><h3>{escape(name)} {take}</h3>'
             f'<p class="text"><span class="same">{escape("".join(pieces[:same]))}'
             f'</span>{mark}{escape(rest)}</p>{chips}<p class="stats">{told}</p></section>'
         )

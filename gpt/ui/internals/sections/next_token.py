@@ -103,19 +103,20 @@ def choice_views(
     distribution = probabilities(logits, options)
     choice = choose(logits, distribution, ROWS)
     best = choice.rows[:BARS]
+    said = f"the {len(best)} best"
+    if precision != "float32":
+        said += f", in {precision}; other sections: float32"
     odds = bars(
         [lab.short(row.token_id, 14) for row in best],
         {"softmax": [row.softmax for row in best],
          "chance with these settings": [row.probability for row in best]},
-        f"the {len(best)} best", show=chance, struck={n for n, r in enumerate(best) if not r.kept},
+        said, show=chance, struck={n for n, r in enumerate(best) if not r.kept},
     )  # fmt: skip
     found = find_token(lab, visit, query, logits, distribution)
     came = visit.ids[visit.position + 1 :]
     drawn, segments = draw_views(lab, distribution, options, at, came[0] if came else None)
     many, tallied = tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS))
     words = _sentence(choice, options, len(logits))
-    if precision != "float32":
-        words += say(f"Computed in {precision}; the other sections are in float32.", "hint")
     tables = numbers(_table(lab, choice, visit.position, options.temperature), segments, tallied)
     return f'{words}{odds}{drawn}{many}{tables}<div id="int-found">{found}</div>'
 
