@@ -213,12 +213,12 @@ const gptPage = {
       });
       until(() => find('#gen-prompt textarea')?.value === prompt, () => {
         trigger('input');
-        until(() => find('#gen-stop')?.checkVisibility(), () => until(written, () => {
+        until(written, () => {  // a link's page opens without a text, so these chips are its run's
           if (left) return;
           const chosen = find(`#gen-chips [data-position="${chip}"]`);
           chosen?.click();  // Internals opens at what the server has heard of
           until(() => !chosen || find('#gen-why'), () => gptPage.openTab(tab));
-        }));
+        });
       });
     };
     watch('value', () => {
