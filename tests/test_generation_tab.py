@@ -569,6 +569,27 @@ def test_a_start_that_never_began_gives_way_to_the_next(page):
     assert run_async(press_twice()) == [gr.skip()]
 
 
+def test_a_run_that_gradio_refuses_gives_the_button_back(page):
+    """Its queue was full: Stop stayed, with nothing running."""
+    run_async(page.handlers.start(("write", None))(page.story, SimpleNamespace(session_hash="one")))
+    assert run_async(page.finish(failed="storyteller")) == (True, None)
+
+
+def test_an_example_that_takes_a_clicks_place_is_written_as_it_says(page):
+    """The prompt of the click before was written beneath the example's."""
+    example = Visit("storyteller", "The dragon", {"max_new_tokens": 3}, seed=7)
+
+    async def press_both():
+        request = SimpleNamespace(session_hash="one")
+        await page.handlers.start(("write", None))(page.story, request)
+        await page.handlers.start(("example", example))(page.story, request)
+        await everything(page.handlers.write(page.data()))  # of the first
+
+    run_async(press_both())
+    asked = page.story.present.asked
+    assert (asked.prompt, asked.options.seed, len(page.ids)) == ("The dragon", 7, 3)
+
+
 def test_a_page_that_is_closed_between_click_and_run_writes_nothing_and_leaves_no_claim(registry):
     """One stayed for each such page, as long as the server ran."""
     with gr.Blocks() as whole:

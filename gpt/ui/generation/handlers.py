@@ -59,6 +59,9 @@ class Handlers:
                     await asyncio.sleep(0.02)
             elif kind == "guess":
                 given = (of_event(event, "token"), of_event(event, "text", str))
+            elif kind == "example":
+                seed = {layout.settings["seed"]: value.seed or DRAW_A_SEED}
+                given = {**layout.filled(value), **seed}
             if story.claim and story.claim.begun:  # a second click, a key held down
                 return gr.skip()
             story.claim = Claim(self.runs, request.session_hash, (kind, given))
@@ -67,8 +70,7 @@ class Handlers:
                 story.chosen, story.guess, story.versions = None, None, {}
                 shown |= {**dict.fromkeys(layout.streamed, ""), layout.panel: HINT}
             if kind == "example":
-                seed = {layout.settings["seed"]: given.seed or DRAW_A_SEED}
-                shown |= {**layout.filled(given), **seed}
+                shown |= given
             return shown
 
         return claim
@@ -98,7 +100,7 @@ class Handlers:
 
     async def failed(self, story: Story, model: str) -> Values:
         """As `finish`, the text as it was, which the click cleared, and the model that wrote."""
-        if story.claim:
+        if story.claim and story.claim.begun:  # else gradio's queue was full for it
             return gr.skip()
         last = {self.layout.model: story.loaded} if story.failed == model else {}
         return {**buttons(self.layout, busy=False), **self.shown(story), **last}
@@ -140,8 +142,8 @@ class Handlers:
         if kind in ("again", "reseed"):
             seed = base.asked.options.seed if base and kind == "again" else DRAW_A_SEED
             return Draft(self.asked(data, seed=seed))
-        if kind in FRESH:
-            return Draft(self.asked(data))
+        if kind in FRESH:  # `data` may be from before an example has filled the controls
+            return Draft(self.asked({**data, **(value or {})}))
         if kind == "next":
             asked = self.asked(data)
             if base is None or not base.asked.same_text(asked):
