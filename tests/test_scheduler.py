@@ -278,6 +278,16 @@ def test_who_does_not_fit_the_memory_waits_and_who_fits_nowhere_runs_alone(by_ha
     assert [len(run.take()) for run in (*small, large)] == [8] * 4
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_is_counted_with_the_bytes_that_its_cache_takes(by_hand, dtype):
+    """It was twice as much where keys and values have 16 bits: half as many rows ran at once."""
+    scheduler = Scheduler(tiny_model().to(dtype))
+    row = scheduler.submit([1, 2, 3], GREEDY)
+    while not row.take():
+        scheduler.turn()
+    assert row.n_bytes == row.cache.n_bytes
+
+
 def test_a_row_whose_logits_are_not_finite_ends_alone(by_hand):
     model = tiny_model()
     options = SamplingOptions(max_new_tokens=5, seed=1)

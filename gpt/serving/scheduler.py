@@ -78,9 +78,9 @@ class Scheduler:
         Raises ValueError as `generate` does; what goes wrong later is raised by the run itself.
         """
         row = ScheduledRow(self.model, ids, options, stop_id, text_of=text_of)
-        kept = self.model.pos_emb.weight.dtype  # as keys and values are
-        precision = "float32" if kept is torch.float32 else "float16"
-        row.n_bytes = int(kv_cache(self.model.cfg, 1, row.capacity, precision).value)
+        in_float32 = int(kv_cache(self.model.cfg, 1, row.capacity).value)
+        # Keys and values have the type of the embeddings: half of that on a GPU in 16 bits.
+        row.n_bytes = in_float32 * self.model.pos_emb.weight.dtype.itemsize // 4
         if known is not None:
             row.kept_of = self.model
             # The last one at the most is made again: it may end the run.
