@@ -1,7 +1,9 @@
 """Many visitors at once: the same tokens in any company, turns for all, errors that stay alone."""
 
 import asyncio
+import errno
 import gc
+import io
 import itertools
 import random
 import sys
@@ -446,8 +448,21 @@ def test_nothing_is_ready_while_a_run_waits():
     assert run_async(wait()) == []
 
 
-def test_a_turn_that_fails_tells_every_visitor_and_the_next_run_is_written(monkeypatch, capfd):
-    """Nobody may wait for ever."""
+class Full(io.TextIOBase):
+    """A file on a full disk."""
+
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_turn_that_fails_tells_every_visitor_and_the_next_run_is_written(
+    monkeypatch, capfd, full
+):
+    """Nobody may wait for ever; where the log's disk was full, the thread died of its line."""
+    monkeypatch.setattr(module._log, "propagate", False)  # to stderr, as where nobody tests
+    if full:
+        monkeypatch.setattr(sys, "stderr", Full())
     scheduler = Scheduler(tiny_model(), max_rows=1)
     real = Scheduler._let_in
     monkeypatch.setattr(Scheduler, "_let_in", lambda self: sys.exit("killed"))
@@ -459,7 +474,7 @@ def test_a_turn_that_fails_tells_every_visitor_and_the_next_run_is_written(monke
             run_async(anext(run))
     monkeypatch.setattr(Scheduler, "_let_in", real)
     assert len(steps_of(scheduler.submit([1], GREEDY))) == 8
-    assert "SystemExit: killed" in capfd.readouterr().err
+    assert full or "SystemExit: killed" in capfd.readouterr().err
 
 
 def test_closing_from_another_thread_ends_a_visitor_who_waits(by_hand):

@@ -6,9 +6,9 @@ a decode step of all rows that write.
 What a row computes depends on that row alone: its tokens are the same in any company.
 """
 
+import logging
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from weakref import WeakValueDictionary
@@ -28,6 +28,7 @@ MAX_ROWS = 64
 PREFILL_CHUNK = 64  # tokens; one block over as many takes about as long as a decode step
 MOST_READING = 0.2  # seconds of a turn while others write, who are read four times a second
 _MEMORY_SHARE = 4  # keys and values may take a quarter of what is free and not promised to others
+_log = logging.getLogger(__name__)
 
 
 class Scheduler:
@@ -119,7 +120,7 @@ class Scheduler:
                 self._write(writing)
             return goes_on
         except BaseException as error:  # SystemExit too
-            traceback.print_exc()
+            _log.exception("a turn failed")  # raises nothing itself, on a full disk either
             self._abandon(f"the engine stopped ({type(error).__name__}): run it once more.")
             return False
 
