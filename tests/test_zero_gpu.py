@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import multiprocessing
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
@@ -17,6 +18,7 @@ from types import ModuleType, SimpleNamespace
 import gradio as gr
 import pytest
 import torch
+from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt import SamplingOptions
@@ -191,6 +193,22 @@ def test_a_fork_while_this_process_draws_weights_or_compiles_does_not_wait(runs,
     monkeypatch.setattr(borrowed_gpu, "load_model", drawn_on_the_cpu)
     with sources._generator_lock, decode_step._compiling:
         assert len(written(runs).steps) == 8
+
+
+def test_a_closed_run_gives_the_gpu_back():
+    given_back = threading.Event()
+
+    def steps():
+        try:
+            while not given_back.wait(0.01):
+                yield "a step"
+        finally:
+            given_back.set()
+
+    run = borrowed_gpu.borrowed_run(steps())
+    assert run_async(run.ready(60))
+    run.close()
+    assert given_back.wait(60)
 
 
 def drawn_on_the_cpu(source, device, precision):

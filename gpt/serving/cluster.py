@@ -23,14 +23,23 @@ _GONE = "the cluster does not answer: try again in a minute."
 _FULL = f"{MAX_QUEUED} others are waiting to write: try again in a minute."
 
 
-class ArrivingRow(Run):
-    """The steps of one run as they arrive from elsewhere, read within one event loop.
+class ClusterRow(Run):
+    """One run on a cluster, read within one event loop; a closed one frees the replica's row."""
 
-    A kind of it has `_read`, which puts every step, and raises what ends the run.
-    """
-
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        handle: Any,
+        key: Key,
+        ids: Sequence[int],
+        options: SamplingOptions,
+        stop_id: int | None = None,
+    ) -> None:
+        """`handle` is from `connect`. `options` have a seed."""
         super().__init__()
+        self._request = (key, ids, options, stop_id)
+        self._handle = handle.options(stream=True, multiplexed_model_id="|".join(key))
+        self._known: list[int] = []  # tokens of all steps that ever arrived
+        self._heard = 0.0  # when the last message came
         self._reader: asyncio.Task[None] | None = None
 
     async def ready(self, timeout_seconds: float | None = None) -> bool:
@@ -48,25 +57,6 @@ class ArrivingRow(Run):
 
     def _end(self, reader: asyncio.Task[None]) -> None:
         self.end(None if reader.cancelled() else reader.exception())
-
-
-class ClusterRow(ArrivingRow):
-    """The steps of one run on a cluster; a closed one frees the replica's row."""
-
-    def __init__(
-        self,
-        handle: Any,
-        key: Key,
-        ids: Sequence[int],
-        options: SamplingOptions,
-        stop_id: int | None = None,
-    ) -> None:
-        """`handle` is from `connect`. `options` have a seed."""
-        super().__init__()
-        self._request = (key, ids, options, stop_id)
-        self._handle = handle.options(stream=True, multiplexed_model_id="|".join(key))
-        self._known: list[int] = []  # tokens of all steps that ever arrived
-        self._heard = 0.0  # when the last message came
 
     async def _read(self) -> None:
         """Reads to the end of the run, at one replica after the other if they die."""

@@ -3,7 +3,6 @@
 The run's steps come from a process that is forked for it and ends with it.
 """
 
-import asyncio
 import contextlib
 import contextvars
 import math
@@ -17,7 +16,7 @@ from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.generate import Step, generate
 from gpt.sampling import SamplingOptions
-from gpt.serving.cluster import ArrivingRow
+from gpt.serving.run import Run
 from gpt.ui.parts.errors import one_line
 
 _READERS = ThreadPoolExecutor(64, thread_name_prefix="borrowed")
@@ -39,23 +38,17 @@ def steps_on_gpu(
         yield from generate(model, ids, options, stop_id=stop_id, text_of=text_of)
 
 
-class BorrowedRow(ArrivingRow):
-    """The steps of `steps_on_gpu` within `spaces.GPU`, read by a thread of their own."""
+def borrowed_run(steps: Iterator[Step]) -> Run:
+    """The run of `steps_on_gpu` within `spaces.GPU`, read by a thread of its own."""
+    run = Run()
 
-    def __init__(self, steps: Iterator[Step]) -> None:
-        super().__init__()
-        self._iterator = steps
+    def read() -> None:
+        run.started = time.perf_counter()
+        with contextlib.closing(steps):  # a generator
+            while not run.over and (step := next(steps, None)) is not None:
+                run.put(step)
 
-    async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
-
-        def read() -> None:
-            with contextlib.closing(self._iterator):  # a generator
-                for step in self._iterator:
-                    if self._closed:
-                        return
-                    loop.call_soon_threadsafe(self.put, step)
-
-        self.started = time.perf_counter()
-        # spaces asks the event's context who the visitor is
-        await loop.run_in_executor(_READERS, contextvars.copy_context().run, read)
+    # spaces asks the event's context who the visitor is
+    reading = _READERS.submit(contextvars.copy_context().run, read)
+    reading.add_done_callback(lambda job: run.end(job.exception()))
+    return run

@@ -5,6 +5,7 @@ the page takes what has come of each a few times a second.
 """
 
 import asyncio
+import contextvars
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -21,7 +22,7 @@ from gpt.serving.cluster import ClusterRow
 from gpt.serving.registry import Registry
 from gpt.serving.run import Run
 from gpt.serving.scheduler import scheduler_for
-from gpt.ui.generation.borrowed_gpu import BorrowedRow, steps_on_gpu
+from gpt.ui.generation.borrowed_gpu import borrowed_run, steps_on_gpu
 from gpt.ui.generation.continuation import AHEAD, Continuation, Draft
 
 MAX_WAITING = 200  # behind the rows of a scheduler
@@ -99,7 +100,7 @@ class Writing:
         if self.begins.done:
             return
         held = ExitStack()  # what the row needs, and the row
-        job = _LOADERS.submit(self._row, held)
+        job = _LOADERS.submit(contextvars.copy_context().run, self._row, held)
         row = asyncio.wrap_future(job)
         try:
             while not row.done():
@@ -144,7 +145,7 @@ class Writing:
         elif runs.on_gpu and asked.device == "cuda":
             if asked.source in HUB_MODELS:  # before: a visitor's seconds on a GPU are few
                 download(asked.source, self._on_stage)
-            row = BorrowedRow(runs.on_gpu(asked.source, asked.precision, *given))
+            row = borrowed_run(runs.on_gpu(asked.source, asked.precision, *given))
         else:
             model = held.enter_context(runs.registry.borrow(*key, self._on_stage))
             scheduler = scheduler_for(model)
