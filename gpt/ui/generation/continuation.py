@@ -1,7 +1,5 @@
 """A text while it is written, and each state that is kept of it; the panel of a chosen token."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -32,7 +30,7 @@ class Continuation:
     `ahead`, known and not shown, and no limit is told.
     """
 
-    def __init__(self, begins: Draft) -> None:
+    def __init__(self, begins: "Draft") -> None:
         self.steps: list[Step] = []
         self.ahead: list[Step] = []
         self.pieces: list[str] = []  # of the text, one a step
@@ -79,7 +77,7 @@ class Continuation:
         """One line of measurements; empty before the first token."""
         if not self.steps:
             return ""
-        last, count = self.steps[-1], len(self.steps)
+        asked, last, count = self._asked, self.steps[-1], len(self.steps)
         told = last.stop or ("max_new_tokens" if count == self._limit else None)
         # After the first token, whose time is mostly the reading of the prompt.
         later = self._seconds - self._first_seconds
@@ -90,7 +88,7 @@ class Continuation:
             f"first token after {seconds(self._first_seconds)}" if self._first_seconds else "",
             f"{last.context_tokens:,} tokens of context",
             f"seed {last.seed}",
-            f"by {self._asked.writer} on {self._asked.where}",
+            f"by {asked.writer} on {asked.device}, {asked.precision}",
             ENDED.get(told, "").format(limit=self._limit),
             f"stopped by you after {counted(count, 'token')}" if self.stopped else "",
         ]
@@ -122,7 +120,7 @@ class Draft:
         """Whether no run is needed: all that is to be shown is known."""
         return self.shown is not None and len(self.steps) >= self.shown + self.guess
 
-    def going_on(self, limit: int, ahead: int = 0, guess: bool = False) -> Draft:
+    def going_on(self, limit: int, ahead: int = 0, guess: bool = False) -> "Draft":
         """More of the same text, to so many new tokens; `ahead` more are known, and not shown."""
         if self.shown and self.steps[self.shown - 1].stop is not None:
             raise ValueError("the text has ended here: use another token in its place, or Back.")

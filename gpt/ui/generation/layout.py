@@ -127,7 +127,7 @@ class Layout:
             )
         self.settings = {**some, **more, "precision": self.precision, "device": self.device}
         with gr.Row():
-            choices = [(label, name) for name, label in BY.items()]
+            choices = [(name.capitalize(), name) for name in BY]
             self.by = gr.Dropdown(
                 choices, value="seed", label="Versions differ in", min_width=120, elem_id="gen-by"
             )

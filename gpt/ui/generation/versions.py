@@ -15,14 +15,14 @@ from gpt.ui.generation.runs import Writing
 from gpt.ui.generation.wish import Wish, wish
 from gpt.ui.parts.numbers import counted
 
-BY = {name: name.capitalize() for name in ("seed", "temperature", "precision", "training")}
+BY = ("seed", "temperature", "precision", "training")
 TEMPERATURES = {2: (0, 1.0), 3: (0, 0.8, 1.4), 4: (0, 0.5, 1.0, 1.5)}
 UNTRAINED_SEED = 123  # the book's
 
 
 def versions(registry: Registry, asked: Wish, by: str, count: int) -> dict[str, Wish]:
     """What each version asks for, by its name. Raises ValueError for another kind."""
-    if by not in [*BY]:
+    if by not in BY:
         raise ValueError(f"versions differ in {', '.join(BY)}, 2 to {max(TEMPERATURES)} of them.")
     seed = asked.options.seed
     if by == "seed":

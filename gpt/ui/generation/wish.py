@@ -1,7 +1,5 @@
 """What a run is asked for, checked before anything is loaded or a GPU is borrowed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,10 +42,6 @@ class Wish:
     drawn: bool = False  # the seed, because none was asked for
 
     @property
-    def where(self) -> str:
-        return f"{self.device}, {self.precision}"
-
-    @property
     def writer(self) -> str:
         """The model in a word or two: a picker may show another one by now."""
         for prefix, name in ((TRAINED, "your trained model"), (RANDOM, "an untrained model")):
@@ -64,11 +58,11 @@ class Wish:
         drawn = f"all others are drawn with seed {self.options.seed}."
         return (*self.fits, f"Steered: you chose {chosen}; {drawn}")
 
-    def with_options(self, **changed: Any) -> Wish:
+    def with_options(self, **changed: Any) -> "Wish":
         """The same run with other options."""
         return replace(self, options=replace(self.options, **changed))
 
-    def steered(self, position: int, token_id: int) -> Wish:
+    def steered(self, position: int, token_id: int) -> "Wish":
         """The same run with `token_id` at `position`, and what was chosen after it left out."""
         earlier = [pair for pair in self.options.steering if pair[0] < position]
         return self.with_options(
@@ -76,7 +70,7 @@ class Wish:
             max_new_tokens=max(self.options.max_new_tokens, position + 1),
         )
 
-    def same_text(self, other: Wish) -> bool:
+    def same_text(self, other: "Wish") -> bool:
         """Whether `other` asks for the same text, however long, with this or with any seed."""
         seed = self.options.seed if other.drawn else other.options.seed
         alike = {"max_new_tokens": 1, "steering": ()}
