@@ -22,7 +22,7 @@ from gpt import SamplingOptions
 from gpt.checkpoints import precision_record
 from gpt.generate import generate
 from gpt.serving import kept
-from gpt.serving.scheduler import scheduler_for
+from gpt.serving.scheduler import Scheduler, scheduler_for
 from gpt.ui import tabs
 from gpt.ui.generation import handlers, settings, story, tab, versions
 from gpt.ui.generation import runs as runs_module
@@ -777,6 +777,18 @@ def test_a_guess_is_told_with_its_rank_before_the_odds(page, registry, tokenizer
         logits = model(torch.tensor([[*tokenizer.encode("Hello"), *written]]))[0, -1]
     assert f"rank {1 + int((logits > logits[token]).sum()):,}," in panel
     assert "gen-use" in panel
+
+
+def test_a_typed_guess_is_read_without_writing_the_text_again(page, monkeypatch):
+    """It took as long as the text before it had taken."""
+    page.do("write")
+    page.do("next", 1, guess=True)
+    decoded, decode = [], Scheduler._decode
+    monkeypatch.setattr(
+        Scheduler, "_decode", lambda self, rows: (decoded.append(rows), decode(self, rows))[1]
+    )
+    page.do("guess", event=SimpleNamespace(token=-1, text="king"))
+    assert len(decoded) == 1
 
 
 def test_a_guess_is_told_of_its_own_text_only(page):

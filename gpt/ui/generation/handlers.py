@@ -185,7 +185,7 @@ class Handlers:
             rank, chance = ranks[ids[0]]
             probe = replace(came, token_id=ids[0], rank=rank, probability=chance)
         else:
-            run = Writing(Draft(asked.steered(place, ids[0])), self.runs)
+            run = Writing(Draft(asked.steered(place, ids[0]), base.steps[:place]), self.runs)
             async with aclosing(claim.write(run)) as updates:
                 async for _ in updates:
                     yield
