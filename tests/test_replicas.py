@@ -100,6 +100,8 @@ class Handle:
         self.write = self
 
     def options(self, **_):
+        """Of Ray's only one thread may be the first to ask: two at once were an error."""
+        asyncio.get_running_loop()
         return self
 
     def remote(self, *request):

@@ -37,7 +37,7 @@ class ClusterRow(Run):
         """`handle` is from `connect`. `options` have a seed."""
         super().__init__()
         self._request = (key, ids, options, stop_id)
-        self._handle = handle.options(stream=True, multiplexed_model_id="|".join(key))
+        self._handle = handle
         self._known: list[int] = []  # tokens of all steps that ever arrived
         self._heard = 0.0  # when the last message came
         self._reader: asyncio.Task[None] | None = None
@@ -81,7 +81,10 @@ class ClusterRow(Run):
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _read_at_one_replica(self) -> None:
-        response = self._handle.write.remote(*self._request, tuple(self._known))
+        # Here, in the loop: Ray raises an error if two threads use a handle for the first time.
+        key, *_ = self._request
+        handle = self._handle.options(stream=True, multiplexed_model_id="|".join(key))
+        response = handle.write.remote(*self._request, tuple(self._known))
         try:
             while True:
                 message = await asyncio.wait_for(anext(response, None), PATIENCE_SECONDS)
