@@ -54,7 +54,7 @@ class Handlers:
             if kind == "use":
                 given = (story.chosen, of_event(event, "token"))
                 deadline = time.monotonic() + PATIENCE_SECONDS
-                while story.claim and story.claim.begun and time.monotonic() < deadline:
+                while story.claim and time.monotonic() < deadline:
                     story.claim.stop()
                     await asyncio.sleep(0.02)
             elif kind == "guess":
@@ -62,9 +62,9 @@ class Handlers:
             elif kind == "example":
                 seed = {layout.settings["seed"]: value.seed or DRAW_A_SEED}
                 given = {**layout.filled(value), **seed}
-            if story.claim and story.claim.begun:  # a second click, a key held down
+            if story.claim:  # a second click, a key held down
                 return gr.skip()
-            story.claim = Claim(self.runs, request.session_hash, (kind, given))
+            story.asked = Claim(self.runs, request.session_hash, (kind, given))
             shown = buttons(layout, busy=True)
             if kind in FRESH:
                 story.chosen, story.guess, story.versions = None, None, {}
@@ -78,11 +78,11 @@ class Handlers:
     async def write(self, data: Values) -> AsyncIterator[Values]:
         """What streams."""
         story: Story = data[self.story]
-        claim = story.claim
-        if claim is None or claim.begun:
+        claim, story.asked = story.asked, None
+        if claim is None:
             yield gr.skip()
             return
-        claim.begun = True
+        story.claim = claim
         make = {"versions": self._versions, "guess": self._guess}.get(claim.order[0], self._text)
         try:
             async with aclosing(make(data, story, claim)) as updates:
@@ -96,11 +96,11 @@ class Handlers:
 
     async def finish(self, story: Story) -> Values:
         """The buttons as they should be now, which may be the next run's already."""
-        return gr.skip() if story.claim else buttons(self.layout, busy=False)
+        return gr.skip() if story.claim or story.asked else buttons(self.layout, busy=False)
 
     async def failed(self, story: Story, model: str) -> Values:
         """As `finish`, the text as it was, which the click cleared, and the model that wrote."""
-        if story.claim and story.claim.begun:  # else gradio's queue was full for it
+        if story.claim:
             return gr.skip()
         last = {self.layout.model: story.loaded} if story.failed == model else {}
         return {**buttons(self.layout, busy=False), **self.shown(story), **last}

@@ -169,7 +169,7 @@ class Claim:
 
     def __init__(self, of: Runs, session: str | None = None, order: Order | None = None) -> None:
         self.session, self.order, self._of = session, order, of
-        self.begun = self.stopped = False
+        self.stopped = False
         self.runs: Sequence[Writing] = ()
         of.claims.add(self)
 

@@ -16,7 +16,8 @@ class Story:
 
     drafts: list[Draft] = field(default_factory=list)
     at: int = -1
-    claim: Claim | None = None  # of the run that is asked for, until it has ended
+    asked: Claim | None = None  # of a click, until its run begins, which gradio may refuse
+    claim: Claim | None = None  # of the run that goes on
     live: Writing | None = None  # while it is written
     chosen: int | None = None  # a new token, by its place
     guess: Draft | None = None  # a next token that waits for the visitor's guess
