@@ -92,7 +92,7 @@ class Handlers:
             source = claim.runs[0].begins.asked.source if claim.runs else ""
             if any(run.written.steps for run in claim.runs):
                 story.loaded, source = source, ""
-            story.live, story.failed, story.claim = None, source, None
+            story.failed, story.claim = source, None
 
     async def finish(self, story: Story) -> Values:
         """The buttons as they should be now, which may be the next run's already."""
