@@ -259,6 +259,16 @@ def test_tensors_without_a_shape_are_misshapen_too(tmp_path):
     )
 
 
+def test_a_tied_model_of_ours_is_refused_in_its_own_names(tmp_path):
+    """GPT-2's stood before them: the head of such a file had been put under another name."""
+    state = tiny_model(replace(TINY, tie_weights=True)).state_dict()
+    for name in ("tok_emb.weight", "pos_emb.weight"):
+        del state[name]
+    torch.save(state, tmp_path / "tied.pth")
+    said = message(tmp_path / "tied.pth", cfg=replace(TINY, tie_weights=True))
+    assert said.endswith("does not fit its configuration: missing pos_emb.weight.")
+
+
 def test_a_tied_model_of_one_byte_floats_is_read(tmp_path):
     """torch cannot compare float8: it was a traceback of the command line."""
     model = tiny_model(replace(TINY, tie_weights=True))

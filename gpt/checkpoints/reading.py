@@ -59,10 +59,11 @@ def load_checkpoint(
     if given and given != found:
         raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
     _check_sizes(found, tensors, weights)
+    named = str if tensors.keys() <= stored.keys() else _both_names
     if found.tie_weights:
         _tie(tensors, weights)
     model = model_without_values(found)
-    _check_shapes(model, tensors, weights, str if tensors.keys() <= stored.keys() else _both_names)
+    _check_shapes(model, tensors, weights, named)
     make_room()
     check_memory(weight_bytes(found, precision), target, f"loading {weights}")
     stored.clear()  # so that a file which could not be memory-mapped is let go tensor by tensor
