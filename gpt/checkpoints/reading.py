@@ -62,7 +62,10 @@ def load_checkpoint(
     named = str if tensors.keys() <= stored.keys() else _both_names
     if found.tie_weights:
         _tie(tensors, weights)
-    model = model_without_values(found)
+    try:
+        model = model_without_values(found)
+    except RuntimeError as error:  # a tensor without numbers may have any shape
+        raise ValueError(f"{weights}: its sizes are more bytes than torch can count.") from error
     _check_shapes(model, tensors, weights, named)
     make_room()
     check_memory(weight_bytes(found, precision), target, f"loading {weights}")

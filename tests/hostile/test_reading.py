@@ -136,6 +136,12 @@ def names_of_layers(folder):
     return path
 
 
+def sizes_without_numbers(folder):
+    """What has no numbers can say any size: that of a model with more bytes than torch counts."""
+    path = tensors(empty=torch.zeros(2**62, 0))(folder)
+    return configured(vocab_size=2**61)(path)
+
+
 class Payload:
     """Would make a folder, were it unpickled freely."""
 
@@ -251,6 +257,7 @@ HOSTILE = {
     "an inner width of text": (config('{"model_type": "gpt2", "n_inner": "x"}'), "n_inner is 'x'"),
     "2,000 layers in 4 kB": (thousands_of_layers, "n_layers is 2,000 and the file has 0"),
     "2,000 names of layers": (names_of_layers, "n_layers is 2,000 and the file has"),
+    "2^61 tokens": (sizes_without_numbers, "more bytes than torch can count"),
     "a million layers": (configured(n_layers=10**6), "n_layers is 1,000,000 and the file has 2"),
     **{
         f"a huge {name}": (configured(**{name: 3 * 10**15, "sha256": None}), f"{name} is 3,000")
