@@ -251,6 +251,19 @@ def test_the_rules_of_thumb_are_off_by_what_they_leave_out() -> None:
     assert rule / counted == pytest.approx(254_852_726_784 / 291_648_307_200, rel=1e-3)
 
 
-def test_an_unknown_precision_names_the_allowed_ones() -> None:
-    with pytest.raises(ValueError, match="precision is 'float8': use float32"):
-        memory.weights(GPTConfig(), "float8")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: memory.weights(GPTConfig(), "float8"), "precision is 'float8': use float32"),
+        (lambda: memory.read_per_pass(GPTConfig(), "float8"), "precision is 'float8'"),
+        (lambda: memory.kv_cache(GPTConfig(), 1, 1, "float8"), "precision is 'float8'"),
+        (lambda: memory.kept_by_training(GPTConfig(), 1, 1, "int8"), "use float32, bfloat16"),
+        (lambda: memory.training_state(GPTConfig(), "lion"), "optimiser is 'lion': use adamw-"),
+        (lambda: compute.training_days(GPTConfig(), 1e9, 40, DEVICES["t4"]), "utilisation is 40:"),
+        (lambda: compute.training_days(GPTConfig(), 1e9, 0, DEVICES["t4"]), "above 0 and at most"),
+    ],
+)
+def test_an_unknown_choice_names_the_allowed_ones(call, message: str) -> None:
+    """A share of 40 was 40 times the peak, and an unknown precision had float32's cache."""
+    with pytest.raises(ValueError, match=message):
+        call()

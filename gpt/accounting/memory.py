@@ -81,9 +81,7 @@ def amount(
 
 def weights(cfg: GPTConfig, precision: str = "float32") -> Amount:
     """Bytes of all parameters as stored in `precision`, one of PRECISIONS."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}: use {', '.join(PRECISIONS)}.")
-    source, _, note = _WEIGHTS[precision]
+    source, _, note = _row(_WEIGHTS, "precision", precision)
     return amount(precision, source, _weight_letters(cfg), note)
 
 
@@ -94,11 +92,13 @@ def weight_bytes(cfg: GPTConfig | Mapping[str, Any], precision: str) -> int:
 
 def read_per_pass(cfg: GPTConfig, precision: str) -> float:
     """Bytes of weights that a pass reads: all but the embedding rows that are only looked up."""
-    return evaluate(_WEIGHTS[precision][1], _weight_letters(cfg))
+    _, source, _ = _row(_WEIGHTS, "precision", precision)
+    return evaluate(source, _weight_letters(cfg))
 
 
 def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "float32") -> Amount:
     """Bytes of the keys and values of `seen_tokens` positions in all layers, on a CPU."""
+    _row(_WEIGHTS, "precision", precision)
     letters = letters_of(cfg, b=batch, s=seen_tokens)
     note = "" if precision == "float32" else "float32 on a CPU; half on a GPU in 16 bits"
     return amount("KV cache", "2*layers*b*s*d*4", letters, note)
@@ -129,7 +129,7 @@ def forward_activations(cfg: GPTConfig, batch: int, new_tokens: int) -> Amount:
 
 def training_state(cfg: GPTConfig, optimiser: str = "adamw-mixed") -> Amount:
     """Bytes of weights, gradients and optimiser state; `optimiser` one of TRAINING_STATES."""
-    name, source, note = _TRAINING[optimiser]
+    name, source, note = _row(_TRAINING, "optimiser", optimiser)
     return amount(name, source, _weight_letters(cfg), note)
 
 
@@ -165,7 +165,7 @@ def kept_by_training(
     the matrices M in bfloat16. Exact for the tensors that autograd saves on a CPU in torch 2.13;
     `batch` is the micro-batch, and `vocab` the tokens that occur in the text, at most.
     """
-    name, size, copies, note = _TRAIN[precision]
+    name, size, copies, note = _row(_TRAIN, "precision", precision)
     letters = letters_of(cfg, b=batch, t=new_tokens, M=_weight_letters(cfg)["M"])
     layer, around = 16 + 12 * size, 4 + size
     if cfg.drop_rate:
@@ -190,3 +190,10 @@ def _weight_letters(cfg: GPTConfig) -> dict[str, int]:
         "B": others - cfg.context_length * d,
         "vocab": vocab,
     }
+
+
+def _row(table: Mapping[str, Any], name: str, key: str) -> Any:
+    """`table[key]`. Raises ValueError, with what there is of that `name`, if there is none."""
+    if key not in table:
+        raise ValueError(f"{name} is {key!r}: use {', '.join(table)}.")
+    return table[key]

@@ -98,7 +98,10 @@ def training_days(cfg: GPTConfig, tokens: float, utilisation: float, on: Device)
     """Days to train on `tokens` at full context and a share `utilisation` of the 16-bit peak.
 
     The backward pass costs twice the forward pass: each product has two gradients.
+    Raises ValueError if `utilisation` is not above 0 and at most 1.
     """
+    if not 0 < utilisation <= 1:
+        raise ValueError(f"utilisation is {utilisation}: use a share above 0 and at most 1.")
     per_token = 3 * forward(cfg, 1, cfg.context_length).total / cfg.context_length
     peak = max(on.peak_flops["float16"], on.peak_flops["bfloat16"])
     return per_token * tokens / (peak * utilisation) / DAY_SECONDS
