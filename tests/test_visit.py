@@ -1,11 +1,13 @@
 """The visit that all tabs share, and what Internals opens on."""
 
+import asyncio
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from gradio.state_holder import SessionState
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.ui import internals, tabs
@@ -27,11 +29,19 @@ def test_a_million_pairs_of_steering_are_refused_before_they_are_sorted():
 
 
 def test_a_model_of_a_forgotten_page_is_the_registry_s_to_refuse():
-    """After a restart gradio refused the page's own model, and Generate stayed hidden for ever."""
-    with gr.Blocks():
+    """After a restart gradio refused the page's own model, and Generate stayed hidden for ever;
+    later only after an event that has the picker among its outputs and leaves it alone.
+    """
+    with gr.Blocks() as demo:
         shared, picker = Shared(), gr.Dropdown(["a"])
         shared.add_picker(picker)
-    assert picker.preprocess("random:seed=1") == "random:seed=1"
+        picker.change(lambda _: gr.skip(), picker, picker)
+    (event,), session = demo.fns.values(), SessionState(demo)
+    for _ in range(2):
+        given = asyncio.run(demo.preprocess_data(event, ["random:seed=1"], session))
+        assert given == ["random:seed=1"]
+        asyncio.run(demo.postprocess_data(event, gr.skip(), session))
+    assert not picker.allow_custom_value  # the page has no box to type a name in
 
 
 def test_a_model_of_the_visitors_own_is_chosen_everywhere_and_the_newest_are_kept():

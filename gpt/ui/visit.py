@@ -89,6 +89,8 @@ class Shared:
         restart or for newer visitors; the registry knows what there is.
         """
         picker.preprocess = str
+        # What an event has among its outputs, gradio builds anew for that page from these.
+        picker.constructor_args["allow_custom_value"] = True
         self.pickers[picker] = list(picker.choices)
 
     def relabel(self, labels: Mapping[str, str]) -> dict[Any, Any]:
