@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import gradio as gr
+import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
@@ -105,6 +107,17 @@ def test_an_impossible_configuration_is_refused_in_one_line(
 ) -> None:
     with pytest.raises(AppError, match=message):
         client.predict(**changes, api_name="/architecture")
+
+
+def test_the_answer_is_one_result_of_three_and_the_page_s_api_says_so(demo: gr.Blocks) -> None:
+    """ "Use via API" told a result of any kind: gradio had read the type's name, not the type."""
+    (result,) = demo.get_api_info()["named_endpoints"]["/architecture"]["returns"]
+    assert result["python_type"]["type"] == "list[str | dict(str, Any)]"
+    given = {"data": [50257, 1024, 768, 12, 12, 0.1, False, False]}
+    raw = httpx.post(f"{demo.local_url}gradio_api/call/architecture", json=given)
+    answer = httpx.get(f"{raw.url}/{raw.json()['event_id']}").text
+    ((said, _, _),) = json.loads(answer.partition("data: ")[2])
+    assert said == "163,009,536 parameters"
 
 
 def test_the_endpoint_is_the_only_public_event(demo: gr.Blocks) -> None:

@@ -1,7 +1,5 @@
 """A configuration for elsewhere: as text and back, for API clients, as a model of other tabs."""
 
-from __future__ import annotations  # gr.api: one result of three, as clients know it
-
 import json
 from typing import Any
 
@@ -85,7 +83,7 @@ def architecture(
     drop_rate: float = 0.1,
     qkv_bias: bool = False,
     tie_weights: bool = False,
-) -> tuple[str, dict[str, Any], dict[str, Any]]:
+) -> list[str | dict[str, Any]]:
     """A sentence with the total, the table (headers, data), and the numbers as JSON.
 
     Every parameter defaults to the book's 124M configuration. A whole number above 2**53, which
@@ -103,7 +101,8 @@ def architecture(
     numbers: dict[str, Any] = {name: _for_json(value) for name, value in exact.items()}
     numbers["exact"] = {name: str(value) for name, value in exact.items()}
     numbers["config"] = dict(cfg)
-    return f"{count.total:,} parameters", {"headers": headers, "data": data}, numbers
+    # gr.api sends a list as one result, as clients know it, and would make three of a tuple.
+    return [f"{count.total:,} parameters", {"headers": headers, "data": data}, numbers]
 
 
 def offered(cfg: GPTConfig, seed: Any) -> tuple[str, str]:
