@@ -42,6 +42,12 @@ def test_a_random_source_is_drawn_as_after_manual_seed_which_it_leaves_alone():
         assert config_of(random_source(cfg, 42)) == cfg
 
 
+def test_drawing_a_model_leaves_the_generators_of_other_devices_alone(monkeypatch):
+    """What a caller had seeded there was another series after a model was loaded."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("was seeded"))
+    load_model(random_source(TINY, 42))
+
+
 def test_models_drawn_in_many_threads_do_not_mix_their_numbers():
     expected = {source: load_model(source) for source in (A, B, C)}
     wrong = []

@@ -169,13 +169,12 @@ def _drawn(cfg: GPTConfig, seed: int) -> dict[str, torch.Tensor]:
 
 @contextlib.contextmanager
 def own_generator(seed: int) -> Iterator[None]:
-    """Inside, torch's global generators start from `seed` and are this thread's alone.
+    """Inside, torch's global generator on the CPU starts from `seed` and is this thread's alone.
 
-    The CPU's has its state put back afterwards. Initial weights and dropout can be drawn from no
-    other generator.
+    Its state is put back afterwards. Initial weights and dropout can be drawn from no other.
     """
     with _generator_lock, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.random.default_generator.manual_seed(seed)
         yield
 
 

@@ -200,7 +200,9 @@ class Run:
         if not options.positions:
             self._shuffle_positions()
         # Dropout of a step depends on the step alone, so that a resumed run repeats it.
-        with own_generator(options.seed + 1_000_003 * (self.step * self.world + self.rank)):
+        seed = options.seed + 1_000_003 * (self.step * self.world + self.rank)
+        with own_generator(seed):
+            torch.manual_seed(seed)  # the device's too
             loss = self._gradients(inputs, targets)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
         self._savable = False
