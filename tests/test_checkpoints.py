@@ -259,6 +259,16 @@ def test_tensors_without_a_shape_are_misshapen_too(tmp_path):
     )
 
 
+@pytest.mark.parametrize("first", ["out_head.weight", "lm_head.weight"])
+def test_a_tensor_that_is_there_in_both_projects_names_is_refused(first, tmp_path):
+    """The later one was the model's head, without a word."""
+    state = {first: torch.ones(97, 24), **tiny_model().state_dict()}
+    state["lm_head.weight"] = torch.ones(97, 24)
+    torch.save(state, tmp_path / "two.pth")
+    second = "a second out_head.weight"
+    assert f"not part of the model {second}" in message(tmp_path / "two.pth", cfg=TINY)
+
+
 def test_a_tied_model_of_ours_is_refused_in_its_own_names(tmp_path):
     """GPT-2's stood before them: the head of such a file had been put under another name."""
     state = tiny_model(replace(TINY, tie_weights=True)).state_dict()

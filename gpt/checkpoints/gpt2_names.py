@@ -58,7 +58,8 @@ def in_our_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
             tensor = tensor.t()  # (in, out) -> (out, in)
         parts = tensor.tensor_split(len(names)) if tensor.dim() else (tensor,) * 3
         for target, part in zip(names, parts, strict=False):
-            ours[target.replace("{i}", index)] = part
+            name = target.replace("{i}", index)
+            ours[f"a second {name}" if name in ours else name] = part
     return ours
 
 
