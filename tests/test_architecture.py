@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from dataclasses import asdict
@@ -12,6 +13,7 @@ import gradio as gr
 import pytest
 import torch
 from architecture_cases import NAMED, TINY, NoRegistry, figures_of, values_of
+from gradio.state_holder import SessionState
 from random_configs import any_size
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -255,6 +257,17 @@ def test_each_pinned_configuration_is_a_choice_of_its_own_and_an_impossible_one_
     assert first != second
     found = figures_of(GPTConfig(), compare=first)["compare"]
     assert "The settings are the same." in found
+
+
+def test_a_pinned_configuration_outlives_a_restart() -> None:
+    """gradio refused it as no choice, at every control, until another one was compared with."""
+    with gr.Blocks() as demo:
+        page = add_to(Page(NoRegistry(), "book-124M"))
+    refresh = next(fn for fn in demo.fns.values() if fn.name == "refresh")
+    pinned, compare = to_json(TINY), page.inputs["compare"]
+    given = [pinned if box is compare else box.value for box in refresh.inputs]
+    read = asyncio.run(demo.preprocess_data(refresh, given, SessionState(demo)))
+    assert read[refresh.inputs.index(compare)] == pinned
 
 
 def test_too_little_free_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

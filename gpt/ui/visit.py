@@ -61,6 +61,16 @@ def opening_of(component: Any) -> Callable[..., Any]:
     return component.load if block is None else block.select
 
 
+def take_any(box: gr.Dropdown) -> None:
+    """The box's handlers decide on its value, also of a page whose choices gradio has forgotten.
+
+    It does at a restart and for newer visitors. What an event has among its outputs, gradio builds
+    anew for that page, from the arguments; the page has the first, whose box takes no other text.
+    """
+    box.preprocess = str
+    box.constructor_args["allow_custom_value"] = True
+
+
 class Visitor:
     """What the server keeps of one page; `Shared.visitor` hands out the object itself."""
 
@@ -83,14 +93,8 @@ class Shared:
         self.pickers: dict[gr.Dropdown, list[Any]] = {}  # and the choices of their own
 
     def add_picker(self, picker: gr.Dropdown) -> None:
-        """From now on `use_model` changes this one too.
-
-        gradio would refuse a visitor's own model once it has forgotten the page's choices, at a
-        restart or for newer visitors; the registry knows what there is.
-        """
-        picker.preprocess = str
-        # What an event has among its outputs, gradio builds anew for that page from these.
-        picker.constructor_args["allow_custom_value"] = True
+        """From now on `use_model` changes this one too; the registry knows what there is."""
+        take_any(picker)
         self.pickers[picker] = list(picker.choices)
 
     def relabel(self, labels: Mapping[str, str]) -> dict[Any, Any]:

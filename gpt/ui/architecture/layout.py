@@ -14,6 +14,7 @@ from gpt.ui.architecture.model_map import FIRST, NO_TEXT, code_html, map_html, p
 from gpt.ui.architecture.presets import CUSTOM, GPT3_NOTE, Presets
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.sentences import say
+from gpt.ui.visit import take_any
 
 WORKLOAD = "## Workload\nMemory, operations, times and the shapes of the parts are for:"
 OPEN_AT_FIRST = ("", "numbers")  # sections of `figures`
@@ -124,6 +125,7 @@ class Layout:
                     self.choices, value="gpt2-medium", label="Compare with",
                     elem_id="arch-compare-with", scale=3,
                 )  # fmt: skip
+                take_any(self.inputs["compare"])
                 self.pin = gr.Button("Pin this configuration", size="sm", elem_id="arch-pin")
             self.views["compare"] = gr.HTML(elem_id="arch-compare")
             gr.HTML(say(GPT3_NOTE, "hint"))
