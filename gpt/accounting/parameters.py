@@ -95,7 +95,7 @@ def count_parameters(cfg: GPTConfig | Mapping[str, Any]) -> ParameterCount:
     for name, shapes, each, purpose, group in _parts(cfg):
         copies = cfg.n_layers if name.startswith("trf_blocks.") else 1
         formula = each if copies == 1 else f"layers * ({each})"
-        shape = " + ".join(_shape(shape, letters) for shape in shapes.split(", ") if shape)
+        shape = " + ".join(typeset_shape(shape, letters) for shape in shapes.split(", ") if shape)
         shown = typeset(formula), typeset(formula, letters)
         count = int(evaluate(formula, letters))
         rows.append(ParameterRow(name, shape or "shared", *shown, count, purpose, group, copies))
@@ -130,6 +130,7 @@ def typeset(formula: str, letters: Mapping[str, int] | None = None) -> str:
     return re.sub(r"\s*([*/])\s*", lambda match: " × " if match[1] == "*" else " / ", formula)
 
 
-def _shape(shape: str, letters: Mapping[str, int]) -> str:
+def typeset_shape(shape: str, letters: Mapping[str, int]) -> str:
+    """The sizes that a text such as `b t 4*d` names: `(1 × 1,024 × 3,072)`."""
     sizes = (f"{evaluate(axis, letters):,}" for axis in shape.split())
     return f"({' × '.join(sizes)})"

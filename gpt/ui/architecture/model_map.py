@@ -10,7 +10,7 @@ import numpy as np
 from gpt.accounting import count_parameters
 from gpt.accounting.code_lines import LineCost, line_costs, sources
 from gpt.accounting.operations import forward
-from gpt.accounting.parameters import GROUPS, ParameterRow, evaluate, letters_of
+from gpt.accounting.parameters import GROUPS, ParameterRow, letters_of, typeset_shape
 from gpt.config import GPTConfig
 from gpt.ui.architecture.costs import readable_count
 from gpt.ui.internals.lab import Lab, Visit
@@ -80,9 +80,7 @@ SPOTS = {
 
 def made_by(key: str, cfg: GPTConfig, batch: int, tokens: int) -> str:
     """The shape of a part's result."""
-    letters = {**letters_of(cfg), "b": batch, "t": tokens}
-    sizes = (f"{evaluate(size, letters):,}" for size in SPOTS[key].made.split())
-    return f"({' × '.join(sizes)})"
+    return typeset_shape(SPOTS[key].made, letters_of(cfg, b=batch, t=tokens))
 
 
 def parts(cfg: GPTConfig, batch: int, tokens: int) -> dict[str, ParameterRow]:
