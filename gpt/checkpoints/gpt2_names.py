@@ -54,9 +54,10 @@ def in_our_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
         block = re.match(r"h\.(\d+)\.", theirs)
         index = block[1] if block else ""
         names = GPT2_NAMES.get(re.sub(r"^h\.\d+\.", "h.{i}.", theirs), (stored,))
-        if _is_transposed(theirs) and tensor.dim() == 2:
+        whole = tensor.dim() == 0 or tensor.is_quantized  # then there is no view of a part
+        if _is_transposed(theirs) and tensor.dim() == 2 and not whole:
             tensor = tensor.t()  # (in, out) -> (out, in)
-        parts = tensor.tensor_split(len(names)) if tensor.dim() else (tensor,) * 3
+        parts = (tensor,) * 3 if whole else tensor.tensor_split(len(names))
         for target, part in zip(names, parts, strict=False):
             name = target.replace("{i}", index)
             ours[f"a second {name}" if name in ours else name] = part

@@ -142,6 +142,12 @@ def sizes_without_numbers(folder):
     return configured(vocab_size=2**61)(path)
 
 
+def scaled_bytes():
+    """Of torch's own quantisation, whose tensors can be neither turned nor cut."""
+    rows = torch.zeros(72, 24), torch.ones(72), torch.zeros(72)
+    return torch.quantize_per_channel(*rows, axis=0, dtype=torch.qint8)
+
+
 class Payload:
     """Would make a folder, were it unpickled freely."""
 
@@ -238,6 +244,13 @@ HOSTILE = {
     "an extra name of a page": (tensors(**{"a\n" * 30_000: torch.zeros(1)}), r"not part .* a\\na"),
     "whole numbers": (tensors(**{SCALE: torch.ones(24).int()}), f"{SCALE} torch.int32"),
     "complex numbers": (tensors(**{SCALE: torch.ones(24) * 1j}), f"{SCALE} torch.complex64"),
+    **{
+        f"rows of scaled bytes as {name}": (
+            pickled(lambda _, name=name: {**book_state(tiny_model()), name: scaled_bytes()}),
+            "no configuration beside it",
+        )
+        for name in (SCALE, "h.0.attn.c_attn.weight")
+    },
     "a number without shape": (tensors(**{SCALE: torch.tensor(1.0)}), r"scale \(\), not \(24,\)"),
     # configurations
     "half an object": (config("{"), "config.json is no JSON"),
