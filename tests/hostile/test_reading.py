@@ -142,6 +142,11 @@ def sizes_without_numbers(folder):
     return configured(vocab_size=2**61)(path)
 
 
+def packed_pairs(n):
+    """Of a type that torch has and cannot compute with."""
+    return torch.zeros(n, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+
+
 def scaled_bytes():
     """Of torch's own quantisation, whose tensors can be neither turned nor cut."""
     rows = torch.zeros(72, 24), torch.ones(72), torch.zeros(72)
@@ -251,6 +256,7 @@ HOSTILE = {
         )
         for name in (SCALE, "h.0.attn.c_attn.weight")
     },
+    "two numbers in a byte": (tensors(**{SCALE: packed_pairs(24)}), f"{SCALE} torch.float4"),
     "a number without shape": (tensors(**{SCALE: torch.tensor(1.0)}), r"scale \(\), not \(24,\)"),
     # configurations
     "half an object": (config("{"), "config.json is no JSON"),
