@@ -344,6 +344,41 @@ def test_what_is_out_of_view_follows_a_click_when_it_comes_into_view(tab):
     assert page.desk.late == set()
 
 
+def test_a_section_that_was_closed_is_not_computed_when_it_comes_into_view(tab):
+    """Late when it was closed, it was computed for nobody as soon as it was scrolled to."""
+    page, lens = Page(tab, "logits", "lens"), tab.sections.panels["lens"]
+    page.look()
+    run_async(page.event(tab.sections.come_into_view, told=1, sections=["logits"]))
+    page.click(2)
+    page.handler(lens.accordion, "collapse")(page.desk)
+    run_async(page.event(tab.sections.come_into_view, told=2, sections=["lens"]))
+    assert page.steps == 1  # nothing was late
+    run_async(page.event(page.handler(lens.accordion, "expand")))
+    assert "At position 2" in page.shown["int-lens"]
+
+
+def test_an_event_whose_work_begins_after_a_newer_click_takes_nothing_of_it(tab):
+    """A task begins a turn of the loop after it was made: it took the newer click's section, and
+    what it computed was dropped as the older one's."""
+    page = Page(tab, "logits")
+    page.look()
+
+    async def filling():
+        page.desk.late.add("logits")
+        return [step async for step in tab.sections.filling(page.desk, {"logits"})]
+
+    async def both():
+        older = asyncio.ensure_future(filling())
+        await asyncio.sleep(0)
+        page.desk.visit, page.desk.turn = page.desk.visit.at(1), page.desk.turn + 1
+        newer = [step async for step in tab.sections.filled(page.desk, {})]
+        return await older, newer
+
+    older, newer = run_async(both())
+    assert older == [gr.skip()]
+    assert "After position 1" in str(newer)
+
+
 def test_an_older_click_that_ends_late_takes_nothing_of_a_newer_one(tab, monkeypatch):
     """It went on to the next section, which the newer one had ready, and that was dropped."""
     monkeypatch.setattr(section_list, "SOON", WAIT)

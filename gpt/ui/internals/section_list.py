@@ -86,7 +86,7 @@ class SectionList:
         once the turn is over.
         """
         turn, ready, wait = desk.turn, ready or {}, SOON
-        work = asyncio.ensure_future(self._fill(desk, among, ready))
+        work = asyncio.ensure_future(self._fill(desk, turn, among, ready))
         try:
             while ready or not work.done():
                 await asyncio.wait([work], timeout=wait)
@@ -106,12 +106,12 @@ class SectionList:
         finally:
             work.cancel()  # the page was closed, if there is work left
 
-    async def _fill(self, desk: Desk, among: Collection[str], ready: Ready) -> None:
-        """Puts what they show into `ready`, a step at a time, until the turn is over.
+    async def _fill(self, desk: Desk, turn: int, among: Collection[str], ready: Ready) -> None:
+        """Puts what they show into `ready`, a step at a time, until `turn` is over.
 
         Raises the fault of a section, which is said there, when the others are filled.
         """
-        visit, turn, fault = desk.visit, desk.turn, None
+        visit, fault = desk.visit, None
         for key, panel in sorted(self.panels.items(), key=lambda item: item[1].spec.needs_model):
             if desk.turn != turn:
                 break
@@ -179,6 +179,7 @@ class SectionList:
 
         def collapse(desk: Desk) -> Values:
             desk.open.discard(section.key)
+            desk.late.discard(section.key)
             return panel.showing("")
 
         wired: dict[str, Any] = {
