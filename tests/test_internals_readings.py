@@ -329,6 +329,28 @@ def test_a_sweep_is_every_single_ablation(mode):
             assert change == pytest.approx((alone - run.logits[-1, 42]).item(), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("part", "mode", "message"),
+    [
+        (("head", 2, 0), "zero", "layer 2 does not exist: use 0 to 1"),
+        (("ff", -1, 0), "zero", "layer -1 does not exist: use 0 to 1"),
+        (("head", 0, 3), "zero", "head 3 does not exist: use 0 to 2"),
+        (("head", 0, -1), "zero", "head -1 does not exist: use 0 to 2"),
+        (("mind", 0, 0), "zero", "use head, ff or layer"),
+        (("ff", 0, 0), "half", "use zero or mean"),
+    ],
+)
+def test_an_impossible_ablation_says_what_is_possible(part, mode, message):
+    model, run = read()
+    with pytest.raises(ValueError, match=message):
+        ablate(model, run, 3, part, mode)
+
+
+def test_a_sweep_in_an_unknown_mode_is_not_one_of_means():
+    with pytest.raises(ValueError, match="use zero or mean"):
+        next(sweep_heads(*read(), 3, 42, "half"))
+
+
 def test_the_shapes_table_names_lines_that_record_that_step():
     _, run = read()
     rows = shape_rows(run)
@@ -358,6 +380,11 @@ def test_two_predictions_are_compared_token_by_token():
     assert (result.first_ranks[0], result.second_ranks[0]) == (1, 3)
     assert result.divergence == pytest.approx((p * (p / q).log()).sum().item(), rel=1e-5)
     assert result.overlap == pytest.approx(torch.minimum(p, q).sum().item(), rel=1e-5)
+
+
+def test_models_of_different_vocabularies_are_not_compared():
+    with pytest.raises(ValueError, match="vocabularies have 3 and 4 tokens"):
+        compare_predictions(torch.zeros(3), torch.zeros(4), 2)
 
 
 def test_long_prompts_are_swept_and_occluded_in_small_batches(monkeypatch):

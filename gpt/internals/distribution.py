@@ -181,7 +181,15 @@ class Comparison:
 
 
 def compare_predictions(first: torch.Tensor, second: torch.Tensor, n_best: int) -> Comparison:
-    """How logits (vocab,) of two predictions over one vocabulary differ."""
+    """How logits (vocab,) of two predictions over one vocabulary differ.
+
+    Raises ValueError if the vocabularies differ in size.
+    """
+    if first.shape != second.shape:
+        raise ValueError(
+            f"the vocabularies have {len(first):,} and {len(second):,} tokens: "
+            "compare models of one vocabulary."
+        )
     logs = [torch.log_softmax(logits.double(), dim=-1) for logits in (first, second)]
     p, q = (log.exp() for log in logs)
     one, other = (ranking(logits).argsort() + 1 for logits in (first, second))

@@ -16,6 +16,7 @@ from gpt.model import GPTModel
 from gpt.trace import Edit
 
 TOKENS_AT_ONCE = 256  # of all rows of a batch, so that no block keeps others waiting for long
+MODES = ("zero", "mean")
 # What is ablated: "head", "ff" (a feed-forward) or "layer" (both updates); its layer; its head.
 Part = tuple[str, int, int]
 Places = Sequence[tuple[int, ...]]  # each in a row of its own of a batch
@@ -54,9 +55,15 @@ def edits_for(run: Run, part: Part, mode: str) -> dict[str, Edit]:
 
     By zeros, or with the mode "mean" by the mean of what it wrote there and before: the mean over
     the whole prompt would show a position what comes later.
+    Raises ValueError if there is no such part or mode.
     """
     kind, layer, head = part
+    for name, at, count in ("layer", layer, run.cfg.n_layers), ("head", head, run.cfg.n_heads):
+        if not 0 <= at < count:
+            raise ValueError(f"{name} {at} does not exist: use 0 to {count - 1}.")
     parts = {"head": ["att.heads"], "ff": ["ff_out"], "layer": ["att_out", "ff_out"]}
+    if kind not in parts:
+        raise ValueError(f"part is {kind!r}: use head, ff or layer.")
     place = (slice(None), head) if kind == "head" else (slice(None),)  # in every row
     names = [f"trf_blocks.{layer}.{name}" for name in parts[kind]]
     return {name: pasted(_stand_in(run.trace[name][0], mode), [place]) for name in names}
@@ -83,6 +90,8 @@ def sweep_heads(
 
 def _stand_in(values: torch.Tensor, mode: str) -> torch.Tensor:
     """Zeros, or the running mean over positions 0 .. i, for values (..., t, n)."""
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}: use {' or '.join(MODES)}.")
     if mode == "zero":
         return torch.zeros_like(values)
     counts = torch.arange(1, values.shape[-2] + 1, device=values.device)
