@@ -7,8 +7,8 @@ in `gpt.sampling.SamplingOptions`, and its line in `endpoint` of generation/tab.
 A section of Internals is a view under `@section(...)` in a file below internals/sections, a file a
 stop of the rail: its title, its controls, its outputs, the lines of code that it shows, and
 `view(lab, visit, **controls)`, a plain function that gives a value for each output, or a generator
-that first says how far it is; embedding_vectors.py is a short one to copy. Its file's entry in
-FILES of sections/__init__.py puts it on the page, wired and tested. What it shows is computed in
+that first says how far it is; embedding_vectors.py is a short one to copy. Its entry in VIEWS of
+sections/__init__.py puts it on the page, wired and tested. What it shows is computed in
 gpt/internals, a file a reading.
 A setting of a section is one entry of its `controls`: a name, which is the view's argument, and
 what makes the component.
