@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.internals.interventions import ablate
@@ -15,6 +16,7 @@ from gpt.internals.residual import read_norm
 from gpt.ui.internals.lab import Lab
 from gpt.ui.internals.sections import why_this_token
 from gpt.ui.internals.sections.attention_heads import attention_views
+from gpt.ui.internals.sections.logit_lens import lens_html
 from gpt.ui.internals.sections.residual_stream import NORMS, vector_views
 from gpt.ui.internals.sections.what_if import ablation_html
 from gpt.ui.parts.numbers import percent, significant
@@ -67,6 +69,19 @@ def test_a_hyphen_is_named_as_the_token_that_it_is(lab):
     visit = lab.read("words", "Hello, I am a little").at(AT)
     text = why_this_token.ledger_html(lab, visit, "-", why_this_token.ALONE)
     assert "The logit of - (id 12) after" in text
+
+
+def test_the_rounding_of_a_lens_whose_layers_agree_is_not_coloured():
+    """The largest divergence has the full colour, also where all of them are rounding."""
+    model = tiny_model(replace(TINY, vocab_size=50257))
+    with torch.no_grad():
+        for block in model.trf_blocks:
+            for last in (block.att.out_proj, block.ff.layers[2]):
+                last.weight *= 1e-8
+                last.bias *= 1e-8
+    lab = Lab(TinyRegistry({"still": model}))
+    text = lens_html(lab, lab.read("still", "Hello"), "KL to the final distribution", "")
+    assert f"0 to {significant(1e-9)} nats" in text
 
 
 def test_the_histograms_before_and_after_a_layernorm_are_those_of_their_names(lab):

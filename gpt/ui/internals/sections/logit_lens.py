@@ -79,7 +79,7 @@ def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
 
 def _shades(values: torch.Tensor, field: str, vocab: int) -> tuple[torch.Tensor, str]:
     """The values of a field from 0 to 1, and what the colours mean."""
-    nats, most = max(math.log(vocab), 1e-9), values.max().item() or 1e-9
+    nats, most = max(math.log(vocab), 1e-9), max(values.max().item(), 1e-9)
     if field == "token_rank":
         return 1 - values.log() / nats, f"no colour: rank {vocab:,}, full colour: rank 1 (log)"
     if field == "entropy":
