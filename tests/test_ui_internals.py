@@ -350,7 +350,7 @@ def test_a_section_that_was_closed_is_not_computed_when_it_comes_into_view(tab):
     page.look()
     run_async(page.event(tab.sections.come_into_view, told=1, sections=["logits"]))
     page.click(2)
-    page.handler(lens.accordion, "collapse")(page.desk)
+    run_async(page.handler(lens.accordion, "collapse")(page.desk))
     run_async(page.event(tab.sections.come_into_view, told=2, sections=["lens"]))
     assert page.steps == 1  # nothing was late
     run_async(page.event(page.handler(lens.accordion, "expand")))

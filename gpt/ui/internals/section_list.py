@@ -107,7 +107,7 @@ class SectionList:
             work.cancel()  # the page was closed, if there is work left
 
     async def _fill(self, desk: Desk, turn: int, among: Collection[str], ready: Ready) -> None:
-        """Puts what they show into `ready`, a step at a time, until `turn` is over.
+        """Fills `ready` with what the late ones show, a step at a time, until `turn` is over.
 
         Raises the fault of a section, which is said there, when the others are filled.
         """
@@ -177,7 +177,7 @@ class SectionList:
             async for shown in show(values):
                 yield shown
 
-        def collapse(desk: Desk) -> Values:
+        async def collapse(desk: Desk) -> Values:
             desk.open.discard(section.key)
             desk.late.discard(section.key)
             return panel.showing("")
