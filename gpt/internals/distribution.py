@@ -1,4 +1,7 @@
-"""Predictions: ranks and spread of one, draws from it, what came after it, and two compared."""
+"""Predictions: ranks and spread of one, draws from it, what came after it, and two compared.
+
+A distribution (vocab,) is in float64 and sums to 1, as `gpt.sampling.probabilities` gives it.
+"""
 
 import math
 from collections.abc import Sequence
@@ -66,9 +69,9 @@ def ranking(logits: torch.Tensor) -> torch.Tensor:
 
 
 def spread(p: torch.Tensor, order: torch.Tensor) -> Spread:
-    """Entropy, -sum p ln p in nats, and the size of the 90 % set of probabilities `p` (vocab,).
+    """Entropy, -sum p ln p in nats, and the size of the 90 % set of the distribution `p` (vocab,).
 
-    In float64: in float32 their sum is off by up to 6e-5. `order` are the ids, most probable first.
+    In float32 its sum would be off by up to 6e-5. `order` are the ids, most probable first.
     """
     entropy = -torch.special.xlogy(p, p).sum().item()
     mass = p[order].cumsum(0)
