@@ -486,6 +486,7 @@ def test_accumulated_micro_batches_give_the_step_of_one_batch(begin):
 
 TWO = """
 import os, sys
+import torch._dynamo  # DistributedDataParallel imports it, for two seconds
 from torch.distributed import TCPStore
 from gpt.__main__ import main
 

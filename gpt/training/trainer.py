@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from gpt.accounting import count_parameters
 from gpt.checkpoints import check_device, check_memory, save_model, tokenizer_of
@@ -89,6 +90,7 @@ class Run:
                 self.folder = None  # process 0 writes
             else:
                 self.folder.forget_after(self.step)
+        self._parallel = DistributedDataParallel(self.model) if self.world > 1 else self.model
 
     def events(self) -> Iterator[Event]:
         """Trains from the present step to the last one.
@@ -232,18 +234,18 @@ class Run:
         total = torch.zeros((), device=self.device)
         parts = [x.split(self.options.micro_batch) for x in (inputs, targets)]
         half = self.options.precision == "bfloat16"
-        for some_inputs, some_targets in zip(*parts, strict=True):
+        for i, (some_inputs, some_targets) in enumerate(zip(*parts, strict=True), start=1):
+            # Processes share their gradients once a step: as DistributedDataParallel.no_sync.
+            self._parallel.require_backward_grad_sync = i == len(parts[0])
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-                logits = self.model(some_inputs)  # (b, t, compact)
+                logits = self._parallel(some_inputs)  # (b, t, compact)
                 loss = mean_loss(logits, some_targets, self.log_counts)
             loss = loss * len(some_inputs) / len(inputs)
             loss.backward()
             total += loss.detach()
         if self.world > 1:
-            for shared in (total, *(p.grad for p in self.model.parameters())):
-                dist.all_reduce(shared)
-                shared /= self.world
-        return total
+            dist.all_reduce(total)
+        return total / self.world
 
     def _is_finite(self, stepped: Stepped) -> bool:
         if not math.isfinite(stepped.average_loss + stepped.gradient_norm):
