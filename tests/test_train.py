@@ -320,6 +320,22 @@ def test_ctrl_c_within_a_step_keeps_the_step_before(begin, monkeypatch):
     assert begin().step == 7
 
 
+def test_an_interrupt_in_a_step_that_has_shuffled_positions_saves_none_of_it(begin, monkeypatch):
+    """The rows were saved as the step had shuffled them, and shuffled again when it went on."""
+    whole, gradients = finished(begin("whole", positions=False)), Run._gradients
+
+    def interrupted(run, *args):
+        if run.step == 7:
+            raise KeyboardInterrupt
+        return gradients(run, *args)
+
+    monkeypatch.setattr(Run, "_gradients", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finished(begin("interrupted", positions=False))
+    monkeypatch.undo()
+    assert_same_weights(finished(begin("interrupted", positions=False)), whole)
+
+
 def test_a_reader_that_fails_to_show_a_sample_finds_its_step_saved(begin):
     """On a console that is not UTF-8 each rerun died at its first sample, before the checkpoint."""
     run = begin(steps=10, validate_every=5)
@@ -482,6 +498,17 @@ def test_accumulated_micro_batches_give_the_step_of_one_batch(begin):
     parts = finished(begin("parts", cfg, steps=3, micro_batch=1))
     for mine, theirs in zip(once.model.parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)
+
+
+def test_two_processes_share_the_windows_of_each_step(begin):
+    alone, shares = next(begin(out="")._batches()), []
+    for rank in (0, 1):
+        run = begin(out="")
+        run.rank, run.world = rank, 2
+        shares.append(next(run._batches()))
+    for whole, *halves in zip(alone, *shares, strict=True):
+        assert torch.equal(whole[0::2], halves[0])
+        assert torch.equal(whole[1::2], halves[1])
 
 
 TWO = """

@@ -200,6 +200,7 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         if not options.positions:
+            self._savable = False  # its rows are already those of the next step
             self._shuffle_positions()
         # Dropout of a step depends on the step alone, so that a resumed run repeats it.
         seed = options.seed + 1_000_003 * (self.step * self.world + self.rank)
