@@ -250,6 +250,15 @@ def test_of_a_long_text_no_more_is_held_out_than_is_soon_read(line):
     assert MOST_HELD_OUT - len(line) <= len(found.held_out) <= MOST_HELD_OUT
 
 
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    """A forged event can name what is no upload, such as the zip of a model."""
+    large = tmp_path / "model.zip"
+    large.write_bytes(bytes(3 * 2**20))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("was read"))
+    with pytest.raises(ValueError, match=r"model.zip has 3.1 MB: use at most 2 MiB"):
+        own_text("", large)
+
+
 @pytest.mark.parametrize(
     "text",
     ["The cat sat on the mat.\n" * 120 + "\n" * 800, "\ufeff\ufeffOne.\n" * 200 + "\ufeffTwo."],

@@ -91,18 +91,20 @@ def own_text(pasted: Any, file: Any) -> Text:
         path = Path(str(file))
         name = path.name[:60]
         try:
-            data = path.read_bytes()
+            size = path.stat().st_size
+            data = path.read_bytes() if size <= MOST_BYTES else b""
         except OSError as error:
             raise ValueError(
                 f"{name} is no longer here ({error.strerror}): upload it again."
             ) from error
     elif isinstance(pasted or "", str):
         data = (pasted or "").encode("utf-8", "replace")
+        size = len(data)
     else:
         raise ValueError(f"the text is {repr(pasted)[:40]}: use text.")
-    if len(data) > MOST_BYTES:
+    if size > MOST_BYTES:
         raise ValueError(
-            f"{name} has {len(data) / 10**6:,.1f} MB: use at most {MOST_BYTES / 2**20:.0f} MiB."
+            f"{name} has {size / 10**6:,.1f} MB: use at most {MOST_BYTES / 2**20:.0f} MiB."
         )
     # Byte order marks inside and a blank end would be read otherwise from the two files of the zip.
     text = text_of(data, name).replace("\ufeff", "").strip()
