@@ -252,13 +252,19 @@ def test_a_forged_request_is_one_line_in_the_log(demo, name, capfd, caplog):
 
 
 def test_a_fault_of_the_page_keeps_its_traceback(capfd):
-    """Of a handler, of what one returns, of what every request passes by.
+    """Of a handler, of what one returns or streams, of what every request passes by.
 
     A kept answer that was sent wrongly was one line that told of a script.
     """
 
     def postprocess_data():
         raise TypeError("of what a handler returned")
+
+    def streamed():
+        class Odd:
+            __eq__ = None
+
+        gradio_patches._whole_updates(Odd(), Odd())
 
     def middleware():
         run_async(small_bodies(None)({"type": "http"}, None, None))  # it asks for a path
@@ -281,7 +287,8 @@ def test_a_fault_of_the_page_keeps_its_traceback(capfd):
 
         run_async(both())
 
-    for fault in (a_mistake_of_the_package, postprocess_data, middleware, kept_answer):
+    faults = (a_mistake_of_the_package, postprocess_data, streamed, middleware, kept_answer)
+    for fault in faults:
         try:
             fault()
         except Exception:

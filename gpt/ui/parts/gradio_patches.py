@@ -49,9 +49,11 @@ _checks = {kind: kind.preprocess for kind in (gr.Slider, gr.Number)}
 _diff = utils.diff
 SEARCHED = ("matplotlib", "bokeh")
 LOOK_SECONDS = 0.01
-# What calls a handler, looks at what it gave, and sends a kept answer, in gradio and here.
+# In gradio and here: what calls a handler, looks at what it gave, sends a kept answer, and begins a
+# session.
 _OF_THE_PAGE = {
-    "call_function", "postprocess_data", "handle_streaming_outputs", "send_and_keep", "_send_kept"
+    "call_function", "postprocess_data", "handle_streaming_outputs", "_whole_updates",
+    "send_and_keep", "_send_kept", "_without_configurations",
 }  # fmt: skip
 _log = logging.getLogger(__name__)
 
