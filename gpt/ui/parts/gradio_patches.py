@@ -84,16 +84,14 @@ def _whole_updates(old: Any, new: Any) -> list[Any]:
 
 def _of_what_was_sent(error: BaseException | None) -> str:
     """The line of an error that gradio raised before it called a handler; "" for any other."""
-    passed = traceback.walk_tb(error.__traceback__ if error else None)
-    frames = [(frame.f_code, line) for frame, line in passed]
-    if not frames or not _OF_THE_PAGE.isdisjoint(code.co_name for code, _ in frames):
+    frames = traceback.extract_tb(error.__traceback__ if error else None)
+    if not frames or not _OF_THE_PAGE.isdisjoint(frame.name for frame in frames):
         return ""
-    code, line = frames[-1]
-    if code.co_filename.startswith(PACKAGE):
+    file, line, *_ = frames[-1]
+    if file.startswith(PACKAGE):
         return ""
     told, *_ = str(error).splitlines() or [""]
-    where = code.co_filename.rsplit("site-packages/")[-1]
-    kind = type(error).__name__
+    where, kind = file.rsplit("site-packages/")[-1], type(error).__name__
     return f"a request that this page does not make: {kind}: {told[:200]} ({where}, line {line})"
 
 

@@ -1,12 +1,10 @@
 """Heat maps: as a table with text in every cell, and as a picture for many cells."""
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 
 import numpy as np
-from PIL import Image
+from plotly.utils import image_array_to_data_uri
 
 from gpt.ui.parts.colours import AGAINST, FOR, HUE
 
@@ -64,9 +62,7 @@ def picture(values: np.ndarray, *, signed: bool = False) -> str:
     pixels = np.empty((*values.shape, 4))
     pixels[..., :3] = np.where(values[..., None] < 0, AGAINST_RGB, FOR_RGB if signed else HUE_RGB)
     pixels[..., 3] = 255 * strength
-    out = io.BytesIO()
-    Image.fromarray(pixels.round().astype(np.uint8), "RGBA").save(out, "PNG")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    return image_array_to_data_uri(pixels.round().astype(np.uint8), compression=6)
 
 
 def _mark(at: int, selected: int | None, negative: bool = False) -> str:
