@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import threading
 from dataclasses import asdict
@@ -14,6 +13,7 @@ import pytest
 import torch
 from architecture_cases import NAMED, TINY, NoRegistry, figures_of, values_of
 from gradio.state_holder import SessionState
+from own_loop import run_async
 from random_configs import any_size
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -266,7 +266,7 @@ def test_a_pinned_configuration_outlives_a_restart() -> None:
     refresh = next(fn for fn in demo.fns.values() if fn.name == "refresh")
     pinned, compare = to_json(TINY), page.inputs["compare"]
     given = [pinned if box is compare else box.value for box in refresh.inputs]
-    read = asyncio.run(demo.preprocess_data(refresh, given, SessionState(demo)))
+    read = run_async(demo.preprocess_data(refresh, given, SessionState(demo)))
     assert read[refresh.inputs.index(compare)] == pinned
 
 

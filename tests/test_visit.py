@@ -1,6 +1,5 @@
 """The visit that all tabs share, and what Internals opens on."""
 
-import asyncio
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,6 +7,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 from gradio.state_holder import SessionState
+from own_loop import run_async
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt.ui import internals, tabs
@@ -38,9 +38,9 @@ def test_a_model_of_a_forgotten_page_is_the_registry_s_to_refuse():
         picker.change(lambda _: gr.skip(), picker, picker)
     (event,), session = demo.fns.values(), SessionState(demo)
     for _ in range(2):
-        given = asyncio.run(demo.preprocess_data(event, ["random:seed=1"], session))
+        given = run_async(demo.preprocess_data(event, ["random:seed=1"], session))
         assert given == ["random:seed=1"]
-        asyncio.run(demo.postprocess_data(event, gr.skip(), session))
+        run_async(demo.postprocess_data(event, gr.skip(), session))
     assert not picker.allow_custom_value  # the page has no box to type a name in
 
 

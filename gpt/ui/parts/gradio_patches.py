@@ -14,7 +14,8 @@ opened page. Without it: 0.1 ms and 28 kB, and a session keeps no text or pictur
 3. `Slider.preprocess` and `Number.preprocess` answer a number that is out of range with a line that
 does not name the field, and an emptied slider with a traceback. Each number of this page is checked
 where it is used, in a line that says field and number. A component's own `preprocess` would be lost
-in a session that was sent an update of it.
+in a session that was sent an update of it. So would that of a Dropdown whose value is its handler's
+to check (`gpt.ui.visit.take_any`): what a script sends in its place becomes a text.
 
 4. `Queue.sleep_when_free`: gradio looks for a new event a thousand times a second, 44 ms of
 processor time a second on a page where nothing happens (2-core AMD EPYC). Here a hundred times: an
@@ -46,6 +47,7 @@ from gpt.ui.parts.errors import PACKAGE
 
 _begin_session = SessionState.__init__
 _checks = {kind: kind.preprocess for kind in (gr.Slider, gr.Number)}
+_choice = gr.Dropdown.preprocess
 _diff = utils.diff
 SEARCHED = ("matplotlib", "bokeh")
 LOOK_SECONDS = 0.01
@@ -66,11 +68,16 @@ def patch_gradio(page: gr.Blocks) -> None:
     SessionState.__init__ = _without_configurations
     for kind in _checks:
         kind.preprocess = lambda _, payload: payload  # type: ignore[method-assign]
+    gr.Dropdown.preprocess = _text_or_choice  # type: ignore[method-assign]
     page._queue.sleep_when_free = LOOK_SECONDS
     utils.diff = _whole_updates
     for module in (queueing, routes):
         module.traceback = SimpleNamespace(print_exc=_print_exc)  # type: ignore[assignment]
     logging.getLogger("uvicorn.error").addFilter(_without_traceback)
+
+
+def _text_or_choice(self: gr.Dropdown, payload: Any) -> Any:
+    return str(payload) if self.allow_custom_value else _choice(self, payload)
 
 
 def _without_configurations(self: SessionState, blocks: Any) -> None:
