@@ -23,6 +23,7 @@ from gpt.checkpoints import precision_record
 from gpt.generate import generate
 from gpt.serving import kept
 from gpt.serving.scheduler import Scheduler, scheduler_for
+from gpt.tokenizer import BYTE_LETTERS, Tokenizer
 from gpt.ui import tabs
 from gpt.ui.generation import handlers, settings, story, tab, versions
 from gpt.ui.generation import runs as runs_module
@@ -911,6 +912,18 @@ def test_the_untrained_version_is_replayed_in_the_precision_that_wrote_it(page, 
     untrained = versions.versions(registry, asked, "training", 2)["untrained"]
     again = page.handlers.replayed(Draft(untrained).visit())
     assert (again.source, again.precision) == (untrained.source, untrained.precision)
+
+
+def test_an_untrained_version_with_the_trained_ones_vocabulary_is_there_to_compare(page):
+    """Once taken, Next and Internals read its ids with GPT-2's vocabulary, or refused them."""
+    page.do("versions", by="training", count=2)
+    run = page.story.versions["untrained"]
+    letters = Tokenizer({letter: n for n, letter in BYTE_LETTERS.items()}, [], "!")
+    run.begins = replace(run.begins, asked=replace(run.begins.asked, tokenizer=letters))
+    before = page.story.present
+    with pytest.raises(ValueError, match="another model's vocabulary"):
+        page.change("take", event=SimpleNamespace(column=1, position=None))
+    assert page.story.present == before
 
 
 def test_versions_that_cannot_be_written_leave_those_of_before(page, registry):

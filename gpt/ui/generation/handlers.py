@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from gpt.checkpoints import tokenizer_of
 from gpt.ui.generation.continuation import AHEAD, HINT, Draft, guessed
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Claim, Order, Runs, Writing
@@ -24,6 +25,10 @@ from gpt.ui.visit import Shared, Visit, Visitor
 Values = dict[Any, Any]
 FRESH = ("write", "example", "again", "reseed", "replay")  # orders that begin a text
 PATIENCE_SECONDS = 5  # for a stopped run to end
+OF_ANOTHER = (
+    "this untrained model writes in another model's vocabulary, which its name does not tell: the "
+    "version stands here to compare."
+)
 
 
 def _position(told: Any) -> int | None:
@@ -262,8 +267,11 @@ class Handlers:
                 runs = [*story.versions.values()]
                 if not 0 <= column < len(runs) or not all(run.over for run in runs):
                     return gr.skip()
+                draft = runs[column].draft()
+                if draft.asked.tokenizer.ids != tokenizer_of(draft.asked.source).ids:
+                    raise ValueError(OF_ANOTHER)
                 story.chosen = place
-                story.add(runs[column].draft())
+                story.add(draft)
             elif not story.move(-1 if name == "undo" else 1):
                 return gr.skip()
             visitor.visit = story.present.visit(story.chosen)
