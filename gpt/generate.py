@@ -41,8 +41,8 @@ def context_notes(cfg: GPTConfig, prompt_tokens: int, max_new_tokens: int) -> li
         )
     if prompt_tokens + max_new_tokens - 1 > context:
         notes.append(
-            f"Prompt and continuation may outgrow the context of {context:,} tokens: "
-            "from there on the model sees the newest ones only, and each token takes longer."
+            f"Prompt and continuation may exceed the {context:,} tokens that this model can see: "
+            "from there on it sees the newest ones only, and each token takes longer."
         )
     return notes
 

@@ -237,7 +237,7 @@ def test_no_forward_pass_is_made_whose_result_is_not_used():
 def test_a_long_prompt_is_told_before_the_run():
     assert context_notes(TINY, 10, 5) == []
     assert context_notes(TINY, 28, 5) == []
-    assert "outgrow the context of 32" in context_notes(TINY, 28, 6)[0]
+    assert "exceed the 32 tokens" in context_notes(TINY, 28, 6)[0]
     assert "the first 8 are left out" in context_notes(TINY, 40, 1)[0]
 
 

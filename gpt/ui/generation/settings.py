@@ -76,7 +76,7 @@ SETTINGS = {
     "top_p": Setting(
         0.9, gr.Slider, "Top-p",
         "Choose among the likeliest tokens that together reach p; 1 is off.",
-        {"minimum": 0.05, "maximum": 1, "step": 0.01},
+        {"minimum": 0.01, "maximum": 1, "step": 0.01},
     ),
     "min_p": Setting(
         0, gr.Slider, "Min-p",
