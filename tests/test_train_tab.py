@@ -792,8 +792,10 @@ def test_a_step_s_logits_are_counted_in_memory_and_time():
     logits = 256 * (len(found.corpus.ids.unique()) + 1)
     assert found.flops > 1000 * logits
     assert f"; {mib_and_mb(12 * logits)} for the logits" in views.estimate_view(found)
-    with pytest.raises(ValueError, match=r"logits take 4[0-9]{2}\.. MiB .* and 256 are allowed"):
+    with pytest.raises(ValueError, match=r"logits take 4[0-9]{2} MiB .* and 256 MiB are allowed"):
         plan({**MANY_CHARACTERS, "batch": 4})
+    with pytest.raises(ValueError, match=r"logits take 6\.[0-9]{2} GiB a step and 256 MiB are"):
+        plan({**MANY_CHARACTERS, "batch": 64})  # it was said in MiB
 
 
 def test_a_byte_pair_encoding_splits_the_text_into_so_many_tokens():

@@ -90,6 +90,11 @@ def weight_bytes(cfg: GPTConfig | Mapping[str, Any], precision: str) -> int:
     return int(weights(as_config(cfg), precision).value)
 
 
+def size_text(n_bytes: float) -> str:
+    """Bytes in the unit that fits: `622 MiB`, and from a GiB on `6.10 GiB`."""
+    return f"{n_bytes / 2**30:,.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:,.0f} MiB"
+
+
 def read_per_pass(cfg: GPTConfig, precision: str) -> float:
     """Bytes of weights that a pass reads: all but the embedding rows that are only looked up."""
     _, source, _ = _row(_WEIGHTS, "precision", precision)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
+from gpt.accounting.memory import size_text
 from gpt.engine.machine import available_devices
 
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
-_MIB = 2**20
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -49,8 +49,8 @@ def check_memory(n_bytes: int, device: str | torch.device, what: str) -> None:
     free = free_bytes(device)
     if free is not None and n_bytes > free:
         raise ValueError(
-            f"{what} needs {n_bytes / _MIB:,.0f} MiB and the {torch.device(device).type} has "
-            f"{free / _MIB:,.0f} MiB free: use a smaller model or precision float16."
+            f"{what} needs {size_text(n_bytes)} and the {torch.device(device).type} has "
+            f"{size_text(free)} free: use a smaller model or precision float16."
         )
 
 

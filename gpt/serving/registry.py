@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 
 from gpt.accounting import count_parameters
-from gpt.accounting.memory import weight_bytes
+from gpt.accounting.memory import size_text, weight_bytes
 from gpt.checkpoints import HUB_MODELS, Progress, check_device, download, free_bytes, is_cached
 from gpt.checkpoints.sources import (
     BOOK_SEED,
@@ -118,8 +118,8 @@ class Registry:
         n_bytes = held_bytes(cfg, precision)
         if n_bytes > self.budget_bytes:
             raise ValueError(
-                f"this model takes {n_bytes / 2**20:,.0f} MiB and "
-                f"{self.budget_bytes / 2**20:,.0f} MiB are allowed here: use a smaller one."
+                f"this model takes {size_text(n_bytes)} and {size_text(self.budget_bytes)} "
+                "are allowed here: use a smaller one."
             )
         return n_bytes
 

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from gpt.accounting import count_parameters
-from gpt.accounting.memory import weights
+from gpt.accounting.memory import size_text, weights
 from gpt.accounting.parameters import GROUPS
 from gpt.accounting.timing import count_on_meta
 from gpt.config import PRESETS, GPTConfig
 from gpt.ui.architecture.costs import readable_count
 from gpt.ui.parts.bars import stacked_bar_html
-from gpt.ui.parts.numbers import MIB, mib_and_mb, percent, seconds, significant
+from gpt.ui.parts.numbers import mib_and_mb, percent, seconds, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html
 
@@ -120,7 +120,7 @@ def feed_forward_or_attention(cfg: GPTConfig) -> str:
 def larger_models(cfg: GPTConfig) -> str:
     """Exercise 4.2: the three larger sizes, only the configuration changed."""
     rows = [
-        (name, count_parameters(each).total, weights(each).value / MIB, each.emb_dim,
+        (name, count_parameters(each).total, weights(each).value, each.emb_dim,
          each.n_layers, each.n_heads)
         for name, each in PRESETS.items()
         if name != "gpt2-small"
@@ -131,7 +131,7 @@ def larger_models(cfg: GPTConfig) -> str:
         f"button set, with emb_dim {cfg.emb_dim:,}."
     )
     columns = (  # the answer first: a phone shows three
-        "model", Column("parameters"), Column("float32 MiB", "{:,.2f}".format),
+        "model", Column("parameters"), Column("in float32", size_text),
         Column("emb_dim"), Column("n_layers"), Column("n_heads"),
     )  # fmt: skip
     return say(sentence, "note") + table_html(columns, rows, "In the book's form", kinds=kinds)

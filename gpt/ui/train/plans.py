@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from gpt.accounting import count_parameters, operations
+from gpt.accounting.memory import size_text
 from gpt.config import GPTConfig
 from gpt.training.choices import OWN, Text, chosen_text, corpus_of
 from gpt.training.corpus import CompactVocabulary, Corpus
@@ -18,7 +19,7 @@ from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, PAIRS, TEMPERATURE, che
 
 MOST_PARAMETERS = 8_000_000
 MOST_STEP_GFLOP = 25  # others wait for a step: about half a second of two cores
-MOST_LOGIT_MIB = 256
+MOST_LOGIT_BYTES = 256 * 2**20
 LOGIT_FLOPS, SCORE_FLOPS = 1000, 250  # of products in the time of a number of a softmax
 TELLING_FLOPS = 0.1e9  # of a step; a smaller one's time is not its arithmetic
 NEVER = 2**53  # steps between what the page does at times of its own
@@ -120,17 +121,17 @@ def plan(values: Mapping[str, Any], device: str = "cpu") -> Plan:
 
 def _check(found: Plan) -> None:
     """Raises ValueError if the model, a step or the text has the wrong size for this page."""
-    for size, most, told, smaller in (
-        (count_parameters(found.cfg).total, MOST_PARAMETERS, "this model has {:,} parameters",
-         "width, fewer blocks or a smaller vocabulary"),
-        (found.logit_bytes / 2**20, MOST_LOGIT_MIB, "the logits take {:,.1f} MiB a step",
-         "batch, context or vocabulary"),
-        (found.flops / 1e9, MOST_STEP_GFLOP, "a step takes as long as {:,.0f} GFLOP",
-         "batch, context or model"),
+    for size, most, text, told, smaller in (
+        (count_parameters(found.cfg).total, MOST_PARAMETERS, "{:,}".format,
+         "this model has {} parameters", "width, fewer blocks or a smaller vocabulary"),
+        (found.logit_bytes, MOST_LOGIT_BYTES, size_text,
+         "the logits take {} a step", "batch, context or vocabulary"),
+        (found.flops / 1e9, MOST_STEP_GFLOP, "{:,.0f}".format,
+         "a step takes as long as {} GFLOP", "batch, context or model"),
     ):  # fmt: skip
         if size > most:
-            told = told.format(size)
-            raise ValueError(f"{told} and {most:,} are allowed here: use a smaller {smaller}.")
+            told = f"{told.format(text(size))} and {text(most)} are allowed here"
+            raise ValueError(f"{told}: use a smaller {smaller}.")
     n, t = len(found.corpus.ids), found.cfg.context_length
     if n < 2 * t + 1:
         raise ValueError(
