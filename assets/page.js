@@ -338,7 +338,7 @@ const gptPage = {
       const part = document.querySelector(parts + '[aria-pressed=true]') ?? first;
       part.click();
       part.focus({preventScroll: true});
-      gptPage.stay(document.querySelector('.arch-head'));
+      gptPage.stay(document.querySelector('#arch-preset'));
     });
   },
   // What is filled above it moves it away: it is brought back until the visitor does something.

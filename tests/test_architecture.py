@@ -96,9 +96,10 @@ def test_sections_that_were_opened_at_once_all_follow_the_controls() -> None:
         if key in ("memory", "operations"):
             expand(before, SimpleNamespace(target=accordion))
     shown = refresh({**values, page.inputs["n_layers"]: 7})
-    for name in ("table", "memory", "compute", "times"):
+    for name in ("total", "memory", "compute", "times"):
         assert page.views[name] in shown
-    assert page.views["code"] not in shown
+    for name in ("code", "table"):
+        assert page.views[name] not in shown
 
 
 def test_a_fault_of_the_figures_is_no_mistake_of_the_visitor(

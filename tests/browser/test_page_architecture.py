@@ -13,11 +13,13 @@ from playwright.sync_api import Page
 from watched import expect, settle, visit
 
 from gpt.ui.architecture import measured
+from gpt.ui.architecture.controls import SLIDERS
 
 pytestmark = pytest.mark.browser
 TOTAL, BLOCK = 163_009_536, 7_085_568
 CLOSE = """() => document.querySelectorAll('[id^=arch-] > button.open').forEach((button) =>
-  ['arch-more', 'arch-numbers'].includes(button.parentElement.id) || button.click())"""
+  'arch-more arch-numbers arch-workload'.includes(button.parentElement.id) || button.click())"""
+BOTTOM = "(here) => here.getBoundingClientRect().bottom + scrollY"
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,7 @@ def opened(browser_tab, app_url):
     with visit(browser_tab, app_url) as page:
         page.get_by_role("tab", name="Architecture").click()
         expect(page.locator("#arch-check")).to_contain_text("equal ✓")
+        expect(page.locator("[id^=arch-] > button.open")).to_have_count(0)
         yield page
 
 
@@ -35,7 +38,8 @@ def tab(opened: Page) -> Page:
     opened.set_viewport_size({"width": 1280, "height": 1000})
     opened.get_by_role("tab", name="Architecture").click()
     opened.evaluate(CLOSE)
-    open_section(opened, "arch-more")
+    for section in ("more", "numbers", "workload"):
+        open_section(opened, f"arch-{section}")
     settle(opened)
     for field, value in (("batch", 1), ("tokens", 1024)):
         if number(opened, field).input_value() != str(value):
@@ -90,6 +94,8 @@ def test_the_picture_is_on_the_first_screen_and_explains_itself_by_mouse_keys_an
     expect(tab.locator("#arch-check")).to_contain_text("163,009,536 parameters — equal ✓")
     expect(tab.locator("#arch-map .area")).to_have_count(12)
     assert tab.locator("#arch-map").bounding_box()["height"] <= 560
+    for slider in SLIDERS:  # they were below the chosen part's explanation
+        assert tab.locator(f"#arch-{slider}").evaluate(BOTTOM) <= 800
     part = tab.locator("#arch-part")
     tab.locator('#arch-map [data-part="out_head"]').click()
     expect(part).to_contain_text("50,257 × 768 = 38,597,376 parameters")
@@ -99,6 +105,8 @@ def test_the_picture_is_on_the_first_screen_and_explains_itself_by_mouse_keys_an
     fill(tab, "n_layers", 7)
     expect(part).to_contain_text("7 × (2 × 768) = 10,752 parameters")
     tab.set_viewport_size({"width": 390, "height": 844})
+    number(tab, "n_layers").scroll_into_view_if_needed()
+    expect(tab.locator("#arch-total")).to_be_in_viewport()  # it was a thousand pixels above
     tab.locator('#arch-map [data-part="ff.layers.0"]').click()
     expect(part).to_contain_text("widens each position")
     strip = tab.locator("#arch-tensor")

@@ -157,7 +157,7 @@ def problem_html(error: ValueError, given: Mapping[str, Any] | None = None) -> s
         )
         if buttons:
             more = f' Or take one of these: <span id="arch-suggestions">{buttons}</span>'
-        more += "<br><small>The figures still show the last possible configuration.</small>"
+        more += "<small>The figures still show the last possible configuration.</small>"
     return f'<div class="arch-problem" role="alert"><b>{escape(str(error))}</b>{more}</div>'
 
 

@@ -16,8 +16,7 @@ from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import take_any
 
-WORKLOAD = "## Workload\nMemory, operations, times and the shapes of the parts are for:"
-OPEN_AT_FIRST = ("", "numbers")  # sections of `figures`
+WORKLOAD = "Workload: batch, tokens, number format and machine"
 PINNED = "the pinned one"
 
 
@@ -29,7 +28,7 @@ class Layout:
         self.views: dict[str, gr.HTML | gr.Code] = {}
         self.sections: dict[gr.Accordion, str] = {}
         # Shared by handlers, changed in place.
-        self.opened, self.cancelled = gr.State({*OPEN_AT_FIRST}), gr.State(set())
+        self.opened, self.cancelled = gr.State({""}), gr.State(set())
         self.inputs: dict[str, Any] = {"part": gr.State(FIRST)}
         self.choices = [(label, key) for key, (label, _) in named.items()]
         with gr.Row(elem_classes="arch-head"):
@@ -58,15 +57,16 @@ class Layout:
                 self.views[name] = gr.HTML(elem_id=f"arch-{name}")
         with self._section("code", "The model as code", "arch-code"):
             self.views["code"] = gr.HTML()
-        gr.Markdown(WORKLOAD)
-        self._controls("batch", "tokens", "precision", "device")
+        with gr.Accordion(WORKLOAD, open=False, elem_id="arch-workload"):
+            gr.Markdown("Memory, operations, times and the shapes of the parts are for:")
+            self._controls("batch", "tokens", "precision", "device")
         self.wrong_load = gr.HTML(elem_id="arch-wrong-load", padding=False)
         self._costs()
         self._compare()
         self._work()
         self.fields = {self.inputs[name] for name in controls.FIELDS}
         at_first = {name: box.value for name, box in self.inputs.items()}
-        for view, text in self.shown(at_first, OPEN_AT_FIRST).items():
+        for view, text in self.shown(at_first, [""]).items():
             view.value = text
 
     def given(self, values: Mapping[Any, Any]) -> dict[str, Any]:
@@ -86,19 +86,19 @@ class Layout:
             self.inputs |= {name: controls.control(name) for name in names}
 
     def _section(self, key: str, title: str, elem_id: str) -> gr.Accordion:
-        accordion = gr.Accordion(title, open=key in OPEN_AT_FIRST, elem_id=elem_id)
+        accordion = gr.Accordion(title, open=False, elem_id=elem_id)
         self.sections[accordion] = key
         return accordion
 
     def _picture(self) -> None:
         choose = CHOOSE_JS.replace("KEY", "data-part")
         self.views["map"] = gr.HTML(elem_id="arch-map", js_on_load=choose, padding=False)
-        self.views["part"] = gr.HTML(elem_id="arch-part", elem_classes="live", padding=False)
-        self.tensor = gr.HTML(say(NO_TEXT, "hint"), elem_id="arch-tensor", padding=False)
+        self._controls(*controls.SLIDERS)
         self.problem = gr.HTML(
             elem_id="arch-problem", js_on_load=CHOOSE_JS.replace("KEY", "data-field")
         )
-        self._controls(*controls.SLIDERS)
+        self.views["part"] = gr.HTML(elem_id="arch-part", elem_classes="live", padding=False)
+        self.tensor = gr.HTML(say(NO_TEXT, "hint"), elem_id="arch-tensor", padding=False)
 
     def _costs(self) -> None:
         with self._section("memory", "Memory: does it fit?", "arch-memory-section"):

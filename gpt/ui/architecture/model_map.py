@@ -141,7 +141,7 @@ def map_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
     line = [plus if key == "+" else _button(key, found[key], chosen) for key in STREAM]
     return (
         '<div class="arch-picture" role="group" aria-label="The model; choose a part">'
-        f'<div class="titles"><span>Area: parameters</span>{title}</div>'
+        f'<div class="titles"><span style="{frame}">Area: parameters</span>{title}</div>'
         f'<div class="boxes">{"".join(areas)}</div>'
         f'<div class="stream"><span class="name">residual stream</span>{"".join(line)}</div></div>'
     )
