@@ -288,7 +288,7 @@ def test_a_configuration_is_exported_imported_and_used_by_this_visitor(tab: Page
     expect(tab.locator("#arch-total")).to_contain_text("354,823,168")
     tab.locator("#arch-import textarea").fill("{")
     tab.locator("#arch-read").click()
-    expect(tab.locator("#arch-imported")).to_contain_text("this is no valid JSON")
+    expect(tab.locator("#arch-imported")).to_contain_text("line 1 is not valid JSON")
     expect(tab.locator("#arch-imported")).not_to_contain_text("Read ")  # of the text before
     with tab.expect_file_chooser() as chooser:
         tab.locator("#arch-upload").click()

@@ -26,8 +26,9 @@ def within_a_second() -> Iterator[None]:
     ("text", "message"),
     [
         ("", "there is nothing to read"),
-        ("{", "this is no valid JSON (line 1)"),
-        ("[" * 50_000, "this is no valid JSON"),
+        ("{", 'line 1 is not valid JSON: paste an object such as {"emb_dim": 768, …}.'),
+        ('{\n"n_layers": }', "line 2 is not valid JSON"),
+        ("[" * 50_000, "the JSON is nested too deep: paste an object"),
         ("[]", "the JSON is a list: use an object with named sizes."),
         ('{"width": 3}', "unknown configuration key 'width'"),
         ('{"n_layers": "12"}', "n_layers is '12': use a whole number"),

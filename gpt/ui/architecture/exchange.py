@@ -16,6 +16,7 @@ from gpt.ui.architecture.costs import readable_count
 from gpt.ui.parts.numbers import mib_and_mb, whole
 from gpt.ui.parts.table import csv_text
 
+EXAMPLE = '{"emb_dim": 768, …}'
 LONGEST_JSON = 100_000
 MOST_DIGITS = 30  # of a whole number: enough for any size, and a message stays one line
 
@@ -66,8 +67,10 @@ def from_json(text: str | bytes) -> tuple[GPTConfig, str]:
     try:
         data = json.loads(text, parse_int=_whole)
     except (json.JSONDecodeError, RecursionError) as error:
-        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its depth"
-        raise ValueError(f"this is no valid JSON ({where}): paste a JSON object.") from error
+        wrong = "the JSON is nested too deep"
+        if isinstance(error, json.JSONDecodeError):
+            wrong = f"line {error.lineno} is not valid JSON"
+        raise ValueError(f"{wrong}: paste an object such as {EXAMPLE}.") from error
     if not isinstance(data, dict):
         raise ValueError(f"the JSON is a {type(data).__name__}: use an object with named sizes.")
     cfg, said = read_configuration(data)

@@ -9,7 +9,7 @@ from gpt.config import GPTConfig
 from gpt.sampling import MAX_SEED
 from gpt.ui.architecture import controls, measured, parameters
 from gpt.ui.architecture.costs import memory_html, operations_html, side_by_side_html, times_html
-from gpt.ui.architecture.exchange import FORMATS, from_json
+from gpt.ui.architecture.exchange import EXAMPLE, FORMATS, from_json
 from gpt.ui.architecture.model_map import FIRST, NO_TEXT, code_html, map_html, part_html
 from gpt.ui.architecture.presets import CUSTOM, GPT3_NOTE, Presets
 from gpt.ui.parts.chips import CHOOSE_JS
@@ -150,7 +150,7 @@ class Layout:
                 with gr.Column(min_width=300):
                     self.pasted = gr.Textbox(
                         label="Import JSON", lines=8, max_lines=14, elem_id="arch-import",
-                        placeholder='{"emb_dim": 768, …}', info="A configuration exported here, "
+                        placeholder=EXAMPLE, info="A configuration exported here, "
                         "or the config.json of a GPT-2 on Hugging Face.",
                     )  # fmt: skip
                     with gr.Row():
