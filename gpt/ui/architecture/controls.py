@@ -32,7 +32,7 @@ _INFO = {
     "context_length": "How many tokens the model sees at once.",
     "emb_dim": "Numbers per token. The slider steps by n_heads.",
     "n_heads": "Attention heads in a block; must divide emb_dim.",
-    "n_layers": "Transformer blocks.",
+    "n_layers": "Transformer blocks, one after the other in the residual stream.",
     "drop_rate": "0 to 1: the share of numbers dropped in training. Changes no count.",
     "qkv_bias": "Biases in queries, keys and values. GPT-2 has them, the book does not.",
     "tie_weights": "Use the token embedding as the output head. GPT-2 does, the book does not.",
