@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from shut_out import OPEN, faults_of_the_tab
-from watched import PATIENCE, expect, visit
+from watched import MOVED, PATIENCE, expect, visit
 
 from gpt.ui.internals.sections import SECTIONS
 
@@ -17,6 +17,8 @@ PROMPT = "Once upon a time there was a little"
 TOKENS = 8
 OPENED = ("tokens", "attention", "logits", "choice")  # at first
 TALLEST = 800  # px of a section at 1280 px, its numbers folded
+TOPS = """[...document.querySelectorAll('[id^=int-section-]')].map(
+    (section) => section.getBoundingClientRect().top + scrollY)"""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,14 @@ def opened(browser_tab, app_url):
     """A page on which the Internals tab was clicked and nothing else: one for all of this file."""
     with visit(browser_tab, app_url) as page:
         expect(page.locator("#gen-chips .chip")).not_to_have_count(0)
+        held = []
+        page.route("**/queue/join*", lambda route: held.append(route))
         page.get_by_role("tab", name="Internals").click()
+        page.locator("#int-section-file").wait_for()
+        page.evaluate(f"window.topsAtFirst = {TOPS}")
+        for route in held:
+            route.continue_()
+        page.unroute("**/queue/join*")
         expect(page.locator("#int-chips .chip")).not_to_have_count(0)
         yield page
 
@@ -84,6 +93,9 @@ def test_the_tab_opens_on_the_text_of_the_page(opened):
     text = opened.locator("#gen-prompt textarea").input_value()
     assert opened.locator("#int-prompt textarea").input_value().startswith(text)
     wait_text(opened, "#int-choice", "Draw 0 of seed 10 .* It is the one in the text")
+    jumps = opened.evaluate(f"{TOPS}.map((top, n) => Math.abs(top - topsAtFirst[n]))")
+    assert max(jumps) < 100  # the last section moved by 1,250 px
+    assert opened.evaluate(MOVED) < 0.1
     opened.set_viewport_size({"width": 1280, "height": 1000})
     assert opened.locator("#int-section-choice").bounding_box()["height"] <= TALLEST  # it was 809
     sheets = opened.pdf(prefer_css_page_size=True)

@@ -12,7 +12,7 @@ from gpt.checkpoints import HUB_MODELS, download, is_cached
 from gpt.internals.run import resolve_position
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.section import Desk, Values
-from gpt.ui.internals.section_list import EMPTY, SectionList, rail_html
+from gpt.ui.internals.section_list import SectionList, rail_html
 from gpt.ui.internals.sections import SECTIONS, STOPS, next_token
 from gpt.ui.internals.sections.logits_to_odds import MAX_BARS, read_logits
 from gpt.ui.internals.sections.text_to_tokens import prompt_chips, prompt_message
@@ -50,7 +50,7 @@ class InternalsTab:
         gr.Markdown(INTRO, elem_id="int-intro")
         with gr.Row():
             self.prompt = gr.Textbox(
-                PROMPT, label="Prompt", lines=3, max_lines=4, elem_id="int-prompt", scale=3,
+                PROMPT, label="Prompt", lines=4, max_lines=4, elem_id="int-prompt", scale=3,
                 min_width=260, info=f"At most {MAX_TOKENS} tokens. Shift + Enter works too.",
             )  # fmt: skip
             with gr.Column(scale=2, min_width=260):
@@ -65,7 +65,7 @@ class InternalsTab:
         self.run = gr.Button("Look inside", variant="primary", elem_id="int-run")
         self.message = gr.HTML(elem_id="int-message")
         with gr.Group(elem_id="int-strip"):
-            self.chips = gr.HTML(EMPTY, elem_id="int-chips", js_on_load=STRIP_JS)
+            self.chips = gr.HTML(elem_id="int-chips", js_on_load=STRIP_JS)
         with gr.Row(elem_id="int-story"):
             rail = gr.HTML(rail_html(STOPS), elem_id="int-rail", js_on_load=RAIL_JS)
             with gr.Column(elem_id="int-sections"):
