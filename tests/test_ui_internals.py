@@ -807,6 +807,24 @@ def test_a_position_typed_while_the_first_pass_is_read_does_not_drop_it(tab, mon
     assert "6 tokens, float32" in page.shown["int-message"]
 
 
+def test_a_section_waits_for_the_first_pass_and_says_nothing(tab, monkeypatch):
+    """It asked to press Look inside: opening the tab set its controls before the pass was read."""
+    page = Page(tab, "choice")
+    monkeypatch.setattr(tab.sections, "lane", asyncio.Semaphore(1))  # the server's has its loop
+
+    async def both():
+        async with tab.sections.lane:
+            look = asyncio.ensure_future(page.event(tab.look))
+            await asyncio.sleep(0)
+            await page.changing("choice", temperature=0.5)
+        early = {**page.shown}
+        await look
+        return early
+
+    assert "int-choice" not in run_async(both())
+    assert "tokens can be drawn" in page.shown["int-choice"]
+
+
 @pytest.mark.parametrize("moved", ["look", "click"])
 def test_a_result_that_was_cut_short_by_the_same_text_is_to_be_asked_for_again(
     tab, monkeypatch, moved

@@ -164,6 +164,7 @@ class Desk:
     told: int = 0  # how often it was; an older word may come late
     late: set[str] = field(default_factory=set)  # open, and nobody has begun to fill them anew
     visit: Visit | None = None
+    awaited: bool = False  # the first pass, or the first after a text that could not be read
     written: Any = None  # of Generation, when the tab was last opened
     given: Visit | None = None  # what of it is looked at
     turn: int = 0  # counts looks and moves: an event of an earlier one has nothing more to say

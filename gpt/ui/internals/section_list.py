@@ -146,6 +146,7 @@ class SectionList:
         """Nothing in any section, as before the first pass."""
         desk.late.clear()
         desk.fills.clear()
+        desk.awaited = False
         return {o: said for p in self.panels.values() for o, said in p.showing(EMPTY).items()}
 
     def _wire(self, panel: Panel) -> None:
@@ -160,7 +161,7 @@ class SectionList:
             if not section.button and section.key not in desk.open:  # set by another tab
                 yield gr.skip()
             elif desk.visit is None:
-                yield panel.showing(EMPTY)
+                yield gr.skip() if desk.awaited and not section.button else panel.showing(EMPTY)
             else:
                 desk.late.add(section.key)
                 async for shown in self.filling(desk, {section.key}):

@@ -101,6 +101,7 @@ class InternalsTab:
         desk, source, wrong = values[self.desk], values[self.model], None
         desk.turn = turn = desk.turn + 1
         desk.looks = look = desk.looks + 1
+        desk.awaited = True
         # A control that was heard from is as it was heard: this event may have come late.
         desk.values = {control: values[control] for control in self.sections.controls} | desk.values
         try:
