@@ -829,7 +829,9 @@ def test_a_section_waits_for_the_first_pass_and_says_nothing(tab, monkeypatch):
 def test_a_result_that_was_cut_short_by_the_same_text_is_to_be_asked_for_again(
     tab, monkeypatch, moved
 ):
-    """How far it was stood there for good, with a Cancel that did nothing."""
+    """How far it was stood there, with a Cancel that did nothing: for good, or until the new pass
+    had its turn.
+    """
     panel = tab.sections.panels["sweep"]
     page, begun, ready = Page(tab), threading.Event(), threading.Event()
     page.look()
@@ -849,13 +851,19 @@ def test_a_result_that_was_cut_short_by_the_same_text_is_to_be_asked_for_again(
     async def both():
         sweep = asyncio.ensure_future(page.acting("sweep"))
         await asyncio.to_thread(begun.wait, WAIT)
+        others = asyncio.ensure_future(tab.sections.lane.acquire())  # a visitor who comes next
         again = page.event(tab.look) if moved == "look" else page.event(tab.move, position=5)
         again = asyncio.ensure_future(again)
         await asyncio.sleep(0)
         ready.set()
-        await asyncio.gather(sweep, again)
+        await sweep
+        said = page.shown.get("int-sweep-words", "")
+        await others
+        tab.sections.lane.release()
+        await again
+        return said
 
-    run_async(both())
+    assert "of the former pass" in run_async(both())
     assert "of the former pass: press “Sweep all heads” again" in page.shown["int-sweep-words"]
     assert page.shown["int-sweep-cancel"]["visible"] is False
 

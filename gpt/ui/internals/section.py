@@ -249,3 +249,8 @@ class Panel:
         results = result if isinstance(result, tuple) else (result, *[None] * len(self.more))
         shown: Values = dict(zip((self.output, *self.more), results, strict=True))
         return shown if self.cancel is None else {**shown, self.cancel: gr.update(visible=False)}
+
+    def former(self) -> Values:
+        """Says that the result was of another visit."""
+        told = f"The result was of the former pass: press “{self.spec.button}” again."
+        return self.showing(say(told, "note"))

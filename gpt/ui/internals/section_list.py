@@ -64,8 +64,7 @@ class SectionList:
             if not button and key in desk.open:
                 desk.late.add(key)
             elif button and desk.fills[key]:
-                told = f"The result was of the former pass: press “{button}” again."
-                ready[key] = desk.fills[key], panel.showing(say(told, "note"))
+                ready[key] = desk.fills[key], panel.former()
         return self.filling(desk, desk.open if among is None else among, ready)
 
     async def come_into_view(self, values: Values, event: gr.EventData) -> AsyncIterator[Values]:
@@ -164,8 +163,11 @@ class SectionList:
                 yield gr.skip() if desk.awaited and not section.button else panel.showing(EMPTY)
             else:
                 desk.late.add(section.key)
+                turn = desk.turn
                 async for shown in self.filling(desk, {section.key}):
                     yield shown
+                if section.button and desk.turn != turn and desk.visit:  # it was cut short
+                    yield panel.former()
 
         async def expand(values: Values) -> AsyncIterator[Values]:
             values[self.desk].open.add(section.key)
