@@ -55,7 +55,7 @@
   }, true);
   document.addEventListener('click', (event) => {
     const drawn = event.target.closest?.('[data-drawn]');
-    if (drawn) gptPage.drawing(`#arch-map [data-shown=${drawn.dataset.drawn}]`);
+    if (drawn) gptPage.showPart(`#arch-map [data-shown=${drawn.dataset.drawn}]`);
     const wanted = event.target.closest?.('[data-section]');
     if (!wanted) return;
     if (!document.getElementById('int-rail')?.checkVisibility()) {
@@ -332,7 +332,7 @@ const gptPage = {
   },
   // The way back, to a part in the drawing of Architecture that leads to the section: the chosen one,
   // else the first.
-  drawing(parts) {
+  showPart(parts) {
     gptPage.openTab('architecture');
     gptPage.when(parts, (first) => {
       const part = document.querySelector(parts + '[aria-pressed=true]') ?? first;

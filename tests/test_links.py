@@ -65,16 +65,21 @@ def storyteller(precision: str) -> gpt.GPTModel:
     return gpt.load_model("storyteller", precision=precision)
 
 
-@pytest.fixture(scope="module")
-def written() -> list[int]:
-    """The new ids of VISIT."""
-    model = storyteller("int8")
+@cache
+def ids_in(precision: str) -> list[int]:
+    """The new ids of VISIT in a precision."""
+    model = storyteller(precision)
     tokenizer = gpt.tokenizer_of("storyteller")
     options = gpt.SamplingOptions(
         max_new_tokens=9, temperature=1.1, top_p=0.9, seed=VISIT.seed, steering=VISIT.steering
     )
     ids = tokenizer.encode(VISIT.prompt)
     return [step.token_id for step in generate(model, ids, options, tokenizer.end_of_text_id)]
+
+
+@pytest.fixture
+def written() -> list[int]:
+    return ids_in("int8")
 
 
 def test_a_link_leads_back_to_the_visit_the_tab_and_the_place() -> None:
@@ -237,9 +242,12 @@ def test_a_text_too_long_for_an_address_is_left_out_and_the_link_says_so() -> No
     assert opened(Place(short)).visit == short
 
 
-def test_a_program_from_a_link_writes_the_same_ids_in_a_second_process(written: list[int]) -> None:
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_a_program_from_a_link_writes_the_same_ids_in_a_second_process(precision: str) -> None:
     """Each start chose its kernels by five noisy timings, so that a seed wrote another text."""
-    program = python_of(opened(Place(VISIT)).visit)
+    written = ids_in(precision)
+    visit = replace(VISIT, settings={**VISIT.settings, "precision": precision})
+    program = python_of(opened(Place(visit)).visit)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
     )

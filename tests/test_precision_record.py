@@ -16,9 +16,9 @@ from gpt.checkpoints import precision_record as comparing
 from gpt.checkpoints.precision_record import (
     Measured,
     default_precision,
-    fastest_allowed,
     processor,
     quality_of,
+    quickest_allowed,
     record,
     recorded,
     table,
@@ -117,9 +117,9 @@ def test_too_short_a_text_is_refused():
 
 def test_the_default_is_the_fastest_that_costs_little():
     found = {"float32": measured(0, 10), "int8": measured(0.009, 30), "float16": measured(0, 20)}
-    assert fastest_allowed(found) == "int8"
-    assert fastest_allowed({**found, "int8": measured(0.01, 30)}) == "float16"
-    assert fastest_allowed({"int8": measured(0.5, 30)}) == "float32"
+    assert quickest_allowed(found) == "int8"
+    assert quickest_allowed({**found, "int8": measured(0.01, 30)}) == "float16"
+    assert quickest_allowed({"int8": measured(0.5, 30)}) == "float32"
 
 
 def test_what_was_recorded_is_the_default_until_the_weights_change(tmp_path, monkeypatch):

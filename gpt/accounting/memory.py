@@ -182,6 +182,25 @@ def kept_by_training(
     return amount(f"{name} (python -m gpt train)", source, letters, note)
 
 
+def logit_bytes(cfg: GPTConfig, rows: int) -> int:
+    """Bytes of the logits of `rows` windows, their sums with log counts, and log probabilities.
+
+    All three are float32. A validation takes this much; a training step takes a third of it, the
+    logits, which their gradient overwrites.
+    """
+    return 12 * rows * cfg.context_length * cfg.vocab_size
+
+
+def pass_bytes(cfg: GPTConfig, new_tokens: int) -> int:
+    """Bytes of the tensors that a traced pass over one text keeps, in float32, nearly.
+
+    For each token its logits, and for each layer the scores of its heads at three stages and some
+    20 tensors of the stream's width.
+    """
+    in_layers = cfg.n_layers * (4 * cfg.n_heads * new_tokens + 20 * cfg.emb_dim)
+    return 4 * new_tokens * (cfg.vocab_size + in_layers)
+
+
 def _weight_letters(cfg: GPTConfig) -> dict[str, int]:
     d, layers, vocab = cfg.emb_dim, cfg.n_layers, cfg.vocab_size
     total, matrices = count_parameters(cfg).total, layers * 12 * d * d + vocab * d

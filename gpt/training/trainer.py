@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gpt.accounting import count_parameters
+from gpt.accounting.memory import logit_bytes
 from gpt.checkpoints import check_device, check_memory, save_model, tokenizer_of
 from gpt.checkpoints.sources import own_generator
 from gpt.checkpoints.writing import write_tokenizer
@@ -310,12 +311,3 @@ class Run:
         if not (fits and 0 <= self.step <= self.options.steps):
             raise ValueError("a number or a shape does not fit")
         self.saved_step = self.step
-
-
-def logit_bytes(cfg: GPTConfig, rows: int) -> int:
-    """Bytes of the logits of `rows` windows, their sums with log counts, and log probabilities.
-
-    All three are float32. A validation takes this much; a training step takes a third of it, the
-    logits, which their gradient overwrites.
-    """
-    return 12 * rows * cfg.context_length * cfg.vocab_size

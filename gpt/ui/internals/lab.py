@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 import torch
 
+from gpt.accounting.memory import pass_bytes
 from gpt.checkpoints import tokenizer_of
 from gpt.config import GPTConfig
 from gpt.internals.distribution import Foreseen, foreseen
@@ -231,18 +232,9 @@ class Lab:
 
 
 def most_tokens(cfg: GPTConfig) -> int:
-    """How many tokens are read: the tensors of their pass are kept, in float32.
-
-    For each token that is its logits, and for each layer the scores of its heads at three stages
-    and some 20 tensors of the stream's width.
-    """
-
-    def n_bytes(t: int) -> int:
-        in_layers = cfg.n_layers * (4 * cfg.n_heads * t + 20 * cfg.emb_dim)
-        return 4 * t * (cfg.vocab_size + in_layers)
-
+    """How many tokens are read: the tensors of their pass are kept."""
     limit = min(MAX_TOKENS, cfg.context_length)
-    while limit > 2 and n_bytes(limit) > MOST_BYTES:
+    while limit > 2 and pass_bytes(cfg, limit) > MOST_BYTES:
         limit //= 2
     return limit
 

@@ -8,13 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from gpt.accounting import count_parameters, operations
-from gpt.accounting.memory import size_text
+from gpt.accounting.memory import logit_bytes, size_text
 from gpt.config import GPTConfig
 from gpt.training.choices import OWN, Text, chosen_text, corpus_of
 from gpt.training.corpus import CompactVocabulary, Corpus
 from gpt.training.evaluation import unigram_nats
 from gpt.training.options import TrainOptions
-from gpt.training.trainer import logit_bytes
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, PAIRS, TEMPERATURE, checked
 
 MOST_PARAMETERS = 8_000_000
