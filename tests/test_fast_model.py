@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from tiny_models import IDS, TINY, VARIANTS, tiny_model
 
 from gpt import SamplingOptions, generate_text_simple
-from gpt.engine import DTYPES, PRECISIONS, FastModel, named_weights
+from gpt.engine import DTYPES, PRECISIONS, FastModel, fast_model, named_weights
 from gpt.engine.fast_model import check_agrees_with_cpu
+from gpt.engine.layers import Int8Embedding, quantize
 from gpt.generate import generate
 from gpt.internals.ledger import read_ledger
 from gpt.internals.run import read_prompt
@@ -104,6 +105,18 @@ def test_tensors_are_let_go_one_after_the_other():
     assert all(a <= b for a, b in pairwise(told))
     assert told[-1] == 1
     assert len(set(told)) > 10
+
+
+def test_the_head_is_made_while_nothing_else_is_there_and_int8_rows_exist_once(monkeypatch):
+    """Loaded in int8, GPT-2 small's shape took 1.68 times its weights, now 1.15."""
+    made, make = [], fast_model._Layers.made
+    monkeypatch.setattr(
+        fast_model._Layers, "made", lambda *given: made.append(given[1]) or make(*given)
+    )
+    FastModel(tiny_model(), "int8")
+    assert (made[0], made[-1]) == ("out_head", "tok_emb")
+    rows, scale = quantize(torch.randn(5, 4))
+    assert Int8Embedding(rows, scale).rows.data_ptr() == rows.data_ptr()
 
 
 def test_float32_can_be_trained_and_the_others_cannot():

@@ -62,7 +62,8 @@ class FastModel(GPTModel):
         layers, n_weights = _Layers(tensors, precision, torch.device(device)), len(tensors)
         for name, child in model_without_values(self.cfg).named_children():
             setattr(self, name, child)
-        for name, module in list(self.named_modules()):
+        # The head first, the largest: while it is packed it is there three times.
+        for name, module in reversed(list(self.named_modules())):
             if any(f"{name}.{own}" in tensors for own in ("weight", "scale")):
                 parent, _, own_name = name.rpartition(".")
                 setattr(self.get_submodule(parent), own_name, layers.made(name, module))

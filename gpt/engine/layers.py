@@ -148,7 +148,8 @@ class Int8Linear(Quantised):
 
     def __init__(self, rows: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
-        self.rows, self.scale = fixed(rows, torch.int8), fixed(scale)  # (out, in), (out, 1)
+        self.rows = nn.Parameter(rows, requires_grad=False)  # (out, in)
+        self.scale = nn.Parameter(scale, requires_grad=False)  # (out, 1)
         self.bias = None if bias is None else fixed(bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -177,7 +178,8 @@ class Int8Embedding(Quantised):
 
     def __init__(self, rows: torch.Tensor, scale: torch.Tensor) -> None:
         super().__init__()
-        self.rows, self.scale = fixed(rows, torch.int8), fixed(scale)  # (vocab, d), (vocab, 1)
+        self.rows = nn.Parameter(rows, requires_grad=False)  # (vocab, d)
+        self.scale = nn.Parameter(scale, requires_grad=False)  # (vocab, 1)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return F.embedding(ids, self.rows) * F.embedding(ids, self.scale)

@@ -1,6 +1,6 @@
 """How much anonymous memory loading a 124M model takes, against the size of its weights.
 
-    python tests/benchmarks/load_memory.py
+    python tests/benchmarks/load_memory.py > assets/benchmarks/load_memory.txt
 
 Writes the model in each format to a temporary folder (3 GB), loads each one in a process of its
 own and samples RssAnon of /proc/self/status there (Linux): before, at the highest and after.
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -74,9 +75,11 @@ def main() -> int:
     if sys.argv[1:2] == ["--child"]:
         print(json.dumps(measure(*sys.argv[2:4])))
         return 0
+    from gpt.checkpoints.precision_record import processor
     from gpt.engine import PRECISIONS
 
     worst = 0.0
+    print(f"RssAnon of loading GPT-2 small's shape, {date.today()}, {processor()}")
     print(f"{'on disk':24}{'loaded as':12}{'weights':>12}{'highest':>12}{'after':>12}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as folder:
         for name, path in make_folders(Path(folder)):
