@@ -218,8 +218,8 @@ def _bar(tokenizer: Tokenizer, token_id: int, chance: float, here: bool, zoom: f
         return f'<div class="gen-bar here">{inside}<em>came</em></div>'
     return (
         f'<button type="button" class="gen-bar gen-use" data-token="{token_id}" '
-        f'aria-label="Use {name}, {percent(chance)}, instead">{inside}'
-        "<em>use this instead</em></button>"
+        f'aria-label="Use {name}, {percent(chance)}, instead" title="Use this instead">{inside}'
+        "<em>use this</em></button>"
     )
 
 
