@@ -4,6 +4,7 @@ The command line, a page and the tests read the same events. To pause a run, sto
 to end it, close the generator, which saves a checkpoint of its last step.
 """
 
+import contextlib
 import hashlib
 import math
 import time
@@ -237,13 +238,13 @@ class Run:
         parts = [x.split(self.options.micro_batch) for x in (inputs, targets)]
         half = self.options.precision == "bfloat16"
         for i, (some_inputs, some_targets) in enumerate(zip(*parts, strict=True), start=1):
-            # Processes share their gradients once a step: as DistributedDataParallel.no_sync.
-            self._parallel.require_backward_grad_sync = i == len(parts[0])
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-                logits = self._parallel(some_inputs)  # (b, t, compact)
-                loss = mean_loss(logits, some_targets, self.log_counts)
-            loss = loss * len(some_inputs) / len(inputs)
-            loss.backward()
+            apart = self.world > 1 and i < len(parts[0])  # gradients are shared once a step
+            with self._parallel.no_sync() if apart else contextlib.nullcontext():
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                    logits = self._parallel(some_inputs)  # (b, t, compact)
+                    loss = mean_loss(logits, some_targets, self.log_counts)
+                loss = loss * len(some_inputs) / len(inputs)
+                loss.backward()
             total += loss.detach()
         if self.world > 1:
             dist.all_reduce(total)
