@@ -23,8 +23,10 @@ from gpt.ui.internals import InternalsTab, section_list
 from gpt.ui.internals import lab as lab_module
 from gpt.ui.internals.lab import MAX_TOKENS, Lab
 from gpt.ui.internals.section import Desk
+from gpt.ui.internals.section_list import EMPTY
 from gpt.ui.internals.sections import SECTIONS
-from gpt.ui.parts.errors import Blocks
+from gpt.ui.parts.errors import BUG, Blocks
+from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, Visit
 
 TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
@@ -1038,6 +1040,24 @@ def test_a_pass_that_was_awaited_is_not_shown_over_a_text_that_cannot_be_opened(
     run_async(both())
     assert "is gone: train it again" in page.shown["int-message"]
     assert page.shown["int-chips"] == ""
+
+
+def test_a_fault_in_a_pass_is_said_and_what_is_opened_then_says_what_to_do(tab, monkeypatch):
+    """The sections of the text before stayed, and one that was opened then never said a word."""
+    page = Page(tab, "tokens")
+    page.look()
+    with monkeypatch.context() as patch:
+        patch.setattr(tab, "_above", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            page.look("Another text")
+    assert page.shown["int-message"] == say(BUG, "note")
+    assert page.shown["int-chips"] == ""
+    assert page.shown[tab.sections.panels["tokens"].spec.output] == EMPTY
+    panel = tab.sections.panels["lens"]
+    run_async(page.event(page.handler(panel.accordion, "expand")))
+    assert page.shown["int-lens"] == EMPTY
+    page.look("Another text")
+    assert "tokens, float32" in page.shown["int-message"]
 
 
 def test_a_text_without_a_chosen_token_is_opened_where_its_first_new_one_was_drawn(tab):

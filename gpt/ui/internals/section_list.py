@@ -11,7 +11,7 @@ from anyio.to_thread import run_sync
 
 from gpt.ui.internals.lab import Lab, at_most
 from gpt.ui.internals.section import OF_MODEL, Desk, Panel, Section, Values
-from gpt.ui.parts.errors import BUG, is_mistake, of_event
+from gpt.ui.parts.errors import is_mistake, message_of, of_event
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import AT_ONCE, IN_QUEUE
 
@@ -126,8 +126,7 @@ class SectionList:
                             break
                         ready[key] = fill, shown
                 except Exception as error:
-                    told = str(error) if is_mistake(error) else BUG
-                    ready[key] = fill, panel.showing(say(told, "note"))
+                    ready[key] = fill, panel.showing(say(message_of(error), "note"))
                     fault = fault if is_mistake(error) else error
         if fault:
             raise fault

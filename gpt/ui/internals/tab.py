@@ -17,7 +17,7 @@ from gpt.ui.internals.sections import SECTIONS, STOPS, next_token
 from gpt.ui.internals.sections.logits_to_odds import MAX_BARS, read_logits
 from gpt.ui.internals.sections.text_to_tokens import prompt_chips, prompt_message
 from gpt.ui.parts.chips import CHOOSE_JS
-from gpt.ui.parts.errors import mistake, of_event
+from gpt.ui.parts.errors import is_mistake, message_of, mistake, of_event
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import IN_QUEUE, Shared, opening_of
@@ -113,7 +113,7 @@ class InternalsTab:
                 if desk.looks == look:  # else a later press took over while this one waited
                     at = visit.position if visit is desk.given else -1
                     above = await run_sync(self._above, visit, at, progress)
-        except ValueError as error:
+        except Exception as error:
             wrong = error
         moved = desk.turn != turn  # meanwhile, on the text of before
         if desk.looks != look or (moved and not wrong and visit.key == desk.visit.key):
@@ -124,6 +124,8 @@ class InternalsTab:
             desk.turn, desk.visit = desk.turn + 1, visit
             async for shown in self.sections.filled(desk, above | self.sections.choices(desk)):
                 yield shown
+        if wrong and not is_mistake(wrong):
+            raise wrong  # for the log
 
     def _asked(self, values: Values) -> Visit:
         """What the box asks for: Generation's visit, as long as the box has its text."""
@@ -142,7 +144,7 @@ class InternalsTab:
         try:
             filled = self._as_written(desk, written)
         except ValueError as error:  # a trained model is kept for an hour
-            yield self._refused(desk, error)
+            yield self._refused(desk, mistake(error))
             return
         yield filled or gr.skip()
         async for shown in self.look(values | filled, progress):
@@ -174,7 +176,7 @@ class InternalsTab:
             desk.turn = turn = desk.turn + 1
             above = await run_sync(self._above, visit, visit.position)
         except ValueError as error:  # a trained model may be gone
-            yield {self.message: _line(error)}
+            yield {self.message: _line(mistake(error))}
             return
         if desk.turn != turn:
             yield gr.skip()
@@ -182,8 +184,8 @@ class InternalsTab:
         async for shown in self.sections.filled(desk, above, desk.in_view):
             yield shown
 
-    def _refused(self, desk: Desk, error: ValueError) -> Values:
-        """The line of a mistake, and nothing in strip and sections, also of what is on its way."""
+    def _refused(self, desk: Desk, error: Exception) -> Values:
+        """The line of an error, and nothing in strip and sections, also of what is on its way."""
         desk.turn, desk.looks, desk.visit = desk.turn + 1, desk.looks + 1, None
         return {self.message: _line(error), self.chips: "", **self.sections.blank(desk)}
 
@@ -208,9 +210,8 @@ class InternalsTab:
         return desk.visit.at(resolve_position(typed, count))
 
 
-def _line(error: ValueError) -> str:
-    """The line of a mistake; a fault of ours is raised."""
-    return say(str(mistake(error)), "note")
+def _line(error: Exception) -> str:
+    return say(message_of(error), "note")
 
 
 def internals_endpoint(lab: Lab, source: str) -> Callable[..., dict[str, Any]]:

@@ -40,6 +40,11 @@ def mistake(error: ValueError) -> ValueError:
     return error
 
 
+def message_of(error: Exception) -> str:
+    """The line of a mistake; of anything else, that it is a fault of ours."""
+    return str(error) if is_mistake(error) else BUG
+
+
 @contextmanager
 def one_line() -> Iterator[None]:
     """Raises gr.Error in place of an Exception: a mistake's line, or BUG, which is logged.
