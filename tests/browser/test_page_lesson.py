@@ -51,7 +51,7 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(
             expect(page.locator("#gen-run")).to_be_visible()
         page.locator("#gen-chips .chip").nth(1).click()  # odds and draw
         says(page, "#gen-panel", "New token 1")
-        expect(page.locator("#gen-panel .gen-draw .dart")).to_have_count(1)
+        expect(page.locator("#gen-panel .cumulative i")).to_have_count(1)
         text = page.locator("#gen-output textarea").input_value()
         fits_a_phone(page)
         u = float(re.search(r"u = (0\.\d{4})", page.inner_text("#gen-panel"))[1])

@@ -8,6 +8,7 @@ from gpt.generate import Step
 from gpt.tokenizer import Tokenizer
 from gpt.ui.generation.settings import MAX_NEW_TOKENS
 from gpt.ui.generation.wish import Wish
+from gpt.ui.parts.bars import cumulative_bar
 from gpt.ui.parts.chips import Chip, chip_html, display
 from gpt.ui.parts.numbers import counted, percent, seconds, significant
 from gpt.ui.parts.sentences import say
@@ -232,13 +233,9 @@ def _draw(step: Step, name: str) -> str:
         f"All tokens side by side in the order of their ids, each as wide as it is likely: {name} "
         f"has {step.below:.4f} to {end:.4f}, and u = {step.uniform:.4f} falls there."
     )
-    return (
-        f'<svg class="gen-draw" role="img" aria-label="{escape(said)}" viewBox="0 0 1000 14" '
-        'preserveAspectRatio="none"><rect width="1000" height="14" class="rest"/>'
-        f'<rect x="{1000 * step.below:.1f}" width="{max(2, 1000 * step.probability):.1f}" '
-        f'height="14" class="part"/><rect x="{min(997, 1000 * step.uniform):.1f}" width="3" '
-        f'height="14" class="dart"/></svg>{say(said, "hint")}'
-    )
+    places = ("lower ids", step.below, "many"), (name, step.probability, "one")
+    bar = cumulative_bar([*places, ("higher ids", 1 - end, "many")], step.uniform)
+    return bar + say(said, "hint")
 
 
 def guess_html(tokenizer: Tokenizer, step: Step) -> str:

@@ -1,7 +1,5 @@
 """The draw itself: one random number on the cumulative distribution, and many beside the theory."""
 
-from collections.abc import Sequence
-from html import escape
 from itertools import accumulate, pairwise
 
 import torch
@@ -9,7 +7,7 @@ import torch
 from gpt.internals.distribution import tally, uniform_interval
 from gpt.sampling import SamplingOptions, draw, uniforms
 from gpt.ui.internals.lab import Lab
-from gpt.ui.parts.bars import bars
+from gpt.ui.parts.bars import Segment, bars, cumulative_bar
 from gpt.ui.parts.numbers import counted, percent, significant
 from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, table_html
@@ -18,7 +16,6 @@ TALLY_ROWS = 4
 MAX_DRAWS = 10_000
 OWN_SEGMENT = 0.01  # a token with less has no segment of its own on the cumulative bar
 
-Segment = tuple[str, float, str]  # label, width, kind: "many" tokens, or a token in two colours
 SIX = "{:.6f}".format
 SEGMENT_COLUMNS = (Column("from", SIX), Column("to", SIX), "tokens")
 TALLY_COLUMNS = ("token", Column("drawn"), Column("expected"))
@@ -69,20 +66,6 @@ def draw_views(
     rows = [(*pair, label) for pair, (label, _, _) in zip(pairwise(ends), segments, strict=True)]
     table = table_html(SEGMENT_COLUMNS, rows, "The bar from left to right", csv_name="cumulative")
     return cumulative_bar(segments, u) + say(text), table
-
-
-def cumulative_bar(segments: Sequence[Segment], u: float | None) -> str:
-    """One bar from 0 to 1 cut into segments in id order, and where a number falls on it; HTML."""
-    parts = [
-        f'<span class="{kind}" style="--w:{width:.3%}" title="{escape(label)}: {percent(width)}">'
-        f"<bdi>{escape(label) if width > 0.06 else ''}</bdi></span>"
-        for label, width, kind in segments
-    ]
-    mark = "" if u is None else f'<i style="--at:{u:.3%}">u = {u:.4f}</i>'
-    return (
-        f'<div class="cumulative" role="group" aria-label="cumulative probability, in id order">'
-        f"{mark}<div>{''.join(parts)}</div></div>"
-    )
 
 
 def tally_views(

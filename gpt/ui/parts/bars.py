@@ -7,6 +7,8 @@ from html import escape
 from gpt.ui.parts import numbers
 from gpt.ui.parts.colours import PARTS
 
+Segment = tuple[str, float, str]  # label, width, kind: "many" tokens, or a token in two colours
+
 
 def bars(
     labels: Sequence[str],
@@ -59,6 +61,21 @@ def bars(
 def _log(probability: float) -> float:
     """How far a probability is above 1 in 10^12, in powers of 10."""
     return math.log10(max(probability, 1e-12)) + 12
+
+
+def cumulative_bar(segments: Sequence[Segment], u: float | None) -> str:
+    """One bar from 0 to 1 cut into segments in id order, and where a number falls on it; HTML."""
+    parts = [
+        f'<span class="{kind}" style="--w:{width:.3%}" '
+        f'title="{escape(label)}: {numbers.percent(width)}">'
+        f"<bdi>{escape(label) if width > 0.06 else ''}</bdi></span>"
+        for label, width, kind in segments
+    ]
+    mark = "" if u is None else f'<i style="--at:{u:.3%}">u = {u:.4f}</i>'
+    return (
+        f'<div class="cumulative" role="group" aria-label="cumulative probability, in id order">'
+        f"{mark}<div>{''.join(parts)}</div></div>"
+    )
 
 
 def stacked_bar_html(sizes: Mapping[str, float], message: str, show: Callable[[float], str]) -> str:
