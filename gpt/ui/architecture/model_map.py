@@ -14,9 +14,9 @@ from gpt.accounting.parameters import GROUPS, ParameterRow, letters_of, typeset_
 from gpt.config import GPTConfig
 from gpt.ui.architecture.costs import readable_count
 from gpt.ui.internals.lab import Lab, Visit
-from gpt.ui.internals.vector_figures import strips
 from gpt.ui.parts.colours import PARTS
 from gpt.ui.parts.errors import mistake
+from gpt.ui.parts.heat import strips
 from gpt.ui.parts.numbers import four, percent
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, code_column, table_html

@@ -1,7 +1,6 @@
-"""Figures of single vectors: strips, histograms, and the activation with points on it."""
+"""Figures of single vectors: histograms, tables, and the activation with points on it."""
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,7 @@ import torch
 
 from gpt.model import GELU
 from gpt.ui.parts.colours import HUE, PARTS
-from gpt.ui.parts.heat import picture
-from gpt.ui.parts.numbers import four, significant
+from gpt.ui.parts.numbers import four
 from gpt.ui.parts.table import Column, table_html
 
 _BUTTONS = ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale", "resetscale"]
@@ -35,18 +33,6 @@ plotly.io.templates["gpt"] = go.layout.Template(
     }
 )
 plotly.io.templates.default = "gpt"
-
-
-def strips(values: np.ndarray, rows: Sequence[str], caption: str, legend: str = "") -> str:
-    """Rows of numbers as signed strips on one scale, a colour a number; HTML."""
-    names = "".join(f'<bdi title="{escape(row)}">{escape(row)}</bdi>' for row in rows)
-    high = significant(float(np.nanmax(np.abs(values), initial=0.0)))
-    legend = legend or f"−{high} to {high}; {values.shape[1]:,} numbers from left to right."
-    return (
-        f'<div class="strips" style="--rows:{len(rows)}"><div class="names">{names}</div>'
-        f'<img src="{picture(values, signed=True)}" alt="{escape(caption)}"></div>'
-        f'<p class="legend"><span class="ramp signed"></span> {legend}</p>'
-    )
 
 
 def activation_curve(before: torch.Tensor, after: torch.Tensor) -> go.Figure:

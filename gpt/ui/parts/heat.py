@@ -1,4 +1,4 @@
-"""Heat maps: as a table with text in every cell, and as a picture for many cells."""
+"""Heat maps: as a table with text in every cell, as a picture for many cells, as strips."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,6 +7,7 @@ import numpy as np
 from plotly.utils import image_array_to_data_uri
 
 from gpt.ui.parts.colours import AGAINST, FOR, HUE
+from gpt.ui.parts.numbers import significant
 
 TITLED_CELLS = 5000  # beyond this a tooltip a cell would make the page too heavy
 HUE_RGB, FOR_RGB, AGAINST_RGB = (tuple(bytes.fromhex(colour[1:])) for colour in (HUE, FOR, AGAINST))
@@ -63,6 +64,18 @@ def picture(values: np.ndarray, *, signed: bool = False) -> str:
     pixels[..., :3] = np.where(values[..., None] < 0, AGAINST_RGB, FOR_RGB if signed else HUE_RGB)
     pixels[..., 3] = 255 * strength
     return image_array_to_data_uri(pixels.round().astype(np.uint8), compression=6)
+
+
+def strips(values: np.ndarray, rows: Sequence[str], caption: str, legend: str = "") -> str:
+    """Rows of numbers as signed strips on one scale, a colour a number; HTML."""
+    names = "".join(f'<bdi title="{escape(row)}">{escape(row)}</bdi>' for row in rows)
+    high = significant(float(np.nanmax(np.abs(values), initial=0.0)))
+    legend = legend or f"−{high} to {high}; {values.shape[1]:,} numbers from left to right."
+    return (
+        f'<div class="strips" style="--rows:{len(rows)}"><div class="names">{names}</div>'
+        f'<img src="{picture(values, signed=True)}" alt="{escape(caption)}"></div>'
+        f'<p class="legend"><span class="ramp signed"></span> {legend}</p>'
+    )
 
 
 def _mark(at: int, selected: int | None, negative: bool = False) -> str:

@@ -6,7 +6,8 @@ from gpt.internals.residual import embeddings
 from gpt.model import GPTModel
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Code, numbers, section
-from gpt.ui.internals.vector_figures import largest_numbers, strips
+from gpt.ui.internals.vector_figures import largest_numbers
+from gpt.ui.parts.heat import strips
 from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.sentences import formula, say
 

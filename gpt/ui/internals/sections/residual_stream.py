@@ -8,14 +8,9 @@ from gpt.internals.residual import VECTORS, Normed, read_norm, read_stream, toke
 from gpt.model import GELU, FeedForward, LayerNorm, TransformerBlock
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Code, dropdown, html, layer_box, numbers, plot, radio, section
-from gpt.ui.internals.vector_figures import (
-    activation_curve,
-    histogram_pair,
-    largest_numbers,
-    strips,
-)
+from gpt.ui.internals.vector_figures import activation_curve, histogram_pair, largest_numbers
 from gpt.ui.parts.bars import bars
-from gpt.ui.parts.heat import heat_table
+from gpt.ui.parts.heat import heat_table, strips
 from gpt.ui.parts.numbers import four, significant
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, csv_link, table_html
