@@ -179,6 +179,22 @@ def test_what_is_copied_where_a_link_opened_no_text_is_no_text(demo, given):
         copied_code(visitor)
 
 
+def test_no_handlers_event_is_none_by_default(demo):
+    """On Python 3.10 "use this" did nothing.
+
+    There a default of None makes a type Optional, and gradio knows an event by its very type.
+    """
+    read = [
+        (function.name, parameter.default)
+        for function in demo.fns.values()
+        if function.fn
+        for parameter in inspect.signature(function.fn).parameters.values()
+        if "EventData" in str(parameter.annotation)
+    ]
+    assert len(read) > 10
+    assert [name for name, default in read if default is None] == []
+
+
 def test_no_event_that_waits_for_its_last_value_reads_the_events_data(demo):
     """Two arrow keys on the chips while the text streamed: the panel stayed at the first chip.
 

@@ -17,7 +17,7 @@ from gpt.ui.generation.settings import DRAW_A_SEED, OPENING, sampling_options
 from gpt.ui.generation.story import Story
 from gpt.ui.generation.versions import columns_html, versions
 from gpt.ui.generation.wish import Wish, wish
-from gpt.ui.parts.errors import of_event
+from gpt.ui.parts.errors import NO_EVENT, of_event
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, Visit, Visitor
@@ -54,7 +54,9 @@ class Handlers:
         kind, value = order
         layout = self.layout
 
-        async def claim(story: Story, request: gr.Request, event: gr.EventData = None) -> Values:
+        async def claim(
+            story: Story, request: gr.Request, event: gr.EventData = NO_EVENT
+        ) -> Values:
             given = value
             if kind == "use":
                 given = (story.chosen, of_event(event, "token"))
@@ -248,7 +250,7 @@ class Handlers:
         """The handler of Back, Undo, Redo and Take; each gives the controls of its draft back."""
 
         async def changed(
-            story: Story, visitor: Visitor, prompt: str, event: gr.EventData = None
+            story: Story, visitor: Visitor, prompt: str, event: gr.EventData = NO_EVENT
         ) -> Values:
             typed: Values = {}
             if story.live or not (story.present or name == "take"):

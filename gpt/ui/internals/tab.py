@@ -17,7 +17,7 @@ from gpt.ui.internals.sections import SECTIONS, STOPS, next_token
 from gpt.ui.internals.sections.logits_to_odds import MAX_BARS, read_logits
 from gpt.ui.internals.sections.text_to_tokens import prompt_chips, prompt_message
 from gpt.ui.parts.chips import CHOOSE_JS
-from gpt.ui.parts.errors import is_mistake, message_of, mistake, of_event
+from gpt.ui.parts.errors import NO_EVENT, is_mistake, message_of, mistake, of_event
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import IN_QUEUE, Shared, opening_of
@@ -168,7 +168,7 @@ class InternalsTab:
             return {self.prompt: written.prompt} | model
         return {}
 
-    async def move(self, values: Values, event: gr.EventData = None) -> AsyncIterator[Values]:
+    async def move(self, values: Values, event: gr.EventData = NO_EVENT) -> AsyncIterator[Values]:
         """Another position of the same pass."""
         desk: Desk = values[self.desk]
         try:
@@ -199,11 +199,11 @@ class InternalsTab:
             self.position: position,
         }
 
-    def _moved(self, desk: Desk, values: Values, event: gr.EventData | None) -> Visit:
+    def _moved(self, desk: Desk, values: Values, event: gr.EventData) -> Visit:
         """The visit at the chip that was clicked, or at the number that was typed."""
         if desk.visit is None:
             raise ValueError(UNREAD if desk.turn else ENDED)
-        if isinstance(getattr(event, "target", None), gr.HTML):
+        if isinstance(event.target, gr.HTML):
             return desk.visit.at(of_event(event, "position"))
         typed, count = values[self.position], len(desk.visit.ids)
         typed = -1 if typed is None else whole("position", typed, -MAX_TOKENS, MAX_TOKENS)

@@ -17,6 +17,9 @@ import gradio as gr
 PACKAGE = str(Path(__file__).resolve().parents[2]) + os.sep
 BUG = "This is a fault of the page, not of yours: the server's log has it. Another try may work."
 _RAISE = dis.opmap["RAISE_VARARGS"]
+# The default of a handler's event: None would make its type an Optional one in Python 3.10, which
+# gradio takes for no event at all.
+NO_EVENT = gr.EventData(None, None)
 
 
 def is_mistake(error: BaseException) -> bool:
