@@ -1,17 +1,13 @@
 """A record of one forward pass: every intermediate tensor, by name, with the line that made it."""
 
-from __future__ import annotations
-
 import copy
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
-_PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -20,7 +16,7 @@ class Entry:
 
     name: str
     value: torch.Tensor
-    file: str  # relative to the folder that holds `gpt/`
+    file: str  # of its module, relative to the folder that holds the package
     line: int
 
 
@@ -47,44 +43,35 @@ class Trace:
         self.keep, self.between = keep, between
         self._prefix = ""
 
-    def at(self, part: str) -> Trace:
+    def at(self, part: str) -> "Trace":
         """The same trace with `part.` in front of each name that is recorded or read."""
         inner = copy.copy(self)  # shares entries and edits
         inner._prefix = f"{self._prefix}{part}."
         return inner
-
-    def record(self, name: str, value: torch.Tensor, depth: int = 1) -> torch.Tensor:
-        """`value`, or the result of its edit, with which the pass continues.
-
-        The value is kept detached under `name`, with file and line of the caller `depth` frames up.
-        """
-        full = self._prefix + name
-        if full in self.edits:
-            value = self.edits[full](value)
-        if self.keep:
-            frame = sys._getframe(depth)
-            file = _relative(frame.f_code.co_filename)
-            self.entries[full] = Entry(full, value.detach(), file, frame.f_lineno)
-        if self.between is not None and name == "resid_out":
-            self.between()
-        return value
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self.entries[self._prefix + name].value
 
 
 def record(trace: Trace | None, name: str, value: torch.Tensor) -> torch.Tensor:
-    """`trace.record(name, value)`, or `value` itself without a trace."""
-    return value if trace is None else trace.record(name, value, depth=2)
+    """`value`, or the result of its edit in `trace`, with which the pass continues.
+
+    The value is kept detached under `name`, with file and line of the caller.
+    """
+    if trace is None:
+        return value
+    full = trace._prefix + name
+    if full in trace.edits:
+        value = trace.edits[full](value)
+    if trace.keep:
+        caller = sys._getframe(1)
+        file = caller.f_globals["__name__"].replace(".", "/") + ".py"
+        trace.entries[full] = Entry(full, value.detach(), file, caller.f_lineno)
+    if trace.between is not None and name == "resid_out":
+        trace.between()
+    return value
 
 
 def inside(trace: Trace | None, part: str) -> Trace | None:
     """`trace.at(part)`, or None without a trace."""
     return None if trace is None else trace.at(part)
-
-
-def _relative(filename: str) -> str:
-    path = Path(filename).resolve()
-    if path.is_relative_to(_PACKAGE_PARENT):
-        path = path.relative_to(_PACKAGE_PARENT)
-    return path.as_posix()

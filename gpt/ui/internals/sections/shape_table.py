@@ -10,7 +10,7 @@ import numpy as np
 from gradio.utils import get_upload_folder
 
 from gpt.internals.run import shape_rows
-from gpt.trace import Trace
+from gpt.trace import record
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import ROOT, Code, section
 from gpt.ui.parts.numbers import mib_and_mb
@@ -29,7 +29,7 @@ COLUMNS = (
     title="Code: the pass step by step",
     intro="What the pass computed, in the order in which it was computed. The last columns are the "
     "line of this program that made the tensor, noted while it ran, so they cannot go stale.",
-    code=(Code(Trace.record),),
+    code=(Code(record),),
 )
 def shapes_html(lab: Lab, visit: Visit) -> str:
     """Every step with shape, dtype, bytes, file and line, and that line itself; HTML."""
