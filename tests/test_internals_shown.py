@@ -90,10 +90,10 @@ def test_the_histograms_before_and_after_a_layernorm_are_those_of_their_names(la
     name, norm = next(iter(NORMS.items()))
     _, spread, _, _ = vector_views(lab, visit, 1, "queries", name)
     model = lab.registry.models["words"]
-    row = read_norm(model, lab.run(visit), 1, norm, AT)
+    _, *rows = read_norm(model, lab.run(visit), 1, norm, AT)
     middles = np.array(spread.data[0].x)
     edges = np.append(middles - np.diff(middles)[0] / 2, middles[-1] + np.diff(middles)[0] / 2)
-    for bars, values in zip(spread.data, (row.before, row.after), strict=True):
+    for bars, values in zip(spread.data, rows, strict=True):
         assert np.abs(np.histogram(values.numpy(), edges)[0] - np.array(bars.y)).sum() <= 2
     assert [bars.name for bars in spread.data] == ["before", "after"]
 

@@ -43,7 +43,7 @@ from gpt.internals.interventions import (
 )
 from gpt.internals.ledger import read_ledger
 from gpt.internals.merges import merge_steps
-from gpt.internals.residual import embeddings, read_norm, read_stream, token_vector
+from gpt.internals.residual import embeddings, norms_of, read_norm, read_stream, token_vector
 from gpt.internals.run import shape_rows
 from gpt.sampling import SamplingOptions, draw, probabilities, uniforms
 from gpt.tokenizer import display_form
@@ -221,17 +221,14 @@ def check_attention(lab, visit, run, model):
 
 
 def check_stream(lab, visit, run, model):
-    stream = read_stream(run)
-    for measure, values in (
-        ("length", stream.norms),
-        ("cosine to the stage before", stream.cosines),
-    ):
+    measures = ("length", "cosine to the stage before")
+    for measure, values in zip(measures, read_stream(run), strict=True):
         text = views(lab, visit, "stream", measure=measure)
         assert [[float(x) for x in row[1:]] for row in csv_of(text)[1:]] == values.tolist()
         shades = [float(s) for s in re.findall(r"--s:([\d.]+)", text)]
         high = values.max().item() if measure == "length" else 1
         assert np.allclose(shades, (values / high).clamp(min=0).flatten().numpy(), atol=0.006)
-    att, ff = stream.attention_norms[:, AT].tolist(), stream.feed_forward_norms[:, AT].tolist()
+    att, ff = (norms_of(run, name)[:, AT].tolist() for name in ("att_out", "ff_out"))
     assert_drawn(text, [att, ff])
     assert numbers_of(text, (1, 2), 1) == [list(pair) for pair in zip(att, ff, strict=True)]
 
@@ -243,11 +240,11 @@ def check_vectors(lab, visit, run, model):
     alpha, _ = picture_of(words)
     assert np.allclose(alpha, (keys.abs() / keys.abs().max()).numpy(), atol=0.003)
     assert numbers_of(words, (1,)) == [[x] for x in keys.flatten().tolist()]
-    row = read_norm(model, run, 1, "norm1", AT)
-    pairs = list(zip(row.before.tolist(), row.after.tolist(), strict=True))
+    _, before, after = read_norm(model, run, 1, "norm1", AT)
+    pairs = list(zip(before.tolist(), after.tolist(), strict=True))
     assert numbers_of(words, (1, 2), 1) == [list(pair) for pair in pairs]
-    assert cells(words, 1)[0][1:] == [f"{row.mean:.6f}", f"{row.variance:.6f}"]
-    assert sum(spread.data[0].y) == sum(spread.data[1].y) == len(row.before)
+    assert cells(words, 1)[0][1:] == [f"{before.mean():.6f}", f"{before.var(correction=0):.6f}"]
+    assert sum(spread.data[0].y) == sum(spread.data[1].y) == len(before)
     hidden, activation = (run.layer(1, f"ff.{n}")[AT].tolist() for n in ("hidden", "activation"))
     assert (list(curve.data[-1].x), list(curve.data[-1].y)) == (hidden, activation)
     assert numbers_of(words, (1, 2), 2) == [list(p) for p in zip(hidden, activation, strict=True)]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.config import GPTConfig
-from gpt.internals.residual import Lens, lens_in_steps
+from gpt.internals.residual import lens_in_steps
 from gpt.model import GPTModel
 
 TINY = GPTConfig(vocab_size=97, context_length=32, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.1)
@@ -34,9 +35,9 @@ def tiny_model(cfg: GPTConfig = TINY, seed: int = 0) -> GPTModel:
     return model
 
 
-def read_lens(*asked: Any) -> Lens:
+def read_lens(*asked: Any) -> SimpleNamespace:
     *_, lens = lens_in_steps(*asked)
-    return lens
+    return SimpleNamespace(**lens)
 
 
 class TinyRegistry:

@@ -4,7 +4,6 @@ And the vectors of one token: embeddings, those inside a block, before and after
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 
@@ -26,23 +25,6 @@ def stages(n_layers: int) -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True)
-class Lens:
-    """A row a stage (the embedding, then each attention and each block), a column a position.
-
-    Every field but `stages` is (stages, t); numbers are float64. The token's fields are None if
-    none was asked for.
-    """
-
-    stages: tuple[str, ...]
-    best_ids: torch.Tensor
-    best_probability: torch.Tensor
-    entropy: torch.Tensor  # nats
-    divergence: torch.Tensor  # KL(final || stage) in nats: 0 in the last row
-    token_rank: torch.Tensor | None = None  # 1 is the best
-    token_probability: torch.Tensor | None = None
-
-
 @torch.no_grad()
 def stage_logits(model: GPTModel, stream: torch.Tensor) -> torch.Tensor:
     """Logits (t, vocab) if the model ended with this stream (t, d): its own final norm and head.
@@ -54,14 +36,15 @@ def stage_logits(model: GPTModel, stream: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def lens_in_steps(model: GPTModel, run: Run, token_id: int | None = None) -> Iterator[Lens | None]:
+def lens_in_steps(
+    model: GPTModel, run: Run, token_id: int | None = None
+) -> Iterator[dict[str, torch.Tensor] | None]:
     """None after each stage of POSITIONS_AT_ONCE positions; at the end the lens over all.
 
-    Computed in float64: a float32 softmax over 50,257 tokens does not sum to 1 closely enough
-    for the third digit of an entropy or a divergence.
+    The lens is the `readings` of every stage, (stages, t) each, a row for each of `stages`.
     """
     names = stages(run.cfg.n_layers)
-    blocks = []  # of positions; each is fields by stages
+    blocks = []  # of positions; each is readings by stages
     for start in range(0, len(run.ids), POSITIONS_AT_ONCE):
         at = slice(start, start + POSITIONS_AT_ONCE)
         final = torch.log_softmax(run.logits[at].double(), dim=-1)
@@ -71,15 +54,17 @@ def lens_in_steps(model: GPTModel, run: Run, token_id: int | None = None) -> Ite
             rows.append(readings(logits, final, token_id))
             yield None
         blocks.append({name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]})
-    yield Lens(tuple(names), **{n: torch.cat([block[n] for block in blocks], 1) for n in blocks[0]})
+    yield {name: torch.cat([block[name] for block in blocks], 1) for name in blocks[0]}
 
 
 def readings(
     logits: torch.Tensor, final: torch.Tensor, token_id: int | None
 ) -> dict[str, torch.Tensor]:
-    """The fields of `Lens`, (t,) each, for logits (t, vocab) of one stage.
+    """What one stage would predict, (t,) each, from its logits (t, vocab); of `token_id` if given.
 
-    `final` are the model's own log probabilities at the same positions.
+    `final` are the model's own log probabilities at the same positions. Ranks start at 1, entropy
+    and divergence, KL(final || stage), are in nats. Computed in float64: a float32 softmax over
+    50,257 tokens does not sum to 1 closely enough for the third digit of either.
     """
     log_p = torch.log_softmax(logits.double(), dim=-1)
     p = log_p.exp()
@@ -96,28 +81,19 @@ def readings(
     return found
 
 
-@dataclass(frozen=True)
-class Stream:
-    """By stage (the stages of the lens) or layer, and by position."""
+def read_stream(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
+    """Norms of the residual stream (stages, t), and cosines of each stage with the one before it.
 
-    stages: tuple[str, ...]
-    norms: torch.Tensor  # (stages, t)
-    cosines: torch.Tensor  # (stages - 1, t): of each stage with the one before it
-    attention_norms: torch.Tensor  # (layers, t): length of what attention added
-    feed_forward_norms: torch.Tensor  # (layers, t)
+    The cosines are (stages - 1, t): the embedding has no stage before it.
+    """
+    names = stages(run.cfg.n_layers).values()
+    stream = torch.cat([run.trace[name] for name in names])  # (stages, t, d)
+    return stream.norm(dim=-1), torch.cosine_similarity(stream[1:], stream[:-1], dim=-1)
 
 
-def read_stream(run: Run) -> Stream:
-    """Norms and cosines of the residual stream and its updates."""
-    layers, names = range(run.cfg.n_layers), stages(run.cfg.n_layers)
-    stream = torch.cat([run.trace[name] for name in names.values()])  # (stages, t, d)
-    return Stream(
-        stages=tuple(names),
-        norms=stream.norm(dim=-1),
-        cosines=torch.cosine_similarity(stream[1:], stream[:-1], dim=-1),
-        attention_norms=torch.stack([run.layer(i, "att_out").norm(dim=-1) for i in layers]),
-        feed_forward_norms=torch.stack([run.layer(i, "ff_out").norm(dim=-1) for i in layers]),
-    )
+def norms_of(run: Run, name: str) -> torch.Tensor:
+    """Norms (layers, t) of one recorded tensor of each block, such as "att_out"."""
+    return torch.stack([run.layer(i, name).norm(dim=-1) for i in range(run.cfg.n_layers)])
 
 
 def token_vector(run: Run, layer: int, name: str, position: int) -> torch.Tensor:
@@ -132,25 +108,13 @@ def embeddings(run: Run, position: int) -> torch.Tensor:
     return torch.stack([run.trace[n].reshape(-1, run.cfg.emb_dim)[position] for n in names])
 
 
-@dataclass(frozen=True)
-class Normed:
-    """One row before and after a LayerNorm, with what the norm measured."""
+def read_norm(
+    model: GPTModel, run: Run, layer: int, name: str, position: int
+) -> tuple[LayerNorm, torch.Tensor, torch.Tensor]:
+    """A LayerNorm, and a position's row (d,) before and after it.
 
-    before: torch.Tensor  # (d,)
-    after: torch.Tensor
-    mean: float
-    variance: float  # biased, as in the model
-    module: LayerNorm  # has scale, shift and eps
-
-
-def read_norm(model: GPTModel, run: Run, layer: int, name: str, position: int) -> Normed:
-    """`name` is "norm1" (before attention) or "norm2" (before the feed-forward)."""
-    module = getattr(model.trf_blocks[layer], name)
-    before = run.layer(layer, "resid_in" if name == "norm1" else "resid_mid")[position]
-    return Normed(
-        before=before,
-        after=run.layer(layer, name)[position],
-        mean=before.mean().item(),
-        variance=before.var(correction=0).item(),
-        module=module,
-    )
+    `name` is "norm1" (before attention) or "norm2" (before the feed-forward).
+    """
+    before = run.layer(layer, "resid_in" if name == "norm1" else "resid_mid")
+    norm = getattr(model.trf_blocks[layer], name)
+    return norm, before[position], run.layer(layer, name)[position]

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from gpt.internals.residual import Lens, lens_in_steps, readings, stage_logits
+from gpt.internals.residual import lens_in_steps, readings, stage_logits, stages
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Code, dropdown, numbers, section, token_box
 from gpt.ui.parts.heat import heat_table
@@ -18,7 +18,7 @@ def in_nats(value: float) -> str:
 
 
 BEST = "probability of the best token"
-# What the colour can be: a field of `Lens`, and how one of its numbers is written.
+# What the colour can be: one of the `readings`, and how one of its numbers is written.
 MEASURES = {
     BEST: ("best_probability", percent),
     "rank of the chosen token": ("token_rank", "rank {:,.0f}".format),
@@ -52,29 +52,30 @@ def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
     asked = token_id if field.startswith("token") else None
     steps = lab.each_by_model(visit, lens_in_steps, run, asked)
     lens = lab.memo(visit, "lens", lambda: [*steps][-1], asked)
-    values = getattr(lens, field).double()
+    names = list(stages(run.cfg.n_layers))
+    values = lens[field].double()
     shades, legend = _shades(values, field, run.cfg.vocab_size)
-    pieces = [[lab.piece(i) for i in row] for row in lens.best_ids.tolist()]
+    pieces = [[lab.piece(i) for i in row] for row in lens["best_ids"].tolist()]
     told = [[show(value) for value in row] for row in values.tolist()]
     chosen = f"{lab.piece(token_id)}, id {token_id:,}" if asked is not None else ""
     heat = heat_table(
         f"Best token after each stage; colour: {measure}{chosen and f' ({chosen})'}",
-        lens.stages, lab.places(run.ids), shades.tolist(), pieces, at, told,
+        names, lab.places(run.ids), shades.tolist(), pieces, at, told,
     )  # fmt: skip
-    final = lens.best_ids[-1, at].item()
-    others = [i for i, best in enumerate(lens.best_ids[:, at].tolist()) if best != final]
+    final = lens["best_ids"][-1, at].item()
+    others = [i for i, best in enumerate(lens["best_ids"][:, at].tolist()) if best != final]
     settled = max(others, default=-1) + 1
     words = say(
         f"At position {at} the final guess {lab.piece(final)} is the best one from "
-        f"{lens.stages[settled]} on; after the embedding alone it would be {pieces[0][at]}. "
+        f"{names[settled]} on; after the embedding alone it would be {pieces[0][at]}. "
         "The last row is the model's own output."
     ) + formula(
         "stage logits = output head (final norm (residual stream))",
         f"(d = {run.cfg.emb_dim:,}) → {run.cfg.vocab_size:,} logits, "
-        f"at {len(lens.stages)} stages and {len(run.ids)} positions",
+        f"at {len(names)} stages and {len(run.ids)} positions",
     )
     legend = f'<p class="legend"><span class="ramp"></span> {legend}</p>'
-    return words + legend + heat + numbers(_table(lab, lens, visit, chosen))
+    return words + legend + heat + numbers(_table(lab, lens, names, visit, chosen))
 
 
 def _shades(values: torch.Tensor, field: str, vocab: int) -> tuple[torch.Tensor, str]:
@@ -92,23 +93,25 @@ def _shades(values: torch.Tensor, field: str, vocab: int) -> tuple[torch.Tensor,
     return values / most, told
 
 
-def _table(lab: Lab, lens: Lens, visit: Visit, chosen: str) -> str:
+def _table(
+    lab: Lab, lens: dict[str, torch.Tensor], names: list[str], visit: Visit, chosen: str
+) -> str:
     """Every stage at the chosen position as a table, and at every position as CSV."""
     columns = [
         "stage", Column("position"), "token", "best token",
         Column("best id"), Column("probability", percent), Column("entropy (nats)"),
         Column("KL to final (nats)"),
     ]  # fmt: skip
-    found = [lens.best_ids, lens.best_probability, lens.entropy, lens.divergence]
+    found = [lens[name] for name in ("best_ids", "best_probability", "entropy", "divergence")]
     caption = f"The column of {lab.place(visit)}"
     if chosen:
         columns += [Column("rank of the chosen"), Column("its probability", percent)]
-        found += [lens.token_rank, lens.token_probability]
+        found += [lens["token_rank"], lens["token_probability"]]
         caption += f"; chosen: {chosen}"
     rows = [
-        (stage, at, lab.piece(token), lab.piece(int(lens.best_ids[i, at])),
+        (stage, at, lab.piece(token), lab.piece(int(lens["best_ids"][i, at])),
          *[values[i, at].item() for values in found])
-        for i, stage in enumerate(lens.stages)
+        for i, stage in enumerate(names)
         for at, token in enumerate(visit.ids)
     ]  # fmt: skip
     here = [row for row in rows if row[1] == visit.position]

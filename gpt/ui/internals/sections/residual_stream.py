@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from gpt.internals.residual import VECTORS, Normed, read_norm, read_stream, token_vector
+from gpt.internals.residual import VECTORS, norms_of, read_norm, read_stream, stages, token_vector
 from gpt.model import GELU, FeedForward, LayerNorm, TransformerBlock
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Code, dropdown, html, layer_box, numbers, plot, radio, section
@@ -32,24 +32,24 @@ NORM_COLUMNS = ("row", *[Column(n, "{:.6f}".format) for n in ("mean", "variance"
 def stream_html(lab: Lab, visit: Visit, measure: str) -> str:
     """The stream's heat table, and attention against feed-forward at the chosen position; HTML."""
     run, at = lab.run(visit), visit.position
-    stream = lab.memo(visit, "stream", lambda: read_stream(run))
-    columns = lab.places(run.ids)
-    values = stream.cosines if measure == COSINE else stream.norms
-    stages = stream.stages[1:] if measure == COSINE else stream.stages
+    norms, cosines = lab.memo(visit, "stream", lambda: read_stream(run))
+    columns, names = lab.places(run.ids), list(stages(run.cfg.n_layers))
+    values = cosines if measure == COSINE else norms
+    stage_names = names[1:] if measure == COSINE else names
     high = 1.0 if measure == COSINE else values.max().item() or 1.0
     shades = (values / high).clamp(min=0).tolist()
     texts = [[significant(v) for v in row] for row in values.tolist()]
-    heat = heat_table(f"Residual stream: {measure}", stages, columns, shades, texts, at)
+    heat = heat_table(f"Residual stream: {measure}", stage_names, columns, shades, texts, at)
     legend = f'<p class="legend"><span class="ramp"></span> {measure}, 0 to {significant(high)}</p>'
-    att, ff = stream.attention_norms[:, at].tolist(), stream.feed_forward_norms[:, at].tolist()
-    names = [f"layer {i}" for i in range(len(att))]
-    added = bars(names, {"attention": att, "feed-forward": ff}, f"length added at position {at}")
-    rows = list(zip(names, att, ff, stream.norms[2::2, at].tolist(), strict=True))
+    att, ff = (norms_of(run, name)[:, at].tolist() for name in ("att_out", "ff_out"))
+    layers = [f"layer {i}" for i in range(len(att))]
+    added = bars(layers, {"attention": att, "feed-forward": ff}, f"length added at position {at}")
+    rows = list(zip(layers, att, ff, norms[2::2, at].tolist(), strict=True))
     caption, file = f"Added at position {at}", f"added-position-{at}"
     table = table_html(STREAM_COLUMNS, rows, caption, csv_name=file)
-    lines = [[stage, *row] for stage, row in zip(stages, values.tolist(), strict=True)]
+    lines = [[stage, *row] for stage, row in zip(stage_names, values.tolist(), strict=True)]
     link = csv_link(f"stream-{measure.split()[0]}", ["stage", *columns], lines)
-    first, last = (significant(stream.norms[i, at].item()) for i in (0, -1))
+    first, last = (significant(norms[i, at].item()) for i in (0, -1))
     more = "attention" if sum(att) > sum(ff) else "feed-forward"
     after, *parts = (
         four(run.layer(0, name)[at, 0].item())
@@ -93,7 +93,7 @@ def vector_views(
     hidden = run.layer(layer, "ff.hidden")[at].cpu()
     activation = run.layer(layer, "ff.activation")[at].cpu()
     with lab.registry.borrow(visit.source) as model:
-        row = read_norm(model, run, layer, NORMS.get(norm, "norm1"), at)
+        layer_norm, before, after = read_norm(model, run, layer, NORMS.get(norm, "norm1"), at)
     words = say(
         f"{name} of layer {layer}: {flat.size:,} numbers, mean {significant(float(flat.mean()))}, "
         f"standard deviation {significant(float(flat.std()))}, from "
@@ -102,12 +102,12 @@ def vector_views(
     heads = [f"head {i}" for i in range(len(vector))]
     if len(vector) == 1:
         vector, heads = _folded(vector[0])
-    norm_words, norm_table = _norm(row)
+    norm_words, norm_table = _norm(layer_norm, before, after)
     largest = largest_numbers(f"{name}-layer-{layer}", [name], flat)
     points = _pairs_link("activation", "neuron", hidden, activation)
     return (
         words + strips(vector, heads, f"{name} of layer {layer}"),
-        histogram_pair(row.before.cpu().numpy(), row.after.cpu().numpy()),
+        histogram_pair(before.cpu().numpy(), after.cpu().numpy()),
         activation_curve(hidden, activation),
         norm_words + _gelu_words(hidden, activation) + numbers(largest, norm_table, points),
     )
@@ -120,21 +120,23 @@ def _folded(row: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return rows, [f"from {i * width}" for i in range(len(rows))]
 
 
-def _norm(row: Normed) -> tuple[str, str]:
+def _norm(norm: LayerNorm, before: torch.Tensor, after: torch.Tensor) -> tuple[str, str]:
     """The norm's formula with the numbers of dimension 0, and its table."""
-    before, after = row.before.cpu(), row.after.cpu()
+    before, after = before.cpu(), after.cpu()
+    moments = [(x.mean().item(), x.var(correction=0).item()) for x in (before, after)]
+    mean, variance = moments[0]
     words = formula(
         "after = scale · (before − mean) ÷ √(variance + eps) + shift",
-        f"number 0: {four(after[0].item())} = {four(row.module.scale[0].item())} · "
-        f"({four(before[0].item())} − {four(row.mean)}) ÷ √({four(row.variance)} + "
-        f"{four(row.module.eps)}) + {four(row.module.shift[0].item())}",
+        f"number 0: {four(after[0].item())} = {four(norm.scale[0].item())} · "
+        f"({four(before[0].item())} − {four(mean)}) ÷ √({four(variance)} + "
+        f"{four(norm.eps)}) + {four(norm.shift[0].item())}",
     )
-    deviation = (row.variance + row.module.eps) ** 0.5
+    deviation = (variance + norm.eps) ** 0.5
     rows = [
-        ("before", row.mean, row.variance),
-        ("before scale and shift", (before - row.mean).mean().item() / deviation,
-         row.variance / deviation**2),
-        ("after", after.mean().item(), after.var(correction=0).item()),
+        ("before", mean, variance),
+        ("before scale and shift", (before - mean).mean().item() / deviation,
+         variance / deviation**2),
+        ("after", *moments[1]),
     ]  # fmt: skip
     link = _pairs_link("layernorm", "dimension", before, after)
     return words, table_html(NORM_COLUMNS, rows, "LayerNorm") + link
