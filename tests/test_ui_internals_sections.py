@@ -342,8 +342,8 @@ def check_choice(lab, visit, run, model):
 def check_mattered(lab, visit, run, model):
     text = views(lab, visit, "mattered", query=" the")
     gradient = gradient_x_input(model, run, AT, 262).tolist()
-    known = dict(occlusion(model, run, AT, 262))
-    lost = [known[None].logit - known[i].logit for i in range(AT + 1)]
+    whole, *without = occlusion(model, run, AT, 262)
+    lost = [whole.logit - each.logit for each in without]
     assert_drawn(text, [gradient, lost])
     assert [row[1] for row in numbers_of(text, (2, 3))] == lost
     most = max(range(AT + 1), key=lambda i: abs(lost[i]))

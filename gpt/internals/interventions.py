@@ -135,20 +135,17 @@ class Occluded:
     probability: float
 
 
-def occlusion(
-    model: GPTModel, run: Run, position: int, token_id: int
-) -> Iterator[tuple[int | None, Occluded]]:
-    """(None, nothing occluded) first, then (i, token i occluded) for i from 0 to `position`.
+def occlusion(model: GPTModel, run: Run, position: int, token_id: int) -> Iterator[Occluded]:
+    """With nothing occluded first, then with token i occluded, for i from 0 to `position`.
 
     An occluded token's embedding is a vector of zeros; its position embedding stays.
     """
     nothing = torch.zeros_like(run.trace["tok_emb"][0])  # (t, d)
     tokens = [(i,) for i in range(position + 1)]
     occluded = patched(model, run, "tok_emb", nothing, tokens, position + 1)
-    rows = chain([run.logits[position]], chain.from_iterable(occluded))  # (vocab,) each
-    for i, logits in zip([None, *range(position + 1)], rows, strict=True):
+    for logits in chain([run.logits[position]], chain.from_iterable(occluded)):  # (vocab,) each
         probability = logits.double().softmax(-1)[token_id].item()
-        yield i, Occluded(logits[token_id].item(), probability)
+        yield Occluded(logits[token_id].item(), probability)
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def mattered_steps(lab: Lab, visit: Visit, query: str) -> Steps:
         yield say("Gradient: one pass and one step back …")
         gradient = lab.by_model(visit, gradient_x_input, run, at, token_id).tolist()
         seen: list[Occluded] = []  # with nothing occluded, then with each token
-        for _, occluded in lab.each_by_model(visit, occlusion, run, at, token_id):
+        for occluded in lab.each_by_model(visit, occlusion, run, at, token_id):
             seen.append(occluded)
             if len(seen) % 4 == 1:
                 yield say(f"Occlusion: {len(seen)} of {at + 2} …")
