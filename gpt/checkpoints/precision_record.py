@@ -6,7 +6,6 @@ import platform
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,30 +28,15 @@ RECORD = STORYTELLER.parent / "precision.json"
 LARGEST_KL_NATS = 0.01  # what the default of a model may cost
 SPEED_TOKENS, SPEED_REPEATS = 64, 5
 WINDOWS_AT_ONCE = 16
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Predictions of one model against another's on the same text."""
-
-    mean_kl_nats: float  # of the reference's distribution from this one
-    top1_agreement: float  # share of positions with the same most probable token
-    nats_per_token: float
-    n_tokens: int
-
-
-@dataclass(frozen=True)
-class Measured(Quality):
-    """A precision of a model: its quality, its speed on this machine and its size."""
-
-    tokens_per_second: float  # median; one sequence, greedy
-    weight_bytes: int
+Figures = dict[str, float]  # of a precision, by the names that RECORD has for them
 
 
 @torch.inference_mode()
-def quality_of(reference: FastModel, other: FastModel, ids: torch.Tensor) -> Quality:
+def quality_of(reference: FastModel, other: FastModel, ids: torch.Tensor) -> Figures:
     """How `other` predicts `ids` (n,), compared with `reference`, in the windows of `evaluate`.
 
+    The mean KL divergence of the reference's distribution from that of `other`; the share of
+    positions with the same most probable token; the loss of `other`.
     Token by token over a KV cache, with the kernels that write a text. Several windows are rows
     of one decode step, which gives each row the same bits as alone.
     Raises ValueError if there are fewer than two tokens.
@@ -76,13 +60,19 @@ def quality_of(reference: FastModel, other: FastModel, ids: torch.Tensor) -> Qua
             divergence += float((wanted.exp() * (wanted - found)).sum())
             agreed += float((wanted.argmax(dim=-1) == found.argmax(dim=-1)).sum())
             loss += float(F.nll_loss(found, targets, reduction="sum"))
-    return Quality(max(0.0, divergence / n), agreed / n, loss / n, n)
+    return {
+        "mean_kl_nats": max(0.0, divergence / n),
+        "top1_agreement": agreed / n,
+        "nats_per_token": loss / n,
+        "perplexity": math.exp(min(loss / n, 709.0)),  # e^709 is the most that a float holds
+        "n_tokens": n,
+    }
 
 
-def measure(source: str, ids: torch.Tensor, cfg: GPTConfig | None = None) -> dict[str, Measured]:
-    """Quality on `ids` (n,) and speed here of `source` in each precision, on the CPU.
+def measure(source: str, ids: torch.Tensor, cfg: GPTConfig | None = None) -> dict[str, Figures]:
+    """Quality on `ids` (n,), speed here and size of `source` in each precision, on the CPU.
 
-    The speed is that of all tokens but the first.
+    The speed is that of all tokens but the first: the median of greedy runs of one sequence.
     Raises ValueError if the model cannot be loaded, or the text is too short.
     """
     models = {name: load_model(source, precision=name, cfg=cfg) for name in PRECISIONS}
@@ -98,34 +88,34 @@ def measure(source: str, ids: torch.Tensor, cfg: GPTConfig | None = None) -> dic
             if turn:
                 rates[name].append(made / (time.perf_counter() - started))
     return {
-        name: Measured(
-            **asdict(quality_of(reference, model, ids)),
-            tokens_per_second=statistics.median(rates[name]),
-            weight_bytes=weight_bytes(model.cfg, name),
-        )
+        name: quality_of(reference, model, ids)
+        | {
+            "tokens_per_second": statistics.median(rates[name]),
+            "weight_bytes": weight_bytes(model.cfg, name),
+        }
         for name, model in models.items()
     }
 
 
-def quickest_allowed(measured: Mapping[str, Measured]) -> str:
+def quickest_allowed(measured: Mapping[str, Figures]) -> str:
     """The fastest precision whose mean KL stays under LARGEST_KL_NATS; float32 is among them."""
-    allowed = [name for name, m in measured.items() if m.mean_kl_nats < LARGEST_KL_NATS]
-    return max(allowed, key=lambda name: measured[name].tokens_per_second, default="float32")
+    allowed = [name for name, m in measured.items() if m["mean_kl_nats"] < LARGEST_KL_NATS]
+    return max(allowed, key=lambda name: measured[name]["tokens_per_second"], default="float32")
 
 
-def table(measured: Mapping[str, Measured]) -> str:
+def table(measured: Mapping[str, Figures]) -> str:
     """The measurements as lines of text, a precision a line."""
     lines = [f"{'':10}{'mean KL':>12}{'same best':>11}{'perplexity':>12}{'tokens/s':>10}{'MiB':>9}"]
     for name, m in measured.items():
-        perplexity = perplexity_text(m.nats_per_token)
+        perplexity, mib = perplexity_text(m["nats_per_token"]), m["weight_bytes"] / 2**20
         lines.append(
-            f"{name:10}{m.mean_kl_nats:>7.5f} nats{m.top1_agreement:>10.2%} {perplexity:>12}"
-            f"{m.tokens_per_second:>10.1f}{m.weight_bytes / 2**20:>9.1f}"
+            f"{name:10}{m['mean_kl_nats']:>7.5f} nats{m['top1_agreement']:>10.2%} {perplexity:>12}"
+            f"{m['tokens_per_second']:>10.1f}{mib:>9.1f}"
         )
     return "\n".join(lines)
 
 
-def record(source: str, text: str, measured: Mapping[str, Measured]) -> None:
+def record(source: str, text: str, measured: Mapping[str, Figures]) -> None:
     """Adds the measurements of `source` on the file named `text` to RECORD."""
     known = _read_record()
     known[source] = {
@@ -136,10 +126,7 @@ def record(source: str, text: str, measured: Mapping[str, Measured]) -> None:
         "kernels": {name: kernel_of(name) for name in measured},
         "torch": torch.__version__,
         "default": quickest_allowed(measured),
-        "precisions": {  # e^709 is the most that a float holds
-            name: {**asdict(m), "perplexity": math.exp(min(m.nats_per_token, 709.0))}
-            for name, m in measured.items()
-        },
+        "precisions": dict(measured),
     }
     write_json(RECORD, known)
 
