@@ -238,7 +238,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
 
 
 def test_too_little_memory_is_told_before_anything_is_allocated(folder, monkeypatch):
-    monkeypatch.setattr(memory, "_machine_bytes", lambda: iter([1000]))
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 1000)
     monkeypatch.setattr(FastModel, "__init__", lambda *_: pytest.fail("was loaded"))
     assert "MiB free: use a smaller model or precision float16" in message(folder)
 

@@ -310,7 +310,7 @@ def test_a_file_without_a_configuration_is_read_once_for_its_sizes(tmp_path, mon
 
 
 def test_too_little_memory_to_draw_a_model_is_one_line(monkeypatch):
-    monkeypatch.setattr(memory, "_machine_bytes", lambda: iter([1000]))
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 1000)
     with pytest.raises(ValueError, match="MiB free"):
         load_model(A)
 

@@ -1,5 +1,6 @@
 """The memory that is free on a device, and a one-line error if it is too little for a model."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def free_bytes(device: str | torch.device = "cpu") -> int | None:
         return torch.cuda.mem_get_info(device)[0] + kept
     if device.type != "cpu":
         return None
-    known = [*_machine_bytes(), *_group_bytes()]
+    found = re.findall(r"^MemAvailable: +(\d+) kB", _text(_PROC / "meminfo"), re.MULTILINE)
+    known = [*(1024 * int(kib) for kib in found), *_group_bytes()]
     return max(0, min(known)) if known else None
 
 
@@ -54,23 +56,16 @@ def check_memory(n_bytes: int, device: str | torch.device, what: str) -> None:
         )
 
 
-def _machine_bytes() -> Iterator[int]:
-    for line in _text(_PROC / "meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            yield int(line.split()[1]) * 1024
-
-
 def _group_bytes() -> Iterator[int]:
     """Bytes that each control group of this process leaves; inactive cached files are free."""
-    for line in _text(_PROC / "self/cgroup").splitlines():
-        if line.startswith("0::"):  # version 2
-            group = _CGROUP / line[3:].strip("/")
-            while group.is_relative_to(_CGROUP):
-                limit, used = (_text(group / f"memory.{n}").strip() for n in ("max", "current"))
-                if limit.isdigit() and used.isdigit():  # "max" is no limit
-                    stat = dict(s.split() for s in _text(group / "memory.stat").splitlines())
-                    yield int(limit) - int(used) + int(stat.get("inactive_file", 0))
-                group = group.parent
+    for name in re.findall("^0::/?(.*)", _text(_PROC / "self/cgroup"), re.MULTILINE):  # version 2
+        group = _CGROUP / name
+        while group.is_relative_to(_CGROUP):
+            limit, used = (_text(group / f"memory.{n}").strip() for n in ("max", "current"))
+            if limit.isdigit() and used.isdigit():  # "max" is no limit
+                stat = dict(s.split() for s in _text(group / "memory.stat").splitlines())
+                yield int(limit) - int(used) + int(stat.get("inactive_file", 0))
+            group = group.parent
 
 
 def _text(path: Path) -> str:
