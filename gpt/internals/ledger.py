@@ -1,5 +1,6 @@
 """The logit ledger (direct logit attribution): one logit as a sum over the parts of the model."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,39 +18,21 @@ class Term:
     value: float
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """Terms that add up to `logit`, the model's own number, but for rounding."""
-
-    terms: tuple[Term, ...]
-    logit: float
-
-    @property
-    def total(self) -> float:
-        return sum(term.value for term in self.terms)
-
-    @property
-    def difference(self) -> float:
-        """Sum minus logit: the rounding of the pass."""
-        return self.total - self.logit
-
-
 @torch.no_grad()
 def read_ledger(
     model: GPTModel, run: Run, position: int, token_id: int, minus: int | None = None
-) -> Ledger:
-    """The ledger of a token's logit at a position, or of its lead over the token `minus`.
+) -> list[Term]:
+    """The terms that add up to a token's logit at a position, or its lead over the token `minus`.
 
+    Their sum is the model's own number but for the rounding of the pass.
     The final norm is scale (x - mean) / sqrt(var + eps) + shift. With var as it was in this pass
     that is linear in x, and x is a sum of everything written to the residual stream; each
     written vector is projected on the head's row. Source: Elhage et al. 2021, "A Mathematical
     Framework for Transformer Circuits", for the sum; the norm is taken as it was.
     """
     row = model.out_head.weight[token_id].double()  # (d,)
-    logit = run.logits[position, token_id].double()
     if minus is not None:
         row = row - model.out_head.weight[minus].double()
-        logit = logit - run.logits[position, minus].double()
     x = run.layer(run.cfg.n_layers - 1, "resid_out")[position].double()
     norm = model.final_norm
     deviation = (x.var(correction=0) + norm.eps).sqrt()
@@ -59,28 +42,25 @@ def read_ledger(
     written = _written(model, run, position)
     terms = [Term(name, kind, (vector @ direction).item()) for name, kind, vector in written]
     terms.append(Term("final norm's shift", "norm", (row @ norm.shift.double()).item()))
-    return Ledger(tuple(terms), logit.item())
+    return terms
 
 
-def _written(model: GPTModel, run: Run, position: int) -> list[tuple[str, str, torch.Tensor]]:
+def _written(model: GPTModel, run: Run, position: int) -> Iterator[tuple[str, str, torch.Tensor]]:
     """Every vector (d,) that the pass added to the residual stream at a position, float64."""
-    parts = [
-        ("token embedding", "embedding", run.trace["tok_emb"][0, position].double()),
-        ("position embedding", "embedding", run.trace["pos_emb"][position].double()),
-    ]
+    yield "token embedding", "embedding", run.trace["tok_emb"][0, position].double()
+    yield "position embedding", "embedding", run.trace["pos_emb"][position].double()
     for layer, block in enumerate(model.trf_blocks):
         for head, vector in enumerate(head_outputs(model, run, layer, position)):
-            parts.append((f"layer {layer} head {head}", "head", vector))
+            yield f"layer {layer} head {head}", "head", vector
         out = block.att.out_proj
         if block.att.W_value.bias is not None:
             through = out.weight.double() @ block.att.W_value.bias.double()
-            parts.append((f"layer {layer} value bias", "bias", through))
-        parts.append((f"layer {layer} attention bias", "bias", out.bias.double()))
+            yield f"layer {layer} value bias", "bias", through
+        yield f"layer {layer} attention bias", "bias", out.bias.double()
         ff_bias = block.ff.layers[2].bias.double()
         written = run.layer(layer, "ff_out")[position].double()
-        parts.append((f"layer {layer} feed-forward", "feed-forward", written - ff_bias))
-        parts.append((f"layer {layer} feed-forward bias", "bias", ff_bias))
-    return parts
+        yield f"layer {layer} feed-forward", "feed-forward", written - ff_bias
+        yield f"layer {layer} feed-forward bias", "bias", ff_bias
 
 
 def head_outputs(model: GPTModel, run: Run, layer: int, position: int) -> torch.Tensor:

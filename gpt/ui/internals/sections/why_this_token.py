@@ -4,7 +4,7 @@ from itertools import accumulate
 
 from gpt.internals.distribution import ranking
 from gpt.internals.interventions import Occluded, gradient_x_input, occlusion
-from gpt.internals.ledger import Ledger, read_ledger
+from gpt.internals.ledger import Term, read_ledger
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import Code, Steps, numbers, radio, section, token_box
 from gpt.ui.parts.bars import bars
@@ -43,10 +43,11 @@ MATTERED_COLUMNS = (
 def ledger_html(lab: Lab, visit: Visit, query: str, mode: str) -> str:
     """The sum in words, bars of the largest terms, and every term with a running total; HTML."""
     at, token_id = visit.position, lab.token_id(visit, query)
-    best = ranking(lab.logits(visit))[:2].tolist()
+    logits = lab.logits(visit).double()
+    best, logit = ranking(logits)[:2].tolist(), logits[token_id].item()
     minus = next((i for i in best if i != token_id), token_id) if mode == LEAD else None
     ledger = lab.computed(visit, read_ledger, at, token_id, minus)
-    terms = sorted(ledger.terms, key=lambda term: -abs(term.value))
+    terms = sorted(ledger, key=lambda term: -abs(term.value))
     shown, rest = terms[:BARS], terms[BARS:]
     labels, values = [_short(term.name) for term in shown], [term.value for term in shown]
     if rest:
@@ -55,27 +56,29 @@ def ledger_html(lab: Lab, visit: Visit, query: str, mode: str) -> str:
     what = f"logit of {lab.piece(token_id)} (id {token_id:,})"
     if minus is not None:
         what += f" minus that of {lab.piece(minus)} (id {minus:,})"
+        logit -= logits[minus].item()
     drawn = bars(labels, {"": values}, f"added to the {what}", signed=True)
     running = accumulate(term.value for term in terms)
     rows = [(t.name, t.kind, t.value, total) for t, total in zip(terms, running, strict=True)]
     caption = f"All {len(rows)} terms by size, with the running total"
     table = table_html(LEDGER_COLUMNS, rows, caption, csv_name=f"ledger-position-{at}")
-    return _sum(ledger, what, lab.place(visit)) + drawn + numbers(table)
+    return _sum(ledger, logit, what, lab.place(visit)) + drawn + numbers(table)
 
 
-def _sum(ledger: Ledger, what: str, place: str) -> str:
+def _sum(ledger: list[Term], logit: float, what: str, place: str) -> str:
     by_kind: dict[str, float] = {}
-    for term in ledger.terms:
+    for term in ledger:
         by_kind[term.kind] = by_kind.get(term.kind, 0.0) + term.value
     numbers = " + ".join(f"({kind} {four(v)})" for kind, v in by_kind.items())
-    logit, total = (f"{x:.4f}".replace("-", "−") for x in (ledger.logit, ledger.total))
+    total = sum(term.value for term in ledger)
+    told, added = (f"{x:.4f}".replace("-", "−") for x in (logit, total))
     return say(
-        f"The {what} after {place} is {logit}. {len(ledger.terms)} terms add up to {total}; the "
-        f"difference of {abs(ledger.difference):.7f} is rounding in float32. Blue terms are for "
+        f"The {what} after {place} is {told}. {len(ledger)} terms add up to {added}; the "
+        f"difference of {abs(total - logit):.7f} is rounding in float32. Blue terms are for "
         "the token, red ones against it."
     ) + formula(
         "logit = Σ (term − its mean) · (norm scale × head row) ÷ √(var + eps) + shift · head row",
-        f"{total} = {numbers}",
+        f"{added} = {numbers}",
     )
 
 
