@@ -1,7 +1,5 @@
 """Byte pair encoding as GPT-2 does it: text to ids, ids to text, byte-exact pieces for display."""
 
-from __future__ import annotations
-
 import codecs
 import hashlib
 import re
@@ -125,7 +123,7 @@ class Tokenizer:
         """The `piece` of each token."""
         return [self.piece(i) for i in ids]
 
-    def stream(self) -> StreamDecoder:
+    def stream(self) -> "StreamDecoder":
         """A decoder for ids that arrive one at a time."""
         return StreamDecoder(self)
 

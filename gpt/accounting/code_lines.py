@@ -5,6 +5,7 @@ A pass of a model of shapes alone finds them: the call stack of an operation nam
 
 import inspect
 import sys
+import traceback
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -78,13 +79,11 @@ class _Watch(TorchDispatchMode):
         used = [each for each in args if id(each) in self.unused]
         self.unused -= {id(each) for each in used}
         lines, times = set(), 1
-        frame = sys._getframe(1)
-        while frame is not None:
+        for frame, number in traceback.walk_stack(sys._getframe(1)):
             if frame.f_code.co_filename in self.files:
-                lines.add((self.files[frame.f_code.co_filename], frame.f_lineno))
+                lines.add((self.files[frame.f_code.co_filename], number))
             if frame.f_code is model.TransformerBlock.forward.__code__:
                 times = self.layers
-            frame = frame.f_back
         for line in lines:
             cost = self.costs.setdefault(line, LineCost())
             cost.shape = tuple(made.shape)
