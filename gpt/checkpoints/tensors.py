@@ -49,13 +49,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.suffix not in _PICKLES:
             return load_file(path)
-        try:
-            data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:
-            if zipfile.is_zipfile(path):  # damaged, or compressed, which torch's never are: a bomb
-                raise
-            # Files older than torch 1.6 cannot be memory-mapped.
-            data = torch.load(path, map_location="cpu", weights_only=True)
+        # Files older than torch 1.6 are no archives and cannot be memory-mapped. An archive that is
+        # compressed, which torch's never are, cannot either: it may be a bomb, and is refused.
+        archive = zipfile.is_zipfile(path)
+        data = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} holds more than tensors, which could run code, or is damaged: "
