@@ -43,12 +43,6 @@ class Trace:
         self.keep, self.between = keep, between
         self._prefix = ""
 
-    def at(self, part: str) -> "Trace":
-        """The same trace with `part.` in front of each name that is recorded or read."""
-        inner = copy.copy(self)  # shares entries and edits
-        inner._prefix = f"{self._prefix}{part}."
-        return inner
-
     def __getitem__(self, name: str) -> torch.Tensor:
         return self.entries[self._prefix + name].value
 
@@ -73,5 +67,9 @@ def record(trace: Trace | None, name: str, value: torch.Tensor) -> torch.Tensor:
 
 
 def inside(trace: Trace | None, part: str) -> Trace | None:
-    """`trace.at(part)`, or None without a trace."""
-    return None if trace is None else trace.at(part)
+    """The same trace with `part.` in front of each name that is recorded or read."""
+    if trace is None:
+        return None
+    inner = copy.copy(trace)  # shares entries and edits
+    inner._prefix = f"{trace._prefix}{part}."
+    return inner

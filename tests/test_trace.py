@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_models import IDS, VARIANTS, tiny_model
 
-from gpt.trace import Trace
+from gpt.trace import Trace, inside
 
 
 def traced(model, ids=IDS, **options):
@@ -43,7 +43,7 @@ def test_each_block_adds_attention_and_feed_forward_to_the_stream(cfg):
     trace, _ = traced(tiny_model(cfg))
     before = trace["tok_emb"] + trace["pos_emb"]
     for layer in range(cfg.n_layers):
-        block = trace.at(f"trf_blocks.{layer}")
+        block = inside(trace, f"trf_blocks.{layer}")
         assert torch.equal(block["resid_in"], before)
         middle = block["resid_in"] + block["att_out"]
         assert torch.equal(block["resid_mid"], middle)
