@@ -5,7 +5,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,7 @@ def needed_bytes(cfg: GPTConfig, most_tokens: int) -> float:
 
 def build_bytes(cfg: GPTConfig) -> int:
     """Bytes while `GPTModel(cfg)` draws its weights: a tied one has its own embedding first."""
-    embedding = 4 * cfg.vocab_size * cfg.emb_dim if cfg.tie_weights else 0
-    return memory.weight_bytes(cfg, "float32") + embedding
+    return memory.weight_bytes(replace(cfg, tie_weights=False), "float32")
 
 
 def measure(
