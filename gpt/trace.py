@@ -1,9 +1,8 @@
 """A record of one forward pass: every intermediate tensor, by name, with the line that made it."""
 
-import copy
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -20,6 +19,7 @@ class Entry:
     line: int
 
 
+@dataclass(eq=False, repr=False)
 class Trace:
     """Every intermediate tensor of one forward pass, in order of computation.
 
@@ -32,19 +32,14 @@ class Trace:
     block: a pass over a long prompt gives way to others there.
     """
 
-    def __init__(
-        self,
-        edits: Mapping[str, Edit] | None = None,
-        keep: bool = True,
-        between: Callable[[], object] | None = None,
-    ) -> None:
-        self.entries: dict[str, Entry] = {}
-        self.edits = dict(edits or {})
-        self.keep, self.between = keep, between
-        self._prefix = ""
+    edits: Mapping[str, Edit] = field(default_factory=dict)
+    keep: bool = True
+    between: Callable[[], object] | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+    prefix: str = ""  # of each name that is recorded or read
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self.entries[self._prefix + name].value
+        return self.entries[self.prefix + name].value
 
 
 def record(trace: Trace | None, name: str, value: torch.Tensor) -> torch.Tensor:
@@ -54,7 +49,7 @@ def record(trace: Trace | None, name: str, value: torch.Tensor) -> torch.Tensor:
     """
     if trace is None:
         return value
-    full = trace._prefix + name
+    full = trace.prefix + name
     if full in trace.edits:
         value = trace.edits[full](value)
     if trace.keep:
@@ -67,9 +62,5 @@ def record(trace: Trace | None, name: str, value: torch.Tensor) -> torch.Tensor:
 
 
 def inside(trace: Trace | None, part: str) -> Trace | None:
-    """The same trace with `part.` in front of each name that is recorded or read."""
-    if trace is None:
-        return None
-    inner = copy.copy(trace)  # shares entries and edits
-    inner._prefix = f"{trace._prefix}{part}."
-    return inner
+    """The same entries and edits with `part.` in front of each name that is recorded or read."""
+    return None if trace is None else replace(trace, prefix=f"{trace.prefix}{part}.")
