@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from gpt import attention, model
 from gpt.accounting.meta_model import model_without_values
@@ -19,7 +20,6 @@ from gpt.config import GPTConfig
 from gpt.trace import Trace
 
 FILES: dict[str, ModuleType] = {"gpt/model.py": model, "gpt/attention.py": attention}
-_PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1}  # matrix products, and where their first factor is
 
 
 @dataclass
@@ -73,9 +73,8 @@ class _Watch(TorchDispatchMode):
         made = out[0] if isinstance(out, tuple) else out
         if not isinstance(made, torch.Tensor):
             return out
-        flops, factor = 0, _PRODUCTS.get(func.overloadpacket.__name__)
-        if factor is not None:
-            flops = 2 * made.numel() * args[factor].shape[-1]
+        count = flop_registry.get(func.overloadpacket)  # of a matrix product
+        flops = count(*args, out_val=out) if count else 0
         used = [each for each in args if id(each) in self.unused]
         self.unused -= {id(each) for each in used}
         lines, times = set(), 1
