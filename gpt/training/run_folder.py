@@ -55,22 +55,17 @@ class RunFolder:
         """
         if not self.checkpoint.exists():
             return
+        wrong = "damaged"
         try:
             state = torch.load(self.checkpoint, map_location=device, weights_only=True)
-        except Exception as error:  # a malformed file can raise anything
-            raise ValueError(
-                f"{self.checkpoint} is damaged: remove it or use another --out."
-            ) from error
-        ours = _by_name(settings)
-        try:
-            theirs = _by_name(dict(state))
+            wrong = "no checkpoint of this version's `train`"
+            ours, theirs = _by_name(settings), _by_name(dict(state))
             others = [n for n in ours if n not in _FREE and ours[n] != theirs.get(n)]
             if not others:
                 restore(state)
-        except Exception as error:  # parts of other types or shapes can raise anything
+        except Exception as error:  # a malformed file, and parts of other types, can raise anything
             raise ValueError(
-                f"{self.checkpoint} is no checkpoint of this version's `train`: remove it or use "
-                "another --out."
+                f"{self.checkpoint} is {wrong}: remove it or use another --out."
             ) from error
         for name in others:
             raise ValueError(
