@@ -22,7 +22,7 @@ from gpt.training import trainer
 from gpt.training.command import train
 from gpt.training.corpus import read_corpus
 from gpt.training.evaluation import evaluate
-from gpt.training.events import Ended, Evaluated, Sampled, Stepped
+from gpt.training.events import Evaluated, Sampled, Stepped
 from gpt.training.options import TrainOptions
 from gpt.training.trainer import Run
 
@@ -130,7 +130,7 @@ def test_the_held_out_loss_counts_tokens_that_the_text_lacks(begin, tmp_path):
     torch.testing.assert_close(run.nats(ids[:9]), run.nats(ids)[:8])  # shorter than a window
 
 
-def test_events_are_steps_evaluations_samples_and_one_end(begin, held_out):
+def test_events_are_steps_evaluations_and_samples(begin, held_out):
     run = begin(
         out="", steps=6, report_every=2, validate_every=3, validation=held_out, prompt="the",
         checkpoint_every=100,
@@ -138,12 +138,12 @@ def test_events_are_steps_evaluations_samples_and_one_end(begin, held_out):
     events = list(run.events())
     assert [(type(event), event.step) for event in events] == [
         (Stepped, 2), (Stepped, 3), (Evaluated, 3), (Sampled, 3), (Stepped, 4),
-        (Stepped, 6), (Evaluated, 6), (Sampled, 6), (Ended, 6),
+        (Stepped, 6), (Evaluated, 6), (Sampled, 6),
     ]  # fmt: skip
     assert events[0].tokens == 2 * 4 * 16
     assert events[3].text.startswith("the ")
     assert run.folder is None
-    assert not events[-1].diverged
+    assert not run.diverged
 
 
 def test_the_memory_that_a_run_asks_for_has_the_logits_of_its_steps(begin, monkeypatch):
@@ -361,11 +361,10 @@ def test_a_resumed_run_does_not_repeat_its_metrics(begin, monkeypatch):
 def test_a_run_that_diverges_ends_and_keeps_its_last_good_checkpoint(begin):
     """It went on, overwrote the checkpoint with NaN and reported success."""
     run = begin(peak_rate=1e6, weight_decay=1e5, checkpoint_every=1)
-    *_, ended = run.events()
-    assert ended.diverged
-    assert 0 < ended.saved_step < ended.step < 12
+    assert finished(run).diverged
+    assert 0 < run.saved_step < run.step < 12
     state = torch.load(run.folder.checkpoint)
-    assert state["step"] == ended.saved_step
+    assert state["step"] == run.saved_step
     assert all(weights.isfinite().all() for weights in state["model"].values())
     assert not (run.folder.path / "model").exists()
 
@@ -382,8 +381,8 @@ def test_weights_that_the_last_update_spoilt_are_never_saved(begin):
 
     run = begin("at a checkpoint")
     spoil_after(10)
-    *_, ended = run.events()
-    assert (ended.diverged, ended.step, ended.saved_step) == (True, 10, 5)
+    finished(run)
+    assert (run.diverged, run.step, run.saved_step) == (True, 10, 5)
     run = begin("closed")
     spoil_after(7)
     for event in run.events():

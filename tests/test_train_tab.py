@@ -690,7 +690,7 @@ def test_no_model_is_better_than_the_floor():
     found = plan({**TINY, "steps": 150, "batch": 8})
     cfg = replace(found.cfg, vocab_size=corpus.tokenizer.vocab_size)
     run = Run(cfg, replace(found.options, prompt="a"), corpus)
-    *_, evaluated, _, _ = run.events()
+    *_, evaluated, _ = run.events()
     floor = nats / len(corpus.held_out)
     assert 0.99 * floor < evaluated.nats_per_token < 1.1 * floor
 

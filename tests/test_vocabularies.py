@@ -108,7 +108,7 @@ def test_a_small_model_of_characters_learns_stories_below_their_unigram_entropy(
         out="", steps=120, warmup_steps=10, peak_rate=1e-2, weight_decay=0.1, precision="float32",
         report_every=120, validate_every=1000, prompt="Once", sample_tokens=40,
     )  # fmt: skip
-    *_, stepped, sampled, _ = Run(cfg, options, corpus).events()
+    *_, stepped, sampled = Run(cfg, options, corpus).events()
     floor = NATS / len(STORY)
     assert floor < stepped.loss < unigram_nats(corpus.ids)
     assert END_OF_TEXT not in sampled.text

@@ -70,15 +70,13 @@ def train(run: Run) -> str:
                 tqdm.write(f"step {event.step:,}: held-out {event.nats_per_token:.4f} nats a token")
             elif isinstance(event, Sampled):
                 tqdm.write(event.text)
-    if event.diverged:
-        kept = f"the checkpoint of step {event.saved_step:,} is kept" if event.saved_step else ""
+    if run.diverged:
+        kept = f"the checkpoint of step {run.saved_step:,} is kept" if run.saved_step else ""
         raise ValueError(
-            f"the run diverged, its loss is not finite at step {event.step:,}: "
+            f"the run diverged, its loss is not finite at step {run.step:,}: "
             f"{kept or 'there is no checkpoint'}; use a lower --peak-rate and another --out."
         )
-    return (
-        f"{event.step:,} steps done; the model is in {run.folder.path / 'model'}" if first else ""
-    )
+    return f"{run.step:,} steps done; the model is in {run.folder.path / 'model'}" if first else ""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a run yields: a step, an evaluation, a sample, its end."""
+"""What a run yields: a step, an evaluation, a sample."""
 
 from dataclasses import dataclass, field
 
@@ -38,13 +38,4 @@ class Sampled:
     ids: tuple[int, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True)
-class Ended:
-    """The last event: all steps are done, or a loss, gradient or weight was not finite."""
-
-    step: int
-    saved_step: int  # of the newest checkpoint, 0 without one
-    diverged: bool
-
-
-Event = Stepped | Evaluated | Sampled | Ended
+Event = Stepped | Evaluated | Sampled

@@ -29,7 +29,7 @@ from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
 from gpt.training.corpus import CompactVocabulary, Corpus, window_starts, windows_at
 from gpt.training.evaluation import window_nats
-from gpt.training.events import Ended, Evaluated, Event, Sampled, Stepped
+from gpt.training.events import Evaluated, Event, Sampled, Stepped
 from gpt.training.optimizer import (
     initialise_like_gpt2,
     learning_rate,
@@ -79,7 +79,8 @@ class Run:
                 block.att.dropout.p = 0.0
         self.model.to(self.device)
         self.optimizers = make_optimizers(self.model, options)
-        self.step = self.saved_step = 0
+        self.step = self.saved_step = 0  # updates so far, and those in the newest checkpoint
+        self.diverged = False  # a loss, gradient or weight was not finite, and ended the run
         self.seconds = 0.0
         self.average = torch.full((), math.nan, device=self.device)  # of the loss
         self._savable = True  # weights, moments and step are of the same update
@@ -97,9 +98,9 @@ class Run:
     def events(self) -> Iterator[Event]:
         """Trains from the present step to the last one.
 
-        Yields a Stepped at least every `report_every` steps, an Evaluated (with a held-out text)
-        and a Sampled for each validation, and one Ended. Other steps do not wait for a GPU.
-        A loss that is not finite ends the run and leaves the last checkpoint as it is.
+        Yields a Stepped at least every `report_every` steps, and an Evaluated (with a held-out
+        text) and a Sampled for each validation. Other steps do not wait for a GPU.
+        A run that has `diverged` ends and leaves the last checkpoint as it is.
         Raises ValueError if something cannot be written.
         """
         self.model.train()
@@ -109,14 +110,13 @@ class Run:
                 stepped = self._update(*next(batches))
                 if stepped is not None:
                     if not self._is_finite(stepped):
-                        yield Ended(self.step, self.saved_step, diverged=True)
+                        self.diverged = True
                         return
                     yield from self._after(stepped)
             if self.folder is not None:
                 most = max(float(p.detach().abs().max()) for p in self.model.parameters())
                 half = most <= torch.finfo(torch.float16).max
                 self.write_model(self.folder.path / "model", "float16" if half else "float32")
-            yield Ended(self.step, self.saved_step, diverged=False)
         except (GeneratorExit, KeyboardInterrupt):
             if self._savable and self.saved_step < self.step:
                 self._save()

@@ -95,11 +95,11 @@ class Learner:
 
     def step(self) -> None:
         """One step."""
-        event = next(self._events)
-        if isinstance(event, Stepped):
-            self.history.steps.append(event)
-        else:
+        stepped = next(self._events, None)
+        if self._run.diverged:
             self._go_back()
+        else:
+            self.history.steps.append(stepped)
 
     def peek(self) -> None:
         """As `step`, and its record: a window, what its targets cost before, one weight."""
