@@ -82,7 +82,7 @@ def card(run: Run, text: Text, evaluated: Evaluated, sample: str) -> str:
     quoted = "\n".join(f"    {line}" for line in sample.splitlines())
     sizes = "\n".join(f"* {name}: {value}" for name, value in run.cfg.items())
     return (
-        f"# A small GPT, trained on {text.called}\n\n"
+        f"# A small GPT, trained on {text.name}\n\n"
         f"{count_parameters(run.cfg).total:,} parameters, {run.step:,} of {run.options.steps:,} "
         f"steps, {run.seconds:.1f} s of training with torch {torch.__version__}.\n\n"
         f"Held-out loss: {evaluated.nats_per_token:.4f} nats a token over "

@@ -1,8 +1,7 @@
 """The texts of the Train tab: generated ones, whose entropy is known, and a visitor's own."""
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,11 @@ class Text:
     `floor_nats` is -ln of the probability of the whole held-out text, None where unknown.
     """
 
-    name: str
+    name: str  # within a sentence
     text: str
     held_out: str
     prompt: str  # what every sample continues
     floor_nats: float | None = None
-
-    @property
-    def called(self) -> str:
-        """The name within a sentence."""
-        return "your text" if self.name == OWN else self.name
 
     def floor(self, corpus: Corpus) -> float | None:
         """Held-out loss of the true probabilities, in nats a token; None where unknown."""
@@ -115,17 +109,7 @@ def own_text(pasted: Any, file: Any) -> Text:
     cut = text.find("\n", least) + 1
     cut = cut if 0 < cut < len(text) else least
     prompt = documents[0].split("\n")[0][:24]
-    return Text(OWN, text[:cut], text[cut:], prompt)
-
-
-def chosen_text(values: Mapping[str, Any]) -> Text:
-    """The text that the settings `values` name, cut to `values["characters"]` unless that is 0.
-
-    Raises ValueError as `own_text` does.
-    """
-    name = values["text"]
-    found = own_text(values["pasted"], values["file"]) if name == OWN else made_text(name)
-    return replace(found, text=found.text[: values["characters"] or None])
+    return Text("your text", text[:cut], text[cut:], prompt)
 
 
 def corpus_of(text: Text, vocabulary: str) -> Corpus:

@@ -154,7 +154,7 @@ class Learner:
         early = folder / f"at step {step:,}"  # its name is shown
         run.write_model(early, "float32")
         count, steps = count_parameters(run.cfg).total, counted(run.step, "step")
-        label = f"Yours, trained on {text.called}: {count:,} parameters, {steps}"
+        label = f"Yours, trained on {text.name}: {count:,} parameters, {steps}"
         source = keep(folder / "model", early)
         compared = f"Steps {step:,} and {run.step:,}" if step < run.step else ""
         n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

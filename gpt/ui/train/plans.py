@@ -10,7 +10,7 @@ from typing import Any
 from gpt.accounting import count_parameters, operations
 from gpt.accounting.memory import logit_bytes, size_text
 from gpt.config import GPTConfig
-from gpt.training.choices import OWN, Text, chosen_text, corpus_of
+from gpt.training.choices import OWN, Text, corpus_of, made_text, own_text
 from gpt.training.corpus import CompactVocabulary, Corpus
 from gpt.training.evaluation import unigram_nats
 from gpt.training.options import TrainOptions
@@ -92,7 +92,9 @@ def plan(values: Mapping[str, Any], device: str = "cpu") -> Plan:
     Raises ValueError, in one line, for what cannot be trained here.
     """
     given = {**values, **{name: checked(name, values[name]) for name in DEFAULTS}}
-    text = chosen_text(given)
+    name = given["text"]
+    text = own_text(given["pasted"], given["file"]) if name == OWN else made_text(name)
+    text = replace(text, text=text.text[: given["characters"] or None])
     vocabulary = str(given["pairs"]) if given["vocabulary"] == PAIRS else given["vocabulary"]
     corpus = corpus_of(text, vocabulary)
     cfg = GPTConfig(
