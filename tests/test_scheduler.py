@@ -46,8 +46,15 @@ def finish(*schedulers):
         pass
 
 
+def limited(model, **limits):
+    """A scheduler of `model` with other limits than its own."""
+    scheduler = Scheduler(model)
+    vars(scheduler).update(limits)
+    return scheduler
+
+
 def alone(model, ids, options, stop_id=None, chunk=4, **more):
-    scheduler = Scheduler(model, prefill_chunk=chunk)
+    scheduler = limited(model, prefill_chunk=chunk)
     run = scheduler.submit(ids, options, stop_id, text_of=str, **more)
     finish(scheduler)
     return steps_of(run)
@@ -85,9 +92,7 @@ def test_a_visitors_steps_are_the_same_alone_and_in_any_company(precisions, by_h
         tiny_model(seed=i) if name == "plain" else FastModel(tiny_model(seed=i), name)
         for i, name in enumerate(precisions)
     ]
-    schedulers = [
-        Scheduler(model, max_rows=rng.randrange(1, 6), prefill_chunk=4) for model in models
-    ]
+    schedulers = [limited(model, max_rows=rng.randrange(1, 6), prefill_chunk=4) for model in models]
     runs = []
     for _ in range(12):
         which, request = rng.randrange(2), random_request(rng)
@@ -125,7 +130,7 @@ def test_a_long_prompt_is_read_a_block_a_turn_while_others_write(by_hand):
     """llama.cpp's server freezes the others meanwhile; here the whole of a chunk delayed a token,
     four times as long as usual for GPT-2 small.
     """
-    scheduler = Scheduler(tiny_model(), prefill_chunk=16)
+    scheduler = limited(tiny_model(), prefill_chunk=16)
     writer = scheduler.submit([1], SamplingOptions(max_new_tokens=30, seed=0))
     finish_reading(scheduler, writer)
     reader = scheduler.submit(list(range(30)), GREEDY)
@@ -184,7 +189,7 @@ def test_a_prompt_of_several_chunks_gives_what_one_pass_gives(by_hand):
 
 
 def test_closing_frees_the_row_before_the_next_step(by_hand):
-    scheduler = Scheduler(tiny_model(), max_rows=1)
+    scheduler = limited(tiny_model(), max_rows=1)
     first, second, third = (scheduler.submit([1, 2], GREEDY) for _ in range(3))
     scheduler.turn()
     assert (scheduler.running, scheduler.waiting) == (1, 2)
@@ -271,7 +276,7 @@ def test_nothing_comes_after_a_run_was_closed(by_hand):
 
 def test_who_does_not_fit_the_memory_waits_and_who_fits_nowhere_runs_alone(by_hand):
     per_position = 2 * TINY.n_layers * TINY.emb_dim * 4
-    scheduler = Scheduler(tiny_model(), cache_bytes=20 * per_position)
+    scheduler = limited(tiny_model(), cache_bytes=20 * per_position)
     small = [scheduler.submit([1, 2, 3], GREEDY) for _ in range(3)]  # 10 positions each
     large = scheduler.submit([1] * 25, GREEDY)  # 32
     scheduler.turn()
@@ -435,7 +440,7 @@ def test_threads_and_handlers_of_an_event_loop_are_served_at_once():
 
 def test_nothing_is_ready_while_a_run_waits():
     async def wait():
-        scheduler = Scheduler(tiny_model(), max_rows=1)
+        scheduler = limited(tiny_model(), max_rows=1)
         with closing(scheduler.submit([1], SamplingOptions(max_new_tokens=10**6, seed=0))) as first:
             second = scheduler.submit([1], GREEDY)
             assert await first.ready(60)
@@ -463,7 +468,7 @@ def test_a_turn_that_fails_tells_every_visitor_and_the_next_run_is_written(
     monkeypatch.setattr(module._log, "propagate", False)  # to stderr, as where nobody tests
     if full:
         monkeypatch.setattr(sys, "stderr", Full())
-    scheduler = Scheduler(tiny_model(), max_rows=1)
+    scheduler = limited(tiny_model(), max_rows=1)
     real = Scheduler._let_in
     monkeypatch.setattr(Scheduler, "_let_in", lambda self: sys.exit("killed"))
     runs = [scheduler.submit([1], GREEDY) for _ in range(2)]
@@ -542,7 +547,7 @@ def test_a_text_that_goes_on_is_not_written_again(precision, temperature, by_han
     expected = alone(model, IDS, options)
     known = []
     for length in (5, 6, 15, 27, 28, 34, 40):  # the context of 32 is full with the 26th
-        scheduler = Scheduler(model, prefill_chunk=4)
+        scheduler = limited(model, prefill_chunk=4)
         del reads[:], writes[:]
         longer = replace(options, max_new_tokens=length)
         run = scheduler.submit(IDS, longer, known=[replace(step, stop=None) for step in known])
@@ -556,7 +561,7 @@ def test_a_text_that_goes_on_is_not_written_again(precision, temperature, by_han
             assert len(reads) <= 8 * (length - len(known))
         known = steps
     del reads[:], writes[:]  # and from an earlier place, as where another token is used
-    back, other = Scheduler(model, prefill_chunk=4), replace(options, max_new_tokens=9)
+    back, other = limited(model, prefill_chunk=4), replace(options, max_new_tokens=9)
     run = back.submit(IDS, replace(other, steering=((8, 50),)), known=expected[:8])
     finish(back)
     assert ids_of(steps_of(run)) == [*ids_of(expected[:8]), 50]
@@ -590,7 +595,7 @@ def test_who_waits_to_go_on_holds_no_keys_and_values(by_hand):
     model, options = FastModel(tiny_model(), "float32"), SamplingOptions(8, seed=3)
     known = alone(model, IDS, replace(options, max_new_tokens=4), known=[])
     known = [replace(step, stop=None) for step in known]
-    before, scheduler = caches_alive(), Scheduler(model, max_rows=2)
+    before, scheduler = caches_alive(), limited(model, max_rows=2)
     runs = [scheduler.submit(IDS, options, known=known) for _ in range(9)]
     assert caches_alive() == before
     scheduler.turn()

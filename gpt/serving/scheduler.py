@@ -25,7 +25,6 @@ from gpt.serving.kept import MOST_BYTES
 from gpt.serving.run import Run, ScheduledRow
 
 MAX_ROWS = 64
-PREFILL_CHUNK = 64  # tokens; one block over as many takes about as long as a decode step
 MOST_READING = 0.2  # seconds of a turn while others write, who are read four times a second
 _MEMORY_SHARE = 4  # keys and values may take a quarter of what is free and not promised to others
 _log = logging.getLogger(__name__)
@@ -35,29 +34,22 @@ class Scheduler:
     """Continues many sequences with one model, on the thread of `gpt.serving.all_cores`.
 
     A prompt is read in chunks of `prefill_chunk` tokens, a block between two steps of others.
-    At most `max_rows` run at once, whose keys and values take at most `cache_bytes` (by default a
-    quarter of what is free and neither another scheduler's nor for texts that have ended); one that
-    needs more by itself runs alone.
+    At most `max_rows` run at once, whose keys and values take at most `cache_bytes`, a quarter of
+    what is free and neither another scheduler's nor for texts that have ended; one that needs more
+    by itself runs alone.
     The others wait in line.
     """
 
-    def __init__(
-        self,
-        model: GPTModel,
-        max_rows: int = MAX_ROWS,
-        prefill_chunk: int = PREFILL_CHUNK,
-        cache_bytes: int | None = None,
-    ) -> None:
+    max_rows = MAX_ROWS
+    prefill_chunk = 64  # one block over as many takes about as long as a decode step
+
+    def __init__(self, model: GPTModel) -> None:
         model.new_cache(1)  # a FastModel compiles its step now, not in a turn that others wait for
         self.model = model
-        self.max_rows = max_rows
-        self.prefill_chunk = prefill_chunk
-        if cache_bytes is None:
-            free = free_bytes(model.pos_emb.weight.device)
-            others = sum(scheduler.cache_bytes for scheduler in list(_schedulers.values()))
-            left = (8 * 2**30 if free is None else free) - others - MOST_BYTES
-            cache_bytes = max(0, left) // _MEMORY_SHARE
-        self.cache_bytes = cache_bytes
+        free = free_bytes(model.pos_emb.weight.device)
+        others = sum(scheduler.cache_bytes for scheduler in list(_schedulers.values()))
+        left = (8 * 2**30 if free is None else free) - others - MOST_BYTES
+        self.cache_bytes = max(0, left) // _MEMORY_SHARE
         self._waiting: deque[ScheduledRow] = deque()
         self._running: deque[ScheduledRow] = deque()  # the one that reads next comes first
         self._step_seconds = 0.0  # what the last decode step took
@@ -158,26 +150,24 @@ class Scheduler:
             return 0.0
         return max(self._step_seconds, min(self._step_seconds * readers / writers, MOST_READING))
 
+    @torch.inference_mode()
     def _read(self, reading: deque[ScheduledRow], seconds: float) -> None:
         """Reads for about so long, at least one block; a chunk of one row, then of the next row."""
         started = before = time.perf_counter()
         while reading:
-            if self._read_block(reading[0]):
-                self._running.remove(reading[0])  # in the next turn too it comes after the others
+            row = reading[0]
+            try:
+                ends_chunk = next(row.reading)
+            except Exception as error:
+                row.hand_over(error)
+                ends_chunk = True
+            if ends_chunk:
+                self._running.remove(row)  # in the next turn too it comes after the others
                 self._running.append(reading.popleft())
             now = time.perf_counter()
             if now - started + (now - before) > seconds:
                 return
             before = now
-
-    @torch.inference_mode()
-    def _read_block(self, row: ScheduledRow) -> bool:
-        """One more block of the row's chunk; whether that was the last."""
-        try:
-            return next(row.reading)
-        except Exception as error:
-            row.hand_over(error)
-            return True
 
     def _reading(self, row: ScheduledRow) -> Iterator[bool]:
         """The model's forward pass over a row's window, a block at a time, and then its first step.
