@@ -152,7 +152,8 @@ def test_a_model_in_use_never_goes_and_who_needs_its_room_waits():
 
 
 def test_waiting_for_room_ends_with_a_line():
-    registry = Registry(budget_bytes=ONE, wait_seconds=0.1)
+    registry = Registry(budget_bytes=ONE)
+    registry.wait_seconds = 0.1
     with (
         registry.borrow(A),
         pytest.raises(ValueError, match="all memory for models is in use"),
@@ -228,7 +229,8 @@ def test_a_failed_load_leaves_the_others_and_can_be_tried_again(tmp_path):
 
 def test_waiting_in_vain_for_room_lets_go_of_nothing():
     """The idle model went at once, although the one in use left too little room anyway."""
-    registry = Registry(budget_bytes=2 * ONE, wait_seconds=0)
+    registry = Registry(budget_bytes=2 * ONE)
+    registry.wait_seconds = 0
     wide = random_source(replace(TINY, n_layers=4), 1)
     with registry.borrow(A) as before:
         pass
@@ -240,7 +242,8 @@ def test_waiting_in_vain_for_room_lets_go_of_nothing():
 
 def test_a_popular_model_does_not_keep_others_waiting_for_ever():
     """New borrowers of a model in use went before the one who waited for its room."""
-    registry = Registry(budget_bytes=ONE, patience_seconds=0)
+    registry = Registry(budget_bytes=ONE)
+    registry.patience_seconds = 0
     order, asked = [], {A: threading.Event(), B: threading.Event()}
 
     def visit(source):

@@ -45,19 +45,16 @@ class Registry:
     `patience_seconds` nobody else is given what is loaded, so that it comes free.
     """
 
+    wait_seconds, patience_seconds = 60.0, 20.0
+
     def __init__(
-        self,
-        budget_bytes: int | None = None,
-        paths: Mapping[str, GPTConfig | None] | None = None,
-        wait_seconds: float = 60,
-        patience_seconds: float = 20,
+        self, budget_bytes: int | None = None, paths: Mapping[str, GPTConfig | None] | None = None
     ) -> None:
         if budget_bytes is None:
             free = free_bytes()
             budget_bytes = (free if free is not None else 8 * 2**30) // 2
         self.budget_bytes = budget_bytes
         self._paths = dict(paths or {})
-        self._wait_seconds, self._patience_seconds = wait_seconds, patience_seconds
         self._held: OrderedDict[Key, GPTModel] = OrderedDict()  # oldest use first
         self._borrowers: Counter[Key] = Counter()
         self._changed = threading.Condition()
@@ -149,23 +146,21 @@ class Registry:
             return model
         finally:
             with self._changed:
-                self._loading = False
+                self._loading = self._impatient = False
                 self._changed.notify_all()
 
     def _make_room(self, n_bytes: int, progress: Progress | None) -> None:
         """Waits until the models that are in use leave `n_bytes`, then lets go of others."""
         started = time.monotonic()
         with self._changed:
-            try:
-                while not self._let_go(n_bytes):
-                    waited = time.monotonic() - started
-                    if waited > self._wait_seconds:
-                        raise ValueError("all memory for models is in use: try again in a minute.")
-                    self._impatient = waited >= self._patience_seconds
-                    self._wait(progress, "waiting for memory")
-            finally:
-                self._impatient = False
-                self._changed.notify_all()
+            while not self._let_go(n_bytes):
+                waited = time.monotonic() - started
+                if waited > self.wait_seconds:
+                    raise ValueError("all memory for models is in use: try again in a minute.")
+                self._impatient = waited >= self.patience_seconds
+                self._wait(progress, "waiting for memory")
+            self._impatient = False
+            self._changed.notify_all()
 
     def _let_go(self, n_bytes: int) -> bool:
         """Whether `n_bytes` fit now, after letting go of what nobody uses; of nothing if not."""
