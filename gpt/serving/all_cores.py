@@ -94,13 +94,9 @@ def start() -> None:
     """From now on `on_all_cores` has all cores, and every new thread one."""
     if not _thread.started:
         _thread.started = True
-        on_all_cores(_take_all_cores)
+        on_all_cores(torch.set_num_threads, usable_cores())
+        on_all_cores(torch.get_num_threads)  # a thread takes its number when it first asks
         torch.set_num_threads(1)  # of this thread and of those that do not exist yet
-
-
-def _take_all_cores() -> None:
-    torch.set_num_threads(usable_cores())
-    torch.get_num_threads()  # a thread takes its number when it first asks
 
 
 def on_all_cores(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
