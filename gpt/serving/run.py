@@ -70,17 +70,13 @@ class Run:
 
     async def ready(self, timeout_seconds: float | None = None) -> bool:
         """True once there is a step, the end or an error; False if the time is over before."""
-        await self._until(self._has_news, timeout_seconds)
-        return self._has_news()
+        return await self._until(lambda: self.over or bool(self._steps), timeout_seconds)
 
     async def ended(self, timeout_seconds: float) -> None:
         """Comes back once the last step is there, or the time is over."""
         await self._until(lambda: self.over, timeout_seconds)
 
-    def _has_news(self) -> bool:
-        return self.over or bool(self._steps)
-
-    async def _until(self, holds: Callable[[], bool], timeout_seconds: float | None) -> None:
+    async def _until(self, holds: Callable[[], bool], timeout_seconds: float | None) -> bool:
         loop = asyncio.get_running_loop()
         news = loop.create_future()
 
@@ -102,6 +98,7 @@ class Run:
         finally:
             if self._wake is wake:
                 self._wake = None
+        return holds()
 
 
 class ScheduledRow(Row, Run):
