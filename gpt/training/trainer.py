@@ -18,8 +18,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gpt.accounting import count_parameters
-from gpt.accounting.memory import logit_bytes
+from gpt.accounting.memory import logit_bytes, training_state
 from gpt.checkpoints import check_device, check_memory, save_model, tokenizer_of
 from gpt.checkpoints.sources import own_generator
 from gpt.checkpoints.writing import write_tokenizer
@@ -64,8 +63,7 @@ class Run:
         self._check()
         self.vocabulary = CompactVocabulary(corpus.ids, cfg.vocab_size)
         compact = GPTConfig(**{**cfg, "vocab_size": self.vocabulary.size})
-        # Weights, gradients and two moments of each, in float32.
-        state = 16 * count_parameters(compact).total
+        state = int(training_state(compact, "adamw-float32").value)
         rows = min(options.micro_batch, options.batch_size // self.world)
         check_memory(state + logit_bytes(compact, rows), self.device, "training")
         self.ids = self.vocabulary.to_compact[corpus.ids].to(self.device)
