@@ -71,7 +71,13 @@ class Registry:
 
     def config_of(self, source: str) -> GPTConfig:
         """The configuration of a source, at once. Raises ValueError if it is unknown."""
-        self._check(source)
+        if not isinstance(source, str):
+            raise ValueError(f"the model is {repr(source)[:40]}: use a name.")
+        known = is_named(source) or is_kept(source) or source in self._paths
+        if not known and source.startswith(TRAINED):
+            raise ValueError("this trained model was kept for an hour and is gone: train it again.")
+        if not known:
+            raise ValueError(f"there is no model {source[:60]!r}: use {', '.join(self.sources())}.")
         return self._paths.get(source) or config_of(source)
 
     @contextlib.contextmanager
@@ -95,16 +101,6 @@ class Registry:
             with self._changed:
                 self._borrowers[key] -= 1
                 self._changed.notify_all()
-
-    def _check(self, source: str) -> None:
-        """Raises ValueError for a path that this registry was not given, or an unknown name."""
-        if not isinstance(source, str):
-            raise ValueError(f"the model is {repr(source)[:40]}: use a name.")
-        if is_named(source) or is_kept(source) or source in self._paths:
-            return
-        if source.startswith(TRAINED):
-            raise ValueError("this trained model was kept for an hour and is gone: train it again.")
-        raise ValueError(f"there is no model {source[:60]!r}: use {', '.join(self.sources())}.")
 
     def _allowed_bytes(self, source: str, precision: str) -> int:
         """What a model takes. Raises ValueError if that, or its depth, is more than is allowed."""
