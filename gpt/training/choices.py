@@ -33,45 +33,32 @@ class Text:
 
     def floor(self, corpus: Corpus) -> float | None:
         """Held-out loss of the true probabilities, in nats a token; None where unknown."""
-        if self.floor_nats is None or corpus.held_out is None:
-            return None
-        return self.floor_nats / len(corpus.held_out)
+        return None if self.floor_nats is None else self.floor_nats / len(corpus.held_out)
 
 
-@dataclass(frozen=True)
-class Made:
-    """A generated text: its label, its sources, how many characters of each, and a prompt."""
-
-    label: str
-    source: Source
-    held_out: Source
-    characters: int
-    held_out_characters: int
-    prompt: str
-
-
-MADE = {
-    "stories": Made(
+# Generated texts: a label, the source and that of the held-out text, characters of each, a prompt.
+MADE: dict[str, tuple[str, Source, Source, int, int, str]] = {
+    "stories": (
         "Stories from a small grammar", STORIES, STORIES, 400_000, 16_000, "Once upon a time"
     ),
-    "additions": Made(
+    "additions": (
         "Additions of two numbers", Additions(), Additions(held_out=True), 160_000, 6_000, "26+46="
     ),
-    "capitals": Made(
+    "capitals": (
         "Countries and capitals", CAPITAL_SENTENCES, CAPITAL_SENTENCES, 100_000, 8_000,
         "The capital of",
     ),
 }  # fmt: skip
-CHOICES = [(made.label, name) for name, made in MADE.items()] + [("My own text", OWN)]
+CHOICES = [(label, name) for name, (label, *_) in MADE.items()] + [("My own text", OWN)]
 
 
 @lru_cache
 def made_text(name: str) -> Text:
     """The text of that name in MADE; the same text every time."""
-    made = MADE[name]
-    learnt, _ = make_text(made.source, made.characters, SEED)
-    held_out, nats = make_text(made.held_out, made.held_out_characters, SEED + 1)
-    return Text(name, learnt, held_out, made.prompt, nats)
+    _, source, other_source, characters, held_out_characters, prompt = MADE[name]
+    learnt, _ = make_text(source, characters, SEED)
+    held_out, nats = make_text(other_source, held_out_characters, SEED + 1)
+    return Text(name, learnt, held_out, prompt, nats)
 
 
 def own_text(pasted: Any, file: Any) -> Text:

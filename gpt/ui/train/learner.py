@@ -10,10 +10,10 @@ from pathlib import Path
 from gpt.accounting import count_parameters
 from gpt.checkpoints.sources import forget, keep
 from gpt.training.bundle import write_bundle
-from gpt.training.choices import MADE
 from gpt.training.corpus import window_starts
 from gpt.training.evaluation import answers
 from gpt.training.events import Evaluated, Sampled, Stepped
+from gpt.training.texts import Additions
 from gpt.training.trainer import Run
 from gpt.ui.parts.numbers import counted
 from gpt.ui.train.plans import Plan
@@ -21,6 +21,7 @@ from gpt.ui.train.plans import Plan
 EARLY = 1 / 12, 1 / 2  # shares of all steps between which an early checkpoint is: 5 s of 60
 LIVE_TARGETS, LINE_TOKENS, PEEK_TOKENS = 2048, 64, 16
 PEEKED = "trf_blocks.0.ff.layers.0.weight"
+SUMS = [f"{a}+{b}=" for a, b in Additions(held_out=True).pairs[::8]]  # which were held out
 KEPT_SECONDS = 3600
 MOST_KEPT_BYTES = 4 * 2**30  # of all visitors; the oldest goes
 _kept: "list[Finished]" = []
@@ -133,10 +134,8 @@ class Learner:
         elif not self._early[0] and low <= last[0] <= high and last[0] < run.step:
             self._early = last  # only now: the newest would be compared with itself
         if self.plan.text.name == "additions":
-            pairs = MADE["additions"].held_out.pairs[::8]
-            questions = [f"{a}+{b}=" for a, b in pairs]
-            found = answers(run.whole_model(), run.corpus.tokenizer, questions)
-            history.answers = list(zip(questions, found, strict=True))
+            found = answers(run.whole_model(), run.corpus.tokenizer, SUMS)
+            history.answers = list(zip(SUMS, found, strict=True))
 
     def sample(self) -> None:
         """What the model writes now."""
