@@ -218,6 +218,18 @@ def test_many_who_wait_for_a_model_keep_nobody_from_one_that_is_loaded():
     assert run_async(everybody()) == (alone()[0], 0)
 
 
+def test_a_scheduler_is_made_where_the_model_is_borrowed(monkeypatch):
+    """A new one compiles its model's decode step: for a second the replica answered nobody."""
+
+    def scheduler_elsewhere(model):
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        return scheduler_for(model)
+
+    monkeypatch.setattr(replicas, "scheduler_for", scheduler_elsewhere)
+    assert steps_of(ClusterRow(Handle((replica(), None)), KEY, IDS, OPTIONS)) == alone()
+
+
 def test_a_machine_that_writes_other_tokens_does_not_go_on_with_them():
     handle = Handle((replica(), 3), (replica(seed=1), None))
     with pytest.raises(ValueError, match=r"^the machine that wrote this is gone.*$"):

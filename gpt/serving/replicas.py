@@ -66,8 +66,9 @@ class Replica:
         """
         with contextlib.ExitStack() as stack:
             borrowed = self._registry.borrow(*key)
-            loop = asyncio.get_running_loop()
-            job = loop.run_in_executor(self._loaders, stack.enter_context, borrowed)
+            job = asyncio.get_running_loop().run_in_executor(
+                self._loaders, lambda: scheduler_for(stack.enter_context(borrowed))
+            )
             try:
                 while not (await asyncio.wait({job}, timeout=BEAT_SECONDS))[0]:
                     yield 0, []
@@ -75,7 +76,7 @@ class Replica:
                 await asyncio.wait({job})  # what it borrows is given back
             await self.announce("|".join(key))
             text_of = tokenizer_of(key[0]).stream().push if options.stop else None
-            run = scheduler_for(job.result()).submit(ids, options, stop_id, text_of)
+            run = job.result().submit(ids, options, stop_id, text_of)
             stack.callback(run.close)
             made = 0
             while True:
