@@ -19,6 +19,9 @@ from gpt.serving.run import Run
 
 PATIENCE_SECONDS = 30.0  # without any message, until a run gives up
 RETRY_SECONDS = 0.5
+_OTHER = (
+    "the machine that wrote this is gone, and the others compute other tokens: run it once more."
+)
 _GONE = "the cluster does not answer: try again in a minute."
 _FULL = f"{MAX_QUEUED} others are waiting to write: try again in a minute."
 
@@ -38,7 +41,7 @@ class ClusterRow(Run):
         super().__init__()
         self._request = (key, ids, options, stop_id)
         self._handle = handle
-        self._known: list[int] = []  # tokens of all steps that ever arrived
+        self._known: list[int] = []  # tokens of the steps that the visitor was given
         self._heard = 0.0  # when the last message came
         self._reader: asyncio.Task[None] | None = None
 
@@ -84,7 +87,8 @@ class ClusterRow(Run):
         # Here, in the loop: Ray raises an error if two threads use a handle for the first time.
         key, *_ = self._request
         handle = self._handle.options(stream=True, multiplexed_model_id="|".join(key))
-        response = handle.write.remote(*self._request, tuple(self._known))
+        response = handle.write.remote(*self._request)
+        made = 0  # steps at this replica, which makes those that are known once more
         try:
             while True:
                 message = await asyncio.wait_for(anext(response, None), PATIENCE_SECONDS)
@@ -94,9 +98,13 @@ class ClusterRow(Run):
                 self.place, steps = message
                 if not self._known and not steps:
                     self.started = self._heard
-                if steps:
-                    self._known += [step.token_id for step in steps]
-                    self.put(*steps)
+                ids = [step.token_id for step in steps]
+                again = self._known[made : made + len(ids)]
+                made += len(ids)
+                if ids[: len(again)] != again:
+                    raise ValueError(_OTHER)
+                self._known += ids[len(again) :]
+                self.put(*steps[len(again) :])
         finally:
             response.cancel()
 
