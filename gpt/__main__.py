@@ -19,6 +19,7 @@ from gpt.accounting.memory import weight_bytes
 from gpt.checkpoints import export_model, tokenizer_of
 from gpt.checkpoints.reading import read_config_file
 from gpt.checkpoints.sources import config_of, load_model, path_of
+from gpt.checkpoints.tensors import read_text
 from gpt.config import PRESETS, GPTConfig
 from gpt.engine import DTYPES, PRECISIONS
 from gpt.engine.machine import available_devices, show_what_can_be_shown, usable_cores
@@ -313,7 +314,6 @@ def _compare(args: argparse.Namespace) -> None:
       python -m gpt compare gpt2 --text held-out.txt --tokens 4096
     """
     from gpt.checkpoints import precision_record
-    from gpt.training.corpus import read_text
 
     cfg = _configuration(args)
     if args.tokens < 2:
