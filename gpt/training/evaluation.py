@@ -19,14 +19,14 @@ def evaluate(model: GPTModel, ids: torch.Tensor) -> Evaluated:
     Raises ValueError if there are fewer than two tokens.
     """
     assert not model.training
-    total = sum(float(nats.double().sum()) for nats, _ in window_nats(model, ids))
-    return Evaluated(total / (len(ids) - 1), len(ids) - 1)
+    nats = torch.cat(list(window_nats(model, ids))).cpu()
+    return Evaluated(float(nats.double().mean()), len(nats))
 
 
 def window_nats(
     model: GPTModel, ids: torch.Tensor, rows: int = 1, log_counts: torch.Tensor | float = 0.0
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Losses (b * t,) and their targets, for `rows` windows of `ids` (n,) at a time.
+) -> Iterator[torch.Tensor]:
+    """Losses (b * t,) of each next token, for `rows` windows of `ids` (n,) at a time.
 
     The last window, which may be shorter, comes alone.
     `log_counts` (vocab,) is added to the logits. Raises ValueError as `evaluate` does.
@@ -39,7 +39,7 @@ def window_nats(
         if a < b:
             inputs, targets = ids[a:b].view(max((b - a) // t, 1), -1), ids[a + 1 : b + 1]
             logits = model(inputs).float().flatten(0, 1) + log_counts  # (b * t, vocab)
-            yield F.cross_entropy(logits, targets, reduction="none"), targets
+            yield F.cross_entropy(logits, targets, reduction="none")
 
 
 @torch.inference_mode()

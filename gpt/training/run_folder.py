@@ -45,9 +45,7 @@ class RunFolder:
 
         write_file(self.checkpoint, write)
 
-    def load(
-        self, device: torch.device, settings: Mapping[str, Any], restore: Callable[[Any], None]
-    ) -> None:
+    def load(self, settings: Mapping[str, Any], restore: Callable[[Any], None]) -> None:
         """Calls `restore` with what is in the checkpoint, if there is one.
 
         `settings` are the run's "cfg", "options" and "corpus", which a checkpoint has too.
@@ -57,7 +55,7 @@ class RunFolder:
             return
         wrong = "damaged"
         try:
-            state = torch.load(self.checkpoint, map_location=device, weights_only=True)
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             wrong = "no checkpoint of this version's `train`"
             ours, theirs = _by_name(settings), _by_name(dict(state))
             others = [n for n in ours if n not in _FREE and ours[n] != theirs.get(n)]

@@ -86,7 +86,7 @@ class Run:
         if self.folder is not None:
             digest = hashlib.sha256(corpus.ids.numpy()).hexdigest()
             self._settings = {"cfg": dict(cfg), "options": asdict(options), "corpus": digest}
-            self.folder.load(self.device, self._settings, self._restore)
+            self.folder.load(self._settings, self._restore)
             if self.rank > 0:
                 self.folder = None  # process 0 writes
             else:
@@ -150,7 +150,7 @@ class Run:
         self.model.eval()
         found = window_nats(self.model, compact, rows, self.log_counts)
         # A token that shares its row has that row's probability over its count.
-        each = torch.cat([nats + self.log_counts[targets] for nats, targets in found])
+        each = torch.cat(list(found)) + self.log_counts[compact[1:].to(self.device)]
         self.model.train()
         return each.cpu()
 
