@@ -684,7 +684,7 @@ def test_a_vocabulary_of_characters_has_no_merges_to_show(done):
 
 def test_no_model_is_better_than_the_floor():
     """One that has learnt all there is to learn: its loss is the floor, but for chance."""
-    grammar = Grammar({"document": {"<word> <word>": 3, "<word>": 1}, "word": "a b c"})
+    grammar = Grammar({"document": {"<word> <word>": 3, "<word>": 1}, "word": ["a", "b", "c"]})
     (learnt, _), (held_out, nats) = (make_text(grammar, 8000, seed) for seed in (1, 2))
     corpus = make_corpus(split_documents(learnt), split_documents(held_out), "characters")
     found = plan({**TINY, "steps": 150, "batch": 8})

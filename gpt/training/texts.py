@@ -23,13 +23,15 @@ SLOT = re.compile(r"<(\w+)(?: as (\w+))?(?: not (\w+))?>|\{(\w+)(?:\.(\d))?\}")
 class Grammar:
     """Templates that a rule chooses among; choices depend on no earlier one but through `not`.
 
-    `rules` gives each rule's templates: with weights, or equally likely, as a list or as words
-    in one string (or phrases with " / " between them). "document" is the first rule.
+    `rules` gives each rule's templates, with weights or equally likely. "document" is the first.
     If no two derivations write the same text, the probability of a derivation is that of its text.
     """
 
-    def __init__(self, rules: Mapping[str, str | Sequence[str] | Mapping[str, float]]) -> None:
-        self.rules = {name: _weighted(given) for name, given in rules.items()}
+    def __init__(self, rules: Mapping[str, Sequence[str] | Mapping[str, float]]) -> None:
+        self.rules = {
+            name: dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, 1.0)
+            for name, given in rules.items()
+        }
 
     def document(self, rng: random.Random) -> tuple[str, float]:
         """One document and -ln of its probability."""
@@ -54,14 +56,6 @@ class Grammar:
             return words.split("|")[0]
 
         return SLOT.sub(fill, template), nats
-
-
-def _weighted(given: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:
-    if isinstance(given, Mapping):
-        return dict(given)
-    if isinstance(given, str):
-        given = given.split(" / ") if " / " in given else given.split()
-    return dict.fromkeys(given, 1.0)
 
 
 class Additions:
