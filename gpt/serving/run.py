@@ -22,32 +22,27 @@ class Run:
     over = False  # the last step was made, or an error ended the run, or it was closed
     _closed = False
     _error: BaseException | None = None
-    _wake: Callable[[], None] | None = None  # set while the visitor waits
 
     def __init__(self) -> None:
         self._steps: deque[Step] = deque()  # that were made and not taken
+        self._wake: Callable[[], None] = lambda: None  # set by the visitor's side, who waits
 
     def put(self, *steps: Step) -> None:
         """Hands steps to the visitor."""
         self._steps += steps
-        self._tell()
+        self._wake()
 
     def end(self, error: BaseException | None = None) -> None:
         """Tells the visitor that no other step comes, and what ended the run."""
         self._error = error
         self.over = True
-        self._tell()
-
-    def _tell(self) -> None:
-        wake = self._wake  # only the visitor's side sets it: no wake-up is lost
-        if wake is not None:
-            wake()
+        self._wake()
 
     def close(self) -> None:
         """Frees the row before the next step; nothing more comes."""
         self._closed = self.over = True
         self._steps.clear()
-        self._tell()
+        self._wake()
 
     def take(self) -> list[Step]:
         """The steps that are there and were not taken yet, without waiting."""
@@ -97,7 +92,7 @@ class Run:
                 await asyncio.wait([news], timeout=timeout_seconds)
         finally:
             if self._wake is wake:
-                self._wake = None
+                self._wake = lambda: None
         return holds()
 
 
