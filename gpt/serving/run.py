@@ -103,7 +103,7 @@ class ScheduledRow(Row, Run):
     n_bytes = 0  # of its full cache
     reading: Iterator[bool] | None = None  # of a prompt, or a window that moved; None: it writes
     kept_of: GPTModel | None = None  # whose kept texts it goes on with, and is one of at its end
-    known: Sequence[Step] = ()  # its first steps, until it begins
+    known: Sequence[Step] = ()  # its first steps, until it begins; none without `kept_of`
 
     def __init__(self, *given: Any, **more: Any) -> None:
         Row.__init__(self, *given, **more)
@@ -136,9 +136,8 @@ class ScheduledRow(Row, Run):
         """
         known, self.known = self.known, ()
         ids = [*self.window, *(step.token_id for step in known)]
-        moved = len(ids) > self.context_length
-        if not moved:
-            if not (self.kept_of and kept.take(self.kept_of, ids[:-1], self.n_prompt, self.cache)):
+        if len(ids) <= self.context_length:
+            if not kept.take(self.kept_of, ids[:-1], self.n_prompt, self.cache):
                 return False
             self.reading = None
         for step in known:
