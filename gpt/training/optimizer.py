@@ -92,9 +92,7 @@ def make_optimizers(model: GPTModel, options: TrainOptions) -> list[torch.optim.
         {"params": vectors, "weight_decay": 0.0},
     ]
     adamw = torch.optim.AdamW(groups, lr=rate, betas=(0.9, options.beta2), fused=True)
-    if options.optimizer == "adamw":
-        return [adamw]
-    return [Muon(by_muon, rate, decay), adamw]
+    return [Muon(by_muon, rate, decay), adamw] if by_muon else [adamw]
 
 
 def moments_fit(optimizer: torch.optim.Optimizer) -> bool:
