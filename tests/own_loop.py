@@ -17,3 +17,8 @@ def steps_of(run):
         return [step async for step in run]
 
     return run_async(read())
+
+
+def running(scheduler):
+    """Rows of `scheduler` that have begun and not ended."""
+    return sum(not row.over for row in tuple(scheduler._running))

@@ -15,7 +15,7 @@ import gradio as gr
 import pytest
 import torch
 from gradio_client import Client
-from own_loop import run_async
+from own_loop import run_async, running
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt import SamplingOptions
@@ -374,7 +374,7 @@ def test_a_closed_run_frees_its_row(registry):
                     break
 
     run_async(leave())
-    until(lambda: scheduler.running == 0)
+    until(lambda: running(scheduler) == 0)
 
 
 def test_a_call_of_the_endpoint_ends_with_its_session_and_no_other(registry):
@@ -1132,7 +1132,7 @@ def test_a_cancelled_job_frees_its_row_and_the_next_is_clean(client, registry):
     job = client.submit(max_new_tokens=500, **asked)
     until(lambda: any("tokens/s" in output[1] for output in job.outputs()))
     job.cancel()
-    until(lambda: scheduler.running == 0)
+    until(lambda: running(scheduler) == 0)
     assert "500 of 500 tokens" not in job.outputs()[-1][1]
     assert "3 of 3 tokens" in client.predict(max_new_tokens=3, **asked)[1]
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import ModuleType
 
 import pytest
-from own_loop import run_async, steps_of
+from own_loop import run_async, running, steps_of
 from tiny_models import TINY, TinyRegistry, tiny_model
 
 import app
@@ -139,13 +139,13 @@ def test_closing_a_run_frees_its_row_at_the_replica():
         )
         scheduler = scheduler_for(model)
         await anext(row)
-        running = scheduler.running
+        before = running(scheduler)
         row.close()
         for _ in range(1000):
-            if scheduler.running == 0:
+            if running(scheduler) == 0:
                 break
             await asyncio.sleep(0.01)
-        return running, scheduler.running
+        return before, running(scheduler)
 
     assert run_async(write_and_close()) == (1, 0)
 

@@ -87,11 +87,6 @@ class Scheduler:
         return row
 
     @property
-    def running(self) -> int:
-        """Rows that have begun and not ended."""
-        return sum(not row.over for row in tuple(self._running))
-
-    @property
     def waiting(self) -> int:
         """Rows in the waiting line."""
         return sum(not row.over for row in tuple(self._waiting))

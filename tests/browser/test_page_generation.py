@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from own_loop import running
 from tiny_models import TINY, TinyRegistry, tiny_model
 from watched import QUEUES, TWO_FRAMES, expect, settle, under_way, watched_page
 
@@ -203,9 +204,9 @@ def test_two_visitors_write_at_once_and_who_stops_or_leaves_ends_only_the_own_ru
         run_ended(other, 4)
         start_a_long_run(other)
         scheduler = scheduler_for(registry.models["storyteller"])
-        assert scheduler.running == 1
+        assert running(scheduler) == 1
         other.close()
-        until(lambda: scheduler.running == 0)
+        until(lambda: running(scheduler) == 0)
 
 
 @pytest.mark.parametrize("width", [1280, 390])
