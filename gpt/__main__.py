@@ -25,6 +25,7 @@ from gpt.engine import DTYPES, PRECISIONS
 from gpt.engine.machine import available_devices, show_what_can_be_shown, usable_cores
 from gpt.generate import context_notes, generate
 from gpt.sampling import SamplingOptions
+from gpt.training.options import STORYTELLER, TrainOptions
 
 LONGEST_MESSAGE = 500  # characters
 _DEFAULT = "default: %(default)s"
@@ -45,9 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0, or 2 after a mistake in the request, 130 after Ctrl-C, 141 when the reader of a pipe ended.
     """
-    given = list(sys.argv[1:] if argv is None else argv)
     show_what_can_be_shown()
-    args = _parser(given).parse_args(given)
+    args = _parser().parse_args(argv)
     if "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it for each of its processes
         torch.set_num_threads(usable_cores())
     try:
@@ -83,7 +83,7 @@ class _Parser(argparse.ArgumentParser):
         super().error(_in_one_line(message))
 
 
-def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m gpt", description="The GPT of the book, from the command line."
     )
@@ -94,8 +94,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
             name, help=summary, description=text, epilog=_MODELS, formatter_class=layout
         )
         sub.set_defaults(command=command)
-        if given[:1] == [name]:  # the code of the others is not read
-            arguments(sub)
+        arguments(sub)
     return parser
 
 
@@ -268,8 +267,6 @@ def _params(args: argparse.Namespace) -> None:
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from gpt.training.options import STORYTELLER, TrainOptions
-
     text = "only print the loss of a model on --text"
     parser.add_argument("--evaluate", metavar="CHECKPOINT", help=text)
     text = "with --evaluate: the JSON configuration of a checkpoint that has none beside it"

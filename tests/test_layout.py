@@ -137,8 +137,8 @@ def told(what, *names):
     print(what, [name for name in sys.modules if name.endswith(names)])
 
 told("gpt", "gradio", "transformers")
-command._parser(["generate"])
-told("generate", "precision_record", "trainer")
+command._parser()
+told("commands", "precision_record", "trainer")
 cfg = gpt.GPTConfig(vocab_size=9, context_length=4, emb_dim=4, n_heads=2, n_layers=1)
 assert count_on_meta(cfg)[0] == gpt.count_parameters(cfg).total
 folder = save_model(gpt.GPTModel(cfg), tempfile.mkdtemp())
@@ -153,7 +153,7 @@ def test_what_is_imported_is_what_is_needed():
     load one second and 67 MiB, since both drew on the meta device: torch's reference operators.
     """
     done = subprocess.run([sys.executable, "-c", IMPORTS], cwd=ROOT, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("gpt []\ngenerate []\na model []\n", "")
+    assert (done.stdout, done.stderr) == ("gpt []\ncommands []\na model []\n", "")
 
 
 def test_the_top_level_is_the_one_of_the_card():

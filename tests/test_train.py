@@ -546,7 +546,7 @@ def test_two_processes_give_the_loss_of_one(begin, text, tmp_path):
 
 
 def test_every_option_has_a_flag_with_its_default():
-    args = _parser(["train"]).parse_args(
+    args = _parser().parse_args(
         ["train", "--text", "a.txt", "--no-attention-dropout", "--peak-rate", "0.5"]
     )
     assert args.text == ["a.txt"]
