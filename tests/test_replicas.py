@@ -230,6 +230,18 @@ def test_a_scheduler_is_made_where_the_model_is_borrowed(monkeypatch):
     assert steps_of(ClusterRow(Handle((replica(), None)), KEY, IDS, OPTIONS)) == alone()
 
 
+def test_a_model_that_cannot_be_borrowed_is_not_announced(monkeypatch):
+    """The routers were told that the replica holds it, and sent those who asked for it there."""
+
+    async def announce(_, name):
+        pytest.fail(f"{name} was announced")
+
+    monkeypatch.setattr(Replica, "announce", announce)
+    handle = Handle((Replica(TinyRegistry({})), None))
+    with pytest.raises(KeyError):
+        steps_of(ClusterRow(handle, KEY, IDS, OPTIONS))
+
+
 def test_a_machine_that_writes_other_tokens_does_not_go_on_with_them():
     handle = Handle((replica(), 3), (replica(seed=1), None))
     with pytest.raises(ValueError, match=r"^the machine that wrote this is gone.*$"):

@@ -65,9 +65,10 @@ class Replica:
                     yield 0, []
             finally:
                 await asyncio.wait({job})  # what it borrows is given back
+            scheduler = job.result()
             await self.announce("|".join(key))
             text_of = tokenizer_of(key[0]).stream().push if options.stop else None
-            run = job.result().submit(ids, options, stop_id, text_of)
+            run = scheduler.submit(ids, options, stop_id, text_of)
             stack.callback(run.close)
             while True:
                 if not await run.ready(BEAT_SECONDS):
