@@ -39,9 +39,7 @@ def read_corpus(text: Sequence[str], held_out: str, vocabulary: str = "gpt2") ->
     return make_corpus(documents, read_documents([held_out]) if held_out else [], vocabulary)
 
 
-def make_corpus(
-    documents: Sequence[str], held_out: Sequence[str] = (), vocabulary: str = "gpt2"
-) -> Corpus:
+def make_corpus(documents: Sequence[str], held_out: Sequence[str], vocabulary: str) -> Corpus:
     """The corpus of `documents` and of others held out, if any; raises as `make_tokenizer` does."""
     tokenizer = make_tokenizer(vocabulary, [*documents, *held_out])  # no character without a token
     others = encode_documents(held_out, tokenizer) if held_out else None
