@@ -244,18 +244,16 @@ def test_the_precision_asked_for_is_borrowed_and_named(monkeypatch):
 
 
 def test_what_a_precision_costs_stands_beside_the_choice(monkeypatch, tmp_path):
+    names = "mean_kl_nats", "top1_agreement", "perplexity", "n_tokens", "tokens_per_second"
     costs = {
-        name: precision_record.Measured(kl, agreement, perplexity, 1000, rate, 1)
-        for name, kl, agreement, perplexity, rate in [
-            ("float32", 0.0, 1.0, 27.01, 10.0),
-            ("int8", 0.00042, 0.983, 27.05, 30.0),
-        ]
+        "float32": dict(zip(names, (0.0, 1.0, 27.01, 1000, 10.0), strict=True)),
+        "int8": dict(zip(names, (0.00042, 0.983, 27.05, 1000, 30.0), strict=True)),
     }
     monkeypatch.setattr(precision_record, "RECORD", tmp_path / "record.json")
     precision_record.record("gpt2", "tales.txt", costs)
     note = settings.precision_note("gpt2")
     assert note.startswith("Auto uses int8 here. int8 has the same top token as float32 in 98.3 %")
-    assert "1,000 held-out tokens; mean KL divergence 0.00042 nats" in note
+    assert "1,000 held-out tokens; mean KL divergence 0.00042 nats, perplexity 27.1" in note
     assert "float32 is exact" in settings.precision_note("gpt2", "float32")
     assert "was not measured" in settings.precision_note("gpt2", "float16")
 
