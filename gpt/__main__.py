@@ -25,7 +25,7 @@ from gpt.engine import DTYPES, PRECISIONS
 from gpt.engine.machine import available_devices, show_what_can_be_shown, usable_cores
 from gpt.generate import context_notes, generate
 from gpt.sampling import SamplingOptions
-from gpt.training.options import STORYTELLER, TrainOptions
+from gpt.training.options import STORYTELLER_CONFIG, TrainOptions
 
 LONGEST_MESSAGE = 500  # characters
 _DEFAULT = "default: %(default)s"
@@ -272,7 +272,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     text = "with --evaluate: the JSON configuration of a checkpoint that has none beside it"
     parser.add_argument("--config", metavar="FILE", help=text)
     _add_fields(parser.add_argument_group("the run"), TrainOptions(), told=True)
-    _add_fields(parser.add_argument_group("the model"), STORYTELLER, told=True)
+    _add_fields(parser.add_argument_group("the model"), STORYTELLER_CONFIG, told=True)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -317,9 +317,9 @@ def _compare(args: argparse.Namespace) -> None:
         raise ValueError(f"--tokens is {args.tokens}: use at least 2.")
     path = path_of(args.text)
     ids = tokenizer_of(args.model).encode(read_text(path), allow_special=True)[: args.tokens]
-    measured = precision_record.measure(args.model, torch.tensor(ids), cfg=cfg)
+    measured = precision_record.measure_precisions(args.model, torch.tensor(ids), cfg=cfg)
     if args.record:
-        precision_record.record(args.model, path.name, measured)
+        precision_record.write_record(args.model, path.name, measured)
     print(precision_record.table(measured))
     best, limit = precision_record.quickest_allowed(measured), precision_record.LARGEST_KL_NATS
     print(f"the fastest under {limit} nats: {best}")

@@ -15,7 +15,7 @@ from gpt.accounting.timing import (
     count_on_meta,
     measure,
     needed_bytes,
-    plan,
+    prompt_and_steps,
 )
 from gpt.config import GPTConfig
 from gpt.model import GPTModel
@@ -40,7 +40,7 @@ def test_measured_bytes_and_operations_equal_the_computed_ones(
     tied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = GPTConfig(97, 48, 24, 4, 2, tie_weights=tied)
-    _, steps = plan(cfg, 12)
+    _, steps = prompt_and_steps(cfg, 12)
     *_, found = stages_of(cfg, 12, monkeypatch)
     assert found.parameter_bytes == memory.weights(cfg, "float32").value
     assert found.cache_bytes == memory.kv_cache(cfg, 1, 12 + steps, "float32").value
@@ -101,7 +101,7 @@ def test_no_inference_mode_is_held_between_stages() -> None:
 @pytest.mark.parametrize("context_length", [2, 3, 31, 64, 65, 5_000])
 def test_the_plan_fits_the_context(context_length: int) -> None:
     cfg = GPTConfig(97, context_length, 24, 4, 2)
-    prompt_tokens, steps = plan(cfg, 2_000)
+    prompt_tokens, steps = prompt_and_steps(cfg, 2_000)
     assert 1 <= prompt_tokens <= 2_000
     assert 1 <= steps <= 32
     assert prompt_tokens + steps <= context_length
@@ -109,7 +109,7 @@ def test_the_plan_fits_the_context(context_length: int) -> None:
 
 def test_a_context_of_one_token_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match="no room for a prompt and a new token: use at least 2"):
-        plan(GPTConfig(97, 1, 24, 4, 2), 1)
+        prompt_and_steps(GPTConfig(97, 1, 24, 4, 2), 1)
 
 
 def test_needed_bytes_are_the_sum_of_weights_cache_and_activations() -> None:

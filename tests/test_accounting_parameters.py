@@ -11,7 +11,7 @@ from random_configs import buildable
 
 from gpt.accounting import count_parameters
 from gpt.accounting.meta_model import model_without_values
-from gpt.accounting.parameters import evaluate
+from gpt.accounting.parameters import value_of
 from gpt.config import PRESETS, GPTConfig
 from gpt.model import GPTModel
 
@@ -71,7 +71,7 @@ def test_small_adds_up_step_by_step_as_in_the_book() -> None:
 def test_a_formula_with_numbers_evaluates_to_the_count_of_its_row() -> None:
     for row in count_parameters(GPTConfig(qkv_bias=True)).rows:
         plain = row.numbers.replace(",", "").replace("×", "*")
-        assert evaluate(plain, {}) == row.count
+        assert value_of(plain, {}) == row.count
 
 
 def test_shapes_are_those_of_the_module() -> None:

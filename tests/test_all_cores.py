@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_models import tiny_model
 
-from gpt.internals.run import read_prompt
+from gpt.internals.traced_pass import read_prompt
 from gpt.serving import all_cores
 from gpt.serving.all_cores import _Thread, each_on_all_cores, give_way, on_all_cores
 

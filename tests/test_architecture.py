@@ -35,7 +35,7 @@ from gpt.ui.architecture.controls import (
 from gpt.ui.architecture.costs import readable_count
 from gpt.ui.architecture.exchange import to_json
 from gpt.ui.architecture.layout import Layout
-from gpt.ui.architecture.parameters import check_html
+from gpt.ui.architecture.parameter_table import check_html
 from gpt.ui.architecture.presets import CUSTOM, TRILLION, name_of, presets
 from gpt.ui.architecture.tab import add_to
 from gpt.ui.tabs import Page

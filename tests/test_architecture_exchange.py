@@ -20,7 +20,7 @@ from gpt.model import GPTModel
 from gpt.serving.registry import Registry
 from gpt.ui.architecture import exchange
 from gpt.ui.architecture.exchange import offered
-from gpt.ui.architecture.parameters import EXERCISES
+from gpt.ui.architecture.parameter_table import EXERCISES
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -11,7 +11,7 @@ from gpt import GPTConfig, GPTModel, count_parameters
 from gpt.accounting.code_lines import LineCost, line_costs, sources
 from gpt.accounting.operations import forward
 from gpt.trace import Trace
-from gpt.ui.architecture.model_map import code_html
+from gpt.ui.architecture.model_map import source_html
 
 
 def line_of(costs: dict[tuple[str, int], LineCost], text: str) -> LineCost:
@@ -62,12 +62,12 @@ def test_the_shape_beside_a_line_is_that_of_the_tensor_recorded_there() -> None:
 def test_the_section_shows_the_source_with_the_numbers_and_refuses_what_torch_cannot_count() -> (
     None
 ):
-    html = code_html(TINY, 2, 5)
+    html = source_html(TINY, 2, 5)
     for lines in sources().values():
         numbers = range(1, len(lines) + 1)
         assert all(f'<td class="number"><bdi>{number}</bdi></td>' in html for number in numbers)
     cells = [f'<td class="number"><bdi>{n}</bdi></td>' for n in ("2 × 5 × 97", "2,328", "46,560")]
     assert "".join(cells) in html
     huge = GPTConfig(10**9, 10**9, 10**9, 1, 1)
-    assert "more bytes than torch can count" in code_html(huge, 1, 10**9)
+    assert "more bytes than torch can count" in source_html(huge, 1, 10**9)
     assert values_of(TINY)["part"] == "block"

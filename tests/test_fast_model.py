@@ -14,7 +14,7 @@ from gpt.engine.fast_model import check_agrees_with_cpu
 from gpt.engine.layers import Int8Embedding, quantize
 from gpt.generate import generate
 from gpt.internals.ledger import read_ledger
-from gpt.internals.run import read_prompt
+from gpt.internals.traced_pass import read_prompt
 
 LOSSY = [name for name in PRECISIONS if name != "float32"]
 TOLERANCE = {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.05, "int8": 0.15}

@@ -250,7 +250,7 @@ def test_what_a_precision_costs_stands_beside_the_choice(monkeypatch, tmp_path):
         "int8": dict(zip(names, (0.00042, 0.983, 27.05, 1000, 30.0), strict=True)),
     }
     monkeypatch.setattr(precision_record, "RECORD", tmp_path / "record.json")
-    precision_record.record("gpt2", "tales.txt", costs)
+    precision_record.write_record("gpt2", "tales.txt", costs)
     note = settings.precision_note("gpt2")
     assert note.startswith("Auto uses int8 here. int8 has the same top token as float32 in 98.3 %")
     assert "1,000 held-out tokens; mean KL divergence 0.00042 nats, perplexity 27.1" in note

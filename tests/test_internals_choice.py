@@ -9,7 +9,7 @@ import torch
 from tiny_models import IDS, TINY, tiny_model
 
 from gpt.internals.distribution import (
-    choose,
+    best_and_tail,
     foreseen,
     loss,
     ranking,
@@ -18,7 +18,7 @@ from gpt.internals.distribution import (
     tally,
     uniform_interval,
 )
-from gpt.internals.run import read_prompt, resolve_position
+from gpt.internals.traced_pass import read_prompt, resolve_position
 from gpt.sampling import SamplingOptions, draw, probabilities, uniforms
 
 LOGITS = torch.randn(97, generator=torch.Generator().manual_seed(3))
@@ -35,7 +35,7 @@ LOGITS = torch.randn(97, generator=torch.Generator().manual_seed(3))
 )
 def test_rows_and_tail_hold_the_whole_vocabulary(options):
     distribution = probabilities(LOGITS, options)
-    choice = choose(LOGITS, distribution, 12)
+    choice = best_and_tail(LOGITS, distribution, 12)
     assert len(choice.rows) + choice.tail.tokens == 97
     assert sum(r.probability for r in choice.rows) + choice.tail.probability == pytest.approx(1)
     assert sum(r.softmax for r in choice.rows) + choice.tail.softmax == pytest.approx(1)
@@ -46,7 +46,7 @@ def test_rows_and_tail_hold_the_whole_vocabulary(options):
 
 
 def test_more_rows_than_tokens_leave_an_empty_tail():
-    choice = choose(LOGITS, probabilities(LOGITS, SamplingOptions()), 500)
+    choice = best_and_tail(LOGITS, probabilities(LOGITS, SamplingOptions()), 500)
     assert len(choice.rows) == 97
     assert choice.tail.tokens == 0
     assert choice.tail.probability == 0

@@ -33,7 +33,7 @@ from gpt.internals.residual import (
     stages,
     token_vector,
 )
-from gpt.internals.run import read_prompt, shape_rows
+from gpt.internals.traced_pass import read_prompt, shape_rows
 
 variants = pytest.mark.parametrize("cfg", VARIANTS)
 

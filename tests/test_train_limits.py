@@ -11,7 +11,7 @@ import pytest
 from own_loop import run_async
 from train_runs import TINY, driven
 
-from gpt.checkpoints.sources import is_kept, keep
+from gpt.checkpoints.sources import is_kept, keep_trained
 from gpt.serving import all_cores
 from gpt.training.choices import MOST_HELD_OUT, corpus_of, own_text
 from gpt.training.corpus import read_corpus
@@ -21,9 +21,9 @@ from gpt.ui.train import learner as learner_module
 from gpt.ui.train import run as run_module
 from gpt.ui.train.learner import Finished, Learner
 from gpt.ui.train.plans import as_many_steps, plan, with_steps
-from gpt.ui.train.run import MOST_TRAINING, Training, Trainings
 from gpt.ui.train.settings import EXPERIMENTS
 from gpt.ui.train.tab import Handlers
+from gpt.ui.train.trainings import MOST_TRAINING, Training, Trainings
 
 
 @pytest.fixture
@@ -212,7 +212,9 @@ def test_a_class_of_thirty_keeps_its_models_for_their_hour(tmp_path, monkeypatch
     monkeypatch.setattr(learner_module, "_kept", [])
     folders = [TemporaryDirectory(dir=tmp_path) for _ in range(30)]
     made = [
-        Finished(keep(tmp_path, tmp_path), "", "", Path(folder.name) / "all.zip", folder, 2**20)
+        Finished(
+            keep_trained(tmp_path, tmp_path), "", "", Path(folder.name) / "all.zip", folder, 2**20
+        )
         for folder in folders
     ]
     assert all(is_kept(each.source) for each in made)
@@ -228,7 +230,7 @@ def test_of_many_models_and_curves_the_oldest_go(tmp_path, monkeypatch):
     for name in "abc":
         folder = TemporaryDirectory(dir=tmp_path)
         archive = Path(folder.name) / "all.zip"
-        made.append(Finished(keep(tmp_path, tmp_path), name, "", archive, folder, 10))
+        made.append(Finished(keep_trained(tmp_path, tmp_path), name, "", archive, folder, 10))
         trainings.start(name, TINY, None, paused=False)
         trainings.of[name].over = True
     assert [is_kept(each.source) for each in made] == [False, True, True]

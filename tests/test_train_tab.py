@@ -39,9 +39,9 @@ from gpt.ui.train.curve import thinned
 from gpt.ui.train.layout import Layout
 from gpt.ui.train.learner import History, Learner
 from gpt.ui.train.plans import NEVER, pace, plan, with_steps
-from gpt.ui.train.run import MOST_TRAINING, MOST_WAITING, Training, Trainings
 from gpt.ui.train.settings import DEFAULTS, EXPERIMENTS, MARKS, SIZES
 from gpt.ui.train.tab import Handlers
+from gpt.ui.train.trainings import MOST_TRAINING, MOST_WAITING, Training, Trainings
 from gpt.ui.visit import Shared, Visitor
 
 REQUEST = SimpleNamespace(session_hash="me")

@@ -8,7 +8,7 @@ from train_runs import TINY
 from gpt.training.events import Evaluated, Sampled, Stepped
 from gpt.ui.train import views
 from gpt.ui.train.plans import plan
-from gpt.ui.train.run import Training, Trainings
+from gpt.ui.train.trainings import Training, Trainings
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from gpt.config import PRESETS, GPTConfig
 from gpt.engine import FastModel
 from gpt.generate import generate
 from gpt.internals.distribution import (
-    choose,
+    best_and_tail,
     compare_predictions,
     foreseen,
     loss,
@@ -44,7 +44,7 @@ from gpt.internals.interventions import (
 from gpt.internals.ledger import read_ledger
 from gpt.internals.merges import merge_steps
 from gpt.internals.residual import embeddings, norms_of, read_norm, read_stream, token_vector
-from gpt.internals.run import shape_rows
+from gpt.internals.traced_pass import shape_rows
 from gpt.sampling import SamplingOptions, draw, probabilities, uniforms
 from gpt.tokenizer import display_form
 from gpt.ui.internals.draws import segments_of
@@ -319,7 +319,7 @@ def check_choice(lab, visit, run, model):
     text = views(lab, visit, "choice", temperature=0.7, top_k=50, top_p=0.9, seed=3, draws=200)
     options = SamplingOptions(temperature=0.7, top_k=50, top_p=0.9, seed=3)
     distribution = probabilities(run.logits[AT], options)
-    choice = choose(run.logits[AT], distribution, 20)
+    choice = best_and_tail(run.logits[AT], distribution, 20)
     rows = csv_of(text)[1:]
     assert [float(row[6]) for row in rows[:20]] == [row.probability for row in choice.rows]
     assert text.count('<tr class="struck">') == sum(not row.kept for row in choice.rows)

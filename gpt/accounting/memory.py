@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpt.accounting.parameters import count_parameters, evaluate, letters_of, typeset
+from gpt.accounting.parameters import count_parameters, letters_of, typeset, value_of
 from gpt.config import GPTConfig, as_config
 
 # The P parameters are the matrices M of attention, feed-forward and head, which have R rows in all;
@@ -75,7 +75,7 @@ def amount(
     name: str, source: str, letters: Mapping[str, int], note: str = "", estimate: bool = False
 ) -> Amount:
     """The formula `source` evaluated for `letters`, with its text."""
-    value, numbers = evaluate(source, letters), typeset(source, letters)
+    value, numbers = value_of(source, letters), typeset(source, letters)
     return Amount(name, value, typeset(source), numbers, note, estimate)
 
 
@@ -98,7 +98,7 @@ def size_text(n_bytes: float) -> str:
 def read_per_pass(cfg: GPTConfig, precision: str) -> float:
     """Bytes of weights that a pass reads: all but the embedding rows that are only looked up."""
     _, source, _ = _row(_WEIGHTS, "precision", precision)
-    return evaluate(source, _weight_letters(cfg))
+    return value_of(source, _weight_letters(cfg))
 
 
 def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "float32") -> Amount:
@@ -126,7 +126,7 @@ def forward_activations(cfg: GPTConfig, batch: int, new_tokens: int) -> Amount:
         del at_once["15*b*t*d"]
         at_once["6*b*t*d + 2*b*n*d"] = "in the attention"
         at_once["3*b*t*d + 12*b*n*d"] = "in the feed-forward"
-    largest = max(at_once, key=lambda numbers: evaluate(numbers, letters))
+    largest = max(at_once, key=lambda numbers: value_of(numbers, letters))
     note = f"the peak is {at_once[largest]}; attention's t × t matrix is never whole"
     source = f"4*({largest} + t*d) + 8*t"
     return amount("activations", source, letters, note, estimate=True)

@@ -97,7 +97,7 @@ def count_parameters(cfg: GPTConfig | Mapping[str, Any]) -> ParameterCount:
         formula = each if copies == 1 else f"layers * ({each})"
         shape = " + ".join(typeset_shape(shape, letters) for shape in shapes.split(", ") if shape)
         shown = typeset(formula), typeset(formula, letters)
-        count = int(evaluate(formula, letters))
+        count = int(value_of(formula, letters))
         rows.append(ParameterRow(name, shape or "shared", *shown, count, purpose, group, copies))
     return ParameterCount(tuple(rows))
 
@@ -115,7 +115,7 @@ def letters_of(cfg: GPTConfig, **others: int) -> dict[str, int]:
     }
 
 
-def evaluate(formula: str, letters: Mapping[str, int]) -> float:
+def value_of(formula: str, letters: Mapping[str, int]) -> float:
     """The result for `letters`, exact for whole numbers. Raises NameError on an unknown letter."""
     return eval(_compiled(formula), {"__builtins__": {}}, letters)  # our own constants only
 
@@ -132,5 +132,5 @@ def typeset(formula: str, letters: Mapping[str, int] | None = None) -> str:
 
 def typeset_shape(shape: str, letters: Mapping[str, int]) -> str:
     """The sizes that a text such as `b t 4*d` names: `(1 × 1,024 × 3,072)`."""
-    sizes = (f"{evaluate(axis, letters):,}" for axis in shape.split())
+    sizes = (f"{value_of(axis, letters):,}" for axis in shape.split())
     return f"({' × '.join(sizes)})"

@@ -46,7 +46,7 @@ class Measured:
 Stage = tuple[float, str]  # progress from 0 to 1, and what is being done
 
 
-def plan(cfg: GPTConfig, most_tokens: int) -> tuple[int, int]:
+def prompt_and_steps(cfg: GPTConfig, most_tokens: int) -> tuple[int, int]:
     """Tokens of a prompt, `most_tokens` at most, and up to 32 decode steps that fit the context.
 
     Raises ValueError if the context has no room for a prompt and a step.
@@ -61,7 +61,7 @@ def plan(cfg: GPTConfig, most_tokens: int) -> tuple[int, int]:
 
 def needed_bytes(cfg: GPTConfig, most_tokens: int) -> float:
     """Weights, cache and activations in float32 of a measurement; the last is an estimate."""
-    prompt_tokens, steps = plan(cfg, most_tokens)
+    prompt_tokens, steps = prompt_and_steps(cfg, most_tokens)
     return (
         memory.weights(cfg, "float32").value
         + memory.kv_cache(cfg, 1, prompt_tokens + steps, "float32").value
@@ -79,10 +79,10 @@ def measure(
 ) -> Iterator[Stage | Measured]:
     """Stages of a measurement, at the end its result; close the iterator to cancel.
 
-    Of a prompt and steps as `plan` says. `run(work, *args)` runs what is timed, on a thread of its
-    choice. torch's global generator is left alone, and nothing outlives the iterator.
+    Of a prompt and steps as `prompt_and_steps` says. `run(work, *args)` runs what is timed, on a
+    thread of its choice. torch's global generator is left alone, and nothing outlives the iterator.
     """
-    prompt_tokens, steps = plan(cfg, most_tokens)
+    prompt_tokens, steps = prompt_and_steps(cfg, most_tokens)
     yield 0.02, "counting operations on the meta device"
     found = Measured(prompt_tokens, *_counted_flops(cfg, prompt_tokens, steps))
     before, start = resident_bytes(), time.perf_counter()

@@ -69,7 +69,9 @@ def quality_of(reference: FastModel, other: FastModel, ids: torch.Tensor) -> Fig
     }
 
 
-def measure(source: str, ids: torch.Tensor, cfg: GPTConfig | None = None) -> dict[str, Figures]:
+def measure_precisions(
+    source: str, ids: torch.Tensor, cfg: GPTConfig | None = None
+) -> dict[str, Figures]:
     """Quality on `ids` (n,), speed here and size of `source` in each precision, on the CPU.
 
     The speed is that of all tokens but the first: the median of greedy runs of one sequence.
@@ -115,7 +117,7 @@ def table(measured: Mapping[str, Figures]) -> str:
     return "\n".join(lines)
 
 
-def record(source: str, text: str, measured: Mapping[str, Figures]) -> None:
+def write_record(source: str, text: str, measured: Mapping[str, Figures]) -> None:
     """Adds the measurements of `source` on the file named `text` to RECORD."""
     known = _read_record()
     known[source] = {
@@ -132,7 +134,7 @@ def record(source: str, text: str, measured: Mapping[str, Figures]) -> None:
 
 
 def recorded(source: str) -> dict[str, Any] | None:
-    """What `record` wrote about these weights of `source`; None if nothing was, or about others."""
+    """What RECORD says of these weights of `source`; None if nothing, or of others."""
     found = _read_record().get(source)
     return found if found and found["weights"] == _weights_of(source) else None
 

@@ -92,7 +92,7 @@ def is_named(source: str | Path) -> bool:
     return name in ("storyteller", "book-124M", *HUB_MODELS) or name.startswith(RANDOM)
 
 
-def keep(folder: Path, early: Path) -> str:
+def keep_trained(folder: Path, early: Path) -> str:
     """A random name by which `load_model` finds the model of `folder` until `forget`.
 
     The name followed by EARLY is that of the model of `early`. Only who is told the name can use
@@ -104,13 +104,13 @@ def keep(folder: Path, early: Path) -> str:
 
 
 def forget(name: str) -> None:
-    """Drops a name that `keep` gave; the folders stay."""
+    """Drops a name that `keep_trained` gave; the folders stay."""
     for one in (name, name + EARLY):
         _kept.pop(one, None)
 
 
 def is_kept(source: str) -> bool:
-    """Whether `source` is a name that `keep` gave and nobody has forgotten."""
+    """Whether `source` is a name that `keep_trained` gave and nobody has forgotten."""
     return source in _kept
 
 

@@ -11,7 +11,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class ChoiceRow:
+class TokenRow:
     """One token: its rank, its logit, and its probability before and after the filters."""
 
     rank: int  # 1 is the best; equal logits are ranked by the lower id
@@ -54,10 +54,10 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Choice:
+class BestAndTail:
     """The best rows and the tail; together they hold the whole vocabulary."""
 
-    rows: tuple[ChoiceRow, ...]
+    rows: tuple[TokenRow, ...]
     tail: Tail
     softmax_spread: Spread
     spread: Spread
@@ -79,7 +79,7 @@ def spread(p: torch.Tensor, order: torch.Tensor) -> Spread:
     return Spread(max(entropy, 0.0), int((mass < 0.9 - 1e-9).sum()) + 1)
 
 
-def choose(logits: torch.Tensor, distribution: torch.Tensor, n_rows: int) -> Choice:
+def best_and_tail(logits: torch.Tensor, distribution: torch.Tensor, n_rows: int) -> BestAndTail:
     """The `n_rows` best tokens of `logits` (vocab,) and the rest as a tail.
 
     `distribution` (vocab,) is what is sampled from: `sampling.probabilities` of these logits.
@@ -87,7 +87,7 @@ def choose(logits: torch.Tensor, distribution: torch.Tensor, n_rows: int) -> Cho
     softmax = torch.softmax(logits.double(), dim=-1)
     order = ranking(logits)
     best, rest = order[:n_rows], order[n_rows:]
-    rows = choice_rows(logits, softmax, distribution, best)
+    rows = token_rows(logits, softmax, distribution, best)
     tail = Tail(
         tokens=len(rest),
         mean_logit=logits[rest].double().mean().item() if len(rest) else 0.0,
@@ -96,17 +96,17 @@ def choose(logits: torch.Tensor, distribution: torch.Tensor, n_rows: int) -> Cho
         kept=int((distribution[rest] > 0).sum()),
     )
     # Neither temperature nor a filter changes the order of the logits.
-    return Choice(rows, tail, spread(softmax, order), spread(distribution, order))
+    return BestAndTail(rows, tail, spread(softmax, order), spread(distribution, order))
 
 
-def choice_rows(
+def token_rows(
     logits: torch.Tensor, softmax: torch.Tensor, distribution: torch.Tensor, ids: torch.Tensor
-) -> tuple[ChoiceRow, ...]:
+) -> tuple[TokenRow, ...]:
     """A row for each of `ids` (n,), from the whole vocabulary's three tensors (vocab,)."""
     place = ranks(logits.expand(len(ids), -1), ids)
     columns = place, ids, logits[ids], softmax[ids], distribution[ids]
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    return tuple(ChoiceRow(*row) for row in rows)
+    return tuple(TokenRow(*row) for row in rows)
 
 
 def ranks(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

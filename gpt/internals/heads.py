@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import Pause, read_prompt
+from gpt.internals.traced_pass import Pause, read_prompt
 from gpt.model import GPTModel
 
 LENGTH = 25  # random tokens; the sequence has twice as many

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from gpt.internals.run import Pause, Run, read_prompt
+from gpt.internals.traced_pass import Pause, TracedPass, read_prompt
 from gpt.model import GPTModel
 from gpt.trace import Edit
 
@@ -36,7 +36,7 @@ def pasted(source: torch.Tensor, places: Sequence[tuple[Any, ...]]) -> Edit:
 
 @torch.no_grad()
 def patched(
-    model: GPTModel, run: Run, name: str, source: torch.Tensor, places: Places, tokens: int
+    model: GPTModel, run: TracedPass, name: str, source: torch.Tensor, places: Places, tokens: int
 ) -> Iterator[torch.Tensor]:
     """Logits (rows, vocab) after the first `tokens` ids, a batch at a time, a row a place.
 
@@ -50,7 +50,7 @@ def patched(
         yield model(run.batch(len(some), tokens), trace=trace, last_only=True)[:, -1]
 
 
-def edits_for(run: Run, part: Part, mode: str) -> dict[str, Edit]:
+def edits_for(run: TracedPass, part: Part, mode: str) -> dict[str, Edit]:
     """Edits of a traced pass that replace what `part` writes at every position.
 
     By zeros, or with the mode "mean" by the mean of what it wrote there and before: the mean over
@@ -70,14 +70,14 @@ def edits_for(run: Run, part: Part, mode: str) -> dict[str, Edit]:
 
 
 @torch.no_grad()
-def ablate(model: GPTModel, run: Run, position: int, part: Part, mode: str) -> torch.Tensor:
+def ablate(model: GPTModel, run: TracedPass, position: int, part: Part, mode: str) -> torch.Tensor:
     """Logits (vocab,) at a position of a pass without `part`."""
     trace = run.what_if(edits_for(run, part, mode))
     return model(run.batch(), trace=trace)[0, position]
 
 
 def sweep_heads(
-    model: GPTModel, run: Run, position: int, token_id: int, mode: str
+    model: GPTModel, run: TracedPass, position: int, token_id: int, mode: str
 ) -> Iterator[tuple[int, list[float]]]:
     """(layer, change of the token's logit without each of its next heads), a batch at a time."""
     for layer in range(run.cfg.n_layers):
@@ -98,7 +98,9 @@ def _stand_in(values: torch.Tensor, mode: str) -> torch.Tensor:
     return values.cumsum(dim=-2) / counts[:, None]
 
 
-def gradient_x_input(model: GPTModel, run: Run, position: int, token_id: int) -> torch.Tensor:
+def gradient_x_input(
+    model: GPTModel, run: TracedPass, position: int, token_id: int
+) -> torch.Tensor:
     """(position + 1,): the logit's gradient by each token embedding, times that embedding.
 
     Position embeddings are left out of the product, as they are kept by `occlusion`. On the way
@@ -135,7 +137,7 @@ class Occluded:
     probability: float
 
 
-def occlusion(model: GPTModel, run: Run, position: int, token_id: int) -> Iterator[Occluded]:
+def occlusion(model: GPTModel, run: TracedPass, position: int, token_id: int) -> Iterator[Occluded]:
     """With nothing occluded first, then with token i occluded, for i from 0 to `position`.
 
     An occluded token's embedding is a vector of zeros; its position embedding stays.
@@ -155,8 +157,8 @@ class Contrast:
     `first` is the pass that the patches come from, `second` the one that is patched.
     """
 
-    first: Run
-    second: Run
+    first: TracedPass
+    second: TracedPass
     answers: tuple[int, int]  # the token that each prompt calls for
     leads: tuple[float, float]  # of the first answer's logit at the end of each prompt, unpatched
 

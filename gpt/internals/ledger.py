@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt.internals.run import Run
+from gpt.internals.traced_pass import TracedPass
 from gpt.model import GPTModel
 
 
@@ -20,7 +20,7 @@ class Term:
 
 @torch.no_grad()
 def read_ledger(
-    model: GPTModel, run: Run, position: int, token_id: int, minus: int | None = None
+    model: GPTModel, run: TracedPass, position: int, token_id: int, minus: int | None = None
 ) -> list[Term]:
     """The terms that add up to a token's logit at a position, or its lead over the token `minus`.
 
@@ -45,7 +45,9 @@ def read_ledger(
     return terms
 
 
-def _written(model: GPTModel, run: Run, position: int) -> Iterator[tuple[str, str, torch.Tensor]]:
+def _written(
+    model: GPTModel, run: TracedPass, position: int
+) -> Iterator[tuple[str, str, torch.Tensor]]:
     """Every vector (d,) that the pass added to the residual stream at a position, float64."""
     yield "token embedding", "embedding", run.trace["tok_emb"][0, position].double()
     yield "position embedding", "embedding", run.trace["pos_emb"][position].double()
@@ -63,7 +65,7 @@ def _written(model: GPTModel, run: Run, position: int) -> Iterator[tuple[str, st
         yield f"layer {layer} feed-forward bias", "bias", ff_bias
 
 
-def head_outputs(model: GPTModel, run: Run, layer: int, position: int) -> torch.Tensor:
+def head_outputs(model: GPTModel, run: TracedPass, layer: int, position: int) -> torch.Tensor:
     """What each head of a layer adds to the stream at a position, (h, d), biases left out.
 
     Attention rows sum to 1, so a value bias passes every head unchanged and is subtracted here.

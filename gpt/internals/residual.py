@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from gpt.internals.distribution import ranks
-from gpt.internals.run import Run
+from gpt.internals.traced_pass import TracedPass
 from gpt.model import GPTModel, LayerNorm
 
 POSITIONS_AT_ONCE = 64  # rows of float64 probabilities in memory: 26 MB for GPT-2's vocabulary
@@ -37,7 +37,7 @@ def stage_logits(model: GPTModel, stream: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def lens_in_steps(
-    model: GPTModel, run: Run, token_id: int | None = None
+    model: GPTModel, run: TracedPass, token_id: int | None = None
 ) -> Iterator[dict[str, torch.Tensor] | None]:
     """None after each stage of POSITIONS_AT_ONCE positions; at the end the lens over all.
 
@@ -81,7 +81,7 @@ def readings(
     return found
 
 
-def read_stream(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
+def read_stream(run: TracedPass) -> tuple[torch.Tensor, torch.Tensor]:
     """Norms of the residual stream (stages, t), and cosines of each stage with the one before it.
 
     The cosines are (stages - 1, t): the embedding has no stage before it.
@@ -91,25 +91,25 @@ def read_stream(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     return stream.norm(dim=-1), torch.cosine_similarity(stream[1:], stream[:-1], dim=-1)
 
 
-def norms_of(run: Run, name: str) -> torch.Tensor:
+def norms_of(run: TracedPass, name: str) -> torch.Tensor:
     """Norms (layers, t) of one recorded tensor of each block, such as "att_out"."""
     return torch.stack([run.layer(i, name).norm(dim=-1) for i in range(run.cfg.n_layers)])
 
 
-def token_vector(run: Run, layer: int, name: str, position: int) -> torch.Tensor:
+def token_vector(run: TracedPass, layer: int, name: str, position: int) -> torch.Tensor:
     """One of `VECTORS` at a position: (rows, columns), a row a head where there are heads."""
     values = run.layer(layer, VECTORS[name])  # (h, t, e), (t, 4d) or (t, d)
     return torch.atleast_2d(values[..., position, :])
 
 
-def embeddings(run: Run, position: int) -> torch.Tensor:
+def embeddings(run: TracedPass, position: int) -> torch.Tensor:
     """The token's vector, the position's vector and their sum, (3, d)."""
     names = ("tok_emb", "pos_emb", "embedded")
     return torch.stack([run.trace[n].reshape(-1, run.cfg.emb_dim)[position] for n in names])
 
 
 def read_norm(
-    model: GPTModel, run: Run, layer: int, name: str, position: int
+    model: GPTModel, run: TracedPass, layer: int, name: str, position: int
 ) -> tuple[LayerNorm, torch.Tensor, torch.Tensor]:
     """A LayerNorm, and a position's row (d,) before and after it.
 

@@ -15,7 +15,7 @@ from typing import Any
 from gpt.sampling import SamplingOptions
 from gpt.serving.registry import Key
 from gpt.serving.replicas import APP, MAX_QUEUED, start_ray
-from gpt.serving.run import Run
+from gpt.serving.step_stream import StepStream
 
 PATIENCE_SECONDS = 30.0  # without any message, until a run gives up
 RETRY_SECONDS = 0.5
@@ -26,7 +26,7 @@ _GONE = "the cluster does not answer: try again in a minute."
 _FULL = f"{MAX_QUEUED} others are waiting to write: try again in a minute."
 
 
-class ClusterRow(Run):
+class ClusterRow(StepStream):
     """One run on a cluster, read within one event loop; a closed one frees the replica's row."""
 
     def __init__(

@@ -22,7 +22,7 @@ from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions
 from gpt.serving.all_cores import take_turns
 from gpt.serving.kept import MOST_BYTES
-from gpt.serving.run import Run, ScheduledRow
+from gpt.serving.step_stream import ScheduledRow, StepStream
 
 MAX_ROWS = 64
 MOST_READING = 0.2  # seconds of a turn while others write, who are read four times a second
@@ -63,7 +63,7 @@ class Scheduler:
         stop_id: int | None = None,
         text_of: Callable[[int], str] | None = None,
         known: Sequence[Step] | None = None,
-    ) -> Run:
+    ) -> StepStream:
         """The steps that continue `ids`, as `generate` makes them; from any thread, at once.
 
         `known` are its first steps, where a run of the same seed and options has made them. With

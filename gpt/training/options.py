@@ -8,7 +8,7 @@ from gpt.config import GPTConfig
 from gpt.sampling import MAX_SEED, MAX_TEMPERATURE
 
 # The bundled model's shape: the lowest held-out loss of those tried that fits in 32 MiB.
-STORYTELLER = GPTConfig(
+STORYTELLER_CONFIG = GPTConfig(
     context_length=256, emb_dim=256, n_heads=4, n_layers=4, drop_rate=0.1, tie_weights=True
 )
 

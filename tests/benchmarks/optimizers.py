@@ -33,7 +33,7 @@ def train(text: str, validation: str, optimizer: str, rate: float, seconds: floa
 
     from gpt.training.corpus import read_corpus
     from gpt.training.events import Stepped
-    from gpt.training.options import STORYTELLER, TrainOptions
+    from gpt.training.options import STORYTELLER_CONFIG, TrainOptions
     from gpt.training.trainer import Run
 
     torch.set_num_threads(1)
@@ -48,13 +48,13 @@ def train(text: str, validation: str, optimizer: str, rate: float, seconds: floa
         validate_every=rare,
         checkpoint_every=rare,
     )
-    trial, times = Run(STORYTELLER, options, corpus), [time.process_time()]
+    trial, times = Run(STORYTELLER_CONFIG, options, corpus), [time.process_time()]
     for event in trial.events():
         if isinstance(event, Stepped):
             times.append(time.process_time())
     a_step = min(b - a for a, b in itertools.pairwise(times))
     steps = round(seconds / a_step)
-    run = Run(STORYTELLER, replace(options, steps=steps, warmup_steps=steps // 20), corpus)
+    run = Run(STORYTELLER_CONFIG, replace(options, steps=steps, warmup_steps=steps // 20), corpus)
     started, last = time.process_time(), None
     for event in run.events():
         if isinstance(event, Stepped):

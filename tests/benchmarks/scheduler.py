@@ -36,7 +36,9 @@ ROWS, STEPS, FILLED = 16, 12, 64
 RECORD = ROOT / "assets" / "benchmarks" / "scheduler.txt"
 
 
-def gaps(scheduler: module.Scheduler, run: module.Run, ended: Callable[[], bool]) -> list[float]:
+def gaps(
+    scheduler: module.Scheduler, run: module.StepStream, ended: Callable[[], bool]
+) -> list[float]:
     """Seconds between two tokens of `run`, over turns until `ended()`."""
     run.take()
     found, last = [], time.perf_counter()

@@ -2,15 +2,13 @@
 
     python -m tests.benchmarks.train_tab --record
 
-In this process, as the page does it: runs of `gpt.ui.train.run` on the thread that has all cores,
-and rows of the storyteller's scheduler. For each size, beside the label that the page gives it:
-seconds of training, of the wall and of the processor, and the tokens (`MARKS` of
+In this process, as the page does it: runs of `gpt.ui.train.trainings` on the thread that has all
+cores, and rows of the storyteller's scheduler. For each size, beside the label that the page gives
+it: seconds of training, of the wall and of the processor, and the tokens (`MARKS` of
 gpt/ui/train/settings.py), until the held-out loss is below the guess by frequency alone, and until
 four of five words of the sample are words of the text. Then tokens a second of ten and of thirty
 writers alone and beside a run of the default size. About six minutes, eight at most; nothing else
-should run.
-With --record it writes train_tab.json and train_tab.txt in assets/benchmarks/.
-"""
+should run. With --record it writes train_tab.json and train_tab.txt in assets/benchmarks/."""
 
 from __future__ import annotations
 
@@ -42,8 +40,8 @@ def share_of_words(training: Any, known: set[str]) -> float:
 
 async def learning(size: str) -> dict[str, Any]:
     """When a size passes the marks, and what it writes at the end of a budget of 60 s."""
-    from gpt.ui.train.run import Training, Trainings
     from gpt.ui.train.settings import DEFAULTS, SIZES
+    from gpt.ui.train.trainings import Training, Trainings
 
     values = {**DEFAULTS, **SIZES[size][1], "size": size, "pasted": "", "file": None}
     training, marks, known = Training(Trainings(), values), {}, None
@@ -86,8 +84,8 @@ async def writing(writers: int, seconds: float, beside: bool) -> dict[str, float
     """Tokens a second of all writers together, alone or beside a run."""
     from gpt import SamplingOptions, load_model
     from gpt.serving.scheduler import scheduler_for
-    from gpt.ui.train.run import Training, Trainings
     from gpt.ui.train.settings import DEFAULTS
+    from gpt.ui.train.trainings import Training, Trainings
 
     training = Training(Trainings(), {**DEFAULTS, "pasted": "", "file": None})
 

@@ -7,10 +7,10 @@ import gradio as gr
 
 from gpt.config import GPTConfig
 from gpt.sampling import MAX_SEED
-from gpt.ui.architecture import controls, measured, parameters
+from gpt.ui.architecture import controls, measured, parameter_table
 from gpt.ui.architecture.costs import memory_html, operations_html, side_by_side_html, times_html
 from gpt.ui.architecture.exchange import EXAMPLE, FORMATS, from_json
-from gpt.ui.architecture.model_map import FIRST, NO_TEXT, code_html, map_html, part_html
+from gpt.ui.architecture.model_map import FIRST, NO_TEXT, map_html, part_html, source_html
 from gpt.ui.architecture.presets import CUSTOM, GPT3_NOTE, Presets
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.sentences import say
@@ -42,7 +42,7 @@ class Layout:
             with gr.Row():
                 self.exercises = {
                     gr.Button(label, size="sm", elem_id=f"arch-exercise-{key}"): task
-                    for key, label, *task in parameters.EXERCISES
+                    for key, label, *task in parameter_table.EXERCISES
                 }
             self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
         with gr.Accordion("More settings", open=False, elem_id="arch-more"):
@@ -175,13 +175,14 @@ def figures(values: Mapping[str, Any], named: Presets, sections: Collection[str]
     passed = cfg, load.batch, load.tokens
     found: dict[str, str] = {}
     if "" in sections:
-        found["total"] = parameters.total_html(cfg)
+        found["total"] = parameter_table.total_html(cfg)
         found["map"], found["part"] = map_html(*passed, part), part_html(*passed, part)
     if "numbers" in sections:
-        found["tied"], found["plot"] = parameters.tied_html(cfg), parameters.parameters_bar(cfg)
-        found["table"] = parameters.parameters_table(cfg)
+        found["tied"] = parameter_table.tied_html(cfg)
+        found["plot"] = parameter_table.parameters_bar(cfg)
+        found["table"] = parameter_table.parameters_table(cfg)
     if "code" in sections:
-        found["code"] = code_html(*passed)
+        found["code"] = source_html(*passed)
     if "memory" in sections:
         found["memory"] = memory_html(cfg, load)
     if "operations" in sections:

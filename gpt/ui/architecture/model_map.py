@@ -180,7 +180,7 @@ def code_line(key: str) -> tuple[str, int, str]:
     )
 
 
-def code_html(cfg: GPTConfig, batch: int, tokens: int) -> str:
+def source_html(cfg: GPTConfig, batch: int, tokens: int) -> str:
     """Both files of the GPT as tables; a line that makes a tensor has shape, parameters, FLOP."""
     try:
         costs = line_costs(cfg, batch, tokens)

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from gpt.config import GPTConfig
-from gpt.ui.architecture import controls, measured, parameters
+from gpt.ui.architecture import controls, measured, parameter_table
 from gpt.ui.architecture.exchange import FORMATS, architecture, from_json, offered, to_json
 from gpt.ui.architecture.layout import PINNED, Layout
 from gpt.ui.architecture.model_map import SPOTS, strip_html
@@ -64,7 +64,7 @@ def _follow_controls(page: Layout) -> None:
 
     def check(values: Values) -> Any:
         try:
-            return parameters.check_html(controls.configuration(page.given(values)))
+            return parameter_table.check_html(controls.configuration(page.given(values)))
         except ValueError:  # said beside the controls
             return gr.skip()
 

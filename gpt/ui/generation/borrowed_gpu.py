@@ -16,7 +16,7 @@ from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import config_of, load_model
 from gpt.generate import Step, generate
 from gpt.sampling import SamplingOptions
-from gpt.serving.run import Run
+from gpt.serving.step_stream import StepStream
 from gpt.ui.parts.errors import one_line
 
 _READERS = ThreadPoolExecutor(64, thread_name_prefix="borrowed")
@@ -38,9 +38,9 @@ def steps_on_gpu(
         yield from generate(model, ids, options, stop_id=stop_id, text_of=text_of)
 
 
-def borrowed_run(steps: Iterator[Step]) -> Run:
+def borrowed_run(steps: Iterator[Step]) -> StepStream:
     """The run of `steps_on_gpu` within `spaces.GPU`, read by a thread of its own."""
-    run = Run()
+    run = StepStream()
 
     def read() -> None:
         run.started = time.perf_counter()

@@ -20,8 +20,8 @@ from gpt.checkpoints import HUB_MODELS, download
 from gpt.checkpoints.sources import is_kept
 from gpt.serving.cluster import ClusterRow
 from gpt.serving.registry import Registry
-from gpt.serving.run import Run
 from gpt.serving.scheduler import scheduler_for
+from gpt.serving.step_stream import StepStream
 from gpt.ui.generation.borrowed_gpu import borrowed_run, steps_on_gpu
 from gpt.ui.generation.continuation import AHEAD, Continuation, Draft
 
@@ -113,7 +113,7 @@ class Writing:
             row.cancel()  # and the job with it, if it has not begun
             job.add_done_callback(lambda _: held.close())
 
-    async def _read(self, row: Run, changed: Callable[[], None]) -> None:
+    async def _read(self, row: StepStream, changed: Callable[[], None]) -> None:
         """Moves steps from the row to what is written."""
         while not await row.ready(LOOK_SECONDS):
             self.stage = f"Waiting to write: place {row.place} …" if row.place else "Reading …"
@@ -130,7 +130,7 @@ class Writing:
                 return
             await row.ended(update_seconds(len(self._runs.writing)))
 
-    def _row(self, held: ExitStack) -> Run:
+    def _row(self, held: ExitStack) -> StepStream:
         """The row of steps, wherever it is written; it may take as long as a model loads.
 
         Raises ValueError if too many wait already.
@@ -141,7 +141,7 @@ class Writing:
             options = replace(options, max_new_tokens=options.max_new_tokens + AHEAD)
         given = (asked.ids, options, asked.tokenizer.end_of_text_id)
         if runs.cluster is not None and not is_kept(asked.source):
-            row: Run = ClusterRow(runs.cluster, key, *given)
+            row: StepStream = ClusterRow(runs.cluster, key, *given)
         elif runs.on_gpu and asked.device == "cuda":
             if asked.source in HUB_MODELS:  # before: a visitor's seconds on a GPU are few
                 download(asked.source, self._on_stage)

@@ -15,7 +15,7 @@ from gpt.accounting.memory import pass_bytes
 from gpt.checkpoints import tokenizer_of
 from gpt.config import GPTConfig
 from gpt.internals.distribution import Foreseen, foreseen
-from gpt.internals.run import Run, last_logits, read_prompt, resolve_position
+from gpt.internals.traced_pass import TracedPass, last_logits, read_prompt, resolve_position
 from gpt.serving.all_cores import each_on_all_cores, give_way, on_all_cores
 from gpt.ui.parts.chips import display
 from gpt.ui.parts.prompt_ids import prompt_ids
@@ -137,7 +137,7 @@ class Lab:
             )
         return ids
 
-    def run(self, visit: Visit, progress: Any = None) -> Run:
+    def run(self, visit: Visit, progress: Any = None) -> TracedPass:
         """The run of this visit, kept or computed again."""
         read = partial(self.by_model, visit, read_prompt, visit.ids, give_way, progress=progress)
         return self.runs.made(visit.key, read)

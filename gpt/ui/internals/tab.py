@@ -9,7 +9,7 @@ import gradio as gr
 from anyio.to_thread import run_sync
 
 from gpt.checkpoints import HUB_MODELS, download, is_cached
-from gpt.internals.run import resolve_position
+from gpt.internals.traced_pass import resolve_position
 from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
 from gpt.ui.internals.section import Desk, Values
 from gpt.ui.internals.section_list import SectionList, rail_html

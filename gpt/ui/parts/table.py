@@ -11,7 +11,7 @@ from typing import Any
 
 from gpt.ui.parts.numbers import significant
 
-Row = Sequence[Any]
+Cells = Sequence[Any]
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins so
 
 
@@ -45,11 +45,11 @@ code_column = partial(Column, kind="code")
 
 def table_html(
     columns: Sequence[Column | str],
-    rows: Sequence[Row],
+    rows: Sequence[Cells],
     caption: str,
     *,
     csv_name: str = "",
-    csv_rows: Sequence[Row] | None = None,
+    csv_rows: Sequence[Cells] | None = None,
     kinds: Mapping[int, str] | None = None,
 ) -> str:
     """A table that scrolls inside its own box; every text is escaped.
@@ -79,7 +79,7 @@ def table_html(
     )
 
 
-def csv_link(name: str, headers: Sequence[str], rows: Sequence[Row]) -> str:
+def csv_link(name: str, headers: Sequence[str], rows: Sequence[Cells]) -> str:
     """A download link that carries the rows itself, so that no file lies on the server."""
     data = base64.b64encode(csv_text(headers, rows).encode()).decode()
     return (
@@ -88,7 +88,7 @@ def csv_link(name: str, headers: Sequence[str], rows: Sequence[Row]) -> str:
     )
 
 
-def csv_text(headers: Sequence[str], rows: Sequence[Row]) -> str:
+def csv_text(headers: Sequence[str], rows: Sequence[Cells]) -> str:
     """RFC 4180 text: a header line and a line a row; numbers as they are, in full precision.
 
     A text that a spreadsheet would run as a formula gets an apostrophe in front.

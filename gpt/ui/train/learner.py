@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpt.accounting import count_parameters
-from gpt.checkpoints.sources import forget, keep
+from gpt.checkpoints.sources import forget, keep_trained
 from gpt.training.bundle import write_bundle
 from gpt.training.corpus import window_starts
 from gpt.training.evaluation import answers
@@ -154,7 +154,7 @@ class Learner:
         run.write_model(early, "float32")
         count, steps = count_parameters(run.cfg).total, counted(run.step, "step")
         label = f"Yours, trained on {text.name}: {count:,} parameters, {steps}"
-        source = keep(folder / "model", early)
+        source = keep_trained(folder / "model", early)
         compared = f"Steps {step:,} and {run.step:,}" if step < run.step else ""
         n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return Finished(source, label, compared, archive, home, n_bytes)

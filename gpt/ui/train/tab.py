@@ -15,8 +15,8 @@ from gpt.ui.tabs import Page
 from gpt.ui.train import views
 from gpt.ui.train.layout import Layout
 from gpt.ui.train.plans import plan
-from gpt.ui.train.run import Trainings
 from gpt.ui.train.settings import PAIRS, SIZES, YOURS, Experiment
+from gpt.ui.train.trainings import Trainings
 from gpt.ui.visit import AT_ONCE, EACH, IN_QUEUE, Shared, Visit, opening_of
 
 Values = dict[Any, Any]  # by component

@@ -12,8 +12,8 @@ from gpt.ui.parts.sentences import say
 from gpt.ui.parts.table import Column, code_column, table_html
 from gpt.ui.train.curve import Points, curve, thinned
 from gpt.ui.train.plans import NEVER, Plan
-from gpt.ui.train.run import Training
 from gpt.ui.train.settings import MARKS
+from gpt.ui.train.trainings import Training
 
 SPLIT_TOKENS, MOST_SUMS = 160, 8
 RATE_STEPS = 20  # over which tokens a second are counted

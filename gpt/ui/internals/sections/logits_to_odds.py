@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from gpt.internals.distribution import choose, spread
+from gpt.internals.distribution import best_and_tail, spread
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, probabilities
 from gpt.ui.internals.lab import Lab, Visit
@@ -20,7 +20,7 @@ FAINT = 0.01  # below it all per cents would read alike
 def read_logits(lab: Lab, visit: Visit, top_k: int) -> dict[str, Any]:
     """The position's `top_k` best tokens, tail and entropy as plain values."""
     run, logits = lab.run(visit), lab.logits(visit)
-    best = choose(logits, probabilities(logits, SamplingOptions()), top_k)
+    best = best_and_tail(logits, probabilities(logits, SamplingOptions()), top_k)
     tail = best.tail
     return {
         "model": visit.source,

@@ -7,7 +7,7 @@ import torch
 
 from gpt.checkpoints.precision_record import default_precision
 from gpt.engine import PRECISIONS
-from gpt.internals.distribution import Choice, choice_rows, choose
+from gpt.internals.distribution import BestAndTail, best_and_tail, token_rows
 from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
 from gpt.ui.generation.settings import AUTO, STANDARD
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
@@ -101,7 +101,7 @@ def choice_views(
     at = whole("draw", at or 0, 0, MAX_DRAWS)
     logits = lab.logits(visit, precision)
     distribution = probabilities(logits, options)
-    choice = choose(logits, distribution, ROWS)
+    choice = best_and_tail(logits, distribution, ROWS)
     best = choice.rows[:BARS]
     said = f"the {len(best)} best"
     if precision != "float32":
@@ -132,7 +132,7 @@ def find_token(
     except ValueError as error:  # of one box: the settings beside it hold
         return say(str(mistake(error)), "note")
     softmax = logits.double().softmax(-1)
-    found = choice_rows(logits, softmax, distribution, torch.tensor(ids))
+    found = token_rows(logits, softmax, distribution, torch.tensor(ids))
     rows = [
         (lab.piece(r.token_id), r.token_id, f"{r.rank:,} of {len(logits):,}", r.logit, r.softmax,
          r.probability)
@@ -142,7 +142,7 @@ def find_token(
     return note + table_html(FOUND, rows, "Found")
 
 
-def _sentence(choice: Choice, options: SamplingOptions, vocab: int) -> str:
+def _sentence(choice: BestAndTail, options: SamplingOptions, vocab: int) -> str:
     kept = sum(row.kept for row in choice.rows) + choice.tail.kept
     before, after = choice.softmax_spread, choice.spread
     text = (
@@ -170,7 +170,7 @@ def _sentence(choice: Choice, options: SamplingOptions, vocab: int) -> str:
     )
 
 
-def _table(lab: Lab, choice: Choice, position: int, temperature: float) -> str:
+def _table(lab: Lab, choice: BestAndTail, position: int, temperature: float) -> str:
     rows: list[tuple[Any, ...]] = [
         (r.rank, lab.piece(r.token_id), r.token_id, r.logit,
          r.logit / temperature if temperature else None, r.softmax, r.probability)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import numpy as np
 from gradio.utils import get_upload_folder
 
-from gpt.internals.run import shape_rows
+from gpt.internals.traced_pass import shape_rows
 from gpt.trace import record
 from gpt.ui.internals.lab import Lab, Visit
 from gpt.ui.internals.section import ROOT, Code, section

@@ -11,7 +11,7 @@ from gpt.model import GPTModel
 from gpt.serving import kept
 
 
-class Run:
+class StepStream:
     """A visitor's asynchronous iterator of steps, to be closed by whoever has it.
 
     Who writes them calls `put` and `end`, in any thread; neither side needs a lock for it.
@@ -49,7 +49,7 @@ class Run:
         steps = self._steps
         return [] if self._closed else [steps.popleft() for _ in range(len(steps))]
 
-    def __aiter__(self) -> "Run":
+    def __aiter__(self) -> "StepStream":
         return self
 
     async def __anext__(self) -> Step:
@@ -96,7 +96,7 @@ class Run:
         return holds()
 
 
-class ScheduledRow(Row, Run):
+class ScheduledRow(Row, StepStream):
     """A row of a scheduler, on whose thread the steps are made."""
 
     cache: KVCache | None = None
@@ -107,7 +107,7 @@ class ScheduledRow(Row, Run):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         Row.__init__(self, *given, **more)
-        Run.__init__(self)
+        StepStream.__init__(self)
         self.n_prompt = len(self.window)
 
     def hand_over(self, step: Step | BaseException) -> None:

@@ -14,7 +14,7 @@ Pause = Callable[[], object]  # called between two blocks of a pass: others may 
 
 
 @dataclass(frozen=True)
-class Run:
+class TracedPass:
     """A prompt's ids and the trace of its pass; shared by all readings, so never changed."""
 
     cfg: GPTConfig
@@ -47,7 +47,7 @@ class Run:
 
 
 @torch.no_grad()
-def read_prompt(model: GPTModel, ids: Sequence[int], between: Pause | None = None) -> Run:
+def read_prompt(model: GPTModel, ids: Sequence[int], between: Pause | None = None) -> TracedPass:
     """The traced pass over `ids`, in eval mode; `between` is called after each block.
 
     Raises ValueError if the model is in training mode with dropout, and what `forward` raises.
@@ -57,10 +57,10 @@ def read_prompt(model: GPTModel, ids: Sequence[int], between: Pause | None = Non
     trace = Trace(between=between)
     device = model.pos_emb.weight.device
     model(torch.tensor([list(ids)], dtype=torch.long, device=device), trace=trace)
-    return Run(model.cfg, tuple(ids), trace)
+    return TracedPass(model.cfg, tuple(ids), trace)
 
 
-def shape_rows(run: Run) -> list[tuple[Entry, str | None]]:
+def shape_rows(run: TracedPass) -> list[tuple[Entry, str | None]]:
     """Each recorded tensor in the order of computation, with the name of an earlier one or None.
 
     The earlier one is the same tensor: it has the same memory and shape.
