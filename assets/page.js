@@ -206,7 +206,7 @@ const gptPage = {
       const timer = setInterval(() => { if (ready()) { clearInterval(timer); then(); } }, 100);
     };
     const written = () => find('#gen-run')?.checkVisibility() && find('#gen-chips .chip');
-    const replay = ({prompt, chip, tab}) => {
+    const writeLinked = ({prompt, chip, tab}) => {
       let left = false;  // who chooses a tab meanwhile is not sent to another
       document.addEventListener('click', (event) => {
         left ||= event.isTrusted && Boolean(event.target.closest('[role=tab]'));
@@ -226,8 +226,8 @@ const gptPage = {
       if (box) navigator.clipboard?.writeText(box.value).then(
         () => { said.textContent = `${said.dataset.what} is copied.`; }, () => box.select());
       if (box?.dataset.link) history.replaceState(null, '', box.value);
-      const asked = element.querySelector('[data-replay]');
-      if (asked) replay(JSON.parse(asked.dataset.replay));
+      const asked = element.querySelector('[data-linked]');
+      if (asked) writeLinked(JSON.parse(asked.dataset.linked));
     });
     element.addEventListener('click', (event) => {
       event.target.closest('.close')?.closest('.note').remove();

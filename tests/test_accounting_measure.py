@@ -7,8 +7,7 @@ import gc
 import pytest
 import torch
 
-from gpt.accounting import memory, timing
-from gpt.accounting import operations as compute
+from gpt.accounting import memory, operations, timing
 from gpt.accounting.meta_model import model_without_values
 from gpt.accounting.timing import (
     build_bytes,
@@ -44,9 +43,9 @@ def test_measured_bytes_and_operations_equal_the_computed_ones(
     *_, found = stages_of(cfg, 12, monkeypatch)
     assert found.parameter_bytes == memory.weights(cfg, "float32").value
     assert found.cache_bytes == memory.kv_cache(cfg, 1, 12 + steps, "float32").value
-    assert found.prefill_flops == compute.forward(cfg, 1, 12, last_only=True).total
+    assert found.prefill_flops == operations.forward(cfg, 1, 12, last_only=True).total
     past = 12 + steps - 1
-    assert found.decode_flops == compute.forward(cfg, 1, 1, past, last_only=True).total
+    assert found.decode_flops == operations.forward(cfg, 1, 1, past, last_only=True).total
     assert found.resident_growth_bytes == 4_000
     assert len(found.decode_seconds) == steps
     assert min(found.decode_seconds) > 0

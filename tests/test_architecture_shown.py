@@ -38,7 +38,7 @@ def test_the_book_s_model_in_sentences() -> None:
     found = figures_of(BOOK)
     assert "163 million; 621.8 MiB (652.0 MB) in float32." in found["total"]
     assert bold(found["plot"]) == ["Largest part: feed-forward, 34.8 % of the total."]
-    assert bold(found["compute"]) == [
+    assert bold(found["operations"]) == [
         "A forward pass over 1 × 1,024 tokens takes 291.6 GFLOP; the most goes into feed-forward, "
         "39.8 %."
     ]
@@ -108,7 +108,7 @@ def test_times_are_those_of_each_machine() -> None:
 
 
 def test_rules_of_thumb_and_one_more_token_compare_with_the_count() -> None:
-    found = figures_of(BOOK)["compute"]
+    found = figures_of(BOOK)["operations"]
     rules = rows(found, "For 1 × 1,024 tokens: 2 N and 6 N")
     for name, rule, counted in operations.rules_of_thumb(BOOK, 1, 1024):
         sign = "+" if rule > counted else "−"

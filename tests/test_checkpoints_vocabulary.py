@@ -89,7 +89,7 @@ def test_every_room_reads_a_folder_with_its_own_tokenizer(room, exported, tmp_pa
 def test_compare_reads_its_text_with_a_folders_own_tokenizer(exported, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(
-        precision_record, "measure", lambda _, ids, **__: read.append(ids.tolist()) or {}
+        precision_record, "measure_precisions", lambda _, ids, **__: read.append(ids.tolist()) or {}
     )
     (tmp_path / "text.txt").write_text(PROMPT)
     main(["compare", str(exported[1]), "--text", str(tmp_path / "text.txt")])

@@ -908,7 +908,7 @@ def test_the_untrained_version_is_replayed_in_the_precision_that_wrote_it(page, 
     """A link to it asked for the trained one's, int8, and wrote another text."""
     asked = wish(registry, "Hello", {**VALUES, "precision": "int8"}, "storyteller")
     untrained = versions.versions(registry, asked, "training", 2)["untrained"]
-    again = page.handlers.replayed(Draft(untrained).visit())
+    again = page.handlers.written_again(Draft(untrained).visit())
     assert (again.source, again.precision) == (untrained.source, untrained.precision)
 
 
@@ -995,7 +995,7 @@ def test_a_visit_is_replayed_token_for_token(registry):
     page.story.chosen = 4
     page.do("use", event=SimpleNamespace(token=500))
     page.do("next", 1)
-    other.do("replay", replace(page.known.visit, position=None, ids=()))
+    other.do("linked", replace(page.known.visit, position=None, ids=()))
     assert other.ids == page.ids
 
 

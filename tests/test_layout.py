@@ -126,6 +126,20 @@ def test_names_that_misled_readers_are_gone():
     assert not defined & gone
 
 
+def test_no_name_stands_for_two_things():
+    """`Run` was a traced pass, a text that is being written and a training; `choose` was two.
+
+    What each tab has under the same name is the pattern of tabs.
+    """
+    every = [
+        node.name
+        for path in FILES
+        for node in tree_of(path).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+    ]
+    assert {name for name in every if every.count(name) > 1} == {"Handlers", "Layout", "add_to"}
+
+
 IMPORTS = """
 import sys, tempfile
 import gpt

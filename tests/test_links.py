@@ -21,7 +21,7 @@ from gpt.checkpoints.sources import config_of, random_source
 from gpt.generate import generate
 from gpt.training.corpus import make_tokenizer
 from gpt.ui.generation.settings import DEFAULTS
-from gpt.ui.internals.lab import Visit as InsideVisit
+from gpt.ui.internals.lab import Focus
 from gpt.ui.internals.section import Desk
 from gpt.ui.links import (
     LONGEST,
@@ -107,7 +107,7 @@ def test_a_copy_says_what_it_cannot_hold() -> None:
     """
     visitor, desk, sizes = Visitor(), Desk(open=set()), SIZES_AT_FIRST.values()
     visitor.visit = replace(VISIT, model="trained:0123")
-    desk.visit = InsideVisit("storyteller", (1, 2, 3), 1)
+    desk.focus = Focus("storyteller", (1, 2, 3), 1)
     note = copied_link(PAGE, "internals", visitor, desk, *sizes)
     assert "leaves out the text that was typed in Internals." in note
     assert "prompt=" not in note
@@ -137,7 +137,7 @@ def test_a_link_whose_prompt_the_model_cannot_read_is_left_to_its_run(monkeypatc
     monkeypatch.setattr("gpt.ui.page_bar.tokenizer_of", lambda _: own)
     for prompt, chip in (("abc", 2), ("漢", None)):
         note = note_of(Place(Visit("mine", prompt, seed=1, position=5)), ())
-        asked = json.loads(html.unescape(re.search('data-replay="(.*?)"', note)[1]))
+        asked = json.loads(html.unescape(re.search('data-linked="(.*?)"', note)[1]))
         assert asked == {"prompt": prompt, "chip": chip, "tab": "generation"}
 
 

@@ -29,7 +29,7 @@ from gpt.ui.architecture.model_map import (
     parts,
     strip_html,
 )
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.parts.numbers import four
 
@@ -141,7 +141,7 @@ def test_the_strip_of_every_part_is_its_tensor_in_the_trace(key: str, lab: Lab) 
 def test_the_strip_says_that_a_trained_model_is_gone() -> None:
     """After an hour, opening the tab was an error without a reason, and a traceback."""
     lab = Lab(Registry(budget_bytes=1))
-    assert "is gone: train it again" in strip_html(lab, Visit("trained:gone", (1, 2), 1), "norm1")
+    assert "is gone: train it again" in strip_html(lab, Focus("trained:gone", (1, 2), 1), "norm1")
 
 
 def test_without_a_text_the_strip_says_how_one_comes_there(lab: Lab) -> None:

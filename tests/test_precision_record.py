@@ -18,9 +18,9 @@ from gpt.checkpoints.precision_record import (
     processor,
     quality_of,
     quickest_allowed,
-    record,
     recorded,
     table,
+    write_record,
 )
 from gpt.checkpoints.sources import random_source
 from gpt.engine import PRECISIONS, FastModel
@@ -127,8 +127,8 @@ def test_what_was_recorded_is_the_default_until_the_weights_change(tmp_path, mon
     monkeypatch.setattr(comparing, "RECORD", tmp_path / "precision.json")
     model = export_model(tiny_model(), tmp_path / "model")
     assert default_precision(str(model)) == "float32"
-    record(str(model), "tales.txt", {"int8": measured(0, 30)})
-    record("gpt2", "tales.txt", {"float16": measured(0, 30)})
+    write_record(str(model), "tales.txt", {"int8": measured(0, 30)})
+    write_record("gpt2", "tales.txt", {"float16": measured(0, 30)})
     assert default_precision(str(model)) == "int8"
     assert default_precision("gpt2") == "float16"
     assert default_precision("book-124M") == "float32"
@@ -142,7 +142,9 @@ def test_what_was_recorded_is_the_default_until_the_weights_change(tmp_path, mon
 def test_the_end_of_a_document_is_one_token(tmp_path, monkeypatch):
     """It was read as the seven tokens of its spelling, which no model was trained on."""
     read = []
-    monkeypatch.setattr(comparing, "measure", lambda _, ids, **__: read.append(ids.tolist()) or {})
+    monkeypatch.setattr(
+        comparing, "measure_precisions", lambda _, ids, **__: read.append(ids.tolist()) or {}
+    )
     text = tmp_path / "text.txt"
     text.write_text("king<|endoftext|>queen")
     main(["compare", SOURCE, "--text", str(text)])

@@ -8,7 +8,7 @@ import pytest
 
 from gpt import load_model
 from gpt.ui.generation.settings import DEFAULTS
-from gpt.ui.tour import CARDS, QUESTIONS, checked, tour_html
+from gpt.ui.tour import CARDS, QUESTIONS, marked, tour_html
 
 
 def test_the_answers_are_of_the_real_tokenizer_sampling_and_model():
@@ -20,7 +20,7 @@ def test_the_answers_are_of_the_real_tokenizer_sampling_and_model():
 
 
 def test_a_right_guess_is_told_from_a_wrong_one_and_from_none():
-    told = checked(["8", "5", "<b>x"])
+    told = marked(["8", "5", "<b>x"])
     assert [re.match(r"<b>(.*?):", line)[1] for line in told] == ["Right", "Not quite", "No guess"]
     assert "<b>x" not in "".join(told)
 

@@ -18,7 +18,7 @@ from gpt.training.corpus import read_corpus
 from gpt.training.events import Evaluated, Sampled
 from gpt.training.trainer import Run
 from gpt.ui.train import learner as learner_module
-from gpt.ui.train import run as run_module
+from gpt.ui.train import trainings as trainings_module
 from gpt.ui.train.learner import Finished, Learner
 from gpt.ui.train.plans import as_many_steps, plan, with_steps
 from gpt.ui.train.settings import EXPERIMENTS
@@ -31,7 +31,7 @@ def clock(monkeypatch):
     """What runs take for the time, in `now`."""
     made = SimpleNamespace(now=100.0)
     made.perf_counter = made.monotonic = lambda: made.now
-    monkeypatch.setattr(run_module, "time", made)
+    monkeypatch.setattr(trainings_module, "time", made)
     return made
 
 
@@ -51,7 +51,7 @@ def test_a_step_is_followed_by_three_times_its_rest_while_texts_are_written(
     monkeypatch.setattr(all_cores, "texts_are_written", lambda: texts)
     # Of this module only: the page of other tests is served in this process.
     others = SimpleNamespace(**{**vars(asyncio), "sleep": rest})
-    monkeypatch.setattr(run_module, "asyncio", others)
+    monkeypatch.setattr(trainings_module, "asyncio", others)
     run_async(training._on_cores(step))
     assert rests == ([(0.6, True)] if texts else [])
 
@@ -63,7 +63,7 @@ def test_a_slow_validation_is_a_fifth_of_the_time_at_most(clock):
     training = Training(Trainings(), TINY)
     training._learner = SimpleNamespace(look=look, sample=lambda: None)
     run_async(training._measure())
-    assert training._due["look"] == 100 + 2 + 4 * 2 + run_module.EVERY["look"]
+    assert training._due["look"] == 100 + 2 + 4 * 2 + trainings_module.EVERY["look"]
 
 
 def test_the_loss_is_measured_every_second_or_two_and_a_sample_made_every_few(clock, monkeypatch):
@@ -133,8 +133,8 @@ def test_another_model_or_text_has_steps_of_its_own(changed):
     [("PAUSED_SECONDS", True, "it was paused for"), ("MOST_SECONDS", False, "a run may take")],
 )
 def test_a_run_does_not_hold_its_place_for_ever(limit, paused, note, monkeypatch):
-    monkeypatch.setattr(run_module, limit, 0.05)
-    monkeypatch.setattr(run_module, "UPDATE_SECONDS", 0.02)
+    monkeypatch.setattr(trainings_module, limit, 0.05)
+    monkeypatch.setattr(trainings_module, "UPDATE_SECONDS", 0.02)
     trainings = Trainings()
 
     async def go():
@@ -149,7 +149,7 @@ def test_a_run_does_not_hold_its_place_for_ever(limit, paused, note, monkeypatch
 
 def test_a_pause_is_short_where_others_wait_for_the_place(monkeypatch):
     """Two pages that had pressed Step kept everybody from training for ten minutes."""
-    monkeypatch.setattr(run_module, "PAUSED_SECONDS", 0.05)
+    monkeypatch.setattr(trainings_module, "PAUSED_SECONDS", 0.05)
     trainings = Trainings()
 
     async def go():
@@ -225,7 +225,7 @@ def test_a_class_of_thirty_keeps_its_models_for_their_hour(tmp_path, monkeypatch
 def test_of_many_models_and_curves_the_oldest_go(tmp_path, monkeypatch):
     monkeypatch.setattr(learner_module, "_kept", [])
     monkeypatch.setattr(learner_module, "MOST_KEPT_BYTES", 20)
-    monkeypatch.setattr(run_module, "MOST_TRAININGS", 2)
+    monkeypatch.setattr(trainings_module, "MOST_TRAININGS", 2)
     made, trainings = [], Trainings()
     for name in "abc":
         folder = TemporaryDirectory(dir=tmp_path)

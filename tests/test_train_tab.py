@@ -27,13 +27,13 @@ from gpt.training.evaluation import evaluate, unigram_nats
 from gpt.training.events import Evaluated, Stepped
 from gpt.training.texts import Grammar, make_text
 from gpt.training.trainer import Run
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.sections.text_to_tokens import tokens_html
 from gpt.ui.internals.sections.what_if import EARLIER, comparison_html
 from gpt.ui.links import Place, link_of, place_of
 from gpt.ui.parts.numbers import mib_and_mb, significant
 from gpt.ui.parts.sentences import say
-from gpt.ui.train import run as run_module
+from gpt.ui.train import trainings as trainings_module
 from gpt.ui.train import views
 from gpt.ui.train.curve import thinned
 from gpt.ui.train.layout import Layout
@@ -72,7 +72,7 @@ def diverge_at(monkeypatch):
 @pytest.fixture
 def often(monkeypatch):
     """A run of many steps is looked at after some of them, not after half a second."""
-    monkeypatch.setattr(run_module, "UPDATE_SECONDS", 0.02)
+    monkeypatch.setattr(trainings_module, "UPDATE_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -650,7 +650,7 @@ def test_an_early_checkpoint_is_kept_and_compared_with_the_last(done):
     assert not torch.equal(early.tok_emb.weight, late.tok_emb.weight)
     of_early, of_late = (evaluate(model, done.plan.corpus.held_out) for model in (early, late))
     assert of_early.nats_per_token > of_late.nats_per_token
-    book = Visit("storyteller", (1, 2), 1)
+    book = Focus("storyteller", (1, 2), 1)
     with pytest.raises(ValueError, match="only a model of the Train tab has an early one"):
         comparison_html(lab, book, EARLIER, "", -1)
 
@@ -715,7 +715,7 @@ def test_a_page_that_was_closed_ends_its_training_and_leaves_nothing():
 
 
 def test_a_model_is_dropped_after_an_hour(monkeypatch):
-    monkeypatch.setattr(run_module, "KEPT_SECONDS", 0.05)
+    monkeypatch.setattr(trainings_module, "KEPT_SECONDS", 0.05)
 
     async def go():
         training = await driven(Training(Trainings(), {**TINY, "steps": 2}))

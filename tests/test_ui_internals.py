@@ -372,7 +372,7 @@ def test_an_event_whose_work_begins_after_a_newer_click_takes_nothing_of_it(tab)
     async def both():
         older = asyncio.ensure_future(filling())
         await asyncio.sleep(0)
-        page.desk.visit, page.desk.turn = page.desk.visit.at(1), page.desk.turn + 1
+        page.desk.focus, page.desk.turn = page.desk.focus.at(1), page.desk.turn + 1
         newer = [step async for step in tab.sections.filled(page.desk, {})]
         return await older, newer
 
@@ -692,7 +692,7 @@ def test_presses_while_one_waits_are_read_once(tab, registry, monkeypatch):
     before = registry.borrowed
     run_async(press_often())
     assert registry.borrowed == before + 1
-    assert page.desk.visit.ids == tuple(tab.lab.tokenizer.encode("press 14"))
+    assert page.desk.focus.ids == tuple(tab.lab.tokenizer.encode("press 14"))
 
 
 @pytest.mark.parametrize("read", [False, True])
@@ -748,7 +748,7 @@ def test_a_pass_that_fails_leaves_what_was_clicked_meanwhile(tab, monkeypatch):
     run_async(look_and_click(page, monkeypatch))
     assert "the prompt is empty" in page.shown["int-message"]
     assert page.shown["int-chips"].count('data-position="') == 6
-    assert page.desk.visit.position == 1
+    assert page.desk.focus.position == 1
 
 
 async def look_and_click(page, monkeypatch):
@@ -910,14 +910,14 @@ def test_cancel_ends_one_section_between_two_steps_and_goes_away(tab):
     panel = tab.sections.panels["mattered"]
     page = Page(tab, "mattered")
     page.look()
-    steps = panel.fill(tab.lab, page.desk, page.desk.visit.at(3))
+    steps = panel.fill(tab.lab, page.desk, page.desk.focus.at(3))
     assert next(steps)[panel.cancel]["visible"]
     page.desk.cancelled.add("mattered")
     ended = next(steps)
     assert "Cancelled" in ended[panel.output]
     assert not ended[panel.cancel]["visible"]
     assert list(steps) == []
-    *_, done = panel.fill(tab.lab, page.desk, page.desk.visit.at(3))  # not cancelled any more
+    *_, done = panel.fill(tab.lab, page.desk, page.desk.focus.at(3))  # not cancelled any more
     assert "occluding" in done[panel.output]
     assert not done[panel.cancel]["visible"]
 
@@ -983,7 +983,7 @@ def test_a_model_that_has_gone_is_a_line_at_the_next_click(tab, monkeypatch):
     page = Page(tab, "tokens")
     page.look()
     monkeypatch.setattr(tab.lab.registry, "config_of", Registry(budget_bytes=1).config_of)
-    page.desk.visit = replace(page.desk.visit, source="trained:gone")
+    page.desk.focus = replace(page.desk.focus, source="trained:gone")
     page.click(1)
     assert "is gone: train it again" in page.shown["int-message"]
 
@@ -998,7 +998,7 @@ def test_a_text_of_a_model_that_has_gone_hinders_no_look_with_another(tab, monke
         return (known if source == "words" else gone)(source)
 
     monkeypatch.setattr(tab.lab.registry, "config_of", config_of)
-    page.desk.given = replace(page.desk.visit, source="trained:gone")
+    page.desk.given = replace(page.desk.focus, source="trained:gone")
     page.look("The wolf")
     assert "2 tokens, float32" in page.shown["int-message"]
 
@@ -1011,7 +1011,7 @@ def test_what_was_looked_at_is_let_go_where_a_text_cannot_be_opened(tab, monkeyp
     opened = opening(page, Visit(model="trained:gone", prompt="Hello", ids=(1, 2)))
     run_async(page.event(opened))
     assert "is gone: train it again" in page.shown["int-message"]
-    assert page.desk.visit is None
+    assert page.desk.focus is None
 
 
 def opening(page, written):
@@ -1065,7 +1065,7 @@ def test_a_text_without_a_chosen_token_is_opened_where_its_first_new_one_was_dra
     page = Page(tab, "tokens")
     written = Visit("words", "Hello", {"temperature": 0.5}, 7, tokens=3, ids=(15496, 11, 1, 2, 3))
     run_async(page.event(opening(page, written)))
-    assert (page.desk.visit.ids, page.desk.visit.position) == (written.ids, 1)
+    assert (page.desk.focus.ids, page.desk.focus.position) == (written.ids, 1)
     panel = tab.sections.panels["choice"]
     named = ("temperature", "seed", "at")
     assert [page.desk.values[panel.controls[name]] for name in named] == [0.5, 7, 0]
@@ -1078,7 +1078,7 @@ def test_a_text_with_ids_beyond_the_tokenizer_s_is_opened(tab, registry, monkeyp
     written = Visit("wide", "Hello", {}, 7, tokens=2, ids=(15496, 59_999, 11))
     run_async(page.event(opening(page, written)))
     assert page.shown["int-prompt"] == "Hello⟨59999⟩,"
-    assert page.desk.visit.ids == written.ids
+    assert page.desk.focus.ids == written.ids
     page.click(2)
     page.act("compare")
     assert "After “…Hello⟨59999⟩,”" in page.shown["int-cmp"]

@@ -48,7 +48,7 @@ from gpt.internals.traced_pass import shape_rows
 from gpt.sampling import SamplingOptions, draw, probabilities, uniforms
 from gpt.tokenizer import display_form
 from gpt.ui.internals.draws import segments_of
-from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit, most_tokens
+from gpt.ui.internals.lab import MAX_TOKENS, Focus, Lab, most_tokens
 from gpt.ui.internals.section import code_html
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.sections.logits_to_odds import read_logits, softmax_bars
@@ -58,7 +58,7 @@ from gpt.ui.internals.sections.text_to_tokens import perplexity, prompt_chips
 from gpt.ui.internals.sections.what_if import UNTRAINED
 from gpt.ui.internals.sections.why_this_token import BARS
 from gpt.ui.parts.numbers import percent, significant
-from gpt.ui.visit import Visit as Written
+from gpt.ui.visit import Visit
 
 TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
 NASTY = "<img src=x onerror=alert(1)>&\"'\x00\x1b\u202eabc\u2066 é👍🏽\n\t${1}{{2}}</script>"
@@ -78,13 +78,13 @@ def lab():
 
 
 @pytest.fixture(scope="module")
-def visit(lab):
+def focus(lab):
     return lab.read("words", "Hello, I am a little").at(AT)
 
 
 @pytest.fixture(scope="module")
-def run(lab, visit):
-    return lab.run(visit)
+def run(lab, focus):
+    return lab.run(focus)
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +92,16 @@ def model(lab):
     return lab.registry.models["words"]
 
 
-def views(lab, visit, key, **changed):
+def views(lab, focus, key, **changed):
     """The HTML that a section shows in the end."""
-    return "".join(view for view in all_views(lab, visit, key, **changed) if isinstance(view, str))
+    return "".join(view for view in all_views(lab, focus, key, **changed) if isinstance(view, str))
 
 
-def all_views(lab, visit, key, **changed):
+def all_views(lab, focus, key, **changed):
     """What a section shows in the end, figures too; a tuple. Its controls are as at first."""
     section = BY_KEY[key]
     first = {name: make().value for name, make in section.controls.items()}
-    shown = section.view(lab, visit, **{**first, **section.picks, **changed})
+    shown = section.view(lab, focus, **{**first, **section.picks, **changed})
     shown = result_of(shown) if hasattr(shown, "__next__") else shown
     return shown if isinstance(shown, tuple) else (shown,)
 
@@ -171,10 +171,10 @@ def cells(text, at=0):
 # A check a section: what it shows against the reading of the same name. A new section adds its own.
 
 
-def check_tokens(lab, visit, run, model):
-    text = views(lab, visit, "tokens")
+def check_tokens(lab, focus, run, model):
+    text = views(lab, focus, "tokens")
     steps = merge_steps(lab.tokenizer, b" am")
-    assert lab.piece(visit.ids[AT]) == "·am"
+    assert lab.piece(focus.ids[AT]) == "·am"
     assert [row[:4] for row in cells(text)] == [
         [str(n), f"{s.rank:,}", f"{display_form(s.left)} + {display_form(s.right)}",
          display_form(s.left + s.right)] for n, s in enumerate(steps, 1)
@@ -187,8 +187,8 @@ def check_tokens(lab, visit, run, model):
     assert f"perplexity e^{significant(mean, 5)} = {significant(np.exp(mean))}" in text
 
 
-def check_embeddings(lab, visit, run, model):
-    text = views(lab, visit, "embeddings")
+def check_embeddings(lab, focus, run, model):
+    text = views(lab, focus, "embeddings")
     rows = embeddings(run, AT)
     assert np.allclose(numbers_of(text, (1, 2, 3)), rows.T.numpy(), atol=0)
     for row in rows:
@@ -198,8 +198,8 @@ def check_embeddings(lab, visit, run, model):
     assert ((colours[..., 2] > colours[..., 0]) == (rows > 0).numpy())[alpha > 0].all()  # blue
 
 
-def check_attention(lab, visit, run, model):
-    grid, words = halves(views(lab, visit, "attention", layer=1, head=2))
+def check_attention(lab, focus, run, model):
+    grid, words = halves(views(lab, focus, "attention", layer=1, head=2))
     attention = run.layer(1, "att.attention")[2]
     tables = csv_of(words)[1:]
     assert [[float(x) for x in row[1:]] for row in tables] == attention.tolist()
@@ -220,10 +220,10 @@ def check_attention(lab, visit, run, model):
             assert f"{layer}.{head} <b>{percent(score)}</b>" in grid, kind
 
 
-def check_stream(lab, visit, run, model):
+def check_stream(lab, focus, run, model):
     measures = ("length", "cosine to the stage before")
     for measure, values in zip(measures, read_stream(run), strict=True):
-        text = views(lab, visit, "stream", measure=measure)
+        text = views(lab, focus, "stream", measure=measure)
         assert [[float(x) for x in row[1:]] for row in csv_of(text)[1:]] == values.tolist()
         shades = [float(s) for s in re.findall(r"--s:([\d.]+)", text)]
         high = values.max().item() if measure == "length" else 1
@@ -233,8 +233,8 @@ def check_stream(lab, visit, run, model):
     assert numbers_of(text, (1, 2), 1) == [list(pair) for pair in zip(att, ff, strict=True)]
 
 
-def check_vectors(lab, visit, run, model):
-    strip, spread, curve, rest = all_views(lab, visit, "vectors", layer=1, name="keys")
+def check_vectors(lab, focus, run, model):
+    strip, spread, curve, rest = all_views(lab, focus, "vectors", layer=1, name="keys")
     words = strip + rest
     keys = token_vector(run, 1, "keys", AT)
     alpha, _ = picture_of(words)
@@ -250,7 +250,7 @@ def check_vectors(lab, visit, run, model):
     assert numbers_of(words, (1, 2), 2) == [list(p) for p in zip(hidden, activation, strict=True)]
 
 
-def check_lens(lab, visit, run, model):
+def check_lens(lab, focus, run, model):
     lens = read_lens(model, run, 262)
     values = dict(zip(
         ["probability of the best token", "rank of the chosen token",
@@ -259,7 +259,7 @@ def check_lens(lab, visit, run, model):
          lens.divergence], strict=True,
     ))  # fmt: skip
     for measure in values:
-        text = views(lab, visit, "lens", measure=measure, query=" the")
+        text = views(lab, focus, "lens", measure=measure, query=" the")
         rows = csv_of(text)
         chosen = "chosen" in measure
         assert (rows[0][-2:] == ["rank of the chosen", "its probability"]) == chosen
@@ -271,13 +271,13 @@ def check_lens(lab, visit, run, model):
         order = values[measure].flatten() * (-1 if "rank" in measure else 1)
         high, low = int(order.argmax()), int(order.argmin())
         assert shades[high] == max(shades) > shades[low] == min(shades)
-    text = views(lab, visit, "lens", measure="rank of the chosen token", query="262")
+    text = views(lab, focus, "lens", measure="rank of the chosen token", query="262")
     last = [f"{int(lens.token_rank[-1, AT]):,}", percent(lens.token_probability[-1, AT].item())]
     assert cells(text, 1)[-1][-2:] == last
 
 
-def check_logits(lab, visit, run, model):
-    text = views(lab, visit, "logits", count=5)
+def check_logits(lab, focus, run, model):
+    text = views(lab, focus, "logits", count=5)
     p = run.logits[AT].double().softmax(-1)
     best = ranking(run.logits[AT])[:5].tolist()
     assert [row[0] for row in drawn(text)] == [lab.short(i, 12) for i in best]
@@ -299,10 +299,10 @@ def check_logits(lab, visit, run, model):
     assert f"{significant(came.surprisal / np.log(2))} bits" in text
 
 
-def check_ledger(lab, visit, run, model):
+def check_ledger(lab, focus, run, model):
     top, second = ranking(run.logits[AT])[:2].tolist()
     for mode, minus in (("its logit", None), ("its lead over the runner-up", second)):
-        text = views(lab, visit, "ledger", mode=mode)
+        text = views(lab, focus, "ledger", mode=mode)
         ledger = read_ledger(model, run, AT, top, minus)
         logit = run.logits[AT, top].item() - (0 if minus is None else run.logits[AT, minus].item())
         terms = sorted((term.value for term in ledger), key=lambda value: -abs(value))
@@ -315,8 +315,8 @@ def check_ledger(lab, visit, run, model):
         assert f"is {logit:.4f}.".replace("-", "−") in text
 
 
-def check_choice(lab, visit, run, model):
-    text = views(lab, visit, "choice", temperature=0.7, top_k=50, top_p=0.9, seed=3, draws=200)
+def check_choice(lab, focus, run, model):
+    text = views(lab, focus, "choice", temperature=0.7, top_k=50, top_p=0.9, seed=3, draws=200)
     options = SamplingOptions(temperature=0.7, top_k=50, top_p=0.9, seed=3)
     distribution = probabilities(run.logits[AT], options)
     choice = best_and_tail(run.logits[AT], distribution, 20)
@@ -340,8 +340,8 @@ def check_choice(lab, visit, run, model):
     assert [row[0] for row in numbers_of(text, (1,), 2)][:-1] == counts
 
 
-def check_mattered(lab, visit, run, model):
-    text = views(lab, visit, "mattered", query=" the")
+def check_mattered(lab, focus, run, model):
+    text = views(lab, focus, "mattered", query=" the")
     gradient = gradient_x_input(model, run, AT, 262).tolist()
     whole, *without = occlusion(model, run, AT, 262)
     lost = [whole.logit - each.logit for each in without]
@@ -351,12 +351,12 @@ def check_mattered(lab, visit, run, model):
     assert f"position {most} {'lowers' if lost[most] > 0 else 'raises'} its logit most" in text
 
 
-def check_ablation(lab, visit, run, model):
+def check_ablation(lab, focus, run, model):
     parts = {"one head": ("head", 1, 2), "a feed-forward": ("ff", 1, 0),
              "a whole layer": ("layer", 1, 0)}  # fmt: skip
     for kind, part in parts.items():
         for mode, how in (("zeros", "zero"), ("its mean so far", "mean")):
-            text = views(lab, visit, "ablation", kind=kind, layer=1, head=2, mode=mode)
+            text = views(lab, focus, "ablation", kind=kind, layer=1, head=2, mode=mode)
             result = compare_predictions(run.logits[AT], ablate(model, run, AT, part, how), 6)
             pairs = [list(pair) for pair in zip(result.first, result.second, strict=True)]
             assert [row[2] for row in drawn(text)] == [[percent(p) for p in pair] for pair in pairs]
@@ -364,8 +364,8 @@ def check_ablation(lab, visit, run, model):
             assert f"overlap by {percent(result.overlap)}" in text
 
 
-def check_sweep(lab, visit, run, model):
-    text = views(lab, visit, "sweep")
+def check_sweep(lab, focus, run, model):
+    text = views(lab, focus, "sweep")
     swept = [row for _, row in sweep_heads(model, run, AT, int(run.logits[AT].argmax()), "zero")]
     given = -np.array(swept)  # for is positive, and blue
     shades = [float(s) for s in re.findall(r"--s:([\d.]+)", text)]
@@ -375,10 +375,10 @@ def check_sweep(lab, visit, run, model):
     assert sorted(row[0] for row in numbers_of(text, (2,))) == sorted(given.flatten().tolist())
 
 
-def check_patch(lab, visit, run, model):
+def check_patch(lab, focus, run, model):
     ids = [lab.tokenizer.encode(p) for p in ("The king took his", "The queen took her")]
     for part, head in (("the residual stream", None), ("one head's output", 2)):
-        text = views(lab, visit, "patch", part=part, head=2)
+        text = views(lab, focus, "patch", part=part, head=2)
         contrast = read_contrast(model, *ids)
         rows: dict[int, list[float]] = {}
         for layer, row in patch_sweep(model, contrast, head):
@@ -392,8 +392,8 @@ def check_patch(lab, visit, run, model):
         assert "·his leads by" in text
 
 
-def check_compare(lab, visit, run, model):
-    words = views(lab, visit, "compare", prompt="Goodbye, I", position=1)
+def check_compare(lab, focus, run, model):
+    words = views(lab, focus, "compare", prompt="Goodbye, I", position=1)
     other = lab.run(lab.read("words", "Goodbye, I"))
     result = compare_predictions(run.logits[AT], other.logits[1], 10)
     columns = result.ids, result.first, result.first_ranks, result.second, result.second_ranks
@@ -402,8 +402,8 @@ def check_compare(lab, visit, run, model):
     assert f"{significant(result.divergence)} nats over the whole vocabulary" in words
 
 
-def check_shapes(lab, visit, run, model):
-    text = views(lab, visit, "shapes")
+def check_shapes(lab, focus, run, model):
+    text = views(lab, focus, "shapes")
     expected = [
         [row.name, "float32", str(4 * row.value.numel()), f"{row.file}:{row.line}", same or ""]
         for row, same in shape_rows(run)
@@ -412,10 +412,10 @@ def check_shapes(lab, visit, run, model):
     assert "record(trace, &quot;att_out&quot;, self.att(" in text
 
 
-def check_file(lab, visit, run, model):
-    link = re.search(r'href="gradio_api/file=([^"]+)"', views(lab, visit, "file"))[1]
+def check_file(lab, focus, run, model):
+    link = re.search(r'href="gradio_api/file=([^"]+)"', views(lab, focus, "file"))[1]
     with np.load(unquote(html.unescape(link))) as saved:
-        assert saved["ids"].tolist() == list(visit.ids)
+        assert saved["ids"].tolist() == list(focus.ids)
         assert np.array_equal(saved["logits"][0], run.logits.numpy())
         assert "trf_blocks.0.att.attention" in saved
         assert "trf_blocks.1.resid_in" not in saved  # the very tensor of the block before
@@ -426,8 +426,8 @@ CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().i
 
 
 @pytest.mark.parametrize("key", [section.key for section in SECTIONS])
-def test_the_numbers_of_a_section_are_those_of_its_reading(key, lab, visit, run, model):
-    CHECKS[key](lab, visit, run, model)
+def test_the_numbers_of_a_section_are_those_of_its_reading(key, lab, focus, run, model):
+    CHECKS[key](lab, focus, run, model)
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.key)
@@ -465,13 +465,13 @@ def test_no_view_of_the_longest_prompt_is_too_heavy():
     """GPT-2 small's layers and heads at the most tokens that the tab takes, all shown as hex."""
     cfg = GPTConfig(vocab_size=500, context_length=128, emb_dim=96, n_heads=12, n_layers=12)
     lab = Lab(TinyRegistry({"deep": tiny_model(cfg)}))
-    visit = Visit("deep", tuple(range(128, 128 + MAX_TOKENS)), MAX_TOKENS - 1)
+    focus = Focus("deep", tuple(range(128, 128 + MAX_TOKENS)), MAX_TOKENS - 1)
     assert lab.piece(200).startswith("⟨")
     heavy = {}
     for key in BY_KEY:
         if key in ("compare", "patch"):  # prompts of their own
             continue
-        early = visit.at(15) if key in ("mattered", "sweep") else visit  # sooner measured
+        early = focus.at(15) if key in ("mattered", "sweep") else focus  # sooner measured
         parts = all_views(lab, early, key)
         size = sum(len(p if isinstance(p, str) else p.to_json()) for p in parts)
         if size > PAYLOAD:
@@ -495,15 +495,15 @@ def test_no_view_of_the_longest_prompt_is_too_heavy():
         ("compare", {"prompt": "a" * 5_000_000}, "has 5,000,000 characters"),
     ],
 )
-def test_a_control_out_of_range_is_one_line_that_names_it(key, changed, line, lab, visit):
+def test_a_control_out_of_range_is_one_line_that_names_it(key, changed, line, lab, focus):
     """Gradio's own said "Value 9 is greater than maximum value 3." and not of what."""
     with pytest.raises(ValueError, match=re.escape(line)):
-        views(lab, visit, key, **changed)
+        views(lab, focus, key, **changed)
 
 
 @pytest.mark.parametrize("stage", ["scaled and masked", "scores"])
-def test_the_stages_of_a_head_before_the_softmax(stage, lab, visit, run):
-    words = views(lab, visit, "attention", layer=1, head=2, stage=stage)
+def test_the_stages_of_a_head_before_the_softmax(stage, lab, focus, run):
+    words = views(lab, focus, "attention", layer=1, head=2, stage=stage)
     values = run.layer(1, "att.masked_scores" if stage != "scores" else "att.scores")[2]
     rows = [row[1:] for row in csv_of(words)[1:]]
     shown = [[float("-inf") if x == "masked" else float(x) for x in row] for row in rows]
@@ -516,18 +516,18 @@ def test_taking_out_the_first_token_leaves_the_same_out_of_every_view():
     with torch.no_grad():  # equal scores: every share is 1 / (position + 1), the first one wins
         model.trf_blocks[0].att.W_query.weight.zero_()
     lab = Lab(TinyRegistry({"even": model}))
-    visit = lab.read("even", "Hello, I am a little")
-    count = len(visit.ids)
-    grid, words = halves(views(lab, visit, "attention", skip=True))
-    assert f"position {count - 1} ({lab.piece(visit.ids[-1])}) looks most at position 1" in words
+    focus = lab.read("even", "Hello, I am a little")
+    count = len(focus.ids)
+    grid, words = halves(views(lab, focus, "attention", skip=True))
+    assert f"position {count - 1} ({lab.piece(focus.ids[-1])}) looks most at position 1" in words
     assert "(the first token aside)" in words
     assert picture_of(grid)[0].shape == (count, 3 * (count - 1))  # three heads side by side
     arcs = re.search(rf'<g class="from on" data-from="{count - 1}">(.*?)</g>', words)[1]
     assert arcs.count("<path") == count - 1
 
 
-def test_likely_tokens_are_shown_in_per_cent_and_a_longer_tail_has_no_bar(lab, visit):
-    read = read_logits(lab, visit, 2)
+def test_likely_tokens_are_shown_in_per_cent_and_a_longer_tail_has_no_bar(lab, focus):
+    read = read_logits(lab, focus, 2)
     read["top"] = [
         {**row, "probability": p} for row, p in zip(read["top"], (0.3, 0.1), strict=True)
     ]
@@ -540,23 +540,23 @@ def test_likely_tokens_are_shown_in_per_cent_and_a_longer_tail_has_no_bar(lab, v
         ]  # fmt: skip
 
 
-def test_the_draw_shown_is_the_token_that_generation_draws(lab, visit, model):
+def test_the_draw_shown_is_the_token_that_generation_draws(lab, focus, model):
     from gpt.generate import generate
 
-    ids = list(visit.ids[: AT + 1])
+    ids = list(focus.ids[: AT + 1])
     step = next(generate(model, ids, SamplingOptions(1, 1.0, None, 1.0, seed=77)))
-    words = views(lab, visit, "choice", seed=77)
+    words = views(lab, focus, "choice", seed=77)
     assert f"(id {step.token_id:,}," in words
     assert f"u = {step.uniform:.6f}" in words
 
 
-def test_a_greedy_choice_draws_no_number(lab, visit):
-    assert "draws no random number" in views(lab, visit, "choice", temperature=0)
+def test_a_greedy_choice_draws_no_number(lab, focus):
+    assert "draws no random number" in views(lab, focus, "choice", temperature=0)
 
 
-def test_settings_that_are_off_are_not_compared_with_none(lab, visit):
-    assert "Without these settings" not in views(lab, visit, "choice")
-    assert "Without these settings" in views(lab, visit, "choice", temperature=0.9)
+def test_settings_that_are_off_are_not_compared_with_none(lab, focus):
+    assert "Without these settings" not in views(lab, focus, "choice")
+    assert "Without these settings" in views(lab, focus, "choice", temperature=0.9)
 
 
 def test_segments_fill_the_bar_in_id_order(lab):
@@ -568,49 +568,49 @@ def test_segments_fill_the_bar_in_id_order(lab):
 
 
 @pytest.mark.parametrize("query", [" the", "262"])
-def test_a_token_is_found_by_text_or_id(query, lab, visit, run):
-    found = views(lab, visit, "choice", query=query).split('id="int-found"')[1]
+def test_a_token_is_found_by_text_or_id(query, lab, focus, run):
+    found = views(lab, focus, "choice", query=query).split('id="int-found"')[1]
     assert cells(found)[0][2] == f"{int(ranks(run.logits[AT], torch.tensor(262))):,} of 50,257"
 
 
-def test_a_token_that_is_not_found_leaves_the_settings_beside_it_alone(lab, visit):
-    text = views(lab, visit, "choice", query="50257")
+def test_a_token_that_is_not_found_leaves_the_settings_beside_it_alone(lab, focus):
+    text = views(lab, focus, "choice", query="50257")
     assert "use 0 to 50,256" in text
     assert "tokens can be drawn" in text
 
 
-def test_a_fault_in_finding_a_token_is_no_mistake_of_the_visitor(lab, visit, monkeypatch):
+def test_a_fault_in_finding_a_token_is_no_mistake_of_the_visitor(lab, focus, monkeypatch):
     """It stood beside the box as a line about what was typed, and in no log."""
     monkeypatch.setattr(Lab, "named_ids", lambda *_: [*zip("a", "", strict=True)])
     with pytest.raises(ValueError, match="zip"):
-        views(lab, visit, "choice", query="the")
+        views(lab, focus, "choice", query="the")
 
 
-def test_an_untrained_twin_has_the_same_configuration_and_other_weights(lab, visit):
-    words = views(lab, visit, "compare", way=UNTRAINED)
+def test_an_untrained_twin_has_the_same_configuration_and_other_weights(lab, focus):
+    words = views(lab, focus, "compare", way=UNTRAINED)
     assert "KL(trained ‖ untrained)" in words
 
 
-def test_a_prompt_compared_with_itself_is_equal(lab, visit):
-    words = views(lab, visit, "compare", prompt="Hello, I am a little", position=AT)
+def test_a_prompt_compared_with_itself_is_equal(lab, focus):
+    words = views(lab, focus, "compare", prompt="Hello, I am a little", position=AT)
     assert "<span>0 nats over the whole vocabulary" in words
 
 
-def test_a_sweep_reports_every_layer(lab, visit):
-    said = list(BY_KEY["sweep"].view(lab, visit, query="", mode="zeros"))
+def test_a_sweep_reports_every_layer(lab, focus):
+    said = list(BY_KEY["sweep"].view(lab, focus, query="", mode="zeros"))
     assert [f"Layer {i + 1} of 2" in text for i, text in enumerate(said)] == [True, True]
 
 
-def test_attribution_is_measured_once_for_a_token_and_position(lab, visit):
-    first = views(lab, visit, "mattered", query=" a")
+def test_attribution_is_measured_once_for_a_token_and_position(lab, focus):
+    first = views(lab, focus, "mattered", query=" a")
     before = lab.registry.borrowed
-    assert views(lab, visit, "mattered", query=" a") == first
+    assert views(lab, focus, "mattered", query=" a") == first
     assert lab.registry.borrowed == before
 
 
-def test_dark_chips_are_probable_tokens_as_in_the_other_tab(lab, visit, run):
+def test_dark_chips_are_probable_tokens_as_in_the_other_tab(lab, focus, run):
     """They were surprising ones: dark meant the opposite of what it means in Generation."""
-    text = prompt_chips(lab, visit)
+    text = prompt_chips(lab, focus)
     shades = [float(s) for s in re.findall(r"--shade:([\d.]+)", text)]
     expected = [entry.probability for entry in foreseen(run.logits, run.ids)]
     assert shades == pytest.approx(expected, abs=0.001)  # none for the first token
@@ -646,10 +646,10 @@ def test_what_a_full_disk_left_of_a_trace_goes_with_the_older_ones(lab, tmp_path
     assert len(list(tmp_path.iterdir())) == KEPT_FILES
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(lab, visit, tmp_path):
+def test_a_folder_that_cannot_be_written_is_one_line(lab, focus, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match="set GRADIO_TEMP_DIR"):
-        save_trace(lab, visit, tmp_path / "file" / "below")
+        save_trace(lab, focus, tmp_path / "file" / "below")
 
 
 class InPrecisions(TinyRegistry):
@@ -682,7 +682,7 @@ def test_a_chosen_token_of_a_text_is_drawn_again_as_its_run_drew_it(precision):
         "temperature": 0.7, "top_p": 0.6, "min_p": 0.01, "top_k": 0, "precision": precision,
     }  # fmt: skip
     for new, step in enumerate(steps):
-        written = Written(
+        written = Visit(
             "words", "Hello, I am", settings, 7, tokens=6, position=len(ids) + new,
             ids=(*ids, *(step.token_id for step in steps)),
         )  # fmt: skip

@@ -6,7 +6,7 @@ A setting of Generation is one entry of SETTINGS in generation/settings.py, the 
 in `gpt.sampling.SamplingOptions`, and its line in `endpoint` of generation/tab.py.
 A section of Internals is a view under `@section(...)` in a file below internals/sections, a file a
 stop of the rail: its title, its controls, its outputs, the lines of code that it shows, and
-`view(lab, visit, **controls)`, a plain function that gives a value for each output, or a generator
+`view(lab, focus, **controls)`, a plain function that gives a value for each output, or a generator
 that first says how far it is; embedding_vectors.py is a short one to copy. Its entry in VIEWS of
 sections/__init__.py puts it on the page, wired and tested. What it shows is computed in
 gpt/internals, a file a reading.

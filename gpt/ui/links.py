@@ -1,4 +1,4 @@
-"""A visit as an address that replays it, as a Python program and as a command; and back."""
+"""A visit as an address that writes it again, as a Python program and as a command; and back."""
 
 import contextlib
 import json

@@ -83,7 +83,7 @@ class PageBar:
                 shown |= {s: gr.update(open=key in desk.open) for key, s in sections.items()}
             if visit.model not in ("", *(source for _, source in controls["model"].choices)):
                 shown |= shared.use_model(visitor, "The link's, untrained", visit.model)
-            if place.tab != TABS[0] and "data-replay" not in note:
+            if place.tab != TABS[0] and "data-linked" not in note:
                 shown[shared.tabs] = gr.update(selected=place.tab)
             return {**shown, self.note: note}
 
@@ -100,7 +100,7 @@ def copied_link(page: str, tab: str, visitor: Visitor, desk: Desk, *sizes: Any) 
     picked = {k: n for k, n in desk.picked.get("attention", {}).items() if n}
     opened = tuple(section.key for section in SECTIONS if section.key in desk.open)
     visit, missing = visitor.visit, []
-    shown = desk.visit and (desk.given is None or desk.visit.key != desk.given.key)
+    shown = desk.focus and (desk.given is None or desk.focus.key != desk.given.key)
     if tab == "internals" and shown:
         visit, missing = Visit(), ["the text that was typed in Internals"]
     named = dict(zip(links.SIZES_AT_FIRST, sizes, strict=True))
@@ -135,7 +135,7 @@ def note_of(place: links.Place, wrong: tuple[str, ...]) -> str:
             if visit.position is not None:
                 chip = visit.position - len(tokenizer_of(visit.model).encode(visit.prompt))
         asked = json.dumps({"prompt": visit.prompt, "chip": chip, "tab": place.tab})
-        mark = f'<span data-replay="{escape(asked)}"></span>'
+        mark = f'<span data-linked="{escape(asked)}"></span>'
     told = f"This link asks for something impossible: {' '.join(line[:300] for line in wrong)}"
     return mark + (say(told, "note") if wrong else "")
 

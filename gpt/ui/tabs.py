@@ -24,7 +24,7 @@ class Page:
     source: str  # the model that is chosen at first
     device: str = "cpu"
     on_gpu: Any = None  # decorates what borrows a GPU, where one is borrowed
-    replay: Any = None  # the event of a link that was opened: its visit's text is written again
+    link_opened: Any = None  # the event at which the text of an opened link is written again
     replicas: Any = None  # of `gpt.serving.cluster.connect`: they write instead of this process
     shared: Shared = field(default_factory=Shared)
     tabs: dict[str, Any] = field(default_factory=dict)

@@ -58,7 +58,7 @@ QUESTIONS: dict[str, Callable[[], tuple[float, str]]] = {
 }
 
 
-def checked(given: list[str]) -> list[str]:
+def marked(given: list[str]) -> list[str]:
     """A line for each question, HTML: right within 2 % or not, and the answer with its reason."""
     lines = []
     for answer, text in zip(QUESTIONS.values(), given, strict=False):
@@ -102,4 +102,4 @@ def add_tour() -> None:
 
 def _said(event: gr.EventData) -> str:
     given = of_event(event, "given", lambda texts: [str(text) for text in texts])
-    return "".join(f"<p>{line}</p>" for line in checked(given))
+    return "".join(f"<p>{line}</p>" for line in marked(given))

@@ -28,7 +28,7 @@ class Visit:
     """The text of Generation and the token chosen in it: enough to write the same text again.
 
     Positions in `steering` count new tokens from 0; `position` and `ids` count from the prompt's
-    first token. `ids` are what was written, and no part of a link: a replay finds them again.
+    first token. `ids` are what was written, and no part of a link: writing it again finds them.
     """
 
     model: str = ""

@@ -34,13 +34,15 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
+from gpt.ui.focus import Shared  # noqa: E402
+
 from gpt.checkpoints.precision_record import processor  # noqa: E402
 from gpt.checkpoints.sources import random_source  # noqa: E402
 from gpt.config import PRESETS  # noqa: E402
 from gpt.serving.registry import Registry  # noqa: E402
 from gpt.tokenizer import Tokenizer  # noqa: E402
 from gpt.ui.internals import InternalsTab  # noqa: E402
-from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit  # noqa: E402
+from gpt.ui.internals.lab import MAX_TOKENS, Focus, Lab  # noqa: E402
 from gpt.ui.internals.section import Desk  # noqa: E402
 from gpt.ui.internals.sections import SECTIONS  # noqa: E402
 from gpt.ui.internals.sections.text_to_tokens import (  # noqa: E402
@@ -48,7 +50,6 @@ from gpt.ui.internals.sections.text_to_tokens import (  # noqa: E402
     prompt_message,
 )
 from gpt.ui.internals.tab import PROMPT  # noqa: E402
-from gpt.ui.visit import Shared  # noqa: E402
 
 LONG = " ".join([PROMPT] * (MAX_TOKENS // 8))  # 128 tokens
 LIMITS = {
@@ -66,23 +67,23 @@ new MutationObserver(() => { changed = performance.now(); }).observe(
 """
 
 
-def show(lab: Lab, visit: Visit, key: str, **changed: object) -> None:
+def show(lab: Lab, focus: Focus, key: str, **changed: object) -> None:
     """The views of one section, its controls as they are at first but for `changed`."""
     section = next(section for section in SECTIONS if section.key == key)
     first = {name: make().value for name, make in section.controls.items()}
     assert section.view is not None
-    section.view(lab, visit, **{**first, **section.picks, **changed})
+    section.view(lab, focus, **{**first, **section.picks, **changed})
 
 
-def first_view(lab: Lab, source: str, prompt: str) -> Visit:
+def first_view(lab: Lab, source: str, prompt: str) -> Focus:
     """All that is on the page after a look at a prompt never seen before."""
-    visit = lab.read(source, prompt)
-    prompt_message(lab, visit)
-    prompt_chips(lab, visit)
+    focus = lab.read(source, prompt)
+    prompt_message(lab, focus)
+    prompt_chips(lab, focus)
     for section in SECTIONS:
         if section.opened:
-            show(lab, visit, section.key)
-    return visit
+            show(lab, focus, section.key)
+    return focus
 
 
 def clicks(repeats: int, prompt: str = PROMPT) -> tuple[float, float]:
@@ -166,14 +167,14 @@ def measure(tokens: int, repeats: int) -> tuple[dict[str, tuple[float, float]], 
     with registry.borrow(source):
         pass
 
-    def fresh(_: int) -> Visit:
+    def fresh(_: int) -> Focus:
         return first_view(Lab(registry), source, prompt)
 
     lab = Lab(registry)
-    visit = lab.read(source, prompt)
+    focus = lab.read(source, prompt)
 
     def change(n: int) -> None:
-        show(lab, visit, "choice", temperature=0.5 + n / 20, top_k=50, top_p=0.9, query="262")
+        show(lab, focus, "choice", temperature=0.5 + n / 20, top_k=50, top_p=0.9, query="262")
 
     found = {
         "first view": median_ms(fresh, repeats),

@@ -233,11 +233,11 @@ def test_a_measurement_can_be_cancelled_and_the_next_one_equals_what_was_compute
 def test_sections_follow_workload_and_settings_also_those_opened_later(tab: Page) -> None:
     tab.locator("#arch-numbers > button").click()  # closes it
     expect(tab.locator("#arch-table")).to_be_hidden()
-    for section in ("memory-section", "compute-section", "compare-section"):
+    for section in ("memory-section", "operations-section", "compare-section"):
         open_section(tab, f"arch-{section}")
     memory, compare = tab.locator("#arch-memory"), tab.locator("#arch-compare")
     expect(memory).to_contain_text("2 × 12 × 1 × 1,024 × 768 × 4")
-    expect(tab.locator("#arch-compute")).to_contain_text("291.6 GFLOP")
+    expect(tab.locator("#arch-operations")).to_contain_text("291.6 GFLOP")
     expect(tab.locator("#arch-times")).to_contain_text("bandwidth")
     tab.locator("#arch-pin").click()
     expect(compare).to_contain_text("The settings are the same.")

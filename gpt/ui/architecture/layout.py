@@ -103,8 +103,8 @@ class Layout:
     def _costs(self) -> None:
         with self._section("memory", "Memory: does it fit?", "arch-memory-section"):
             self.views["memory"] = gr.HTML(elem_id="arch-memory")
-        with self._section("operations", "Operations and times", "arch-compute-section"):
-            self.views["compute"] = gr.HTML(elem_id="arch-compute")
+        with self._section("operations", "Operations and times", "arch-operations-section"):
+            self.views["operations"] = gr.HTML(elem_id="arch-operations")
             self._controls("train_tokens", "utilisation")
             self.views["times"] = gr.HTML(elem_id="arch-times")
         with gr.Accordion("Measured here", open=False, elem_id="arch-measured-section"):
@@ -186,7 +186,7 @@ def figures(values: Mapping[str, Any], named: Presets, sections: Collection[str]
     if "memory" in sections:
         found["memory"] = memory_html(cfg, load)
     if "operations" in sections:
-        found["compute"], found["times"] = operations_html(cfg, load), times_html(cfg, load)
+        found["operations"], found["times"] = operations_html(cfg, load), times_html(cfg, load)
     if "compare" in sections:
         if name in named:
             _, other = named[name]

@@ -13,7 +13,7 @@ from gpt.accounting.operations import forward
 from gpt.accounting.parameters import GROUPS, ParameterRow, letters_of, typeset_shape
 from gpt.config import GPTConfig
 from gpt.ui.architecture.costs import readable_count
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.parts.colours import PARTS
 from gpt.ui.parts.errors import mistake
 from gpt.ui.parts.heat import strips
@@ -205,23 +205,23 @@ def source_html(cfg: GPTConfig, batch: int, tokens: int) -> str:
     return f'{say(told)}<div class="source">{"".join(tables)}</div>'
 
 
-def strip_html(lab: Lab, visit: Visit | None, key: str) -> str:
-    """The part's numbers at the visit's position: shape, least, mean and most, and the strip."""
-    if visit is None:
+def strip_html(lab: Lab, focus: Focus | None, key: str) -> str:
+    """The part's numbers at the focus's position: shape, least, mean and most, and the strip."""
+    if focus is None:
         return say(NO_TEXT, "hint")
     try:
-        lab = lab.using(visit.source)
-        run = lab.run(visit)
+        lab = lab.using(focus.source)
+        run = lab.run(focus)
     except ValueError as error:  # a trained model may be gone
         return say(str(mistake(error)), "hint")
     made = run.batch()[..., None] if key == "ids" else run.trace[SPOTS[key].recorded]
-    here = made[..., visit.position, :]
+    here = made[..., focus.position, :]
     if key == "scores":  # behind its own position a token looks at nothing
-        here = here[..., : visit.position + 1]
+        here = here[..., : focus.position + 1]
     values = here.flatten().double().cpu().numpy()
-    place = lab.place(visit) + (", block 0" if "trf_blocks" in SPOTS[key].recorded else "")
-    said = f"In the pass of Internals ({visit.source}, {place}): {len(values):,} of "
-    said += f"{made_by(key, run.cfg, 1, len(visit.ids))} numbers; least {four(values.min())}, "
+    place = lab.place(focus) + (", block 0" if "trf_blocks" in SPOTS[key].recorded else "")
+    said = f"In the pass of Internals ({focus.source}, {place}): {len(values):,} of "
+    said += f"{made_by(key, run.cfg, 1, len(focus.ids))} numbers; least {four(values.min())}, "
     said += f"mean {four(values.mean())}, most {four(values.max())}."
     legend = "red: negative, blue: positive; the colour is the rank of a number's size among them."
     ranks = np.abs(values).argsort(kind="stable").argsort() + 1  # from 1 for the least

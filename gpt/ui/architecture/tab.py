@@ -179,6 +179,6 @@ def _connect(page: Layout, site: Page) -> None:
         code.value = BACK.format(key) + code.value
     for heard in (page.part_chosen.then, opening_of(page.tensor)):
         heard(
-            lambda desk, part: strip_html(inside.lab, desk.visit, part),
+            lambda desk, part: strip_html(inside.lab, desk.focus, part),
             [inside.desk, page.inputs["part"]], page.tensor, **EACH,
         )  # fmt: skip

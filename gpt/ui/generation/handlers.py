@@ -23,7 +23,7 @@ from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, Visit, Visitor
 
 Values = dict[Any, Any]
-FRESH = ("write", "example", "again", "reseed", "replay")  # orders that begin a text
+FRESH = ("write", "example", "again", "reseed", "linked")  # orders that begin a text
 PATIENCE_SECONDS = 5  # for a stopped run to end
 OF_ANOTHER = (
     "this untrained model writes in another model's vocabulary, which its name does not tell: the "
@@ -139,13 +139,13 @@ class Handlers:
         yield
 
     def ordered(self, data: Values, story: Story, visit: Visit) -> Draft:
-        """What the page's order begins with; `visit` is what a "replay" of no other writes.
+        """What the page's order begins with; `visit` is what a "linked" of no other writes.
 
         Raises ValueError for what cannot be written.
         """
         (kind, value), base = story.claim.order, story.present
-        if kind == "replay":
-            return Draft(self.replayed(value or visit))
+        if kind == "linked":
+            return Draft(self.written_again(value or visit))
         if kind in ("again", "reseed"):
             seed = base.asked.options.seed if base and kind == "again" else DRAW_A_SEED
             return Draft(self.asked(data, seed=seed))
@@ -172,7 +172,7 @@ class Handlers:
         layout, values = self.layout, {**self.layout.values(data), **changed}
         return wish(self.runs.registry, data[layout.prompt], values, data[layout.model])
 
-    def replayed(self, visit: Visit) -> Wish:
+    def written_again(self, visit: Visit) -> Wish:
         """The text of a visit, as it was written."""
         values, source = {**visit.settings, "seed": visit.seed}, visit.model
         source = source or self.layout.model.value
@@ -287,7 +287,8 @@ class Handlers:
             return gr.skip()
         async with self._writes_opening:  # the first visitor does, and others wait for it
             if self._opening is None:
-                run = Writing(Draft(await asyncio.to_thread(self.replayed, OPENING)), self.runs)
+                wish = await asyncio.to_thread(self.written_again, OPENING)
+                run = Writing(Draft(wish), self.runs)
                 await run.start(lambda: None)
                 self._opening = run.draft()
         if story.present or story.live:  # the visitor was quicker

@@ -44,8 +44,8 @@ def add_to(page: Page) -> Layout:
         *((button.click, ("example", visit)) for button, visit in layout.examples),
     ):
         _start(event, order, handlers)
-    if page.replay is not None:
-        _start(page.replay, ("replay", None), handlers)
+    if page.link_opened is not None:
+        _start(page.link_opened, ("linked", None), handlers)
     layout.stop.click(runs.stop, **AT_ONCE)
     shared.blocks.unload(runs.stop)
     gr.api(endpoint(runs, page.source), api_name="generate", **WRITING)

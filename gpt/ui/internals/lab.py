@@ -28,7 +28,7 @@ KEPT_MEMOS = 64
 
 
 @dataclass(frozen=True)
-class Visit:
+class Focus:
     """What a visitor looks at: the prompt's ids, the model's source, and one position."""
 
     source: str
@@ -40,7 +40,7 @@ class Visit:
     def key(self) -> tuple[str, tuple[int, ...]]:
         return self.source, self.ids
 
-    def at(self, position: int) -> "Visit":
+    def at(self, position: int) -> "Focus":
         """The same pass looked at from another position; beyond the prompt it is the last one."""
         return replace(self, position=min(max(position, 0), len(self.ids) - 1))
 
@@ -98,17 +98,17 @@ class Lab:
         lab.tokenizer = tokenizer_of(source)
         return lab
 
-    def read(self, source: str, prompt: str, position: int = -1) -> Visit:
-        """The visit of `prompt` at a position, for the model of `source`; no pass is made.
+    def read(self, source: str, prompt: str, position: int = -1) -> Focus:
+        """The focus of `prompt` at a position, for the model of `source`; no pass is made.
 
         Raises ValueError if the prompt is empty, too long or not in the model's vocabulary, or
         if it has no such position.
         """
         ids = self.encode(source, prompt)
-        return Visit(source, tuple(ids), resolve_position(position, len(ids)))
+        return Focus(source, tuple(ids), resolve_position(position, len(ids)))
 
-    def given_by(self, source: str, ids: Sequence[int], chosen: int | None) -> Visit:
-        """The visit of a text that was written: at the place that predicted its token `chosen`.
+    def given_by(self, source: str, ids: Sequence[int], chosen: int | None) -> Focus:
+        """The focus of a text that was written: at the place that predicted its token `chosen`.
 
         The text up to that token; if that is too long, the newest tokens before it, so that as many
         as can be are read for it. Without a chosen one the first that can be read. Ids, since a
@@ -118,7 +118,7 @@ class Lab:
         chosen = min(limit, len(ids)) if chosen is None else min(chosen, len(ids) - 1)
         before = max(chosen - limit, 0)
         kept = tuple(ids[before : chosen + (chosen < limit)])
-        return Visit(source, kept, max(chosen - before - 1, 0), before)
+        return Focus(source, kept, max(chosen - before - 1, 0), before)
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of `ids`, as Generation shows it: those beyond the tokenizer's as ⟨id⟩."""
@@ -137,56 +137,56 @@ class Lab:
             )
         return ids
 
-    def run(self, visit: Visit, progress: Any = None) -> TracedPass:
-        """The run of this visit, kept or computed again."""
-        read = partial(self.by_model, visit, read_prompt, visit.ids, give_way, progress=progress)
-        return self.runs.made(visit.key, read)
+    def run(self, focus: Focus, progress: Any = None) -> TracedPass:
+        """The run of this focus, kept or computed again."""
+        read = partial(self.by_model, focus, read_prompt, focus.ids, give_way, progress=progress)
+        return self.runs.made(focus.key, read)
 
-    def logits(self, visit: Visit, precision: str = "float32") -> torch.Tensor:
-        """Logits (vocab,) of the prediction made at the visit's position, in `precision`.
+    def logits(self, focus: Focus, precision: str = "float32") -> torch.Tensor:
+        """Logits (vocab,) of the prediction made at the focus's position, in `precision`.
 
         Raises ValueError if the model cannot compute in it.
         """
         if precision == "float32":
-            return self.run(visit).logits[visit.position].cpu()
-        ids = visit.ids[: visit.position + 1]
-        read = partial(self.by_model, visit, last_logits, ids, give_way, precision=precision)
-        return self.memo(visit, "logits", read, precision, visit.position)
+            return self.run(focus).logits[focus.position].cpu()
+        ids = focus.ids[: focus.position + 1]
+        read = partial(self.by_model, focus, last_logits, ids, give_way, precision=precision)
+        return self.memo(focus, "logits", read, precision, focus.position)
 
-    def foreseen(self, visit: Visit) -> list[Foreseen]:
+    def foreseen(self, focus: Focus) -> list[Foreseen]:
         """How each token of the prompt was predicted."""
-        return self.memo(visit, "foreseen", lambda: foreseen(self.run(visit).logits, visit.ids))
+        return self.memo(focus, "foreseen", lambda: foreseen(self.run(focus).logits, focus.ids))
 
-    def memo(self, visit: Visit, name: str, make: Callable[[], Any], *settings: Any) -> Any:
+    def memo(self, focus: Focus, name: str, make: Callable[[], Any], *settings: Any) -> Any:
         """`make()` of this pass and these settings, remembered; for small results only."""
-        return self.memos.made((*visit.key, name, *settings), make)
+        return self.memos.made((*focus.key, name, *settings), make)
 
-    def computed(self, visit: Visit, read: Callable[..., Any], *settings: Any) -> Any:
+    def computed(self, focus: Focus, read: Callable[..., Any], *settings: Any) -> Any:
         """`read(model, run, *settings)` of this pass, remembered; for small results only."""
         return self.memo(
-            visit, read.__name__, lambda: self.by_model(visit, read, self.run(visit), *settings),
+            focus, read.__name__, lambda: self.by_model(focus, read, self.run(focus), *settings),
             *settings,
         )  # fmt: skip
 
-    def by_model(self, visit: Visit, read: Callable[..., Any], *given: Any, **borrowed: Any) -> Any:
+    def by_model(self, focus: Focus, read: Callable[..., Any], *given: Any, **borrowed: Any) -> Any:
         """`read(model, *given)` on all cores; `borrowed` goes to the registry's `borrow`."""
-        with self.registry.borrow(visit.source, **borrowed) as model:
+        with self.registry.borrow(focus.source, **borrowed) as model:
             return on_all_cores(read, model, *given)
 
     def each_by_model(
-        self, visit: Visit, read: Callable[..., Iterator[Any]], *given: Any
+        self, focus: Focus, read: Callable[..., Iterator[Any]], *given: Any
     ) -> Iterator[Any]:
         """What `read(model, *given)` yields; others compute between two steps."""
-        with self.registry.borrow(visit.source) as model:
+        with self.registry.borrow(focus.source) as model:
             yield from each_on_all_cores(read(model, *given))
 
-    def named_ids(self, visit: Visit, query: str) -> list[int]:
+    def named_ids(self, focus: Focus, query: str) -> list[int]:
         """The ids that a box names: the tokens of its text as typed, or a number.
 
         Raises ValueError if the text is long or the model has no such id.
         """
         check_length(query)
-        vocab = self.registry.config_of(visit.source).vocab_size
+        vocab = self.registry.config_of(focus.source).vocab_size
         number = query.strip()
         ids = [int(number[:12])] if number.isdecimal() else self.tokenizer.encode(query)
         for token_id in ids:
@@ -194,14 +194,14 @@ class Lab:
                 raise ValueError(f"token id {token_id:,} does not exist: use 0 to {vocab - 1:,}.")
         return ids
 
-    def token_id(self, visit: Visit, query: str | None) -> int:
+    def token_id(self, focus: Focus, query: str | None) -> int:
         """The id that a box names; that of the best token if the box is empty.
 
         Raises ValueError as `named_ids` does, or if the text is several tokens.
         """
         if not query:
-            return int(self.logits(visit).argmax())
-        ids = self.named_ids(visit, query)
+            return int(self.logits(focus).argmax())
+        ids = self.named_ids(focus, query)
         if len(ids) != 1:
             pieces = " ".join(map(self.piece, ids[:6]))
             raise ValueError(f"that text is {len(ids)} tokens ({pieces}): type one token or an id.")
@@ -226,9 +226,9 @@ class Lab:
             return self.tokenizer.token_bytes(token_id)
         return b""
 
-    def place(self, visit: Visit) -> str:
+    def place(self, focus: Focus) -> str:
         """A position in words: `position 7 (·little)`."""
-        return f"position {visit.position} ({self.piece(visit.ids[visit.position])})"
+        return f"position {focus.position} ({self.piece(focus.ids[focus.position])})"
 
 
 def most_tokens(cfg: GPTConfig) -> int:

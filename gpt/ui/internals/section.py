@@ -17,7 +17,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from gpt.ui.internals.lab import Lab, Visit, at_most
+from gpt.ui.internals.lab import Focus, Lab, at_most
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import AT_ONCE
 
@@ -119,16 +119,16 @@ head_box = partial(dropdown, label="Head", choices=[0], min_width=110)
 class Section:
     """What the page needs to know of a section; how to add one stands in gpt/ui/__init__.py.
 
-    `view(lab, visit, **controls)` gives the HTML of `output`; with `more`, whose components stand
+    `view(lab, focus, **controls)` gives the HTML of `output`; with `more`, whose components stand
     below it, a row each inner tuple, it gives a tuple, the HTML and a value for each of them.
     A generator yields texts that say how far it is, with a Cancel button, and returns the result.
     It is called when the section is opened, when one of its controls changes,
-    and when the visit does while it is open; with a `button` only when that is pressed. A
+    and when the focus does while it is open; with a `button` only when that is pressed. A
     ValueError that it raises is one line there.
     """
 
     key: str
-    view: Callable[..., Any]  # (lab, visit, **controls)
+    view: Callable[..., Any]  # (lab, focus, **controls)
     title: str
     intro: str
     code: tuple[Code, ...]  # 5 to 15 lines in all that computed what is shown
@@ -163,10 +163,10 @@ class Desk:
     in_view: frozenset[str] | None = None  # as last told; None: nothing was, all are taken to be
     told: int = 0  # how often it was; an older word may come late
     late: set[str] = field(default_factory=set)  # open, and nobody has begun to fill them anew
-    visit: Visit | None = None
+    focus: Focus | None = None
     awaited: bool = False  # the first pass, or the first after a text that could not be read
     written: Any = None  # of Generation, when the tab was last opened
-    given: Visit | None = None  # what of it is looked at
+    given: Focus | None = None  # what of it is looked at
     turn: int = 0  # counts looks and moves: an event of an earlier one has nothing more to say
     looks: int = 0  # counts looks alone: a move on the former text ends none over another one
     fills: Counter[str] = field(default_factory=Counter)  # how often each panel was filled
@@ -222,14 +222,14 @@ class Panel:
             with gr.Row():
                 self.more += [make() for make in row]
 
-    def fill(self, lab: Lab, desk: Desk, visit: Visit) -> Iterator[Values]:
+    def fill(self, lab: Lab, desk: Desk, focus: Focus) -> Iterator[Values]:
         """What the view gives."""
         named = {name: desk.values[control] for name, control in self.controls.items()}
         named |= desk.picked.get(self.spec.key, self.spec.picks)
-        cfg = lab.registry.config_of(visit.source)
+        cfg = lab.registry.config_of(focus.source)
         for name in named.keys() & OF_MODEL.keys():
             named[name] = at_most(named[name], getattr(cfg, OF_MODEL[name]))
-        result = self.spec.view(lab.using(visit.source), visit, **named)
+        result = self.spec.view(lab.using(focus.source), focus, **named)
         if self.cancel is not None:
             result = yield from self._steps(result, desk)
         yield self.showing(result)
@@ -251,6 +251,6 @@ class Panel:
         return shown if self.cancel is None else {**shown, self.cancel: gr.update(visible=False)}
 
     def former(self) -> Values:
-        """Says that the result was of another visit."""
+        """Says that the result was of another focus."""
         told = f"The result was of the former pass: press “{self.spec.button}” again."
         return self.showing(say(told, "note"))

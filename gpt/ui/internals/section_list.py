@@ -42,7 +42,7 @@ class SectionList:
         self.lane = asyncio.Semaphore(1)  # one computation with a model at a time, in order
         self.panels = {section.key: Panel(section) for section in sections}
         panels = self.panels.values()
-        # Everything that a changed visit may change.
+        # Everything that a changed focus may change.
         self.outputs = {each for panel in panels for each in panel.outputs}
         named = [(name, box) for panel in panels for name, box in panel.controls.items()]
         self.controls = {box for _, box in named}
@@ -56,7 +56,7 @@ class SectionList:
         """`first`, then what the open sections show: those that only read, then the others.
 
         Of all open ones those `among` these; the others when they come into view. Results of
-        buttons say that they are of another visit; they are not computed again.
+        buttons say that they are of another focus; they are not computed again.
         """
         desk.late, ready = set(), {"": (0, first)}
         for key, panel in self.panels.items():
@@ -68,7 +68,7 @@ class SectionList:
         return self.filling(desk, desk.open if among is None else among, ready)
 
     async def come_into_view(self, values: Values, event: gr.EventData) -> AsyncIterator[Values]:
-        """What came into view by scrolling shows the visit's position."""
+        """What came into view by scrolling shows the focus's position."""
         desk = values[self.desk]
         told, seen = of_event(event, "told"), of_event(event, "sections", frozenset)
         if told > desk.told:
@@ -110,7 +110,7 @@ class SectionList:
 
         Raises the fault of a section, which is said there, when the others are filled.
         """
-        visit, fault = desk.visit, None
+        focus, fault = desk.focus, None
         for key, panel in sorted(self.panels.items(), key=lambda item: item[1].spec.needs_model):
             if desk.turn != turn:
                 break
@@ -119,7 +119,7 @@ class SectionList:
             desk.late.remove(key)
             fill = desk.fills[key] = desk.fills[key] + 1
             async with self.lane if panel.spec.needs_model else contextlib.nullcontext():
-                steps = panel.fill(self.lab, desk, visit)
+                steps = panel.fill(self.lab, desk, focus)
                 try:
                     while (desk.turn, desk.fills[key]) == (turn, fill):
                         if (shown := await run_sync(next, steps, None)) is None:
@@ -132,8 +132,8 @@ class SectionList:
             raise fault
 
     def choices(self, desk: Desk) -> Values:
-        """The layers and heads of the visit's model, the chosen one kept where there is such."""
-        cfg = self.lab.registry.config_of(desk.visit.source)
+        """The layers and heads of the focus's model, the chosen one kept where there is such."""
+        cfg = self.lab.registry.config_of(desk.focus.source)
         counts = {box: getattr(cfg, name) for box, name in self.of_model.items()}
         return {
             box: gr.update(choices=list(range(count)), value=at_most(desk.values[box], count))
@@ -158,14 +158,14 @@ class SectionList:
             desk.values |= values
             if not section.button and section.key not in desk.open:  # set by another tab
                 yield gr.skip()
-            elif desk.visit is None:
+            elif desk.focus is None:
                 yield gr.skip() if desk.awaited and not section.button else panel.showing(EMPTY)
             else:
                 desk.late.add(section.key)
                 turn = desk.turn
                 async for shown in self.filling(desk, {section.key}):
                     yield shown
-                if section.button and desk.turn != turn and desk.visit:  # it was cut short
+                if section.button and desk.turn != turn and desk.focus:  # it was cut short
                     yield panel.former()
 
         async def expand(values: Values) -> AsyncIterator[Values]:

@@ -10,7 +10,7 @@ from anyio.to_thread import run_sync
 
 from gpt.checkpoints import HUB_MODELS, download, is_cached
 from gpt.internals.traced_pass import resolve_position
-from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
+from gpt.ui.internals.lab import MAX_TOKENS, Focus, Lab
 from gpt.ui.internals.section import Desk, Values
 from gpt.ui.internals.section_list import SectionList, rail_html
 from gpt.ui.internals.sections import SECTIONS, STOPS, next_token
@@ -20,8 +20,7 @@ from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.errors import NO_EVENT, is_mistake, message_of, mistake, of_event
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
-from gpt.ui.visit import IN_QUEUE, Shared, opening_of
-from gpt.ui.visit import Visit as Written
+from gpt.ui.visit import IN_QUEUE, Shared, Visit, opening_of
 
 INTRO = (
     "One pass of the model over your text, taken apart from the first token to the choice of the "
@@ -105,30 +104,30 @@ class InternalsTab:
         # A control that was heard from is as it was heard: this event may have come late.
         desk.values = {control: values[control] for control in self.sections.controls} | desk.values
         try:
-            visit = await run_sync(self._asked, values)
+            focus = await run_sync(self._asked, values)
             if source in HUB_MODELS and not is_cached(source):
                 async with self.network:  # in the lane, all others would wait for it
                     await run_sync(download, source, progress)
             async with self.sections.lane:
                 if desk.looks == look:  # else a later press took over while this one waited
-                    at = visit.position if visit is desk.given else -1
-                    above = await run_sync(self._above, visit, at, progress)
+                    at = focus.position if focus is desk.given else -1
+                    above = await run_sync(self._above, focus, at, progress)
         except Exception as error:
             wrong = error
         moved = desk.turn != turn  # meanwhile, on the text of before
-        if desk.looks != look or (moved and not wrong and visit.key == desk.visit.key):
+        if desk.looks != look or (moved and not wrong and focus.key == desk.focus.key):
             yield gr.skip()  # gradio empties every output of who yields nothing
         elif wrong:
             yield {self.message: _line(wrong)} if moved else self._refused(desk, wrong)
         else:
-            desk.turn, desk.visit = desk.turn + 1, visit
+            desk.turn, desk.focus = desk.turn + 1, focus
             async for shown in self.sections.filled(desk, above | self.sections.choices(desk)):
                 yield shown
         if wrong and not is_mistake(wrong):
             raise wrong  # for the log
 
-    def _asked(self, values: Values) -> Visit:
-        """What the box asks for: Generation's visit, as long as the box has its text."""
+    def _asked(self, values: Values) -> Focus:
+        """What the box asks for: Generation's focus, as long as the box has its text."""
         given, source, prompt = values[self.desk].given, values[self.model], values[self.prompt]
         if given and given.source == source and self.lab.using(source).text(given.ids) == prompt:
             return given
@@ -150,7 +149,7 @@ class InternalsTab:
         async for shown in self.look(values | filled, progress):
             yield shown
 
-    def _as_written(self, desk: Desk, written: Written) -> Values:
+    def _as_written(self, desk: Desk, written: Visit) -> Values:
         """The controls as Generation's text sets them, none where there is no text."""
         if written.ids:
             given = self.lab.given_by(written.model, written.ids, written.position)
@@ -172,9 +171,9 @@ class InternalsTab:
         """Another position of the same pass."""
         desk: Desk = values[self.desk]
         try:
-            desk.visit = visit = self._moved(desk, values, event)
+            desk.focus = focus = self._moved(desk, values, event)
             desk.turn = turn = desk.turn + 1
-            above = await run_sync(self._above, visit, visit.position)
+            above = await run_sync(self._above, focus, focus.position)
         except ValueError as error:  # a trained model may be gone
             yield {self.message: _line(mistake(error))}
             return
@@ -186,28 +185,28 @@ class InternalsTab:
 
     def _refused(self, desk: Desk, error: Exception) -> Values:
         """The line of an error, and nothing in strip and sections, also of what is on its way."""
-        desk.turn, desk.looks, desk.visit = desk.turn + 1, desk.looks + 1, None
+        desk.turn, desk.looks, desk.focus = desk.turn + 1, desk.looks + 1, None
         return {self.message: _line(error), self.chips: "", **self.sections.blank(desk)}
 
-    def _above(self, visit: Visit, position: int, progress: Any = None) -> Values:
+    def _above(self, focus: Focus, position: int, progress: Any = None) -> Values:
         """What stands above the sections, after the pass; in a thread, since both take a while."""
-        lab = self.lab.using(visit.source)
-        lab.run(visit, progress)
+        lab = self.lab.using(focus.source)
+        lab.run(focus, progress)
         return {
-            self.message: prompt_message(lab, visit),
-            self.chips: prompt_chips(lab, visit),
+            self.message: prompt_message(lab, focus),
+            self.chips: prompt_chips(lab, focus),
             self.position: position,
         }
 
-    def _moved(self, desk: Desk, values: Values, event: gr.EventData) -> Visit:
-        """The visit at the chip that was clicked, or at the number that was typed."""
-        if desk.visit is None:
+    def _moved(self, desk: Desk, values: Values, event: gr.EventData) -> Focus:
+        """The focus at the chip that was clicked, or at the number that was typed."""
+        if desk.focus is None:
             raise ValueError(UNREAD if desk.turn else ENDED)
         if isinstance(event.target, gr.HTML):
-            return desk.visit.at(of_event(event, "position"))
-        typed, count = values[self.position], len(desk.visit.ids)
+            return desk.focus.at(of_event(event, "position"))
+        typed, count = values[self.position], len(desk.focus.ids)
         typed = -1 if typed is None else whole("position", typed, -MAX_TOKENS, MAX_TOKENS)
-        return desk.visit.at(resolve_position(typed, count))
+        return desk.focus.at(resolve_position(typed, count))
 
 
 def _line(error: Exception) -> str:
@@ -236,7 +235,7 @@ def internals_endpoint(lab: Lab, source: str) -> Callable[..., dict[str, Any]]:
         if not isinstance(model, str):
             raise ValueError(f"model is {repr(model)[:40]}: use the name of a model.")
         top_k = whole("top_k", top_k, 1, MAX_BARS)
-        visit = lab.read(model, prompt, at)
-        return read_logits(lab.using(model), visit, top_k)
+        focus = lab.read(model, prompt, at)
+        return read_logits(lab.using(model), focus, top_k)
 
     return internals

@@ -18,7 +18,7 @@ from gpt.internals.heads import (
 )
 from gpt.serving.all_cores import give_way
 from gpt.ui.internals.arcs import arcs_html
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.section import Code, numbers, radio, section
 from gpt.ui.parts.chips import CHOOSE_JS
 from gpt.ui.parts.heat import heat_table, picture
@@ -55,22 +55,22 @@ NAMED = 3  # heads of each kind that are named
     js=CHOOSE_JS.replace("KEY", "data-at") + "gptPage.arcs(element, watch);",
     opened=True,
 )  # fmt: skip
-def attention_views(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: bool) -> str:
+def attention_views(lab: Lab, focus: Focus, layer: int, head: int, stage: str, skip: bool) -> str:
     """All heads as pictures with what they do, and the chosen one as arcs, words and numbers.
 
     `skip` leaves the first token out of pictures and arcs.
     """
     skip = bool(skip)
     return (
-        f'<div class="pair"><div id="int-att-grid">{grid_html(lab, visit, layer, head, skip)}'
-        f'{kinds_html(lab, visit)}</div><div id="int-att-words">'
-        f"{head_html(lab, visit, layer, head, stage, skip)}</div></div>"
+        f'<div class="pair"><div id="int-att-grid">{grid_html(lab, focus, layer, head, skip)}'
+        f'{kinds_html(lab, focus)}</div><div id="int-att-words">'
+        f"{head_html(lab, focus, layer, head, stage, skip)}</div></div>"
     )
 
 
-def grid_html(lab: Lab, visit: Visit, layer: int, head: int, skip: bool) -> str:
+def grid_html(lab: Lab, focus: Focus, layer: int, head: int, skip: bool) -> str:
     """All heads as buttons, a row a layer, the chosen one pressed; HTML."""
-    run = lab.run(visit)
+    run = lab.run(focus)
     cfg, first = run.cfg, int(skip and len(run.ids) > 1)
     fewer = -(-len(run.ids) // THUMB)
     rows = []
@@ -93,11 +93,11 @@ def grid_html(lab: Lab, visit: Visit, layer: int, head: int, skip: bool) -> str:
     )
 
 
-def kinds_html(lab: Lab, visit: Visit) -> str:
+def kinds_html(lab: Lab, focus: Focus) -> str:
     """The heads that do each of the four things most, as buttons; HTML."""
-    read = partial(lab.by_model, visit, partial(head_scores, between=give_way))
-    scores = lab.memos.made((visit.source, "what heads do"), read)
-    even = even_share(lab.registry.config_of(visit.source).context_length)
+    read = partial(lab.by_model, focus, partial(head_scores, between=give_way))
+    scores = lab.memos.made((focus.source, "what heads do"), read)
+    even = even_share(lab.registry.config_of(focus.source).context_length)
     rows = []
     for kind, meaning in KINDS.items():
         buttons = "".join(
@@ -114,9 +114,9 @@ def kinds_html(lab: Lab, visit: Visit) -> str:
     )
 
 
-def head_html(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: bool) -> str:
+def head_html(lab: Lab, focus: Focus, layer: int, head: int, stage: str, skip: bool) -> str:
     """One head: arcs over the words, its sentence, and the matrix of a stage folded; HTML."""
-    run, at, of = lab.run(visit), visit.position, f"layer {layer}, head {head}"
+    run, at, of = lab.run(focus), focus.position, f"layer {layer}, head {head}"
     stages = {name: run.layer(layer, f"att.{name}")[head] for name in STAGES.values()}  # (t, t)
     rows = attention_rows(stages["attention"], skip)
     score = stages["scores"][at, rows[at].most_attended].item()
@@ -129,8 +129,8 @@ def head_html(lab: Lab, visit: Visit, layer: int, head: int, stage: str, skip: b
     words = [lab.short(i, 14) for i in run.ids]
     matrix = _matrix(values, labels, of, stage) if len(labels) <= MAP_TOKENS else ""
     arcs = arcs_html(words, stages["attention"], at, int(skip), of)
-    tables = numbers(matrix, link, _table(lab, visit, stages["attention"], rows, of, skip))
-    return arcs + _sentence(lab, visit, score, rows[at], of, skip) + tables
+    tables = numbers(matrix, link, _table(lab, focus, stages["attention"], rows, of, skip))
+    return arcs + _sentence(lab, focus, score, rows[at], of, skip) + tables
 
 
 def _matrix(values: np.ndarray, labels: list[str], of: str, stage: str) -> str:
@@ -141,12 +141,12 @@ def _matrix(values: np.ndarray, labels: list[str], of: str, stage: str) -> str:
     return heat_table(f"{stage} of {of}", labels, labels, shades.tolist(), texts)
 
 
-def _sentence(lab: Lab, visit: Visit, score: float, row: AttentionRow, of: str, skip: bool) -> str:
-    head_dim = lab.run(visit).cfg.head_dim
-    aside = " (the first token aside)" if skip and visit.position > 0 else ""
+def _sentence(lab: Lab, focus: Focus, score: float, row: AttentionRow, of: str, skip: bool) -> str:
+    head_dim = lab.run(focus).cfg.head_dim
+    aside = " (the first token aside)" if skip and focus.position > 0 else ""
     return say(
-        f"In {of}, {lab.place(visit)} looks most at position {row.most_attended} "
-        f"({lab.piece(visit.ids[row.most_attended])}) with {percent(row.share)}{aside}; "
+        f"In {of}, {lab.place(focus)} looks most at position {row.most_attended} "
+        f"({lab.piece(focus.ids[row.most_attended])}) with {percent(row.share)}{aside}; "
         f"{percent(row.first_share)} rests on the first token. Entropy "
         f"{significant(row.entropy)} nats of at most {significant(math.log(row.position + 1))}."
     ) + formula(
@@ -157,10 +157,10 @@ def _sentence(lab: Lab, visit: Visit, score: float, row: AttentionRow, of: str, 
 
 
 def _table(
-    lab: Lab, visit: Visit, attention: torch.Tensor, rows: list[AttentionRow], of: str, skip: bool
+    lab: Lab, focus: Focus, attention: torch.Tensor, rows: list[AttentionRow], of: str, skip: bool
 ) -> str:
     sums = attention.double().sum(-1).tolist()
-    names = lab.places(visit.ids)
+    names = lab.places(focus.ids)
     columns = (
         "position", "looks most at" + " (the first token aside)" * skip, Column("share", percent),
         Column("on the first token", percent), Column("entropy (nats)"),
@@ -171,5 +171,5 @@ def _table(
         for r, total in zip(rows, sums, strict=True)
     ]
     file = f"attention-rows-{of.replace(',', '').replace(' ', '-')}"
-    marked = {visit.position: "marked"}
+    marked = {focus.position: "marked"}
     return table_html(columns, cells, f"Rows of {of}", csv_name=file, kinds=marked)

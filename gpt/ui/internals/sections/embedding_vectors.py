@@ -4,7 +4,7 @@ import torch
 
 from gpt.internals.residual import embeddings
 from gpt.model import GPTModel
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.section import Code, numbers, section
 from gpt.ui.internals.vector_figures import largest_numbers
 from gpt.ui.parts.heat import strips
@@ -20,11 +20,11 @@ from gpt.ui.parts.sentences import formula, say
     code=(Code(GPTModel.forward, "positions = ", '"embedded"'), Code(embeddings)),
     output="int-emb",
 )
-def embedding_html(lab: Lab, visit: Visit) -> str:
+def embedding_html(lab: Lab, focus: Focus) -> str:
     """The position's two embeddings and their sum: a sentence, strips, a table."""
-    at = visit.position
-    rows = embeddings(lab.run(visit), at).cpu()
-    names = [f"token {lab.piece(visit.ids[at])}", f"position {at}", "sum"]
+    at = focus.position
+    rows = embeddings(lab.run(focus), at).cpu()
+    names = [f"token {lab.piece(focus.ids[at])}", f"position {at}", "sum"]
     lengths = [significant(row.norm().item()) for row in rows]
     first = [four(x) for x in rows[:, 0].tolist()]
     cosine = torch.cosine_similarity(rows[0], rows[1], dim=0).item()

@@ -5,7 +5,7 @@ import math
 import torch
 
 from gpt.internals.residual import lens_in_steps, readings, stage_logits, stages
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.section import Code, dropdown, numbers, section, token_box
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import percent, significant
@@ -44,14 +44,14 @@ MEASURES = {
         "query": token_box("int-lens-token", "Chosen token"),
     },
 )  # fmt: skip
-def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
+def lens_html(lab: Lab, focus: Focus, measure: str, query: str) -> str:
     """The heat table, its sentence, and the chosen position's column as a table; HTML."""
-    run, at = lab.run(visit), visit.position
+    run, at = lab.run(focus), focus.position
     field, show = MEASURES.get(measure, MEASURES[BEST])
-    token_id = lab.token_id(visit, query)
+    token_id = lab.token_id(focus, query)
     asked = token_id if field.startswith("token") else None
-    steps = lab.each_by_model(visit, lens_in_steps, run, asked)
-    lens = lab.memo(visit, "lens", lambda: [*steps][-1], asked)
+    steps = lab.each_by_model(focus, lens_in_steps, run, asked)
+    lens = lab.memo(focus, "lens", lambda: [*steps][-1], asked)
     names = list(stages(run.cfg.n_layers))
     values = lens[field].double()
     shades, legend = _shades(values, field, run.cfg.vocab_size)
@@ -75,7 +75,7 @@ def lens_html(lab: Lab, visit: Visit, measure: str, query: str) -> str:
         f"at {len(names)} stages and {len(run.ids)} positions",
     )
     legend = f'<p class="legend"><span class="ramp"></span> {legend}</p>'
-    return words + legend + heat + numbers(_table(lab, lens, names, visit, chosen))
+    return words + legend + heat + numbers(_table(lab, lens, names, focus, chosen))
 
 
 def _shades(values: torch.Tensor, field: str, vocab: int) -> tuple[torch.Tensor, str]:
@@ -94,7 +94,7 @@ def _shades(values: torch.Tensor, field: str, vocab: int) -> tuple[torch.Tensor,
 
 
 def _table(
-    lab: Lab, lens: dict[str, torch.Tensor], names: list[str], visit: Visit, chosen: str
+    lab: Lab, lens: dict[str, torch.Tensor], names: list[str], focus: Focus, chosen: str
 ) -> str:
     """Every stage at the chosen position as a table, and at every position as CSV."""
     columns = [
@@ -103,7 +103,7 @@ def _table(
         Column("KL to final (nats)"),
     ]  # fmt: skip
     found = [lens[name] for name in ("best_ids", "best_probability", "entropy", "divergence")]
-    caption = f"The column of {lab.place(visit)}"
+    caption = f"The column of {lab.place(focus)}"
     if chosen:
         columns += [Column("rank of the chosen"), Column("its probability", percent)]
         found += [lens["token_rank"], lens["token_probability"]]
@@ -112,7 +112,7 @@ def _table(
         (stage, at, lab.piece(token), lab.piece(int(lens["best_ids"][i, at])),
          *[values[i, at].item() for values in found])
         for i, stage in enumerate(names)
-        for at, token in enumerate(visit.ids)
+        for at, token in enumerate(focus.ids)
     ]  # fmt: skip
-    here = [row for row in rows if row[1] == visit.position]
+    here = [row for row in rows if row[1] == focus.position]
     return table_html(columns, here, caption, csv_name="logit-lens", csv_rows=rows)

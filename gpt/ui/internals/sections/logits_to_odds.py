@@ -6,7 +6,7 @@ from typing import Any
 from gpt.internals.distribution import best_and_tail, spread
 from gpt.model import GPTModel
 from gpt.sampling import SamplingOptions, probabilities
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.section import Code, html, numbers, section, slider
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import four, percent, significant, whole
@@ -17,16 +17,16 @@ MAX_BARS = 50
 FAINT = 0.01  # below it all per cents would read alike
 
 
-def read_logits(lab: Lab, visit: Visit, top_k: int) -> dict[str, Any]:
+def read_logits(lab: Lab, focus: Focus, top_k: int) -> dict[str, Any]:
     """The position's `top_k` best tokens, tail and entropy as plain values."""
-    run, logits = lab.run(visit), lab.logits(visit)
+    run, logits = lab.run(focus), lab.logits(focus)
     best = best_and_tail(logits, probabilities(logits, SamplingOptions()), top_k)
     tail = best.tail
     return {
-        "model": visit.source,
+        "model": focus.source,
         "precision": "float32, eval mode",
         "tokens": [{"id": i, "text": lab.piece(i)} for i in run.ids],
-        "position": visit.position,
+        "position": focus.position,
         "vocab_size": run.cfg.vocab_size,
         "entropy_nats": best.softmax_spread.entropy_nats,
         "entropy_bits": best.softmax_spread.entropy_bits,
@@ -50,13 +50,13 @@ def read_logits(lab: Lab, visit: Visit, top_k: int) -> dict[str, Any]:
     more=((html("int-logits"), html("int-softmax")), (html("int-table"),)),
     opened=True,
 )
-def logits_views(lab: Lab, visit: Visit, count: Any) -> tuple[str, str, str, str]:
+def logits_views(lab: Lab, focus: Focus, count: Any) -> tuple[str, str, str, str]:
     """What was predicted and what came in words, both bar charts, and their table; HTML."""
-    read = read_logits(lab, visit, whole("tokens shown", count, 1, MAX_BARS))
+    read = read_logits(lab, focus, whole("tokens shown", count, 1, MAX_BARS))
     values = [row["logit"] for row in read["top"]]
     labels = [lab.short(row["id"], 12) for row in read["top"]]
     return (
-        _words(read, lab.place(visit)) + _came(lab, visit),
+        _words(read, lab.place(focus)) + _came(lab, focus),
         bars(labels, {"": values}, "logit"),
         softmax_bars(read, labels),
         numbers(_table(read)),
@@ -83,11 +83,11 @@ def softmax_bars(read: dict[str, Any], labels: list[str]) -> str:
     return bars(labels, {"": shown}, axis, texts=texts, tail=bool(tail["tokens"]))
 
 
-def _came(lab: Lab, visit: Visit) -> str:
+def _came(lab: Lab, focus: Focus) -> str:
     """What the prompt goes on with, and how surprising it was."""
-    if visit.position + 1 == len(visit.ids):
+    if focus.position + 1 == len(focus.ids):
         return say("The prompt ends here: the next token is drawn from this list.")
-    came = lab.foreseen(visit)[visit.position]
+    came = lab.foreseen(focus)[focus.position]
     return say(
         f"What came is {lab.piece(came.token_id)}: rank {came.rank:,}, "
         f"{percent(came.probability)}, a surprisal of −ln({significant(came.probability)}) = "

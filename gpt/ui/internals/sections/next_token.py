@@ -11,14 +11,14 @@ from gpt.internals.distribution import BestAndTail, best_and_tail, token_rows
 from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
 from gpt.ui.generation.settings import AUTO, STANDARD
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.section import Code, dropdown, number_box, numbers, section, slider, text_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.errors import mistake
 from gpt.ui.parts.numbers import counted, four, percent, significant, whole
 from gpt.ui.parts.sentences import formula, say
 from gpt.ui.parts.table import Column, table_html
-from gpt.ui.visit import Visit as Text
+from gpt.ui.visit import Visit
 
 ROWS = 20
 BARS = 8
@@ -53,7 +53,7 @@ def options_of(temperature: Any, top_k: Any, top_p: Any, min_p: Any, seed: Any) 
     )
 
 
-def as_written(text: Text) -> dict[str, Any]:
+def as_written(text: Visit) -> dict[str, Any]:
     """What drew the token that is chosen in a text of Generation."""
     if text.position is None or text.seed is None:
         return {}
@@ -85,13 +85,13 @@ def as_written(text: Text) -> dict[str, Any]:
         "precision": dropdown(
             "int-precision", "Precision", PRECISIONS, info="Of the logits.", **HALF
         ),
-        "query": text_box("int-find", "Find a token", info="Text or id.", **HALF),
+        "query": text_box("int-find", "Find a token", info="Visit or id.", **HALF),
     },
     beside=True,
     opened=True,
 )
 def choice_views(
-    lab: Lab, visit: Visit, at: Any, draws: Any, query: str, precision: str, **sampling: Any
+    lab: Lab, focus: Focus, at: Any, draws: Any, query: str, precision: str, **sampling: Any
 ) -> str:
     """The chances, the draw and many draws, with their numbers; a token found among them.
 
@@ -99,7 +99,7 @@ def choice_views(
     """
     options = options_of(**sampling)
     at = whole("draw", at or 0, 0, MAX_DRAWS)
-    logits = lab.logits(visit, precision)
+    logits = lab.logits(focus, precision)
     distribution = probabilities(logits, options)
     choice = best_and_tail(logits, distribution, ROWS)
     best = choice.rows[:BARS]
@@ -112,23 +112,23 @@ def choice_views(
          "chance with these settings": [row.probability for row in best]},
         said, show=chance, struck={n for n, r in enumerate(best) if not r.kept},
     )  # fmt: skip
-    found = find_token(lab, visit, query, logits, distribution)
-    came = visit.ids[visit.position + 1 :]
+    found = find_token(lab, focus, query, logits, distribution)
+    came = focus.ids[focus.position + 1 :]
     drawn, segments = draw_views(lab, distribution, options, at, came[0] if came else None)
     many, tallied = tally_views(lab, distribution, options, whole("draws", draws, 1, MAX_DRAWS))
     words = _sentence(choice, options, len(logits))
-    tables = numbers(_table(lab, choice, visit.position, options.temperature), segments, tallied)
+    tables = numbers(_table(lab, choice, focus.position, options.temperature), segments, tallied)
     return f'{words}{odds}{drawn}{many}{tables}<div id="int-found">{found}</div>'
 
 
 def find_token(
-    lab: Lab, visit: Visit, query: str, logits: torch.Tensor, distribution: torch.Tensor
+    lab: Lab, focus: Focus, query: str, logits: torch.Tensor, distribution: torch.Tensor
 ) -> str:
     """Rank, logit and probability of a token named by text or id, or why there is none; HTML."""
     if not query:
         return ""
     try:
-        ids = lab.named_ids(visit, query)[:8]
+        ids = lab.named_ids(focus, query)[:8]
     except ValueError as error:  # of one box: the settings beside it hold
         return say(str(mistake(error)), "note")
     softmax = logits.double().softmax(-1)

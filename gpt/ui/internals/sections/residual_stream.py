@@ -6,7 +6,7 @@ import torch
 
 from gpt.internals.residual import VECTORS, norms_of, read_norm, read_stream, stages, token_vector
 from gpt.model import GELU, FeedForward, LayerNorm, TransformerBlock
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.section import Code, dropdown, html, layer_box, numbers, plot, radio, section
 from gpt.ui.internals.vector_figures import activation_curve, histogram_pair, largest_numbers
 from gpt.ui.parts.bars import bars
@@ -29,10 +29,10 @@ NORM_COLUMNS = ("row", *[Column(n, "{:.6f}".format) for n in ("mean", "variance"
     code=(Code(TransformerBlock.forward, '"resid_in"'),),
     controls={"measure": radio("int-stream-measure", "Show", MEASURES)},
 )
-def stream_html(lab: Lab, visit: Visit, measure: str) -> str:
+def stream_html(lab: Lab, focus: Focus, measure: str) -> str:
     """The stream's heat table, and attention against feed-forward at the chosen position; HTML."""
-    run, at = lab.run(visit), visit.position
-    norms, cosines = lab.memo(visit, "stream", lambda: read_stream(run))
+    run, at = lab.run(focus), focus.position
+    norms, cosines = lab.memo(focus, "stream", lambda: read_stream(run))
     columns, names = lab.places(run.ids), list(stages(run.cfg.n_layers))
     values = cosines if measure == COSINE else norms
     stage_names = names[1:] if measure == COSINE else names
@@ -56,7 +56,7 @@ def stream_html(lab: Lab, visit: Visit, measure: str) -> str:
         for name in ("resid_out", "resid_in", "att_out", "ff_out")
     )
     words = say(
-        f"At {lab.place(visit)} the stream starts with length {first} and ends with {last}; in "
+        f"At {lab.place(focus)} the stream starts with length {first} and ends with {last}; in "
         f"sum the {more} wrote the longer vectors."
     ) + formula(
         "resid_out = resid_in + att_out + ff_out",
@@ -83,16 +83,16 @@ def stream_html(lab: Lab, visit: Visit, measure: str) -> str:
     ),
 )  # fmt: skip
 def vector_views(
-    lab: Lab, visit: Visit, layer: int, name: str, norm: str
+    lab: Lab, focus: Focus, layer: int, name: str, norm: str
 ) -> tuple[str, go.Figure, go.Figure, str]:
     """Strips of one vector, its numbers; the norm's rows; the activation with this run's points."""
-    run, at = lab.run(visit), visit.position
+    run, at = lab.run(focus), focus.position
     name = name if name in VECTORS else "queries"
     vector = token_vector(run, layer, name, at).cpu().numpy()
     flat = vector.reshape(1, -1)
     hidden = run.layer(layer, "ff.hidden")[at].cpu()
     activation = run.layer(layer, "ff.activation")[at].cpu()
-    with lab.registry.borrow(visit.source) as model:
+    with lab.registry.borrow(focus.source) as model:
         layer_norm, before, after = read_norm(model, run, layer, NORMS.get(norm, "norm1"), at)
     words = say(
         f"{name} of layer {layer}: {flat.size:,} numbers, mean {significant(float(flat.mean()))}, "

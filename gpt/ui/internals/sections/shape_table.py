@@ -11,7 +11,7 @@ from gradio.utils import get_upload_folder
 
 from gpt.internals.traced_pass import shape_rows
 from gpt.trace import record
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.section import ROOT, Code, section
 from gpt.ui.parts.numbers import mib_and_mb
 from gpt.ui.parts.sentences import say
@@ -31,9 +31,9 @@ COLUMNS = (
     "line of this program that made the tensor, noted while it ran, so they cannot go stale.",
     code=(Code(record),),
 )
-def shapes_html(lab: Lab, visit: Visit) -> str:
+def shapes_html(lab: Lab, focus: Focus) -> str:
     """Every step with shape, dtype, bytes, file and line, and that line itself; HTML."""
-    run = lab.run(visit)
+    run = lab.run(focus)
     rows = [
         (
             row.name,
@@ -54,13 +54,13 @@ def shapes_html(lab: Lab, visit: Visit) -> str:
     ) + table_html(COLUMNS, rows, "The pass, step by step", csv_name="shapes")
 
 
-def save_trace(lab: Lab, visit: Visit, folder: Path) -> Path:
+def save_trace(lab: Lab, focus: Focus, folder: Path) -> Path:
     """The run's distinct tensors and ids as an uncompressed `.npz` below `folder`.
 
     The newest `KEPT_FILES` files stay; older ones are removed. Raises ValueError if the folder
     cannot be written.
     """
-    run = lab.run(visit)
+    run = lab.run(focus)
     arrays = {row.name: row.value.cpu().numpy() for row, same_as in shape_rows(run) if not same_as}
     path = folder / f"trace-{uuid.uuid4().hex[:12]}.npz"  # nobody else's, whoever asks meanwhile
     try:
@@ -87,11 +87,11 @@ def save_trace(lab: Lab, visit: Visit, folder: Path) -> Path:
     button="Prepare the trace as .npz",
     button_id="int-npz",
 )
-def trace_file(lab: Lab, visit: Visit) -> str:
+def trace_file(lab: Lab, focus: Focus) -> str:
     """A link to the trace as a file, served from where it lies without a copy; HTML."""
-    path = save_trace(lab, visit, Path(get_upload_folder()) / "internals")
+    path = save_trace(lab, focus, Path(get_upload_folder()) / "internals")
     label = f"Download {path.name} ({path.stat().st_size / 10**6:,.1f} MB)"
-    return say(f"The pass over {len(visit.ids)} tokens with {visit.source}.") + (
+    return say(f"The pass over {len(focus.ids)} tokens with {focus.source}.") + (
         f'<a class="csv" id="int-npz-file" download="{path.name}" '
         f'href="gradio_api/file={escape(quote(str(path)))}">{label}</a>'
     )

@@ -5,7 +5,7 @@ import math
 from gpt.internals.distribution import loss
 from gpt.internals.merges import merge_steps, word_of_token, words
 from gpt.tokenizer import display_form
-from gpt.ui.internals.lab import Lab, Visit, check_length
+from gpt.ui.internals.lab import Focus, Lab, check_length
 from gpt.ui.internals.section import Code, numbers, section, text_box
 from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import counted, percent, significant
@@ -24,11 +24,11 @@ LEGEND = (
 )
 
 
-def prompt_chips(lab: Lab, visit: Visit) -> str:
+def prompt_chips(lab: Lab, focus: Focus) -> str:
     """The prompt's tokens as buttons, shaded by probability, the chosen position pressed; HTML."""
     chips = []
-    for at, entry in enumerate([None, *lab.foreseen(visit)]):
-        token_id, shade = visit.ids[at], None
+    for at, entry in enumerate([None, *lab.foreseen(focus)]):
+        token_id, shade = focus.ids[at], None
         extra = "the first token: nothing came before it"
         if entry:
             shade = entry.probability
@@ -39,17 +39,17 @@ def prompt_chips(lab: Lab, visit: Visit) -> str:
         title = token_title(at, token_id, lab.raw(token_id), extra)
         special = token_id == lab.tokenizer.end_of_text_id
         chips.append(Chip(lab.piece(token_id), title, shade, special))
-    return chips_html(chips, "tokens of the prompt", selected=visit.position)
+    return chips_html(chips, "tokens of the prompt", selected=focus.position)
 
 
-def prompt_message(lab: Lab, visit: Visit) -> str:
+def prompt_message(lab: Lab, focus: Focus) -> str:
     """How many tokens, loss and perplexity of the prompt; what the chips' shade means; HTML."""
-    mean, cfg = loss(lab.foreseen(visit)), lab.registry.config_of(visit.source)
-    text = f"{counted(len(visit.ids), 'token')}, float32, eval mode. "
-    if visit.before:
-        whole = len(visit.ids) == cfg.context_length
+    mean, cfg = loss(lab.foreseen(focus)), lab.registry.config_of(focus.source)
+    text = f"{counted(len(focus.ids), 'token')}, float32, eval mode. "
+    if focus.before:
+        whole = len(focus.ids) == cfg.context_length
         why = "the context is full, as it was in Generation" if whole else "this tab reads no more"
-        text += f"The {counted(visit.before, 'token')} before them are left out: {why}"
+        text += f"The {counted(focus.before, 'token')} before them are left out: {why}"
         text += ". " if whole else ", and the odds are not quite those of Generation. "
     told = NO_LOSS
     if mean is not None:
@@ -84,12 +84,12 @@ def perplexity(nats: float) -> str:
     output="int-merges",
     opened=True,
 )
-def tokens_html(lab: Lab, visit: Visit, typed: str) -> str:
+def tokens_html(lab: Lab, focus: Focus, typed: str) -> str:
     """The merges of the words typed, or of the one that the token is of; the prompt's table."""
     typed = typed or ""
     check_length(typed)
     cut = [word.encode("utf-8", "replace") for word in words(typed)]
-    cut = cut or [word_of_token([lab.raw(i) for i in visit.ids], visit.position)]
+    cut = cut or [word_of_token([lab.raw(i) for i in focus.ids], focus.position)]
     merges = [merge_steps(lab.tokenizer, word) for word in cut]
     pieces: list[bytes] = []
     for word, steps in zip(cut, merges, strict=True):
@@ -113,12 +113,12 @@ def tokens_html(lab: Lab, visit: Visit, typed: str) -> str:
     shown = say(text) + chips_html(chips, "the tokens of the word")
     if rows:
         shown += table_html(MERGES, rows, f"The merges of {whole}", csv_name="merges")
-    return shown + numbers(_prompt_table(lab, visit))
+    return shown + numbers(_prompt_table(lab, focus))
 
 
-def _prompt_table(lab: Lab, visit: Visit) -> str:
+def _prompt_table(lab: Lab, focus: Focus) -> str:
     """Every token of the prompt with its probability, rank and surprisal, and their mean; HTML."""
-    entries = lab.foreseen(visit)
+    entries = lab.foreseen(focus)
     mean = loss(entries)
     if mean is None:
         return say(NO_LOSS)
@@ -126,7 +126,7 @@ def _prompt_table(lab: Lab, visit: Visit) -> str:
         (e.position, lab.piece(e.token_id), e.probability, e.rank, e.surprisal) for e in entries
     ]
     caption = "How well the model predicted each token"
-    marked = {visit.position: "marked"}  # predicted there: the first token has no row
+    marked = {focus.position: "marked"}  # predicted there: the first token has no row
     summands = " + ".join(significant(e.surprisal) for e in entries[:3])
     more = " + …" if len(entries) > 3 else ""
     return formula(

@@ -10,7 +10,7 @@ from gpt.checkpoints.sources import EARLY, is_kept, path_of, random_source
 from gpt.internals import interventions
 from gpt.internals.distribution import Comparison, compare_predictions, loss
 from gpt.serving.all_cores import give_way
-from gpt.ui.internals.lab import MAX_TOKENS, Lab, Visit
+from gpt.ui.internals.lab import MAX_TOKENS, Focus, Lab
 from gpt.ui.internals.section import (
     Code,
     Steps,
@@ -62,16 +62,16 @@ FAINT = 0.01
     },
     output="int-abl",
 )  # fmt: skip
-def ablation_html(lab: Lab, visit: Visit, kind: str, layer: int, head: int, mode: str) -> str:
+def ablation_html(lab: Lab, focus: Focus, kind: str, layer: int, head: int, mode: str) -> str:
     """The prediction with and without a part: a sentence, bars of the best of each, a table."""
     part = (KINDS[kind], layer, head)
-    without = lab.computed(visit, interventions.ablate, visit.position, part, MODES[mode]).cpu()
+    without = lab.computed(focus, interventions.ablate, focus.position, part, MODES[mode]).cpu()
     name = {"head": f"head {head} of layer {layer}", "ff": f"the feed-forward of layer {layer}"}
     what = (
-        f"After {lab.place(visit)}, with and without {name.get(KINDS[kind], f'layer {layer}')} "
+        f"After {lab.place(focus)}, with and without {name.get(KINDS[kind], f'layer {layer}')} "
         f"(replaced by {mode})"
     )
-    result = compare_predictions(lab.logits(visit), without, ABLATION_TOP)
+    result = compare_predictions(lab.logits(focus), without, ABLATION_TOP)
     return pair_html(lab, result, ("with", "without"), what, "ablation")
 
 
@@ -90,12 +90,12 @@ def ablation_html(lab: Lab, visit: Visit, kind: str, layer: int, head: int, mode
     button_id="int-sweep",
     hint="Press Sweep: it runs a pass a head.",
 )  # fmt: skip
-def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Steps:
+def sweep_steps(lab: Lab, focus: Focus, query: str, mode: str) -> Steps:
     """Progress a layer at a time, then a heat map of what each head gives, and its table."""
-    run, at = lab.run(visit), visit.position
-    token_id, n_heads = lab.token_id(visit, query), run.cfg.n_heads
+    run, at = lab.run(focus), focus.position
+    token_id, n_heads = lab.token_id(focus, query), run.cfg.n_heads
     found: list[float] = []  # logit without − with, a head after the other
-    steps = lab.each_by_model(visit, interventions.sweep_heads, run, at, token_id, MODES[mode])
+    steps = lab.each_by_model(focus, interventions.sweep_heads, run, at, token_id, MODES[mode])
     for layer, changes in steps:
         found += changes
         yield say(f"Layer {layer + 1} of {run.cfg.n_layers} …")
@@ -112,7 +112,7 @@ def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Steps:
     layer, head, most = ranked[0]
     words = say(
         f"Head {head} of layer {layer} matters most to the logit of {lab.piece(token_id)} after "
-        f"{lab.place(visit)}: {significant(most)} (logit with the head − logit without, replaced "
+        f"{lab.place(focus)}: {significant(most)} (logit with the head − logit without, replaced "
         f"by {mode}). Blue: the head speaks for the token; red: against it."
     )
     caption, file = "All heads by effect", f"head-sweep-position-{at}"
@@ -138,17 +138,17 @@ def sweep_steps(lab: Lab, visit: Visit, query: str, mode: str) -> Steps:
         "head": head_box("int-patch-head"),
     },
 )  # fmt: skip
-def patch_steps(lab: Lab, visit: Visit, first: str, second: str, part: str, head: int) -> Steps:
+def patch_steps(lab: Lab, focus: Focus, first: str, second: str, part: str, head: int) -> Steps:
     """Progress a layer at a time, then the heat map of what each place recovers; HTML."""
-    ids = [lab.encode(visit.source, prompt) for prompt in (first, second)]
-    cfg = lab.registry.config_of(visit.source)
+    ids = [lab.encode(focus.source, prompt) for prompt in (first, second)]
+    cfg = lab.registry.config_of(focus.source)
     which = head if part == HEAD else None
-    key = (visit.source, "patching", *map(tuple, ids), which)
+    key = (focus.source, "patching", *map(tuple, ids), which)
     found = lab.memos.get(key)
     if found is None:
-        contrast = lab.by_model(visit, interventions.read_contrast, *ids, give_way)
+        contrast = lab.by_model(focus, interventions.read_contrast, *ids, give_way)
         recovered: list[list[float]] = [[] for _ in range(cfg.n_layers + (which is None))]
-        for layer, row in lab.each_by_model(visit, interventions.patch_sweep, contrast, which):
+        for layer, row in lab.each_by_model(focus, interventions.patch_sweep, contrast, which):
             recovered[layer] += row
             yield say(f"Layer {layer} of {cfg.n_layers} …")
         found = (contrast.answers, contrast.leads, recovered)
@@ -222,34 +222,34 @@ def _percent(share: float) -> str:
     button_id="int-cmp-run",
     hint="Press Compare: it runs one more pass.",
 )
-def comparison_html(lab: Lab, visit: Visit, way: str, prompt: str, position: Any) -> str:
-    """The visit's prediction beside another one: a sentence, bars, a table; HTML.
+def comparison_html(lab: Lab, focus: Focus, way: str, prompt: str, position: Any) -> str:
+    """The focus's prediction beside another one: a sentence, bars, a table; HTML.
 
     Raises what `Lab.read` raises.
     """
     if way == UNTRAINED:
-        random = visit.source.startswith("random:")
+        random = focus.source.startswith("random:")
         names = ("this model", f"seed {SEED}") if random else ("trained", "untrained")
-        twin = random_source(lab.registry.config_of(visit.source), SEED)
-        other = replace(visit, source=twin)
+        twin = random_source(lab.registry.config_of(focus.source), SEED)
+        other = replace(focus, source=twin)
     elif way == EARLIER:
-        other = replace(visit, source=visit.source + EARLY)
+        other = replace(focus, source=focus.source + EARLY)
         if not is_kept(other.source):
             raise ValueError("only a model of the Train tab has an early one: train one there.")
         names = ("at the end", path_of(other.source).name)  # "at step 40"
     else:
         at = -1 if position is None else whole("position in it", position, -MAX_TOKENS, MAX_TOKENS)
-        other = lab.read(visit.source, prompt, at)
+        other = lab.read(focus.source, prompt, at)
         names = ("this prompt", "the other")
-    result = compare_predictions(lab.logits(visit), lab.logits(other), COMPARISON_TOP)
-    what = f"After {_end(lab, visit)} ({names[0]}) and after {_end(lab, other)} ({names[1]})"
-    said = say(f"Loss on the prompt: {_loss(lab, visit)} here, {_loss(lab, other)} there.")
+    result = compare_predictions(lab.logits(focus), lab.logits(other), COMPARISON_TOP)
+    what = f"After {_end(lab, focus)} ({names[0]}) and after {_end(lab, other)} ({names[1]})"
+    said = say(f"Loss on the prompt: {_loss(lab, focus)} here, {_loss(lab, other)} there.")
     return said + pair_html(lab, result, names, what, "comparison")
 
 
-def _end(lab: Lab, visit: Visit) -> str:
+def _end(lab: Lab, focus: Focus) -> str:
     """The last words that the prediction is made after."""
-    return f"“…{lab.text(visit.ids[: visit.position + 1])[-24:]}”"
+    return f"“…{lab.text(focus.ids[: focus.position + 1])[-24:]}”"
 
 
 def pair_html(lab: Lab, result: Comparison, names: tuple[str, str], what: str, file: str) -> str:
@@ -288,6 +288,6 @@ def _summand(p: float, q: float) -> str:
     return f"{significant(p)} · ln({significant(p)} ÷ {significant(q)}) = {product}"
 
 
-def _loss(lab: Lab, visit: Visit) -> str:
-    mean = loss(lab.foreseen(visit))
+def _loss(lab: Lab, focus: Focus) -> str:
+    mean = loss(lab.foreseen(focus))
     return "none (a single token)" if mean is None else f"{significant(mean)} nats a token"

@@ -5,7 +5,7 @@ from itertools import accumulate
 from gpt.internals.distribution import ranking
 from gpt.internals.interventions import Occluded, gradient_x_input, occlusion
 from gpt.internals.ledger import Term, read_ledger
-from gpt.ui.internals.lab import Lab, Visit
+from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.section import Code, Steps, numbers, radio, section, token_box
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import four, percent, significant
@@ -40,13 +40,13 @@ MATTERED_COLUMNS = (
         ),
     },
 )  # fmt: skip
-def ledger_html(lab: Lab, visit: Visit, query: str, mode: str) -> str:
+def ledger_html(lab: Lab, focus: Focus, query: str, mode: str) -> str:
     """The sum in words, bars of the largest terms, and every term with a running total; HTML."""
-    at, token_id = visit.position, lab.token_id(visit, query)
-    logits = lab.logits(visit).double()
+    at, token_id = focus.position, lab.token_id(focus, query)
+    logits = lab.logits(focus).double()
     best, logit = ranking(logits)[:2].tolist(), logits[token_id].item()
     minus = next((i for i in best if i != token_id), token_id) if mode == LEAD else None
-    ledger = lab.computed(visit, read_ledger, at, token_id, minus)
+    ledger = lab.computed(focus, read_ledger, at, token_id, minus)
     terms = sorted(ledger, key=lambda term: -abs(term.value))
     shown, rest = terms[:BARS], terms[BARS:]
     labels, values = [_short(term.name) for term in shown], [term.value for term in shown]
@@ -62,7 +62,7 @@ def ledger_html(lab: Lab, visit: Visit, query: str, mode: str) -> str:
     rows = [(t.name, t.kind, t.value, total) for t, total in zip(terms, running, strict=True)]
     caption = f"All {len(rows)} terms by size, with the running total"
     table = table_html(LEDGER_COLUMNS, rows, caption, csv_name=f"ledger-position-{at}")
-    return _sum(ledger, logit, what, lab.place(visit)) + drawn + numbers(table)
+    return _sum(ledger, logit, what, lab.place(focus)) + drawn + numbers(table)
 
 
 def _sum(ledger: list[Term], logit: float, what: str, place: str) -> str:
@@ -100,39 +100,39 @@ def _short(name: str) -> str:
     needs_model=True,
     controls={"query": token_box("int-mattered-token")},
 )
-def mattered_steps(lab: Lab, visit: Visit, query: str) -> Steps:
+def mattered_steps(lab: Lab, focus: Focus, query: str) -> Steps:
     """Progress in words, then the sentence, the two measures as bars, and the table; HTML."""
-    run, at = lab.run(visit), visit.position
-    token_id = lab.token_id(visit, query)
-    key = (*visit.key, "mattered", at, token_id)
+    run, at = lab.run(focus), focus.position
+    token_id = lab.token_id(focus, query)
+    key = (*focus.key, "mattered", at, token_id)
     found = lab.memos.get(key)
     if found is None:
         yield say("Gradient: one pass and one step back …")
-        gradient = lab.by_model(visit, gradient_x_input, run, at, token_id).tolist()
+        gradient = lab.by_model(focus, gradient_x_input, run, at, token_id).tolist()
         seen: list[Occluded] = []  # with nothing occluded, then with each token
-        for occluded in lab.each_by_model(visit, occlusion, run, at, token_id):
+        for occluded in lab.each_by_model(focus, occlusion, run, at, token_id):
             seen.append(occluded)
             if len(seen) % 4 == 1:
                 yield say(f"Occlusion: {len(seen)} of {at + 2} …")
         found = (gradient, seen)
         lab.memos.put(key, found)
-    return _mattered(lab, visit, token_id, *found)
+    return _mattered(lab, focus, token_id, *found)
 
 
 def _mattered(
-    lab: Lab, visit: Visit, token_id: int, gradient: list[float], seen: list[Occluded]
+    lab: Lab, focus: Focus, token_id: int, gradient: list[float], seen: list[Occluded]
 ) -> str:
     whole, *without = seen
     drops = [whole.logit - each.logit for each in without]
-    labels = [f"{i} {lab.short(token)}" for i, token in enumerate(visit.ids[: len(drops)])]
+    labels = [f"{i} {lab.short(token)}" for i, token in enumerate(focus.ids[: len(drops)])]
     both = {"gradient × input": gradient, "logit lost by occlusion": drops}
     drawn = bars(labels, both, "change of the logit")
     most = max(range(len(drops)), key=lambda i: abs(drops[i]))
     lost = without[most]
     verb = "lowers" if drops[most] > 0 else "raises"
     words = say(
-        f"For {lab.piece(token_id)} (id {token_id:,}) after {lab.place(visit)}: occluding "
-        f"{lab.piece(visit.ids[most])} at position {most} {verb} its logit most, from "
+        f"For {lab.piece(token_id)} (id {token_id:,}) after {lab.place(focus)}: occluding "
+        f"{lab.piece(focus.ids[most])} at position {most} {verb} its logit most, from "
         f"{four(whole.logit)} to {four(lost.logit)}, and its "
         f"probability from {percent(whole.probability)} to {percent(lost.probability)}."
     ) + formula(
@@ -142,10 +142,10 @@ def _mattered(
         f"{four(drops[most])}",
     )
     rows = [
-        (i, lab.piece(visit.ids[i]), gradient[i], drops[i], each.probability)
+        (i, lab.piece(focus.ids[i]), gradient[i], drops[i], each.probability)
         for i, each in enumerate(without)
     ]
     caption = f"Effect on the logit of {lab.piece(token_id)}"
-    file, marked = f"attribution-position-{visit.position}", {most: "marked"}
+    file, marked = f"attribution-position-{focus.position}", {most: "marked"}
     table = table_html(MATTERED_COLUMNS, rows, caption, csv_name=file, kinds=marked)
     return words + drawn + numbers(table)

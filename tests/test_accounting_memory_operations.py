@@ -13,8 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from gpt.accounting import memory
-from gpt.accounting import operations as compute
+from gpt.accounting import memory, operations
 from gpt.accounting.machines import DEVICES
 from gpt.accounting.meta_model import model_without_values
 from gpt.cache import KVCache
@@ -54,7 +53,7 @@ def test_forward_operations_are_exactly_what_the_counter_sees(seed: int) -> None
     cfg, batch, past, new = random_case(seed)
     last_only = seed % 2 == 0
     counted = counted_flops(on_meta(cfg), batch, past, new, last_only)
-    assert compute.forward(cfg, batch, new, past, last_only).total == counted
+    assert operations.forward(cfg, batch, new, past, last_only).total == counted
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -64,7 +63,7 @@ def test_forward_and_backward_are_exactly_what_the_counter_sees(seed: int, train
     model = on_meta(cfg).train(training)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         model(torch.zeros(batch, new, dtype=torch.long)).sum().backward()
-    assert 3 * compute.forward(cfg, batch, new).total == counter.get_total_flops()
+    assert 3 * operations.forward(cfg, batch, new).total == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -77,7 +76,7 @@ def test_bytes_read_by_a_pass_leave_out_the_rows_that_are_looked_up(tied: bool) 
 
 
 def test_small_at_1024_tokens_takes_291_6_gflop_and_72_mib_of_cache() -> None:
-    assert round(compute.forward(SMALL_AS_RELEASED, 1, 1024).total / 1e9, 1) == 291.6
+    assert round(operations.forward(SMALL_AS_RELEASED, 1, 1024).total / 1e9, 1) == 291.6
     assert memory.kv_cache(SMALL_AS_RELEASED, 1, 1024, "float16").value == 72 * 2**20
 
 
@@ -224,28 +223,28 @@ def test_adamw_in_float32_holds_what_the_real_optimiser_holds() -> None:
 
 def test_decoding_is_bound_by_bandwidth_and_a_long_prompt_by_arithmetic() -> None:
     t4 = DEVICES["t4"]
-    decode = compute.roofline(SMALL_AS_RELEASED, 1, 1, 1024, "float16", t4)
+    decode = operations.roofline(SMALL_AS_RELEASED, 1, 1, 1024, "float16", t4)
     assert decode.bound == "bandwidth"
     matrices = 12 * 12 * 768 * 768 + 50257 * 768
     others = 124_439_808 - matrices - 1024 * 768  # norms and biases, float32
     read = 2 * matrices + 4 * others + 36 * 2**20  # on a GPU keys and values have 16 bits too
     assert decode.seconds == pytest.approx(read / 320e9)
-    prompt = compute.roofline(SMALL_AS_RELEASED, 1, 1024, 1024, "float16", t4)
+    prompt = operations.roofline(SMALL_AS_RELEASED, 1, 1024, 1024, "float16", t4)
     assert prompt.bound == "arithmetic"
     assert prompt.seconds == pytest.approx(
-        compute.forward(SMALL_AS_RELEASED, 1, 1024, last_only=True).total / 65e12
+        operations.forward(SMALL_AS_RELEASED, 1, 1024, last_only=True).total / 65e12
     )
 
 
 def test_training_days_follow_from_three_forward_passes_a_token() -> None:
     h100 = DEVICES["h100"]
-    flops = 3 * compute.forward(GPTConfig(), 1, 1024).total / 1024 * 3e9
-    days = compute.training_days(GPTConfig(), 3e9, 0.4, h100)
+    flops = 3 * operations.forward(GPTConfig(), 1, 1024).total / 1024 * 3e9
+    days = operations.training_days(GPTConfig(), 3e9, 0.4, h100)
     assert days == pytest.approx(flops / (0.4 * 989.5e12) / 86_400)
 
 
 def test_the_rules_of_thumb_are_off_by_what_they_leave_out() -> None:
-    rules = compute.rules_of_thumb(SMALL_AS_RELEASED, 1, 1024)
+    rules = operations.rules_of_thumb(SMALL_AS_RELEASED, 1, 1024)
     rule, counted = next(rest for name, *rest in rules if name == "forward, 2 N (all parameters)")
     assert rule == 2 * 124_439_808 * 1024
     assert rule / counted == pytest.approx(254_852_726_784 / 291_648_307_200, rel=1e-3)
@@ -259,8 +258,14 @@ def test_the_rules_of_thumb_are_off_by_what_they_leave_out() -> None:
         (lambda: memory.kv_cache(GPTConfig(), 1, 1, "float8"), "precision is 'float8'"),
         (lambda: memory.kept_by_training(GPTConfig(), 1, 1, "int8"), "use float32, bfloat16"),
         (lambda: memory.training_state(GPTConfig(), "lion"), "optimiser is 'lion': use adamw-"),
-        (lambda: compute.training_days(GPTConfig(), 1e9, 40, DEVICES["t4"]), "utilisation is 40:"),
-        (lambda: compute.training_days(GPTConfig(), 1e9, 0, DEVICES["t4"]), "above 0 and at most"),
+        (
+            lambda: operations.training_days(GPTConfig(), 1e9, 40, DEVICES["t4"]),
+            "utilisation is 40:",
+        ),
+        (
+            lambda: operations.training_days(GPTConfig(), 1e9, 0, DEVICES["t4"]),
+            "above 0 and at most",
+        ),
     ],
 )
 def test_an_unknown_choice_names_the_allowed_ones(call, message: str) -> None:
