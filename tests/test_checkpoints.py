@@ -196,6 +196,14 @@ def test_the_names_that_torchs_wrappers_give_are_read_as_the_models(wrapped, tmp
 # What is refused; the rest is in hostile/test_reading.py
 
 
+def test_a_tensor_under_two_names_is_refused(tmp_path):
+    """The later of the two was taken, without a word."""
+    state = book_state(tiny_model())
+    state["module.out_head.weight"] = torch.zeros(1)
+    torch.save(state, tmp_path / "book.pth")
+    assert "has names twice" in message(tmp_path / "book.pth", cfg=TINY)
+
+
 def test_a_missing_head_hints_at_tying(tmp_path):
     state = book_state(tiny_model())
     del state["out_head.weight"]

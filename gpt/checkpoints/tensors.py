@@ -42,7 +42,10 @@ def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
         if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
             kind = "has no values" if tensor.is_meta else f"is {tensor.layout} or nested"
             raise ValueError(f"{weights}: {shown} {kind}: save it as a plain (dense) tensor.")
-    return {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
+    named = {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
+    if len(named) < len(tensors):
+        raise ValueError(f"{weights} has names twice, with “module.” or so and without: keep one.")
+    return named
 
 
 def _read(path: Path) -> dict[str, Any]:
