@@ -1060,6 +1060,18 @@ def test_a_fault_in_a_pass_is_said_and_what_is_opened_then_says_what_to_do(tab, 
     assert "tokens, float32" in page.shown["int-message"]
 
 
+def test_a_click_whose_pass_fails_leaves_all_sections_at_one_position(tab, monkeypatch):
+    """Chips and sections stayed, and one that was opened then showed the place of the click."""
+    page = Page(tab, "tokens")
+    page.look()
+    at = page.desk.focus.position
+    with monkeypatch.context() as patch:
+        patch.setattr(tab, "_above", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            page.click(1)
+    assert page.desk.focus.position == at != 1
+
+
 def test_a_text_without_a_chosen_token_is_opened_where_its_first_new_one_was_drawn(tab):
     """It was opened at its end, where nothing was drawn, and Choice had settings of its own."""
     page = Page(tab, "tokens")

@@ -171,7 +171,7 @@ class InternalsTab:
         """Another position of the same pass."""
         desk: Desk = values[self.desk]
         try:
-            desk.focus = focus = self._moved(desk, values, event)
+            focus = self._moved(desk, values, event)
             desk.turn = turn = desk.turn + 1
             above = await run_sync(self._above, focus, focus.position)
         except ValueError as error:  # a trained model may be gone
@@ -180,6 +180,7 @@ class InternalsTab:
         if desk.turn != turn:
             yield gr.skip()
             return
+        desk.focus = focus  # only now: a pass may fail
         async for shown in self.sections.filled(desk, above, desk.in_view):
             yield shown
 
