@@ -573,6 +573,11 @@ def test_a_token_is_found_by_text_or_id(query, lab, focus, run):
     assert cells(found)[0][2] == f"{int(ranks(run.logits[AT], torch.tensor(262))):,} of 50,257"
 
 
+def test_the_box_that_finds_a_token_says_what_it_takes():
+    """A renaming of `Text`, a class, made it "Visit or id."."""
+    assert BY_KEY["choice"].controls["query"]().info == "Text or id."
+
+
 def test_a_token_that_is_not_found_leaves_the_settings_beside_it_alone(lab, focus):
     text = views(lab, focus, "choice", query="50257")
     assert "use 0 to 50,256" in text

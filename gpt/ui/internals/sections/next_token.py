@@ -85,7 +85,7 @@ def as_written(text: Visit) -> dict[str, Any]:
         "precision": dropdown(
             "int-precision", "Precision", PRECISIONS, info="Of the logits.", **HALF
         ),
-        "query": text_box("int-find", "Find a token", info="Visit or id.", **HALF),
+        "query": text_box("int-find", "Find a token", info="Text or id.", **HALF),
     },
     beside=True,
     opened=True,
