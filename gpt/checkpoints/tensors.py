@@ -52,9 +52,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.suffix not in _PICKLES:
             return load_file(path)
-        # Files older than torch 1.6 are no archives and cannot be memory-mapped. An archive that is
-        # compressed, which torch's never are, cannot either: it may be a bomb, and is refused.
-        archive = zipfile.is_zipfile(path)
+        archive = zipfile.is_zipfile(path)  # files older than torch 1.6 are none: not to be mapped
+        if archive:
+            with zipfile.ZipFile(path) as file:  # a mapped tensor is the bytes as they are stored
+                if any(record.compress_type for record in file.infolist()):
+                    raise ValueError("its records are compressed, as torch.save never does")
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         raise ValueError(

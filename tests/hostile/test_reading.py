@@ -100,15 +100,19 @@ def noise(seed):
     return alone("noise.pth", b"\x80\x02" + content)
 
 
-def compressed(folder):
-    """100 kB that hold 100 MB of zeros."""
-    path, packed = folder.with_name("plain.pth"), folder.with_name("packed.pth")
-    torch.save({"tok_emb.weight": torch.zeros(25_000_000)}, path)
-    with zipfile.ZipFile(path) as a, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as b:
-        for name in a.namelist():
-            b.writestr(name, a.read(name))
-    path.unlink()
-    return packed
+def compressed(content):
+    """A .pth file packed again by another program: small ones were read, as the packed bytes."""
+
+    def make(folder):
+        path, packed = folder.with_name("plain.pth"), folder.with_name("packed.pth")
+        torch.save(content(), path)
+        with zipfile.ZipFile(path) as a, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as b:
+            for name in a.namelist():
+                b.writestr(name, a.read(name))
+        path.unlink()
+        return packed
+
+    return make
 
 
 def flipped(folder):
@@ -215,7 +219,11 @@ HOSTILE = {
         for kept in (0.0001, 0.999)
     },
     **{f"noise {seed}": (noise(seed), "noise.pth") for seed in range(2)},
-    "zeros, compressed": (compressed, "packed.pth cannot be read"),
+    "weights, compressed": (compressed(lambda: book_state(tiny_model())), "are compressed"),
+    "100 MB of zeros in 100 kB": (
+        compressed(lambda: {"tok_emb.weight": torch.zeros(25_000_000)}),
+        "packed.pth cannot be read",
+    ),
     "a flipped bit": (flipped, "SHA-256"),
     "code in a pickle": (pickled(lambda folder: {"x": Payload(folder)}), "could run code"),
     "a tensor alone": (pickled(torch.zeros(3)), "holds a Tensor"),
