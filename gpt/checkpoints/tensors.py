@@ -33,6 +33,7 @@ def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
             raise ValueError(f"{weights} lists no weight_map: it is damaged, fetch it again.")
         files = [weights.with_name(Path(name).name) for name in sorted(set(shards.values()))]
     tensors = {n: t for file in files for n, t in _read(file).items()}
+    found: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         shown = repr(name)[:100]
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
@@ -42,10 +43,9 @@ def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
         if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
             kind = "has no values" if tensor.is_meta else f"is {tensor.layout} or nested"
             raise ValueError(f"{weights}: {shown} {kind}: save it as a plain (dense) tensor.")
-    named = {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
-    if len(named) < len(tensors):
-        raise ValueError(f"{weights} has names twice, with “module.” or so and without: keep one.")
-    return named
+        if found.setdefault(_WRAPPERS.sub("", name), tensor) is not tensor:
+            raise ValueError(f"{weights}: {shown} is there with another prefix too: keep one.")
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
