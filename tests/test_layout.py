@@ -140,6 +140,16 @@ def test_no_name_stands_for_two_things():
     assert {name for name in every if every.count(name) > 1} == {"Handlers", "Layout", "add_to"}
 
 
+def test_what_benchmarks_import_is_there():
+    """That of Internals took the page's `Shared` from a module that never was: it ran no more."""
+    for path in (ROOT / "tests" / "benchmarks").glob("*.py"):
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "gpt":
+                module = importlib.import_module(node.module)
+                for name in (alias.name for alias in node.names):
+                    assert hasattr(module, name), f"{path.name}: {node.module}.{name}"
+
+
 IMPORTS = """
 import sys, tempfile
 import gpt

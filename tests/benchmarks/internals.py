@@ -34,8 +34,6 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from gpt.ui.focus import Shared  # noqa: E402
-
 from gpt.checkpoints.precision_record import processor  # noqa: E402
 from gpt.checkpoints.sources import random_source  # noqa: E402
 from gpt.config import PRESETS  # noqa: E402
@@ -50,6 +48,7 @@ from gpt.ui.internals.sections.text_to_tokens import (  # noqa: E402
     prompt_message,
 )
 from gpt.ui.internals.tab import PROMPT  # noqa: E402
+from gpt.ui.visit import Shared  # noqa: E402
 
 LONG = " ".join([PROMPT] * (MAX_TOKENS // 8))  # 128 tokens
 LIMITS = {

@@ -8,7 +8,9 @@ it: seconds of training, of the wall and of the processor, and the tokens (`MARK
 gpt/ui/train/settings.py), until the held-out loss is below the guess by frequency alone, and until
 four of five words of the sample are words of the text. Then tokens a second of ten and of thirty
 writers alone and beside a run of the default size. About six minutes, eight at most; nothing else
-should run. With --record it writes train_tab.json and train_tab.txt in assets/benchmarks/."""
+should run.
+With --record it writes train_tab.json and train_tab.txt in assets/benchmarks/.
+"""
 
 from __future__ import annotations
 
