@@ -140,6 +140,13 @@ def test_no_name_stands_for_two_things():
     assert {name for name in every if every.count(name) > 1} == {"Handlers", "Layout", "add_to"}
 
 
+def test_a_folders_docstring_names_files_that_are_there():
+    """The Train tab's named `run`, which had become `trainings`."""
+    for init in PACKAGE.rglob("__init__.py"):
+        named = set(re.findall(r"\s\((\w+)\)", ast.get_docstring(tree_of(init)) or ""))
+        assert named <= {path.stem for path in init.parent.glob("*.py")}, init
+
+
 def test_what_benchmarks_import_is_there():
     """That of Internals took the page's `Shared` from a module that never was: it ran no more."""
     for path in (ROOT / "tests" / "benchmarks").glob("*.py"):
