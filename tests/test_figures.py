@@ -5,13 +5,14 @@ import io
 import json
 import re
 from html import escape
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gpt.ui.internals.vector_figures import histogram_pair
-from gpt.ui.parts.bars import bars
+from gpt.ui.parts.bars import bars, cumulative_bar
 from gpt.ui.parts.colours import AGAINST, FOR, HUE
 from gpt.ui.parts.heat import heat_table, picture
 
@@ -66,6 +67,20 @@ def test_a_log_axis_gives_each_factor_of_ten_the_same_length_and_keeps_zero() ->
         ["bar 0.00% 100.000%", "bar 0.00% 50.000%"], ["bar 0.00% 0.000%", "bar 0.00% 75.000%"]
     ]  # fmt: skip
     assert [row[3] for row in rows] == [["1.00", "1.00e−06"], ["0", "0.00100"]]
+
+
+@pytest.mark.parametrize(
+    ("u", "turned"), [(0.0, False), (0.0712, False), (0.0999, False), (0.6999, False), (0.7, True)]
+)
+def test_the_number_on_the_cumulative_bar_stands_to_the_left_of_its_mark_from_70_on(
+    u: float, turned: bool
+) -> None:
+    """From 7 to 10 % too, as its first digit told: on a phone it began outside the page."""
+    css = (Path(__file__).parent.parent / "assets" / "style.css").read_text()
+    starts = re.findall(r'\.cumulative i\[style\*="(--at:\d)"\]', css)
+    assert len(starts) == 3
+    bar = cumulative_bar([("all", 1.0, "many")], u)
+    assert any(start in bar for start in starts) == turned
 
 
 def test_a_figure_has_no_title_and_the_house_s_look() -> None:

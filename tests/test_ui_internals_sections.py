@@ -329,7 +329,7 @@ def check_choice(lab, focus, run, model):
     token_id = int(draw(distribution[None], uniform))
     low, high = uniform_interval(distribution, token_id)
     assert f"u = {uniform.item():.6f}" in text
-    assert f'<i style="--at:{uniform.item():.3%}">' in text
+    assert f'<i style="--at:{uniform.item():07.3%}">' in text
     assert f"between {low:.6f} and {high:.6f}" in text
     assert f"(id {token_id:,}," in text
     bar = text.split('class="cumulative"')[1].split("</div>")[0]

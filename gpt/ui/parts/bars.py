@@ -71,7 +71,8 @@ def cumulative_bar(segments: Sequence[Segment], u: float | None) -> str:
         f"<bdi>{escape(label) if width > 0.06 else ''}</bdi></span>"
         for label, width, kind in segments
     ]
-    mark = "" if u is None else f'<i style="--at:{u:.3%}">u = {u:.4f}</i>'
+    # Two digits before the point: by the first one style.css puts the label to the left, from 70 %.
+    mark = "" if u is None else f'<i style="--at:{u:07.3%}">u = {u:.4f}</i>'
     return (
         f'<div class="cumulative" role="group" aria-label="cumulative probability, in id order">'
         f"{mark}<div>{''.join(parts)}</div></div>"
