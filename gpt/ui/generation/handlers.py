@@ -287,8 +287,8 @@ class Handlers:
             return gr.skip()
         async with self._writes_opening:  # the first visitor does, and others wait for it
             if self._opening is None:
-                wish = await asyncio.to_thread(self.written_again, OPENING)
-                run = Writing(Draft(wish), self.runs)
+                asked = await asyncio.to_thread(self.written_again, OPENING)
+                run = Writing(Draft(asked), self.runs)
                 await run.start(lambda: None)
                 self._opening = run.draft()
         if story.present or story.live:  # the visitor was quicker
