@@ -260,6 +260,17 @@ def test_a_popular_model_does_not_keep_others_waiting_for_ever():
     assert order == [B, A]
 
 
+def test_who_waited_in_vain_keeps_nobody_from_what_is_loaded():
+    """While one is impatient nobody else is given a model that is in use, and that has an end."""
+    registry = Registry(budget_bytes=ONE)
+    registry.wait_seconds, registry.patience_seconds = 0.1, 0
+    with registry.borrow(A):
+        with pytest.raises(ValueError, match="is in use"), registry.borrow(B):
+            pytest.fail("there was no room")
+        with registry.borrow(A, progress=lambda *_: pytest.fail("waits")):
+            pass
+
+
 def test_a_visitor_who_leaves_gives_the_model_back():
     registry = Registry(budget_bytes=ONE)
 
