@@ -22,7 +22,7 @@ from gpt.checkpoints.sources import config_of, load_model, path_of
 from gpt.checkpoints.tensors import read_text
 from gpt.config import PRESETS, GPTConfig
 from gpt.engine import DTYPES, PRECISIONS
-from gpt.engine.machine import available_devices, show_what_can_be_shown, usable_cores
+from gpt.engine.machine import show_what_can_be_shown, usable_cores
 from gpt.generate import context_notes, generate
 from gpt.sampling import SamplingOptions
 from gpt.training.options import STORYTELLER_CONFIG, TrainOptions
@@ -140,7 +140,7 @@ def _configuration(
 
 
 def _generate_arguments(parser: argparse.ArgumentParser) -> None:
-    add, devices = parser.add_argument, ", ".join(available_devices())
+    add = parser.add_argument
     add("prompt", nargs="?", metavar="PROMPT", help="without it, the standard input is read")
     add("--model", default="storyteller", metavar="MODEL", help=_DEFAULT)
     text = f"stop after so many, if no other end comes; {_DEFAULT}"
@@ -157,7 +157,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steer", type=_steer, action="append", default=[], metavar="POSITION:ID", help=text)
     text = "same seed, same text on one machine (default: drawn, and told)"
     add("--seed", type=int, metavar="S", help=text)
-    add("--device", default="cpu", metavar="D", help=f"this machine has {devices}; {_DEFAULT}")
+    add("--device", default="cpu", metavar="D", help=f"cpu, cuda or mps; {_DEFAULT}")
     text = f"of the weights: {', '.join(PRECISIONS)}; auto is the fastest that was measured to "
     text += f"cost little, else float32; {_DEFAULT}"
     add("--precision", default="auto", metavar="TYPE", help=text)

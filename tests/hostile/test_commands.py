@@ -89,6 +89,10 @@ def refused(arguments, capsys):
         (["compare", RANDOM, "--text", __file__, "--tokens", "1"], "tokens is 1: use"),
         (["train", "--text", LONG_NAME], "name too long"),
         (["train", "--text", "~nosuchuser/t.txt"], "~nosuchuser"),
+        (
+            ["train", "--text", __file__, "--emb-dim", "1" + "0" * 400, "--n-heads", "1"],
+            "needs more than 10^290 GiB",
+        ),
         (["train", "--evaluate", "~nosuchuser/m", "--text", __file__], "no such user"),
         (["nonsense" * 10_000], "invalid choice"),
     ],
