@@ -280,6 +280,29 @@ def test_a_click_on_a_token_moves_every_open_section(tab):
     assert 'aria-pressed="true"' in page.shown["int-chips"].split('data-position="2"')[1][:200]
 
 
+def test_looking_at_the_same_text_again_stays_at_the_position(tab):
+    """The number stands above the button: typed, then pressed, it went back to where it was."""
+    page = Page(tab, "logits")
+    page.look()
+    page.click(2)
+    page.look()
+    assert page.shown["int-position"] == 2
+    assert "After position 2" in page.shown["int-logits-words"]
+    page.look("Once upon another time")
+    assert page.shown["int-position"] == -1
+
+
+def test_generations_text_too_is_looked_at_again_where_it_was_moved_to(tab):
+    page = Page(tab, "logits")
+    ids = tuple(tab.lab.encode("words", PROMPT))
+    page.desk.given = tab.lab.given_by("words", ids, 3)
+    page.look(tab.lab.using("words").text(page.desk.given.ids))
+    assert page.shown["int-position"] == 2
+    page.click(1)
+    page.look(tab.lab.using("words").text(page.desk.given.ids))
+    assert page.shown["int-position"] == 1
+
+
 def test_how_the_prompt_was_predicted_is_read_once_and_not_at_every_click(tab, monkeypatch):
     """Strip, message and table each read it anew: 0.6 s for 128 tokens, three times a click."""
     passes = []

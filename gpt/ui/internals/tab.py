@@ -110,7 +110,8 @@ class InternalsTab:
                     await run_sync(download, source, progress)
             async with self.sections.lane:
                 if desk.looks == look:  # else a later press took over while this one waited
-                    at = focus.position if focus is desk.given else -1
+                    kept = focus is desk.given or focus is desk.focus
+                    at = focus.position if kept else -1
                     above = await run_sync(self._above, focus, at, progress)
         except Exception as error:
             wrong = error
@@ -127,11 +128,16 @@ class InternalsTab:
             raise wrong  # for the log
 
     def _asked(self, values: Values) -> Focus:
-        """What the box asks for: Generation's focus, as long as the box has its text."""
-        given, source, prompt = values[self.desk].given, values[self.model], values[self.prompt]
+        """What the box asks for: Generation's focus, as long as the box has its text.
+
+        The text that is looked at already is looked at from where the visitor moved to.
+        """
+        desk, source, prompt = values[self.desk], values[self.model], values[self.prompt]
+        given, now = desk.given, desk.focus
         if given and given.source == source and self.lab.using(source).text(given.ids) == prompt:
             return given
-        return self.lab.read(source, prompt)
+        asked = self.lab.read(source, prompt)
+        return now if now and now.key == asked.key else asked
 
     async def opened(self, values: Values, progress: Any = PROGRESS) -> AsyncIterator[Values]:
         """The tab looks at what was written in Generation, at the token chosen there."""
@@ -181,6 +187,8 @@ class InternalsTab:
             yield gr.skip()
             return
         desk.focus = focus  # only now: a pass may fail
+        if desk.given and desk.given.key == focus.key:
+            desk.given = focus
         async for shown in self.sections.filled(desk, above, desk.in_view):
             yield shown
 
