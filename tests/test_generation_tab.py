@@ -215,9 +215,12 @@ def test_the_controls_mean_what_their_help_says():
     ("name", "value", "message"),
     [
         ("max_new_tokens", 501, "use at most 500"),
+        ("max_new_tokens", None, "max_new_tokens is empty: use a number from 1 to 500"),
+        ("temperature", None, "temperature is empty: use a number from 0 to 2"),
+        ("top_k", -1, "top_k is -1: use a whole number of at least 1, or 0 to keep every token"),
+        ("seed", -7, "seed is -7: use a whole number of at least 0, or -1 to draw one"),
         ("max_new_tokens", 2.5, "max_new_tokens is 2.5"),
         ("max_new_tokens", "5", "max_new_tokens is '5'"),
-        ("temperature", None, "temperature is None"),
         ("temperature", float("nan"), "temperature is nan"),
         ("seed", 2**64, "seed is"),
     ],

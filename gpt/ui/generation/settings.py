@@ -11,7 +11,7 @@ import gradio as gr
 
 from gpt.checkpoints.precision_record import default_precision, recorded
 from gpt.sampling import MAX_STOP, SamplingOptions
-from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.numbers import percent, significant, within
 from gpt.ui.visit import Visit
 
 MAX_NEW_TOKENS = 500
@@ -103,10 +103,18 @@ def sampling_options(
 ) -> SamplingOptions:
     """The options that the controls, or an API client's values, mean.
 
-    Raises ValueError if a value is impossible: a browser's own limits are not trusted.
+    Raises ValueError if a value is impossible: a browser's own limits are not trusted. What is
+    empty and what switches off is said as the page writes it, where nobody can type None.
     """
+    for name, setting in SETTINGS.items():
+        if values[name] is None and setting.kind is gr.Slider:
+            within(name, None, setting.limits["minimum"], setting.limits["maximum"])
     read = {name: setting.read(values[name]) for name, setting in SETTINGS.items()}
-    options = SamplingOptions(**read, steering=steering)
+    try:
+        options = SamplingOptions(**read, steering=steering)
+    except ValueError as error:
+        off = SETTINGS.get(str(error).split()[0], SETTINGS["stop"]).off
+        raise ValueError(str(error).replace("or None to", f"or {off} to")) from error
     if (length := options.max_new_tokens) > MAX_NEW_TOKENS:
         raise ValueError(f"max_new_tokens is {length:,}: use at most {MAX_NEW_TOKENS}.")
     return options
