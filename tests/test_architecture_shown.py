@@ -6,7 +6,7 @@ import re
 from html import unescape
 
 import pytest
-from architecture_cases import figures_of, values_of
+from architecture_cases import NAMED, figures_of, values_of
 
 from gpt import GPTConfig
 from gpt.accounting import count_parameters, memory, operations
@@ -105,6 +105,20 @@ def test_times_are_those_of_each_machine() -> None:
     assert found.startswith('<p class="note">NVIDIA T4 (16 GB): the prompt takes at least ')
     assert f"then at most {significant(1 / t4.seconds)} tokens a second (bound by " in found
     assert '<tr class="marked"><td class="text"><bdi>NVIDIA T4' in found
+
+
+def test_times_name_the_machines_that_cannot_hold_the_model() -> None:
+    """Those of GPT-3 on a T4 stood there as if it could: 22.6 times its memory."""
+    found = figures_of(NAMED["gpt3-175b"][1], device="t4", compare="gpt2-small")
+    told = "Memory is left aside in these times: to generate, the model does not fit "
+    assert f"{told}{', '.join(each.label for each in DEVICES.values())}." in found["times"]
+    told = "NVIDIA T4 (16 GB) cannot hold this one: its tokens a second leave memory aside."
+    assert told in found["compare"]
+    found = figures_of(BOOK, device="t4", compare="gpt3-175b")
+    assert "left aside" not in found["times"]
+    assert "NVIDIA T4 (16 GB) cannot hold gpt3-175b: its tokens" in found["compare"]
+    found = figures_of(BOOK, device="t4", compare="gpt2-medium")
+    assert "cannot hold" not in found["compare"]
 
 
 def test_rules_of_thumb_and_one_more_token_compare_with_the_count() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpt.accounting import count_parameters, memory, operations
-from gpt.accounting.machines import DEVICES
+from gpt.accounting.machines import DEVICES, Device
 from gpt.config import GPTConfig
 from gpt.ui.architecture.controls import LABELS, Workload
 from gpt.ui.parts.bars import meter_html, stacked_bar_html
@@ -36,12 +36,13 @@ ROOFLINE = (
     "Of a prompt, what follows the last block's keys and values is computed for its last token "
     "only. Real programs reach a part of it; “Measured here” shows how much."
 )
+ASIDE = "Memory is left aside in these times: to generate, the model does not fit"
 
 
 def memory_html(cfg: GPTConfig, load: Workload) -> str:
     """Two stacked bars with the four machines under each, then the table of every amount."""
     passed = cfg, load.batch, load.tokens
-    running = [memory.kv_cache(*passed, load.precision), memory.forward_activations(*passed)]
+    running = _running(*passed, load.precision)
     states = [memory.training_state(cfg, each) for each in memory.TRAINING_STATES]
     kept = [
         memory.kept_in_bfloat16(*passed),
@@ -67,6 +68,21 @@ def memory_html(cfg: GPTConfig, load: Workload) -> str:
         + _memory_table(groups, load.precision, f"Memory for {what}")
         + say(MEMORY_LETTERS, "hint")
     )
+
+
+def _running(cfg: GPTConfig, batch: int, tokens: int, precision: str) -> list[memory.Amount]:
+    """What is needed beside the weights to generate."""
+    return [
+        memory.kv_cache(cfg, batch, tokens, precision),
+        memory.forward_activations(cfg, batch, tokens),
+    ]
+
+
+def _without_room(cfg: GPTConfig, load: Workload) -> list[Device]:
+    """The machines whose memory cannot hold what generating takes."""
+    running = _running(cfg, load.batch, min(load.tokens, cfg.context_length), load.precision)
+    total = memory.weights(cfg, load.precision).value + sum(part.value for part in running)
+    return [each for each in DEVICES.values() if total > each.memory_bytes]
 
 
 def _named(part: memory.Amount) -> str:
@@ -158,9 +174,12 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
         f"At best, in {load.precision}; training on {readable_count(load.train_tokens)} tokens at "
         f"{percent(load.utilisation)} of the peak in float16 or bfloat16, the higher one"
     )
+    small = ", ".join(each.label for each in _without_room(cfg, load))
+    told = f"{ASIDE} {small}." if small else ""
     sources = " · ".join(f"{each.label}: {each.source}" for each in DEVICES.values())
     return (
         say(sentence, "note")
+        + say(told, "note")
         + table_html(columns, rows, caption, kinds={chosen: "marked"})
         + say(ROOFLINE, "hint")
         + say(f"Peaks from: {sources}. Collected in November 2026.", "hint")
@@ -177,13 +196,19 @@ def side_by_side_html(here: GPTConfig, other: GPTConfig, name: str, load: Worklo
         rows.append((what, show(value), show(that), "≠" * (value != that), ratio))
     different = sum(here[field] != other[field] for field in here)
     message = f"{different} of 8 settings differ." if different else "The settings are the same."
+    told = " ".join(
+        f"{load.device.label} cannot hold {which}: its tokens a second leave memory aside."
+        for cfg, which in ((here, "this one"), (other, name))
+        if load.device in _without_room(cfg, load)
+    )
     columns = (
         "setting or cost", Column("this one"), Column(name), "differs",
         Column("this / that"),
     )  # fmt: skip
     kinds = {index: "differs" for index, row in enumerate(rows) if row[3]}
     caption = f"This configuration beside {name}"
-    return say(message, "note") + table_html(columns, rows, caption, kinds=kinds)
+    table = table_html(columns, rows, caption, kinds=kinds)
+    return say(message, "note") + say(told, "note") + table
 
 
 def _settings_and_costs(cfg: GPTConfig, load: Workload) -> dict[str, tuple[Any, Callable]]:
