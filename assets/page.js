@@ -458,8 +458,8 @@ const gptPage = {
     };
     watch('value', () => { kept = null; bring(); });
   },
-  // What a visitor unfolded stays unfolded when the view is drawn again, and a wide table of a phone
-  // shows the chosen column.
+  // What a visitor unfolded stays unfolded when the view is drawn again, a wide table of a phone
+  // shows the chosen column, and a long list of bars the row that the words are about.
   keepUnfolded(element, watch) {
     const unfolded = new Set(), titled = (fold) => fold.querySelector('summary').textContent;
     element.addEventListener('toggle', ({target}) => {
@@ -470,6 +470,11 @@ const gptPage = {
       element.querySelectorAll('.heat th.here').forEach((column) => {
         const box = column.closest('.heat');
         box.scrollLeft = column.offsetLeft - box.clientWidth / 2;
+      });
+      element.querySelectorAll('.bars .here .name').forEach((name) => {
+        const box = name.closest('.bars');
+        const below = name.getBoundingClientRect().top - box.getBoundingClientRect().top;
+        box.scrollTop += below - box.clientHeight / 2;
       });
     });
   },

@@ -254,3 +254,15 @@ def test_all_sections_fit_a_screen_move_with_one_click_and_shut_nobody_out(tab):
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     tab.set_viewport_size({"width": 1280, "height": 1000})
     assert "\n".join(faults_of_the_tab(tab)) == ""
+
+
+def test_a_long_chart_opens_at_the_word_that_its_sentence_is_about(tab):
+    """It began at the first of 128 words, with the one that mattered most far below."""
+    open_section(tab, "mattered")
+    look(tab, ", ".join(f"{number} wolves" for number in range(20)) + " and the old king said")
+    wait_text(tab, "#int-mattered", r"\(·said\): occluding")
+    expect(tab.locator("#int-mattered .bars .here .name")).to_have_count(1)
+    name = tab.locator("#int-mattered .bars .here .name").bounding_box()
+    box = tab.locator("#int-mattered .bars").bounding_box()
+    assert tab.locator("#int-mattered .bars").evaluate("box => box.scrollHeight > 2 * 400")
+    assert box["y"] <= name["y"] <= box["y"] + box["height"] - name["height"]

@@ -21,13 +21,14 @@ def bars(
     tail: bool = False,
     struck: Collection[int] = (),
     log: bool = False,
+    here: int | None = None,
 ) -> str:
     """HTML: bars in the given order with their numbers beside them; every text is escaped.
 
     The axis ends at the longest bar. `show` writes a number, else it has three figures; `texts`
     are the numbers of a single series as shown. `signed` colours by sign (blue for, red against);
     with `tail` the last row is grey; rows in `struck` have their label struck out. `log`:
-    probabilities, each factor of 10 as long.
+    probabilities, each factor of 10 as long. A box with more rows than it shows opens at `here`.
     """
     show = show or (numbers.signed if signed else numbers.significant)
     drawn = {n: [_log(v) if log else v for v in values] for n, values in series.items()}
@@ -45,6 +46,7 @@ def bars(
             number = texts[row] if texts else show(series[name][row])
             values_shown.append(f"<span>{escape(number)}</span>")
         kinds = " tail" * (tail and row == len(labels) - 1) + " struck" * (row in struck)
+        kinds += " here" * (row == here)
         rows.append(
             f'<div class="row{kinds}"><bdi class="name" title="{escape(label)}">{escape(label)}'
             f'</bdi><span class="track" style="--zero:{-low / span:.2%}">{"".join(marks)}</span>'

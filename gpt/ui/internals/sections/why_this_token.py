@@ -126,8 +126,8 @@ def _mattered(
     drops = [whole.logit - each.logit for each in without]
     labels = [f"{i} {lab.short(token)}" for i, token in enumerate(focus.ids[: len(drops)])]
     both = {"gradient × input": gradient, "logit lost by occlusion": drops}
-    drawn = bars(labels, both, "change of the logit")
     most = max(range(len(drops)), key=lambda i: abs(drops[i]))
+    drawn = bars(labels, both, "change of the logit", here=most)
     lost = without[most]
     verb = "lowers" if drops[most] > 0 else "raises"
     words = say(
