@@ -64,22 +64,28 @@ def test_the_shares_of_the_parameters_are_those_of_the_count() -> None:
 
 
 def test_memory_says_where_it_fits() -> None:
+    """On a GPU keys and values are as the weights; it counted them in float32, as on a CPU."""
     cfg = PRESETS["gpt2-xl"]
     found = figures_of(cfg)["memory"]
-    run = [
-        memory.weights(cfg, "float16").value,
-        memory.kv_cache(cfg, 1, 1024, "float16").value,
-        memory.forward_activations(cfg, 1, 1024).value,
-    ]
+    run, on_gpu = (
+        [
+            memory.weights(cfg, "float16").value,
+            memory.kv_cache(cfg, 1, 1024, "float16", is_gpu).value,
+            memory.forward_activations(cfg, 1, 1024).value,
+        ]
+        for is_gpu in (False, True)
+    )
+    assert run[1] == 2 * on_gpu[1]
     to_run, to_train = bold(found)
     assert to_run == (
-        f"To generate (batch 1, 1,024 tokens, float16): {mib_and_mb(sum(run))}, "
+        f"To generate (batch 1, 1,024 tokens, float16): {mib_and_mb(sum(run))} on a CPU, "
         "fits 4 of 4 machines."
     )
     assert to_train.endswith("fits 1 of 4 machines.")
     assert found.count("<b>does not fit: ") == 3
     for each in DEVICES.values():
-        assert f"{each.label}: {percent(sum(run) / each.memory_bytes)} of its memory" in found
+        used = sum(on_gpu if each.is_gpu else run) / each.memory_bytes
+        assert f"{each.label}: {percent(used)} of its memory" in found
     table = rows(found, "Memory for batch 1, 1,024 tokens")
     assert table["float16"][0] == mib_and_mb(run[0])
     cache = memory.kv_cache(cfg, 1, 1024, "float16")

@@ -103,12 +103,15 @@ def read_per_pass(cfg: GPTConfig, precision: str) -> float:
     return value_of(source, _weight_letters(cfg))
 
 
-def kv_cache(cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "float32") -> Amount:
-    """Bytes of the keys and values of `seen_tokens` positions in all layers, on a CPU."""
+def kv_cache(
+    cfg: GPTConfig, batch: int, seen_tokens: int, precision: str = "float32", on_gpu: bool = False
+) -> Amount:
+    """Bytes of the keys and values of `seen_tokens` positions in all layers."""
     _row(_WEIGHTS, "precision", precision)
     letters = letters_of(cfg, b=batch, s=seen_tokens)
     note = "" if precision == "float32" else "float32 on a CPU; half on a GPU in 16 bits"
-    return amount("KV cache", "2*layers*b*s*d*4", letters, note)
+    width = 2 if on_gpu and precision in ("float16", "bfloat16") else 4
+    return amount("KV cache", f"2*layers*b*s*d*{width}", letters, note)
 
 
 def forward_activations(cfg: GPTConfig, batch: int, new_tokens: int) -> Amount:

@@ -84,10 +84,8 @@ def roofline(
     Traffic is the weights, and the keys and values of all tokens, whether written or read.
     """
     flops = forward(cfg, batch, new_tokens, seen_tokens - new_tokens, last_only=True).total
-    cache_bytes = kv_cache(cfg, batch, seen_tokens, precision).value
-    if on.is_gpu and precision in ("float16", "bfloat16"):
-        cache_bytes /= 2  # float32 on a CPU, and on a GPU as the weights are
-    traffic_bytes = read_per_pass(cfg, precision) + cache_bytes
+    cache = kv_cache(cfg, batch, seen_tokens, precision, on.is_gpu)
+    traffic_bytes = read_per_pass(cfg, precision) + cache.value
     found = {"arithmetic": flops / on.peak_flops[precision]}
     found["bandwidth"] = traffic_bytes / on.bandwidth_bytes
     bound = max(found, key=lambda name: found[name])  # of equals the first

@@ -42,7 +42,7 @@ ASIDE = "Memory is left aside in these times: to generate, the model does not fi
 def memory_html(cfg: GPTConfig, load: Workload) -> str:
     """Two stacked bars with the four machines under each, then the table of every amount."""
     passed = cfg, load.batch, load.tokens
-    running = _running(*passed, load.precision)
+    run, on_gpu = (_to_generate(cfg, load, is_gpu) for is_gpu in (False, True))
     states = [memory.training_state(cfg, each) for each in memory.TRAINING_STATES]
     kept = [
         memory.kept_in_bfloat16(*passed),
@@ -52,56 +52,66 @@ def memory_html(cfg: GPTConfig, load: Workload) -> str:
     ]
     groups = {
         "Weights": [memory.weights(cfg, each) for each in memory.PRECISIONS],
-        "While running": running,
+        "While running": run[1:],
         "State of training": states,
         "Activations of training": kept,
     }
-    run = {f"weights, {LABELS[load.precision]}": memory.weights(cfg, load.precision).value}
-    run |= {_named(part): part.value for part in running}
     train = {states[0].name: states[0].value, f"activations, {_named(kept[0])}": kept[0].value}
     what = f"batch {load.batch:,}, {load.tokens:,} tokens"
     return (
         say(load.cut, "note")
-        + _against_machines(f"To generate ({what}, {load.precision})", run)
-        + _against_machines(f"To train with AdamW in mixed precision ({what})", train)
+        + _against_machines(f"To generate ({what}, {load.precision})", *map(_sizes, (run, on_gpu)))
+        + _against_machines(f"To train with AdamW in mixed precision ({what})", train, train)
         + say(UNITS, "hint")
         + _memory_table(groups, load.precision, f"Memory for {what}")
         + say(MEMORY_LETTERS, "hint")
     )
 
 
-def _running(cfg: GPTConfig, batch: int, tokens: int, precision: str) -> list[memory.Amount]:
-    """What is needed beside the weights to generate."""
+def _to_generate(cfg: GPTConfig, load: Workload, on_gpu: bool) -> list[memory.Amount]:
+    """What generating needs: the weights first."""
+    passed = cfg, load.batch, min(load.tokens, cfg.context_length)
     return [
-        memory.kv_cache(cfg, batch, tokens, precision),
-        memory.forward_activations(cfg, batch, tokens),
+        memory.weights(cfg, load.precision),
+        memory.kv_cache(*passed, load.precision, on_gpu),
+        memory.forward_activations(*passed),
     ]
+
+
+def _sizes(parts: list[memory.Amount]) -> dict[str, float]:
+    weights, *running = parts
+    return {f"weights, {LABELS[weights.name]}": weights.value} | {
+        _named(part): part.value for part in running
+    }
 
 
 def _without_room(cfg: GPTConfig, load: Workload) -> list[Device]:
     """The machines whose memory cannot hold what generating takes."""
-    running = _running(cfg, load.batch, min(load.tokens, cfg.context_length), load.precision)
-    total = memory.weights(cfg, load.precision).value + sum(part.value for part in running)
-    return [each for each in DEVICES.values() if total > each.memory_bytes]
+    return [
+        each
+        for each in DEVICES.values()
+        if sum(part.value for part in _to_generate(cfg, load, each.is_gpu)) > each.memory_bytes
+    ]
 
 
 def _named(part: memory.Amount) -> str:
     return part.name + " (estimate)" * part.estimate
 
 
-def _against_machines(title: str, sizes: dict[str, float]) -> str:
-    """The bar of `sizes`, and how each of the machines is filled by them."""
-    total = sum(sizes.values())
-    fits = sum(total <= each.memory_bytes for each in DEVICES.values())
-    message = f"{title}: {mib_and_mb(total)}, fits {fits} of {len(DEVICES)} machines."
-    found = stacked_bar_html(sizes, message, mib_and_mb)
+def _against_machines(title: str, sizes: dict[str, float], on_gpu: dict[str, float]) -> str:
+    """The bar of `sizes`, on a CPU, and how each of the machines is filled."""
+    total, meters, fits = sum(sizes.values()), "", 0
     for each in DEVICES.values():
-        used = total / each.memory_bytes
+        own = on_gpu if each.is_gpu else sizes
+        used = sum(own.values()) / each.memory_bytes
+        fits += used <= 1
         text = f"{percent(used)} of its memory"
         if used > 1:
             text = f"does not fit: {significant(used)} × its memory"
-        found += meter_html(sizes, each.memory_bytes, each.label, text)
-    return found
+        meters += meter_html(own, each.memory_bytes, each.label, text)
+    cpu = " on a CPU" * (on_gpu != sizes)
+    message = f"{title}: {mib_and_mb(total)}{cpu}, fits {fits} of {len(DEVICES)} machines."
+    return stacked_bar_html(sizes, message, mib_and_mb) + meters
 
 
 def _memory_table(groups: dict[str, list[memory.Amount]], precision: str, caption: str) -> str:
