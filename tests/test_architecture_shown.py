@@ -158,6 +158,16 @@ def test_two_side_by_side_give_this_over_that() -> None:
     assert re.findall(r'<tr class="differs"><td class="text"><bdi>(\w+)', found)[0] == "n_layers"
 
 
+def test_what_looks_the_same_side_by_side_is_not_marked_as_different() -> None:
+    """Biases alone: "396 | 396 | ≠ | 1.00 ×" stood at the tokens a second."""
+    found = figures_of(GPTConfig(qkv_bias=True), compare="gpt2-small")["compare"]
+    table = rows(found, "This configuration beside gpt2-small")
+    assert table["parameters"][2] == "≠"
+    rate, that, *marks = table["tokens/s at most, Laptop (Ryzen 7 7840U, 16 GB)"]
+    assert (rate == that) == (marks == ["", ""])
+    assert rate == that
+
+
 def test_the_parts_of_a_stacked_bar_are_as_wide_as_their_share() -> None:
     html = stacked_bar_html({"a": 3, "b": 0, "c": 1}, "m", "{} x".format)
     bars = re.findall(r'x="([\d.]+)%" y="0" width="([\d.]+)%"', html)

@@ -197,13 +197,14 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
 
 
 def side_by_side_html(here: GPTConfig, other: GPTConfig, name: str, load: Workload) -> str:
-    """A table of `here` and `other`; rows that differ carry ≠ and the ratio."""
+    """A table of `here` and `other`; rows that differ as shown carry ≠ and the ratio."""
     rows, others = [], _settings_and_costs(other, load)
     for what, (value, show) in _settings_and_costs(here, load).items():
         that, ratio = others[what][0], ""
-        if value != that and what not in ("drop_rate", "qkv_bias", "tie_weights"):
+        differs = show(value) != show(that)
+        if differs and what not in ("drop_rate", "qkv_bias", "tie_weights"):
             ratio = f"{significant(value / that)} ×"
-        rows.append((what, show(value), show(that), "≠" * (value != that), ratio))
+        rows.append((what, show(value), show(that), "≠" * differs, ratio))
     different = sum(here[field] != other[field] for field in here)
     message = f"{different} of 8 settings differ." if different else "The settings are the same."
     told = " ".join(
@@ -226,7 +227,7 @@ def _settings_and_costs(cfg: GPTConfig, load: Workload) -> dict[str, tuple[Any, 
     batch, tokens = load.batch, min(load.tokens, cfg.context_length)
     step = operations.roofline(cfg, batch, 1, tokens, load.precision, load.device)
     count = count_parameters(cfg)
-    cache = memory.kv_cache(cfg, batch, tokens, load.precision).value
+    cache = memory.kv_cache(cfg, batch, tokens, load.precision, load.device.is_gpu).value
     weights = memory.weights(cfg, load.precision).value
     return {
         **{field: (value, shown) for field, value in cfg.items()},

@@ -49,7 +49,8 @@ def prompt_message(lab: Lab, focus: Focus) -> str:
     if focus.before:
         whole = len(focus.ids) == cfg.context_length
         why = "the context is full, as it was in Generation" if whole else "this tab reads no more"
-        text += f"The {counted(focus.before, 'token')} before them are left out: {why}"
+        text += f"Left out {'is' if focus.before == 1 else 'are'} {counted(focus.before, 'token')} "
+        text += f"before them: {why}"
         text += ". " if whole else ", and the odds are not quite those of Generation. "
     told = NO_LOSS
     if mean is not None:
