@@ -127,6 +127,19 @@ def test_an_impossible_workload_leaves_the_figures_and_says_so() -> None:
     assert not shown.keys() & {*page.views.values()}
 
 
+def test_what_was_said_of_a_configuration_goes_with_it() -> None:
+    """A failed import's line stood beside a preset, and "equal ✓" beside an impossible size."""
+    with gr.Blocks() as demo:
+        page = add_to(Page(NoRegistry(), "book-124M"))
+    [preset] = [fn.fn for fn in demo.fns.values() if fn.targets == [(page.preset._id, "input")]]
+    [reset] = [fn.fn for fn in demo.fns.values() if fn.targets == [(page.reset._id, "click")]]
+    assert preset("gpt2-xl")[page.imported] == reset()[page.imported] == ""
+    check = next(fn.fn for fn in demo.fns.values() if fn.fn.__name__ == "check")
+    possible = {page.inputs[name]: value for name, value in GPTConfig().items()}
+    assert "equal ✓" in check(possible)
+    assert check({**possible, page.inputs["vocab_size"]: 0}) == ""
+
+
 def test_presets_name_themselves_and_one_changed_field_is_custom() -> None:
     for key, (_, cfg) in NAMED.items():
         assert name_of(cfg, NAMED) == key

@@ -66,7 +66,7 @@ def _follow_controls(page: Layout) -> None:
         try:
             return parameter_table.check_html(controls.configuration(page.given(values)))
         except ValueError:  # said beside the controls
-            return gr.skip()
+            return ""
 
     def choose(values: Values, event: gr.EventData) -> Values:
         part = of_event(event, "part", str)
@@ -98,7 +98,9 @@ def _set_controls(page: Layout) -> None:
     suggested = {name: page.inputs[name] for name in ("emb_dim", "n_heads")}
 
     def choose(key: str) -> Values:
-        return page.setting(page.named[key][1]) if key in page.named else gr.skip()
+        if key not in page.named:
+            return gr.skip()
+        return {**page.setting(page.named[key][1]), page.imported: ""}
 
     def take(event: gr.EventData) -> Values:
         return {of_event(event, "field", suggested.__getitem__): of_event(event, "value")}
@@ -120,13 +122,14 @@ def _set_controls(page: Layout) -> None:
             return gr.skip()
         return gr.update(choices=[*page.choices, (PINNED, pinned)], value=pinned)
 
-    page.preset.input(choose, page.preset, page.fields, **LIVE)
-    page.reset.click(lambda: page.setting(GPTConfig()), None, page.fields, **LIVE)
+    filled = page.fields | {page.imported}
+    page.preset.input(choose, page.preset, filled, **LIVE)
+    page.reset.click(lambda: {**page.setting(GPTConfig()), page.imported: ""}, None, filled, **LIVE)
     page.problem.select(take, None, [*suggested.values()], **EACH)
     for button, task in page.exercises.items():
         button.click(partial(answer, *task), None, page.fields | {page.answer}, **LIVE)
-    page.read.click(read, page.pasted, page.fields | {page.imported}, **LIVE)
-    page.upload.upload(read, page.upload, page.fields | {page.imported}, **LIVE)
+    page.read.click(read, page.pasted, filled, **LIVE)
+    page.upload.upload(read, page.upload, filled, **LIVE)
     page.pin.click(pin, page.fields, page.inputs["compare"], **LIVE)
 
 
