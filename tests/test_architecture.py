@@ -362,8 +362,17 @@ def measuring() -> SimpleNamespace:
 def told(page: Layout, update: dict[Any, Any]) -> tuple[str, bool]:
     """The text of an update, and whether the button can be pressed: it or Cancel is seen."""
     pressed = update[page.measure] == gr.update(visible=True)
-    assert update[page.cancel] == gr.update(visible="hidden" if pressed else True)
+    cancel = {"visible": "hidden"} if pressed else {"visible": True, "value": "Cancel"}
+    assert update[page.cancel] == gr.update(**cancel)
     return update[page.measured], pressed
+
+
+def test_what_cancel_says_never_stands_over_what_the_run_says_last() -> None:
+    """ "Cancelling …" stayed for good where the answer to Cancel came after the run's end."""
+    with gr.Blocks() as demo:
+        page = add_to(Page(NoRegistry(), "book-124M"))
+    [cancel] = [fn for fn in demo.fns.values() if fn.targets == [(page.cancel._id, "click")]]
+    assert cancel.outputs == [page.cancel]
 
 
 def test_a_measurement_that_fails_gives_the_button_back(

@@ -136,7 +136,7 @@ def _set_controls(page: Layout) -> None:
 def _measure(page: Layout) -> None:
     """The button becomes Cancel while it runs; the model is gone when it ends, however it ends."""
     shown, hidden = gr.update(visible=True), gr.update(visible="hidden")
-    busy = {page.measure: hidden, page.cancel: shown}
+    busy = {page.measure: hidden, page.cancel: gr.update(value="Cancel", visible=True)}
     idle = {page.measure: shown, page.cancel: hidden}
 
     def run(values: Values) -> Iterator[Values]:
@@ -156,13 +156,13 @@ def _measure(page: Layout) -> None:
 
     def cancel(cancelled: set[str]) -> str:
         cancelled.add("the measurement")
-        return say("Cancelling …", "hint")
+        return "Cancelling …"  # on the button: it may come after the run's last word
 
     outputs = [page.measured, *idle]
     page.measure.click(run, {*page.inputs.values(), page.cancelled}, outputs, **IN_QUEUE).failure(
         lambda: {page.measured: "", **idle}, None, outputs, **AT_ONCE
     )
-    page.cancel.click(cancel, page.cancelled, page.measured, **AT_ONCE)
+    page.cancel.click(cancel, page.cancelled, page.cancel, **AT_ONCE)
 
 
 def _connect(page: Layout, site: Page) -> None:
