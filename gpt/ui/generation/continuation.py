@@ -15,7 +15,11 @@ from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Visit
 
 AHEAD = 10  # tokens that a single step writes beyond what it shows: the next ones come at once
-HINT = say("Bluer: the model was surer. Choose a token to see what else could have come.", "hint")
+HINT = say(
+    "Bluer: the model was surer. Choose a token to see what else could have come. With “Guess "
+    "first”, “Next token” asks you before it tells.",
+    "hint",
+)
 N_OTHERS = 3  # of the candidates, in a chip's tooltip; the panel has ten
 ENDED = {
     "max_new_tokens": "stopped at your limit of {limit:,} tokens",

@@ -100,11 +100,7 @@ class Layout:
             self.again = button("Same seed", elem_id="gen-again")
             self.reseed = button("New seed", elem_id="gen-new")
             self.guess = gr.Checkbox(
-                False,
-                label="Guess before “Next token”",
-                container=False,
-                min_width=100,
-                elem_id="gen-guess",
+                False, label="Guess first", container=False, min_width=100, elem_id="gen-guess"
             )
 
     def _settings(self, default_source: str, default_device: str) -> None:
