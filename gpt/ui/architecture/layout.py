@@ -159,7 +159,7 @@ class Layout:
                             "Read a file", file_types=[".json"], type="binary", size="sm",
                             elem_id="arch-upload",
                         )  # fmt: skip
-                    self.imported = gr.HTML(elem_id="arch-imported", padding=False)
+                    self.imported = gr.HTML("", elem_id="arch-imported", padding=False)
 
 
 def figures(values: Mapping[str, Any], named: Presets, sections: Collection[str]) -> dict[str, str]:
