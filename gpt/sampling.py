@@ -45,8 +45,8 @@ class SamplingOptions:
         whole, real = "a whole number of at least", (int, float)
         for name, kind, low, high, allowed in (
             ("max_new_tokens", int, 1, math.inf, f"{whole} 1"),
-            ("top_k", int, 1, math.inf, f"{whole} 1, or None to keep every token"),
-            ("seed", int, 0, math.inf, f"{whole} 0, or None to draw one"),
+            ("top_k", int, 1, math.inf, f"{whole} 1, or none to keep every token"),
+            ("seed", int, 0, math.inf, f"{whole} 0, or none to draw one"),
             ("seed", int, 0, MAX_SEED, f"at most {MAX_SEED:,}"),
             ("temperature", real, 0, MAX_TEMPERATURE, f"0 (greedy) to {MAX_TEMPERATURE:,.0f}"),
             ("top_p", real, math.ulp(0.0), 1, "more than 0 and at most 1 (off)"),

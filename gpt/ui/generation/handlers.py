@@ -139,7 +139,7 @@ class Handlers:
         yield
 
     def ordered(self, data: Values, story: Story, visit: Visit) -> Draft:
-        """What the page's order begins with; `visit` is what a "linked" of no other writes.
+        """What the page's order begins with; `visit` is what "linked" writes where it has no other.
 
         Raises ValueError for what cannot be written.
         """

@@ -103,18 +103,13 @@ def sampling_options(
 ) -> SamplingOptions:
     """The options that the controls, or an API client's values, mean.
 
-    Raises ValueError if a value is impossible: a browser's own limits are not trusted. What is
-    empty and what switches off is said as the page writes it, where nobody can type None.
+    Raises ValueError if a value is impossible or missing: a browser's own limits are not trusted.
     """
     for name, setting in SETTINGS.items():
         if values[name] is None and setting.kind is gr.Slider:
             within(name, None, setting.limits["minimum"], setting.limits["maximum"])
     read = {name: setting.read(values[name]) for name, setting in SETTINGS.items()}
-    try:
-        options = SamplingOptions(**read, steering=steering)
-    except ValueError as error:
-        off = SETTINGS.get(str(error).split()[0], SETTINGS["stop"]).off
-        raise ValueError(str(error).replace("or None to", f"or {off} to")) from error
+    options = SamplingOptions(**read, steering=steering)
     if (length := options.max_new_tokens) > MAX_NEW_TOKENS:
         raise ValueError(f"max_new_tokens is {length:,}: use at most {MAX_NEW_TOKENS}.")
     return options
