@@ -98,18 +98,10 @@ class Choice(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """A row of logits, and what the choice of a token reads of all of them.
+    """A row of logits, and e^((logit - largest) / temperature) of each: (vocab,), float32."""
 
-    `weights` are e^((logit - largest) / temperature). Both are (n,), the vocabulary and a rest that
-    cannot be drawn, so that n is a number of blocks of 256; `largest`, of the logits, and `sums`,
-    of the weights, are (blocks,).
-    """
-
-    vocab_size: int
     logits: np.ndarray
     weights: np.ndarray
-    largest: np.ndarray
-    sums: np.ndarray
 
 
 def scores_of(logits: torch.Tensor, temperatures: Sequence[float]) -> list[Scores]:
@@ -117,17 +109,12 @@ def scores_of(logits: torch.Tensor, temperatures: Sequence[float]) -> list[Score
 
     A row's bits do not depend on the others. Temperature 0 has the weights of temperature 1.
     """
-    rows, vocab_size = logits.shape
-    padded = np.empty((rows, -(-vocab_size // _BLOCK), _BLOCK), np.float32)
-    flat = padded.reshape(rows, -1)
-    flat[:, :vocab_size], flat[:, vocab_size:] = logits.detach().float().cpu().numpy(), -math.inf
-    of = torch.from_numpy(padded)
-    largest = of.amax(dim=-1)
-    weights = of - largest.amax(dim=-1)[:, None, None]  # no overflow
-    divisors = torch.tensor([_divisor(temperature) for temperature in temperatures])
-    sums = weights.div_(divisors[:, None, None]).exp_().sum(dim=-1)
-    arrays = flat, weights.view(rows, -1).numpy(), largest.numpy(), sums.numpy()
-    return [Scores(vocab_size, *row) for row in zip(*arrays, strict=True)]
+    logits = logits.detach().float().cpu()
+    weights = logits - logits.amax(dim=-1, keepdim=True)  # no overflow
+    if any(temperature not in (0, 1) for temperature in temperatures):
+        weights.div_(torch.tensor(list(map(_divisor, temperatures)))[:, None])
+    rows = zip(logits.numpy(), weights.exp_().numpy(), strict=True)
+    return [Scores(*row) for row in rows]
 
 
 class _Kept:
@@ -137,11 +124,9 @@ class _Kept:
     end of each block of 256, in float64.
     """
 
-    def __init__(
-        self, ranked: np.ndarray, ids: np.ndarray, weights: np.ndarray, sums: np.ndarray
-    ) -> None:
+    def __init__(self, ranked: np.ndarray, ids: np.ndarray, weights: np.ndarray) -> None:
         self.ranked, self.ids, self.weights = ranked, ids, weights
-        self.block_ends = sums.cumsum(dtype=np.float64)
+        self.block_ends = _of_blocks(np.add, weights).cumsum(dtype=np.float64)
         self.total = float(self.block_ends[-1])
 
     def place_of(self, uniform: float) -> int:
@@ -237,11 +222,12 @@ def draw(distribution: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 def best_ids(scores: Scores, k: int) -> np.ndarray:
     """Ids of the k largest logits, and of some more, best first, of equals the lower id first."""
-    logits, k = scores.logits, min(k, scores.vocab_size)
+    logits, k = scores.logits, min(k, len(scores.logits))
     if k == 0:
         return np.arange(0)
+    largest = _of_blocks(np.maximum, logits)
     # k blocks have a logit of at least the floor, so no smaller one is among the k largest.
-    bounds = scores.largest if k <= len(scores.largest) else logits
+    bounds = largest if k <= len(largest) else logits
     return _ranked(np.flatnonzero(logits >= np.partition(bounds, -k)[-k]), logits)
 
 
@@ -250,14 +236,14 @@ def _kept(scores: Scores, options: SamplingOptions, n_best: int = 0) -> _Kept:
 
     Raises ValueError if the largest logit is not finite.
     """
-    largest = float(scores.largest.max())
+    largest = float(scores.logits.max())
     if not math.isfinite(largest):
         raise ValueError("the model's logits are not finite: its weights are damaged.")
-    ids, top_k = _all_ids(scores.vocab_size), options.top_k
+    ids, top_k = _all_ids(len(scores.logits)), options.top_k
     few = top_k is not None and top_k < len(ids) and not options.keeps_all
     ranked = best_ids(scores, max(n_best, top_k if few else 0))
     if options.keeps_all:
-        return _Kept(ranked, ids, scores.weights[: len(ids)], scores.sums)
+        return _Kept(ranked, ids, scores.weights)
 
     def weights_of(logits: np.ndarray) -> np.ndarray:
         """In float64: filters compare sums of many, and weights that are almost equal."""
@@ -275,12 +261,12 @@ def _kept(scores: Scores, options: SamplingOptions, n_best: int = 0) -> _Kept:
         ids, weights = _nucleus(scores, weights_of, options.top_p)
     else:
         # Rounded weights find those that are looked at.
-        ids = np.flatnonzero(scores.weights[: len(ids)] >= 0.999 * options.min_p)
+        ids = np.flatnonzero(scores.weights >= 0.999 * options.min_p)
         weights = weights_of(scores.logits[ids])
     if options.min_p > 0:
         probable = weights >= options.min_p  # the best one's weight is 1
         ids, weights = ids[probable], weights[probable]
-    return _Kept(ranked, ids, weights, np.add.reduceat(weights, np.arange(0, len(ids), _BLOCK)))
+    return _Kept(ranked, ids, weights)
 
 
 def _nucleus(
@@ -291,12 +277,12 @@ def _nucleus(
     if len(likely) <= _FEW:
         likely = _ranked(likely, scores.logits)
         mass = scores.weights[likely].astype(np.float64)
-        wanted = top_p * scores.sums.sum(dtype=np.float64)
+        wanted = top_p * _of_blocks(np.add, scores.weights).sum(dtype=np.float64)
         if mass.sum() >= wanted:
             ids = np.sort(likely[mass.cumsum() - mass < wanted])
             return ids, weights_of(scores.logits[ids])
     # Of a flat distribution, only those of the bin in which the mass is reached are sorted.
-    weights = weights_of(scores.logits[: scores.vocab_size])
+    weights = weights_of(scores.logits)
     wanted = top_p * weights.sum()
     bins = weights.view(np.int64) >> _BITS  # the bits are in the order of the values
     mass = np.bincount(bins, weights)
@@ -307,6 +293,11 @@ def _nucleus(
     inside[ids[above[border] + weights[ids].cumsum() - weights[ids] < wanted]] = True
     ids = np.flatnonzero(inside)
     return ids, weights[ids]
+
+
+def _of_blocks(what: np.ufunc, values: np.ndarray) -> np.ndarray:
+    """The sums, or the largest, of each block of 256 values."""
+    return what.reduceat(values, np.arange(0, len(values), _BLOCK))
 
 
 def _ranked(ids: np.ndarray, logits: np.ndarray) -> np.ndarray:
