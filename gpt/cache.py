@@ -4,35 +4,33 @@ import torch
 
 
 class LayerCache:
-    """Keys and values of one layer, in buffers that the first append allocates."""
+    """Keys and values of one layer, in a buffer that the first append allocates."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.length = 0  # positions held, s
-        self.keys: torch.Tensor | None = None  # (b, h, capacity, e)
-        self.values: torch.Tensor | None = None
+        self.buffer: torch.Tensor | None = None  # (2, b, h, capacity, e): keys, then values
 
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """All keys and values so far, (b, h, s, e) each, given the t new ones (b, h, t, e).
 
-        Views of the buffers, valid until the next append.
-        Raises ValueError if the buffers are full, or hold another batch.
+        Views of the buffer, valid until the next append.
+        Raises ValueError if the buffer is full, or holds another batch.
         """
         b, h, t, e = keys.shape
         self.check_room(t)
-        end = self.length + t
-        if self.keys is None or self.values is None:
-            self.keys = keys.new_empty(b, h, self.capacity, e)
-            self.values = values.new_empty(b, h, self.capacity, e)
-        if self.keys.shape[0] != b:
+        if self.buffer is None:
+            self.buffer = keys.new_empty(2, b, h, self.capacity, e)
+        if self.buffer.shape[1] != b:
             raise ValueError(
-                f"the cache holds a batch of {self.keys.shape[0]} and was given one of {b}: "
+                f"the cache holds a batch of {self.buffer.shape[1]} and was given one of {b}: "
                 "use a cache for each batch."
             )
-        self.keys[:, :, self.length : end] = keys
-        self.values[:, :, self.length : end] = values
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        all_keys, all_values = self.buffer[0], self.buffer[1]  # (b, h, capacity, e) each
+        start, self.length = self.length, self.length + t
+        all_keys[:, :, start : self.length] = keys
+        all_values[:, :, start : self.length] = values
+        return all_keys[:, :, : self.length], all_values[:, :, : self.length]
 
     def check_room(self, t: int) -> None:
         """Raises ValueError if there is no room for `t` more positions."""
@@ -45,9 +43,7 @@ class LayerCache:
     @property
     def n_bytes(self) -> int:
         """Bytes allocated for keys and values together, 0 before the first append."""
-        if self.keys is None or self.values is None:
-            return 0
-        return self.keys.nbytes + self.values.nbytes
+        return 0 if self.buffer is None else self.buffer.nbytes
 
 
 class KVCache:

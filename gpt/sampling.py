@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -101,6 +100,7 @@ class Scores(NamedTuple):
     """A row of logits, and e^((logit - largest) / temperature) of each: (vocab,), float32."""
 
     logits: np.ndarray
+    largest: float
     weights: np.ndarray
 
 
@@ -110,21 +110,22 @@ def scores_of(logits: torch.Tensor, temperatures: Sequence[float]) -> list[Score
     A row's bits do not depend on the others. Temperature 0 has the weights of temperature 1.
     """
     logits = logits.detach().float().cpu()
-    weights = logits - logits.amax(dim=-1, keepdim=True)  # no overflow
+    largest = logits.amax(dim=-1, keepdim=True)
+    weights = logits - largest  # no overflow
     if any(temperature not in (0, 1) for temperature in temperatures):
         weights.div_(torch.tensor(list(map(_divisor, temperatures)))[:, None])
-    rows = zip(logits.numpy(), weights.exp_().numpy(), strict=True)
+    rows = zip(logits.numpy(), largest[:, 0].tolist(), weights.exp_().numpy(), strict=True)
     return [Scores(*row) for row in rows]
 
 
 class _Kept:
-    """The tokens that the filters keep, ids ascending, with their weights, and the best `ranked`.
+    """The tokens that the filters keep, with their weights, and the best `ranked`.
 
-    A probability is a weight divided by `total`. `block_ends` are the sums of the weights up to the
-    end of each block of 256, in float64.
+    `ids` are ascending; None stands for the whole vocabulary. A probability is a weight divided by
+    `total`. `block_ends` are the sums, in float64, of the weights up to the end of each block.
     """
 
-    def __init__(self, ranked: np.ndarray, ids: np.ndarray, weights: np.ndarray) -> None:
+    def __init__(self, ranked: np.ndarray, ids: np.ndarray | None, weights: np.ndarray) -> None:
         self.ranked, self.ids, self.weights = ranked, ids, weights
         self.block_ends = _of_blocks(np.add, weights).cumsum(dtype=np.float64)
         self.total = float(self.block_ends[-1])
@@ -150,6 +151,8 @@ class _Kept:
 
     def probabilities(self, ids: np.ndarray) -> np.ndarray:
         """Of these tokens; 0 where a filter left one out."""
+        if self.ids is None:
+            return self.weights[ids] / self.total
         places = self.ids.searchsorted(ids).clip(max=len(self.ids) - 1)
         return np.where(self.ids[places] == ids, self.weights[places] / self.total, 0.0)
 
@@ -174,12 +177,13 @@ def choose(
         token_id = int(scores.logits.argmax())  # the first of equals
     else:
         place = kept.place_of(uniform)
-        token_id, below = int(kept.ids[place]), kept.below(place)
+        token_id = place if kept.ids is None else int(kept.ids[place])
+        below = kept.below(place)
     shown = np.append(kept.ranked[:n_candidates], token_id)
     *others, probability = kept.probabilities(shown).tolist()
     pairs = zip(shown.tolist(), others, strict=False)
     candidates = tuple(Candidate(*pair) for pair in pairs if pair[1] > 0)
-    return Choice(token_id, probability, candidates, below, len(kept.ids))
+    return Choice(token_id, probability, candidates, below, len(kept.weights))
 
 
 def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tensor:
@@ -197,7 +201,7 @@ def probabilities(logits: torch.Tensor, options: SamplingOptions) -> torch.Tenso
         if options.temperature == 0:
             distribution[own.logits.argmax()] = 1.0
         else:
-            distribution[kept.ids] = kept.weights
+            distribution[slice(None) if kept.ids is None else kept.ids] = kept.weights
             distribution /= distribution.sum()
     return torch.from_numpy(found).reshape(logits.shape).to(logits.device)
 
@@ -236,19 +240,18 @@ def _kept(scores: Scores, options: SamplingOptions, n_best: int = 0) -> _Kept:
 
     Raises ValueError if the largest logit is not finite.
     """
-    largest = float(scores.logits.max())
-    if not math.isfinite(largest):
+    if not math.isfinite(scores.largest):
         raise ValueError("the model's logits are not finite: its weights are damaged.")
-    ids, top_k = _all_ids(len(scores.logits)), options.top_k
-    few = top_k is not None and top_k < len(ids) and not options.keeps_all
+    top_k, keeps_all = options.top_k, options.keeps_all
+    few = top_k is not None and top_k < len(scores.logits) and not keeps_all
     ranked = best_ids(scores, max(n_best, top_k if few else 0))
-    if options.keeps_all:
-        return _Kept(ranked, ids, scores.weights)
+    if keeps_all:
+        return _Kept(ranked, None, scores.weights)
 
     def weights_of(logits: np.ndarray) -> np.ndarray:
         """In float64: filters compare sums of many, and weights that are almost equal."""
-        shifted = torch.from_numpy(logits).double().sub_(largest)
-        return shifted.div_(_divisor(options.temperature)).exp_().numpy()
+        shifted = logits.astype(np.float64) - scores.largest
+        return np.exp(shifted / _divisor(options.temperature))
 
     if few:
         ids = ranked[:top_k]
@@ -277,7 +280,7 @@ def _nucleus(
     if len(likely) <= _FEW:
         likely = _ranked(likely, scores.logits)
         mass = scores.weights[likely].astype(np.float64)
-        wanted = top_p * _of_blocks(np.add, scores.weights).sum(dtype=np.float64)
+        wanted = top_p * float(scores.weights.sum())
         if mass.sum() >= wanted:
             ids = np.sort(likely[mass.cumsum() - mass < wanted])
             return ids, weights_of(scores.logits[ids])
@@ -307,11 +310,6 @@ def _ranked(ids: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 def _divisor(temperature: float) -> float:
     return max(temperature or 1.0, _SMALLEST_TEMPERATURE)
-
-
-@functools.lru_cache(maxsize=8)
-def _all_ids(vocab_size: int) -> np.ndarray:
-    return np.arange(vocab_size)
 
 
 def _check_steering(steering: Any) -> None:

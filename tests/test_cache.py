@@ -13,7 +13,7 @@ def test_what_was_appended_comes_back_in_order_without_a_copy():
     held = layer.append(keys[:, :, 4:], values[:, :, 4:])
     assert torch.equal(held[0], keys)
     assert torch.equal(held[1], values)
-    assert held[0].data_ptr() == layer.keys.data_ptr()
+    assert held[0].data_ptr() == layer.buffer.data_ptr()
     assert layer.n_bytes == 2 * 2 * 6 * 8 * 4  # keys and values, heads, positions, e, bytes
 
 

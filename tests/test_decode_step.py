@@ -72,7 +72,8 @@ def test_rows_of_any_lengths_get_the_bits_that_each_gets_alone(cfg, precision):
         for one, other in zip(together, alone, strict=True):
             assert one.length == other.length
             for a, b in zip(one.layers, other.layers, strict=True):
-                assert torch.equal(a.keys[:, :, : a.length], b.keys[:, :, : b.length])
+                held = [layer.buffer[:, :, :, : layer.length] for layer in (a, b)]
+                assert torch.equal(*held)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -55,7 +55,7 @@ def test_the_stream_the_norms_and_the_cache_are_float32(precision):
     model = FastModel(tiny_model(), precision)
     cache = model.new_cache(len(IDS))
     logits_of(model, cache=cache)
-    assert cache.layers[0].keys.dtype == torch.float32
+    assert cache.layers[0].buffer.dtype == torch.float32
     assert model.pos_emb.weight.dtype == torch.float32
     assert {p.dtype for n, p in model.named_parameters() if "norm" in n} == {torch.float32}
     assert model.tok_emb(PROMPT).dtype == torch.float32

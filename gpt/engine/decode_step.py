@@ -54,20 +54,14 @@ class DecodeBlock(nn.Module):
     ) -> torch.Tensor:
         normed = self.norm1(x)
         new = torch.cat([self.query(normed), self.key(normed), self.value(normed)], dim=1)
-        new = new.view(x.shape[0], 3, self.n_heads, 1, -1)
+        new = new.view(len(lengths), 3, 1, self.n_heads, 1, -1)  # (rows, q k v, 1, h, 1, e)
         heads: list[torch.Tensor] = []
-        for row in range(len(lengths)):  # each over its own keys and values, exactly as alone
-            first = 2 * (row * self.n_layers + self.layer)
-            keys, values = buffers[first], buffers[first + 1]  # (1, h, capacity, e)
-            n = lengths[row]
-            keys.narrow(2, n, 1).copy_(new[row : row + 1, 1])
-            values.narrow(2, n, 1).copy_(new[row : row + 1, 2])
-            query = aligned(new[row : row + 1, 0].flatten(1)).view(keys[:, :, :1].shape)
-            heads.append(
-                F.scaled_dot_product_attention(
-                    query, keys.narrow(2, 0, n + 1), values.narrow(2, 0, n + 1)
-                )
-            )
+        for row, n in enumerate(lengths):  # each over its own keys and values, exactly as alone
+            buffer = buffers[row * self.n_layers + self.layer]  # (2, 1, h, capacity, e)
+            buffer.narrow(3, n, 1).copy_(new[row, 1:])
+            seen = buffer.narrow(3, 0, n + 1)
+            query = aligned(new[row, 0])  # (1, h, 1, e)
+            heads.append(F.scaled_dot_product_attention(query, seen[0], seen[1]))
         x = x + self.out_proj(torch.cat(heads).flatten(1))
         return x + self.contract(gelu_by_rows(self.expand(self.norm2(x))))
 
@@ -75,8 +69,8 @@ class DecodeBlock(nn.Module):
 class DecodeStep(nn.Module):
     """A model on one new token of each sequence: logits (rows, vocab).
 
-    `lengths` is how many positions each sequence's cache holds; `buffers` are the keys and values
-    of the first sequence's layers, then the second's. The new ones are written into them.
+    `lengths` is how many positions each sequence's cache holds; `buffers` are those of the first
+    sequence's layers, then the second's. The new keys and values are written into them.
     Every row gets the bits that it gets alone.
     """
 
@@ -99,8 +93,8 @@ class DecodeStep(nn.Module):
 
 
 def aligned(row: torch.Tensor) -> torch.Tensor:
-    """`row` (1, n) at an address as of a tensor of its own: MKL rounds otherwise elsewhere."""
-    return row if row.shape[1] % 16 == 0 else row.clone()
+    """`row` at an address as of a tensor of its own: MKL rounds otherwise elsewhere."""
+    return row if row.numel() % 16 == 0 else row.clone()
 
 
 def gelu_by_rows(x: torch.Tensor) -> torch.Tensor:
@@ -169,13 +163,13 @@ def _compiled(model: GPTModel) -> nn.Module:
     step = DecodeStep(model).eval()
     if model.cfg.n_layers > _MOST_LAYERS or model.cfg.context_length < 2:
         return step
-    one = torch.zeros(1, model.cfg.n_heads, 2, model.cfg.head_dim)  # a layer's keys, or values
+    one = torch.zeros(2, 1, model.cfg.n_heads, 2, model.cfg.head_dim)  # a layer's buffer
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, without a successor here
         try:
             compiled = torch.jit.script(step)
             for rows in (1, 1, 2, 2):  # here and not in somebody's run, the first ones optimise it
-                buffers = [one.clone() for _ in range(2 * rows * model.cfg.n_layers)]
+                buffers = [one.clone() for _ in range(rows * model.cfg.n_layers)]
                 compiled(torch.zeros(rows, dtype=torch.long), [1] * rows, buffers)
         except (RuntimeError, TypeError, AttributeError, NotImplementedError):
             return step

@@ -92,7 +92,7 @@ class FastModel(GPTModel):
     ) -> torch.Tensor:
         """As `GPTModel.forward`; one token after others goes through the decode step."""
         if trace is None and cache is not None and ids.shape == (1, 1) and self._steps(cache):
-            return self._step([int(ids)], [cache]).unsqueeze(1)
+            return self._step(ids[0], [cache]).unsqueeze(1)
         return super().forward(ids, cache, trace, last_only)
 
     @torch.inference_mode()
@@ -105,7 +105,7 @@ class FastModel(GPTModel):
         if not ids or len(ids) != len(caches):
             raise ValueError(f"{len(ids)} ids and {len(caches)} caches: use one cache for each id.")
         if all(self._steps(cache) for cache in caches):
-            return self._step(ids, caches)
+            return self._step(torch.tensor(ids), caches)
         device = self.pos_emb.weight.device
         rows = [torch.tensor([[i]], device=device) for i in ids]
         for row, cache in zip(rows, caches, strict=True):
@@ -117,18 +117,18 @@ class FastModel(GPTModel):
         """Whether the decode step serves the next token of `cache`."""
         if self._decoder.step is None or self.training or torch.is_grad_enabled():
             return False
-        keys = cache.layers[0].keys
-        return keys is not None and keys.shape[0] == 1
+        buffer = cache.layers[0].buffer
+        return buffer is not None and buffer.shape[1] == 1
 
-    def _step(self, ids: Sequence[int], caches: Sequence[KVCache]) -> torch.Tensor:
-        for token_id, cache in zip(ids, caches, strict=True):
+    def _step(self, ids: torch.Tensor, caches: Sequence[KVCache]) -> torch.Tensor:
+        for token_id, cache in zip(ids.tolist(), caches, strict=True):
             if not 0 <= token_id < self.cfg.vocab_size:
                 self._check(torch.tensor([[token_id]]), cache.length)
             check_context(cache.length + 1, self.cfg.context_length)
             cache.layers[0].check_room(1)
         layers = [layer for cache in caches for layer in cache.layers]
-        buffers = [buffer for layer in layers for buffer in (layer.keys, layer.values)]
-        logits = self._decoder.step(torch.tensor(ids), [cache.length for cache in caches], buffers)
+        lengths, buffers = [c.length for c in caches], [layer.buffer for layer in layers]
+        logits = self._decoder.step(ids, lengths, buffers)
         for layer in layers:
             layer.length += 1
         return logits

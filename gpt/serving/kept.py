@@ -41,6 +41,6 @@ def take(model: GPTModel, ids: Sequence[int], n_prompt: int, into: KVCache) -> b
     for known, prompt, cache in _texts.get(model, []):
         if prompt == n_prompt and known[: len(ids)] == tuple(ids):
             for old, new in zip(cache.layers, into.layers, strict=True):
-                new.append(old.keys[:, :, : len(ids)], old.values[:, :, : len(ids)])
+                new.append(*old.buffer[:, :, :, : len(ids)])
             return True
     return False
