@@ -199,9 +199,10 @@ def test_a_filter_never_lets_a_lower_logit_outrank_a_higher_one(filtered):
     assert kept.flatten().tolist() == [3, 4, 5]
 
 
-def test_rows_that_are_chosen_together_are_chosen_as_alone():
+@pytest.mark.parametrize("vocab", [97, 50_257])
+def test_rows_that_are_chosen_together_are_chosen_as_alone(vocab):
     """Bit for bit, whatever the options of the others."""
-    logits = torch.randn(12, 50_257, generator=torch.Generator().manual_seed(2)) * 4
+    logits = torch.randn(12, vocab, generator=torch.Generator().manual_seed(2)) * 4
     kinds = [{"temperature": 0}, {"temperature": 0.8}, {"top_k": 40}, {"top_p": 0.9}]
     options = [SamplingOptions(seed=i, **kinds[i % 4]) for i in range(12)]
     alone = [steps_of(logits[i : i + 1], [options[i]])[0] for i in range(12)]
