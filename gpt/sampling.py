@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-_LIKELY, _FEW = 1e-3, 2_000  # top-p looks first at tokens of so much of the best weight, if few
+# The best tokens are looked for first among those of a thousandth of the best one's weight, if few.
+_LIKELY, _FEW = math.log(1e-3), 2_000
 _BITS = 48  # of a float64's 64: what is left tells 16 bins from one power of two to the next
 _BLOCK = 256
 _SMALLEST_TEMPERATURE = 1e-30
@@ -224,15 +225,18 @@ def draw(distribution: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     return ids.reshape(uniform.shape)
 
 
-def best_ids(scores: Scores, k: int) -> np.ndarray:
+def best_ids(scores: Scores, k: int, temperature: float = 1.0) -> np.ndarray:
     """Ids of the k largest logits, and of some more, best first, of equals the lower id first."""
     logits, k = scores.logits, min(k, len(scores.logits))
     if k == 0:
         return np.arange(0)
-    largest = _of_blocks(np.maximum, logits)
-    # k blocks have a logit of at least the floor, so no smaller one is among the k largest.
-    bounds = largest if k <= len(largest) else logits
-    return _ranked(np.flatnonzero(logits >= np.partition(bounds, -k)[-k]), logits)
+    found = np.flatnonzero(logits >= scores.largest + _divisor(temperature) * _LIKELY)
+    if not k <= len(found) <= _FEW:
+        # k blocks have a logit of at least the floor, so no smaller one is among the k largest.
+        largest = _of_blocks(np.maximum, logits)
+        bounds = largest if k <= len(largest) else logits
+        found = np.flatnonzero(logits >= np.partition(bounds, -k)[-k])
+    return _ranked(found, logits)
 
 
 def _kept(scores: Scores, options: SamplingOptions, n_best: int = 0) -> _Kept:
@@ -244,7 +248,8 @@ def _kept(scores: Scores, options: SamplingOptions, n_best: int = 0) -> _Kept:
         raise ValueError("the model's logits are not finite: its weights are damaged.")
     top_k, keeps_all = options.top_k, options.keeps_all
     few = top_k is not None and top_k < len(scores.logits) and not keeps_all
-    ranked = best_ids(scores, max(n_best, top_k if few else 0))
+    n_best = max(n_best, top_k if few else int(not keeps_all))
+    ranked = best_ids(scores, n_best, options.temperature)
     if keeps_all:
         return _Kept(ranked, None, scores.weights)
 
@@ -261,7 +266,7 @@ def _kept(scores: Scores, options: SamplingOptions, n_best: int = 0) -> _Kept:
         order = ids.argsort()
         ids, weights = ids[order], weights[order]
     elif options.top_p < 1:
-        ids, weights = _nucleus(scores, weights_of, options.top_p)
+        ids, weights = _nucleus(scores, ranked, weights_of, options.top_p)
     else:
         # Rounded weights find those that are looked at.
         ids = np.flatnonzero(scores.weights >= 0.999 * options.min_p)
@@ -273,17 +278,20 @@ def _kept(scores: Scores, options: SamplingOptions, n_best: int = 0) -> _Kept:
 
 
 def _nucleus(
-    scores: Scores, weights_of: Callable[[np.ndarray], np.ndarray], top_p: float
+    scores: Scores,
+    ranked: np.ndarray,
+    weights_of: Callable[[np.ndarray], np.ndarray],
+    top_p: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The fewest largest logits that hold `top_p` of the weights: ids, ascending, and weights."""
-    likely = np.flatnonzero(scores.weights >= _LIKELY)
-    if len(likely) <= _FEW:
-        likely = _ranked(likely, scores.logits)
-        mass = scores.weights[likely].astype(np.float64)
-        wanted = top_p * float(scores.weights.sum())
-        if mass.sum() >= wanted:
-            ids = np.sort(likely[mass.cumsum() - mass < wanted])
-            return ids, weights_of(scores.logits[ids])
+    """The fewest largest logits that hold `top_p` of the weights: ids, ascending, and weights.
+
+    `ranked` are the best ids: where they do not hold so much, others are looked at.
+    """
+    mass = scores.weights[ranked].cumsum(dtype=np.float64)
+    wanted = top_p * float(scores.weights.sum())
+    if mass[-1] >= wanted:
+        ids = np.sort(ranked[: mass.searchsorted(wanted) + 1])
+        return ids, weights_of(scores.logits[ids])
     # Of a flat distribution, only those of the bin in which the mass is reached are sorted.
     weights = weights_of(scores.logits)
     wanted = top_p * weights.sum()
