@@ -1,25 +1,35 @@
 """One thread has all cores; the others have one, and no team of OpenMP threads."""
 
+import importlib.util
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tiny_models import tiny_model
 
 from gpt.internals.traced_pass import read_prompt
-from gpt.serving import all_cores
-from gpt.serving.all_cores import _Thread, each_on_all_cores, give_way, on_all_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_until_it_is_started_the_caller_computes(monkeypatch, thread):
-    monkeypatch.setattr(all_cores, "_thread", thread)  # others may have started the module's
-    assert on_all_cores(threading.get_ident) == threading.get_ident()
-    assert list(each_on_all_cores(iter([1, 2, 3]))) == [1, 2, 3]
+@pytest.fixture
+def cores():
+    """The module with a thread of its own for one test, idle at its end; the number of cores that
+    it has does not matter.
+    """
+    spec = importlib.util.find_spec("gpt.serving.all_cores")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_until_it_is_started_the_caller_computes(cores):
+    assert cores.on_all_cores(threading.get_ident) == threading.get_ident()
+    assert list(cores.each_on_all_cores(iter([1, 2, 3]))) == [1, 2, 3]
 
 
 CODE = """
@@ -56,12 +66,6 @@ def test_one_thread_has_all_cores_and_every_other_one():
     assert "GOMP_SPINCOUNT = '10000'" in done.stderr or sys.platform != "linux"
 
 
-@pytest.fixture
-def thread():
-    """A thread of its own for one test, idle at its end; how many cores it has does not matter."""
-    return _Thread()
-
-
 class Turns:
     """Takes as many turns as it is told and notes each."""
 
@@ -74,10 +78,9 @@ class Turns:
         return self.left > 0
 
 
-def test_between_two_items_others_have_their_turn(thread, monkeypatch):
+def test_between_two_items_others_have_their_turn(cores):
     """A visitor who asks while another's step runs comes before that one's next step."""
-    thread.started = True
-    monkeypatch.setattr(all_cores, "_thread", thread)
+    cores._started.set()
     order, running, stands = [], threading.Event(), threading.Event()
 
     def steps():
@@ -87,44 +90,44 @@ def test_between_two_items_others_have_their_turn(thread, monkeypatch):
             order.append(f"a{i}")
             yield i
 
-    first = threading.Thread(target=lambda: list(each_on_all_cores(steps())))
+    first = threading.Thread(target=lambda: list(cores.each_on_all_cores(steps())))
     first.start()
     running.wait(60)
-    second = thread.do(lambda: order.append("b"))
+    second = cores.job_of(lambda: order.append("b"))
     stands.set()
     second.result(60)
     first.join(60)
     assert order == ["a0", "b", "a1", "a2"]
 
 
-def test_between_two_jobs_everybody_who_writes_has_a_turn(thread):
+def test_between_two_jobs_everybody_who_writes_has_a_turn(cores):
     """Passes of Internals that many ask for at once delay a token by one of them, not by all."""
     order, stand = [], threading.Event()
-    thread.do(lambda: stand.wait(60))
-    thread.take_turns(Turns("x", 3, order).turn)
-    thread.take_turns(Turns("y", 2, order).turn)
-    jobs = [thread.do(lambda: order.append("job")) for _ in range(4)]
+    cores.job_of(lambda: stand.wait(60))
+    cores.take_turns(Turns("x", 3, order).turn)
+    cores.take_turns(Turns("y", 2, order).turn)
+    jobs = [cores.job_of(lambda: order.append("job")) for _ in range(4)]
     stand.set()
     for job in jobs:
         job.result(60)
     assert order == ["x", "y", "job", "x", "y", "job", "x", "job", "job"]
 
 
-def test_within_a_long_pass_everybody_who_writes_has_a_turn_after_each_block(thread, monkeypatch):
+def test_within_a_long_pass_everybody_who_writes_has_a_turn_after_each_block(cores):
     """A pass of Internals over 128 tokens of GPT-2 medium held up all texts for a second."""
-    monkeypatch.setattr(all_cores, "_thread", thread)
     order, stand, model = [], threading.Event(), tiny_model()
-    thread.do(lambda: stand.wait(60))
-    thread.take_turns(Turns("x", 5, order).turn)
-    passed = thread.do(lambda: (read_prompt(model, [1, 2], give_way), order.append("pass"))[0])
+    cores.job_of(lambda: stand.wait(60))
+    cores.take_turns(Turns("x", 5, order).turn)
+    read = partial(read_prompt, model, [1, 2], cores.give_way)
+    passed = cores.job_of(lambda: (read(), order.append("pass"))[0])
     stand.set()
-    assert passed.result(60).logits.equal(read_prompt(model, [1, 2], give_way).logits)
+    assert passed.result(60).logits.equal(read().logits)
     assert order[:4] == ["x", *["x"] * model.cfg.n_layers, "pass"]
 
 
-def test_an_idle_thread_does_not_wake(thread):
-    thread.do(lambda: None).result(60)
-    status = Path(f"/proc/self/task/{thread._thread.native_id}/status")
+def test_an_idle_thread_does_not_wake(cores):
+    cores.job_of(lambda: None).result(60)
+    status = Path(f"/proc/self/task/{cores._thread.native_id}/status")
     asleep = None
     for _ in range(50):  # it lies down first; a machine that serves others may disturb it, too
         if asleep == (asleep := [x for x in status.read_text().splitlines() if "_switches" in x]):
@@ -133,36 +136,34 @@ def test_an_idle_thread_does_not_wake(thread):
     pytest.fail("it woke in each of 49 times 0.3 s")
 
 
-def test_what_a_job_raises_reaches_its_caller_and_the_next_one_runs(thread, monkeypatch):
-    thread.started = True
-    monkeypatch.setattr(all_cores, "_thread", thread)
+def test_what_a_job_raises_reaches_its_caller_and_the_next_one_runs(cores):
+    cores._started.set()
 
     def refuse():
         raise ValueError("no such token")
         yield
 
     with pytest.raises(ValueError, match="invalid literal"):
-        on_all_cores(int, "x")
+        cores.on_all_cores(int, "x")
     with pytest.raises(ValueError, match="no such token"):
-        next(each_on_all_cores(refuse()))
-    assert on_all_cores(lambda: on_all_cores(sum, [3, 4])) == 7
+        next(cores.each_on_all_cores(refuse()))
+    assert cores.on_all_cores(lambda: cores.on_all_cores(sum, [3, 4])) == 7
 
 
-def test_whoever_computes_for_long_can_ask_whether_texts_are_written(monkeypatch, thread):
+def test_whoever_computes_for_long_can_ask_whether_texts_are_written(cores):
     class Writer:
         goes_on = True
 
         def turn(self):
             return self.goes_on
 
-    monkeypatch.setattr(all_cores, "_thread", thread)
-    assert not all_cores.texts_are_written()
+    assert not cores.texts_are_written()
     writer = Writer()
-    all_cores.take_turns(writer.turn)
-    assert all_cores.texts_are_written()
+    cores.take_turns(writer.turn)
+    assert cores.texts_are_written()
     writer.goes_on = False
     for _ in range(200):
-        if not all_cores.texts_are_written():
+        if not cores.texts_are_written():
             return
         time.sleep(0.01)
     raise AssertionError("the writer has no turn left and still counts")

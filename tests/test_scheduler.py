@@ -404,7 +404,7 @@ def on_engine(work):
     """`work()` on the thread that takes the turns."""
     from gpt.serving import all_cores
 
-    return all_cores._thread.do(work).result(60)
+    return all_cores.job_of(work).result(60)
 
 
 def test_threads_and_handlers_of_an_event_loop_are_served_at_once():

@@ -25,75 +25,53 @@ T = TypeVar("T")
 Turn = Callable[[], bool]  # computes a little; whether there is more to do; raises nothing
 _END = object()
 
-
-class _Thread:
-    """One thread, begun at the first need; asleep while nothing is to do."""
-
-    def __init__(self) -> None:
-        self.started = False  # else whoever asks computes
-        self.takers: list[Turn] = []
-        self._jobs: deque[tuple[Future, Callable[[], Any]]] = deque()
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="all-cores", daemon=True)
-        self._ends = False
-
-    def is_current(self) -> bool:
-        return threading.current_thread() is self._thread
-
-    def do(self, work: Callable[[], T]) -> Future[T]:
-        future: Future[T] = Future()
-        self._add(self._jobs, (future, work))
-        return future
-
-    def take_turns(self, turn: Turn) -> None:
-        self._add(self.takers, turn)
-
-    def _add(self, to: deque[Any] | list[Any], what: Any) -> None:
-        with self._changed:
-            if self._thread.ident is None:
-                self._thread.start()
-            to.append(what)
-            self._changed.notify()
-
-    def end(self) -> None:
-        """Lets it finish what it computes now: torch aborts the process if killed in between."""
-        with self._changed:
-            self._ends = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout=10)
-
-    def _run(self) -> None:
-        while not self._ends:
-            self._round()
-
-    def _round(self) -> None:
-        """A job, if there is one, and a turn of everybody who takes turns."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self.takers or self._ends)
-            job = self._jobs.popleft() if self._jobs else None
-        if job is not None:
-            future, work = job
-            try:
-                future.set_result(work())
-            except BaseException as error:  # the caller's to handle
-                future.set_exception(error)
-        self.turns()
-
-    def turns(self) -> None:
-        for turn in tuple(self.takers):
-            if not turn():
-                self.takers.remove(turn)
+_jobs: deque[Callable[[], Any]] = deque()  # each raises nothing
+_takers: list[Turn] = []
+_changed = threading.Condition()
+_started, _ends = threading.Event(), threading.Event()
 
 
-_thread = _Thread()
-atexit.register(_thread.end)
+def _run() -> None:
+    """A job, if there is one, and a turn of everybody who takes turns; asleep without either."""
+    while not _ends.is_set():
+        with _changed:
+            _changed.wait_for(lambda: _jobs or _takers)
+            job = _jobs.popleft() if _jobs else lambda: None
+        job()
+        del job  # and what it holds, before the thread sleeps
+        _turns()
+
+
+def _turns() -> None:
+    for turn in tuple(_takers):
+        if not turn():
+            _takers.remove(turn)
+
+
+_thread = threading.Thread(target=_run, name="all-cores", daemon=True)  # begun at the first need
+
+
+def _add(to: deque[Any] | list[Any], what: Callable[[], Any]) -> None:
+    with _changed:
+        if _thread.ident is None:
+            _thread.start()
+        to.append(what)
+        _changed.notify()
+
+
+@atexit.register
+def _end() -> None:
+    """Lets it finish what it computes now: torch aborts the process if killed in between."""
+    if _thread.is_alive():
+        _ends.set()
+        _add(_jobs, lambda: None)  # wakes it
+        _thread.join(timeout=10)
 
 
 def start() -> None:
     """From now on `on_all_cores` has all cores, and every new thread one."""
-    if not _thread.started:
-        _thread.started = True
+    if not _started.is_set():
+        _started.set()
         on_all_cores(torch.set_num_threads, usable_cores())
         on_all_cores(torch.get_num_threads)  # a thread takes its number when it first asks
         torch.set_num_threads(1)  # of this thread and of those that do not exist yet
@@ -105,9 +83,23 @@ def on_all_cores(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     Until `start` the caller's own thread computes. Never for what waits for a lock, a file or
     the network: everybody would wait for it.
     """
-    if not _thread.started or _thread.is_current():
+    if not _started.is_set() or threading.current_thread() is _thread:
         return work(*args, **kwargs)
-    return _thread.do(lambda: work(*args, **kwargs)).result()
+    return job_of(lambda: work(*args, **kwargs)).result()
+
+
+def job_of(work: Callable[[], T]) -> Future[T]:
+    """The result of `work()` on that thread, begun if need be, once it is there."""
+    future: Future[T] = Future()
+
+    def job() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # the caller's to handle
+            future.set_exception(error)
+
+    _add(_jobs, job)
+    return future
 
 
 def each_on_all_cores(items: Iterator[T]) -> Iterator[T]:
@@ -118,15 +110,15 @@ def each_on_all_cores(items: Iterator[T]) -> Iterator[T]:
 
 def take_turns(turn: Turn) -> None:
     """`turn()` is called on that thread, begun if need be, until it is False."""
-    _thread.take_turns(turn)
+    _add(_takers, turn)
 
 
 def give_way() -> None:
     """Within a job on that thread that takes long: a turn for everybody who takes turns."""
-    if _thread.is_current():
-        _thread.turns()
+    if threading.current_thread() is _thread:
+        _turns()
 
 
 def texts_are_written() -> bool:
     """Whether anybody takes turns now: who computes for long leaves them most of the time."""
-    return bool(_thread.takers)
+    return bool(_takers)
