@@ -253,13 +253,15 @@ def test_a_run_whose_loop_has_ended_while_it_waited_for_the_end_writes_no_more(b
     assert running(scheduler) == 0
 
 
-def test_a_row_that_has_ended_keeps_its_end_when_a_turn_fails(by_hand):
+def test_a_row_that_has_ended_keeps_its_end_when_a_turn_fails(by_hand, monkeypatch):
     """Its reader got every step, and then the error of a turn that it no longer needed."""
     scheduler = Scheduler(tiny_model())
     run = scheduler.submit([1, 2], SamplingOptions(2, temperature=0))
     while not run.over:
         scheduler.turn()
-    scheduler._abandon("the engine stopped")
+    monkeypatch.setattr(module._log, "disabled", True)
+    monkeypatch.setattr(scheduler, "_let_in", lambda: sys.exit("killed"))
+    assert not scheduler.turn()
     assert len(steps_of(run)) == 2
 
 

@@ -108,18 +108,16 @@ class Scheduler:
             return goes_on
         except BaseException as error:  # SystemExit too
             _log.exception("a turn failed")  # raises nothing itself, on a full disk either
-            self._abandon(f"the engine stopped ({type(error).__name__}): run it once more.")
+            with self._lock:
+                rows = [*self._running, *self._waiting]
+                self._running.clear()
+                self._waiting.clear()
+                self._takes_turns = False
+            told = f"the engine stopped ({type(error).__name__}): run it once more."
+            for row in rows:
+                if not row.over:
+                    row.hand_over(ValueError(told))
             return False
-
-    def _abandon(self, reason: str) -> None:
-        with self._lock:
-            rows = [*self._running, *self._waiting]
-            self._running.clear()
-            self._waiting.clear()
-            self._takes_turns = False
-        for row in rows:
-            if not row.over:
-                row.hand_over(ValueError(reason))
 
     def _let_in(self) -> None:
         """Drops the rows that are over and lets others in, in the order of their coming."""
