@@ -75,14 +75,10 @@ class StepStream:
         loop = asyncio.get_running_loop()
         news = loop.create_future()
 
-        def tell() -> None:
-            if not news.done():
-                news.set_result(None)
-
         def wake() -> None:
             try:
                 if holds() or loop.is_closed():
-                    loop.call_soon_threadsafe(tell)
+                    loop.call_soon_threadsafe(news.cancel)  # ends the wait, however often
             except RuntimeError:  # that loop has ended, and the visitor with it
                 self.over = True
 
