@@ -1,6 +1,7 @@
 """The texts of the Train tab: generated ones, whose entropy is known, and a visitor's own."""
 
 import threading
+from collections import namedtuple
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from gpt.checkpoints.tensors import text_of
 from gpt.training.corpus import Corpus, make_corpus, split_documents
-from gpt.training.texts import CAPITAL_SENTENCES, STORIES, Additions, Source, make_text
+from gpt.training.texts import CAPITAL_SENTENCES, STORIES, Additions, make_text
 
 OWN = "own"
 MOST_BYTES = 2 * 2**20  # of a visitor's text
@@ -36,32 +37,33 @@ class Text:
         return None if self.floor_nats is None else self.floor_nats / len(corpus.held_out)
 
 
-# Generated texts: a label, the source and that of the held-out text, characters of each, a prompt.
-MADE: dict[str, tuple[str, Source, Source, int, int, str]] = {
-    "stories": (
+# How a text is generated: a source for it and one for the held-out text, characters of each.
+Made = namedtuple("Made", "label source held_out characters held_out_characters prompt")
+MADE = {
+    "stories": Made(
         "Stories from a small grammar", STORIES, STORIES, 400_000, 16_000, "Once upon a time"
     ),
-    "additions": (
+    "additions": Made(
         "Additions of two numbers", Additions(), Additions(held_out=True), 160_000, 6_000, "26+46="
     ),
-    "capitals": (
+    "capitals": Made(
         "Countries and capitals", CAPITAL_SENTENCES, CAPITAL_SENTENCES, 100_000, 8_000,
         "The capital of",
     ),
 }  # fmt: skip
-CHOICES = [(label, name) for name, (label, *_) in MADE.items()] + [("My own text", OWN)]
+CHOICES = [(made.label, name) for name, made in MADE.items()] + [("My own text", OWN)]
 
 
 @lru_cache
 def made_text(name: str) -> Text:
     """The text of that name in MADE; the same text every time."""
-    _, source, other_source, characters, held_out_characters, prompt = MADE[name]
-    learnt, _ = make_text(source, characters, SEED)
-    held_out, nats = make_text(other_source, held_out_characters, SEED + 1)
-    return Text(name, learnt, held_out, prompt, nats)
+    made = MADE[name]
+    learnt, _ = make_text(made.source, made.characters, SEED)
+    held_out, nats = make_text(made.held_out, made.held_out_characters, SEED + 1)
+    return Text(name, learnt, held_out, made.prompt, nats)
 
 
-def own_text(pasted: Any, file: Any) -> Text:
+def own_text(pasted: str | None, file: Any) -> Text:
     """A visitor's file, else the pasted text.
 
     The last tenth, at most MOST_HELD_OUT characters and from a line's start on, is held out.
@@ -78,11 +80,9 @@ def own_text(pasted: Any, file: Any) -> Text:
             raise ValueError(
                 f"{name} is no longer here ({error.strerror}): upload it again."
             ) from error
-    elif isinstance(pasted or "", str):
+    else:
         data = (pasted or "").encode("utf-8", "replace")
         size = len(data)
-    else:
-        raise ValueError(f"the text is {repr(pasted)[:40]}: use text.")
     if size > MOST_BYTES:
         raise ValueError(
             f"{name} has {size / 10**6:,.1f} MB: use at most {MOST_BYTES / 2**20:.0f} MiB."
