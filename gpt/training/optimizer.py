@@ -87,11 +87,9 @@ def make_optimizers(model: GPTModel, options: TrainOptions) -> list[torch.optim.
         else:
             matrices.append(parameter)
     rate, decay = options.peak_rate, options.weight_decay
-    groups = [
-        {"params": matrices, "weight_decay": decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    adamw = torch.optim.AdamW(groups, lr=rate, betas=(0.9, options.beta2), fused=True)
+    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    betas = 0.9, options.beta2
+    adamw = torch.optim.AdamW(groups, lr=rate, betas=betas, weight_decay=decay, fused=True)
     return [Muon(by_muon, rate, decay), adamw] if by_muon else [adamw]
 
 
