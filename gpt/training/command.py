@@ -5,9 +5,8 @@ One process: `python -m gpt train --text FILE ...`; several: `torchrun --nproc-p
 """
 
 import argparse
-import contextlib
+import atexit
 import os
-from collections.abc import Iterator
 from dataclasses import fields
 
 import torch
@@ -44,15 +43,14 @@ def run(args: argparse.Namespace) -> str:
     if not args.out:
         raise ValueError("out is empty: name the folder for what is written.")
     values = {item.name: given[item.name] for item in fields(TrainOptions)}
-    with _processes(args.device) as device:
-        options = TrainOptions(**{**values, "text": tuple(args.text), "device": device})
-        check_device(options.device)  # before the text is read
-        corpus = read_corpus(options.text, options.validation, options.vocabulary)
-        shape = {item.name: given[item.name] for item in fields(GPTConfig)}
-        if options.vocabulary != "gpt2":
-            shape["vocab_size"] = corpus.tokenizer.vocab_size
-        cfg = GPTConfig(**shape)
-        return train(Run(cfg, options, corpus))
+    device = _device_of_process(args.device)
+    options = TrainOptions(**{**values, "text": tuple(args.text), "device": device})
+    check_device(options.device)  # before the text is read
+    corpus = read_corpus(options.text, options.validation, options.vocabulary)
+    shape = {item.name: given[item.name] for item in fields(GPTConfig)}
+    if options.vocabulary != "gpt2":
+        shape["vocab_size"] = corpus.tokenizer.vocab_size
+    return train(Run(GPTConfig(**shape), options, corpus))
 
 
 def train(run: Run) -> str:
@@ -79,21 +77,17 @@ def train(run: Run) -> str:
     return f"{run.step:,} steps done; the model is in {run.folder.path / 'model'}" if first else ""
 
 
-@contextlib.contextmanager
-def _processes(device: str) -> Iterator[str]:
+def _device_of_process(device: str) -> str:
     """Joins the processes of torchrun, if it started this one; the device of this process.
 
     For "cuda" each has a GPU of its own.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:  # torchrun sets it
-        yield device
-        return
+        return device
     on_gpus = device == "cuda"
     if on_gpus:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(check_device(device))
     dist.init_process_group("nccl" if on_gpus else "gloo")
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+    atexit.register(dist.destroy_process_group)
+    return device
