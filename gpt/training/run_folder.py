@@ -1,6 +1,7 @@
 """The folder of a run: checkpoint.pt, which continues it, and metrics.jsonl, its measurements."""
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from gpt.checkpoints.writing import write_file, write_text
+from gpt.config import GPTConfig
 from gpt.training.options import TrainOptions
 
 # Options that do not change what a step does: a run may be continued with others.
@@ -19,37 +21,38 @@ _FREE = {"text", "validation", "out", "device", "prompt", "sample_tokens", "temp
 
 
 class RunFolder:
-    """The folder of a run, created if it is missing.
+    """The folder `options.out` of a run on `ids` (n,), created if it is missing.
 
     Raises ValueError, as its methods do, if it cannot be created or written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, cfg: GPTConfig, options: TrainOptions, ids: torch.Tensor) -> None:
         try:
-            self.path = Path(path).expanduser()
+            self.path = Path(options.out).expanduser()
             self.path.mkdir(parents=True, exist_ok=True)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or "no such user"
             raise ValueError(
-                f"the folder {path} cannot be made ({reason}): use another --out."
+                f"the folder {options.out} cannot be made ({reason}): use another --out."
             ) from error
         self.checkpoint = self.path / "checkpoint.pt"
         self.metrics = self.path / "metrics.jsonl"
+        digest = hashlib.sha256(ids.numpy()).hexdigest()
+        self._settings = {"cfg": dict(cfg), "options": asdict(options), "corpus": digest}
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replaces the checkpoint at once: a crash leaves the old one or the new one, whole."""
 
         def write(path: Path) -> None:
             with path.open("wb") as file:  # torch.save of a path does not say why it failed
-                torch.save(dict(state), file)
+                torch.save({**self._settings, **state}, file)
 
         write_file(self.checkpoint, write)
 
-    def load(self, settings: Mapping[str, Any], restore: Callable[[Any], None]) -> None:
+    def load(self, restore: Callable[[Any], None]) -> None:
         """Calls `restore` with what is in the checkpoint, if there is one.
 
-        `settings` are the run's "cfg", "options" and "corpus", which a checkpoint has too.
-        Raises ValueError if it is damaged, was made with others, or `restore` raises anything.
+        Raises ValueError if it is damaged, has other settings, or `restore` raises anything.
         """
         if not self.checkpoint.exists():
             return
@@ -57,7 +60,7 @@ class RunFolder:
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             wrong = "no checkpoint of this version's `train`"
-            ours, theirs = _by_name(settings), _by_name(dict(state))
+            ours, theirs = _by_name(self._settings), _by_name(dict(state))
             others = [n for n in ours if n not in _FREE and ours[n] != theirs.get(n)]
             if not others:
                 restore(state)

@@ -5,11 +5,9 @@ to end it, close the generator, which saves a checkpoint of its last step.
 """
 
 import contextlib
-import hashlib
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +80,9 @@ class Run:
         self.seconds = 0.0
         self.average = torch.full((), math.nan, device=self.device)  # of the loss
         self._savable = True  # weights, moments and step are of the same update
-        self.folder = RunFolder(options.out) if options.out else None
+        self.folder = RunFolder(cfg, options, corpus.ids) if options.out else None
         if self.folder is not None:
-            digest = hashlib.sha256(corpus.ids.numpy()).hexdigest()
-            self._settings = {"cfg": dict(cfg), "options": asdict(options), "corpus": digest}
-            self.folder.load(self._settings, self._restore)
+            self.folder.load(self._restore)
             if self.rank > 0:
                 self.folder = None  # process 0 writes
             else:
@@ -286,7 +282,6 @@ class Run:
             return
         self.folder.save(
             {
-                **self._settings,
                 "step": self.step,
                 "seconds": self.seconds,
                 "average": self.average,
