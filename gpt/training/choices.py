@@ -105,11 +105,11 @@ def corpus_of(text: Text, vocabulary: str) -> Corpus:
     Raises ValueError if the vocabulary does not suit the text, or nothing can be held out.
     """
     with _making:
-        return _made(text.text, text.held_out, vocabulary)
+        return _corpus(text.text, text.held_out, vocabulary)
 
 
 @lru_cache(KEPT_CORPORA)
-def _made(text: str, held_out: str, vocabulary: str) -> Corpus:
+def _corpus(text: str, held_out: str, vocabulary: str) -> Corpus:
     documents = split_documents(text), split_documents(held_out)
     if not all(any(map(str.strip, part)) for part in documents):
         raise ValueError("your text is too short to hold a part of it out: use more.")
