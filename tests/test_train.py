@@ -533,7 +533,8 @@ sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 def test_two_processes_give_the_loss_of_one(begin, text, tmp_path):
     """With gloo on the CPU and what torchrun gives to each process; imports are made once for both.
 
-    No dropout, since each process draws its own.
+    And its gradients, of which Adam's moments are an average: four steps of half of them have
+    nearly the same loss. No dropout, since each process draws its own.
     """
     subprocess.run(
         [sys.executable, "-c", TWO, "train", "--text", text, "--steps", "4", *SHAPE,
@@ -543,6 +544,9 @@ def test_two_processes_give_the_loss_of_one(begin, text, tmp_path):
     one = finished(begin(cfg=replace(SMALL, drop_rate=0.0), steps=4, warmup_steps=2))
     two = json.loads((tmp_path / "by2" / "metrics.jsonl").read_text().splitlines()[-1])
     assert metrics(one)[-1]["loss"] == pytest.approx(two["loss"], abs=1e-3)
+    states = (torch.load(tmp_path / run / "checkpoint.pt") for run in ("run", "by2"))
+    for mine, theirs in zip(*(s["optimizers"][0]["state"].values() for s in states), strict=True):
+        torch.testing.assert_close(mine["exp_avg"], theirs["exp_avg"], rtol=1e-3, atol=1e-5)
 
 
 def test_every_option_has_a_flag_with_its_default():
