@@ -68,7 +68,7 @@ def test_a_hyphen_is_named_as_the_token_that_it_is(lab):
     """The ledger's sentence called the token a minus sign, as its negative numbers have one."""
     visit = lab.read("words", "Hello, I am a little").at(AT)
     text = why_this_token.ledger_html(lab, visit, "-", why_this_token.ALONE)
-    assert "The logit of - (id 12) after" in text
+    assert "The logit of “-” (id 12) after" in text
 
 
 def test_the_rounding_of_a_lens_whose_layers_agree_is_not_coloured():

@@ -678,7 +678,7 @@ def test_a_vocabulary_of_characters_has_no_merges_to_show(done):
     source = done.finished.source
     lab = Lab(Registry(budget_bytes=2**28)).using(source)
     shown = tokens_html(lab, lab.read(source, "The capital"), "")
-    assert "·capital is 8 bytes, each a token: this vocabulary has no merges." in shown
+    assert "“·capital” is 8 bytes, each a token: this vocabulary has no merges." in shown
     assert "rank 1 of" not in shown
 
 

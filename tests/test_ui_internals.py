@@ -254,7 +254,7 @@ def test_a_look_fills_the_open_sections_and_no_other(tab):
     page = Page(tab, "tokens", "logits", "lens")
     page.look()
     assert "6 tokens, float32" in page.shown["int-message"]
-    assert "·little is 7 bytes" in page.shown["int-merges"]
+    assert "“·little” is 7 bytes" in page.shown["int-merges"]
     assert "After position 5" in page.shown["int-logits-words"]
     assert "At position 5" in page.shown["int-lens"]
     for closed in ("int-att", "int-choice", "int-ledger", "int-shapes"):

@@ -293,7 +293,7 @@ def check_logits(lab, focus, run, model):
     assert float(shown[5][4]) == pytest.approx(1 - p[best].sum().item())
     assert shown[5][1] == "other 50,252 (mean logit)"
     came = foreseen(run.logits, run.ids)[AT]
-    assert f"What came is {lab.piece(came.token_id)}: rank {came.rank:,}," in text
+    assert f"What came is “{lab.piece(came.token_id)}”: rank {came.rank:,}," in text
     assert f"{percent(came.probability)}, a surprisal" in text
     assert f"{significant(came.surprisal)} nats" in text
     assert f"{significant(came.surprisal / np.log(2))} bits" in text
@@ -389,7 +389,7 @@ def check_patch(lab, focus, run, model):
         assert np.allclose(shades, np.abs(recovered).clip(max=1).flatten(), atol=0.006)
         for lead in contrast.leads:
             assert significant(lead) in text
-        assert "·his leads by" in text
+        assert "“·his” leads by" in text
 
 
 def check_compare(lab, focus, run, model):
@@ -501,6 +501,19 @@ def test_a_control_out_of_range_is_one_line_that_names_it(key, changed, line, la
         views(lab, focus, key, **changed)
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["tokens", "attention", "stream", "lens", "logits", "choice", "ledger", "mattered",
+     "ablation", "sweep", "patch"],
+)  # fmt: skip
+def test_a_token_within_a_sentence_stands_in_quotes(key, lab, focus):
+    """“The best token is , (id 11)”: a comma or a space was not seen as a word."""
+    text = html.unescape(views(lab, focus, key))
+    said = " ".join(re.findall(r'<(?:p class="say"|caption)>(.*?)</', text))
+    assert "“" in said
+    assert not re.search(r"·\w", re.sub("“.*?”", "", said))
+
+
 @pytest.mark.parametrize("stage", ["scaled and masked", "scores"])
 def test_the_stages_of_a_head_before_the_softmax(stage, lab, focus, run):
     words = views(lab, focus, "attention", layer=1, head=2, stage=stage)
@@ -519,7 +532,7 @@ def test_taking_out_the_first_token_leaves_the_same_out_of_every_view():
     focus = lab.read("even", "Hello, I am a little")
     count = len(focus.ids)
     grid, words = halves(views(lab, focus, "attention", skip=True))
-    assert f"position {count - 1} ({lab.piece(focus.ids[-1])}) looks most at position 1" in words
+    assert f"position {count - 1} (“{lab.piece(focus.ids[-1])}”) looks most at position 1" in words
     assert "(the first token aside)" in words
     assert picture_of(grid)[0].shape == (count, 3 * (count - 1))  # three heads side by side
     arcs = re.search(rf'<g class="from on" data-from="{count - 1}">(.*?)</g>', words)[1]

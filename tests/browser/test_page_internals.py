@@ -141,9 +141,9 @@ def test_tokens_heads_and_words_are_reached_by_keyboard(tab):
 
 def test_controls_recompute_while_one_types_and_what_is_unfolded_stays_so(tab):
     fill_token(tab, "int-word", " Ozma")
-    wait_text(tab, "#int-merges", "·Ozma is 5 bytes")
+    wait_text(tab, "#int-merges", "“·Ozma” is 5 bytes")
     fill_token(tab, "int-word", "")
-    wait_text(tab, "#int-merges", "·little is 7 bytes")
+    wait_text(tab, "#int-merges", "“·little” is 7 bytes")
     tab.locator("#int-table summary").click()
     fill_number(tab, "int-top-k", "5")
     wait_text(tab, "#int-table table", "other 50,252")  # seen: it is still unfolded
@@ -260,7 +260,7 @@ def test_a_long_chart_opens_at_the_word_that_its_sentence_is_about(tab):
     """It began at the first of 128 words, with the one that mattered most far below."""
     open_section(tab, "mattered")
     look(tab, ", ".join(f"{number} wolves" for number in range(20)) + " and the old king said")
-    wait_text(tab, "#int-mattered", r"\(·said\): occluding")
+    wait_text(tab, "#int-mattered", r"\(“·said”\): occluding")
     expect(tab.locator("#int-mattered .bars .here .name")).to_have_count(1)
     name = tab.locator("#int-mattered .bars .here .name").bounding_box()
     box = tab.locator("#int-mattered .bars").bounding_box()

@@ -51,14 +51,14 @@ def draw_views(
         low, high = uniform_interval(distribution, token_id)
         text = (
             f"Draw {at:,} of seed {options.seed:,} is u = {u:.6f}. It falls between {low:.6f} and "
-            f"{high:.6f}, the stretch of {lab.piece(token_id)} (id {token_id:,}, "
+            f"{high:.6f}, the stretch of {lab.quoted(token_id)} (id {token_id:,}, "
             f"{percent(distribution[token_id].item())}): that token is drawn."
         )
         if came == token_id:
             text += " It is the one in the text."
         elif came is not None:
             text += (
-                f" The text has {lab.piece(came)}: it was typed, chosen by you, or written with "
+                f" The text has {lab.quoted(came)}: it was typed, chosen by you, or written with "
                 "other settings than these or in another precision; bfloat16 also rounds "
                 "otherwise where one token is computed at a time."
             )

@@ -19,6 +19,7 @@ from gpt.internals.traced_pass import TracedPass, last_logits, read_prompt, reso
 from gpt.serving.all_cores import each_on_all_cores, give_way, on_all_cores
 from gpt.ui.parts.chips import display
 from gpt.ui.parts.prompt_ids import prompt_ids
+from gpt.ui.parts.sentences import quoted
 
 MAX_TOKENS = 128  # an attention view has tokens x tokens cells a head
 MAX_TOKEN_CHARACTERS = 200  # of a box that names one token
@@ -203,13 +204,17 @@ class Lab:
             return int(self.logits(focus).argmax())
         ids = self.named_ids(focus, query)
         if len(ids) != 1:
-            pieces = " ".join(map(self.piece, ids[:6]))
+            pieces = " ".join(map(self.quoted, ids[:6]))
             raise ValueError(f"that text is {len(ids)} tokens ({pieces}): type one token or an id.")
         return ids[0]
 
     def piece(self, token_id: int) -> str:
         """A token as text, or its number where the tokenizer has no text for it."""
         return display(self.tokenizer, token_id)
+
+    def quoted(self, token_id: int) -> str:
+        """`piece` within a sentence."""
+        return quoted(self.piece(token_id))
 
     def short(self, token_id: int, limit: int = 10) -> str:
         """`piece`, cut where it would not fit on an axis."""
@@ -227,8 +232,8 @@ class Lab:
         return b""
 
     def place(self, focus: Focus) -> str:
-        """A position in words: `position 7 (·little)`."""
-        return f"position {focus.position} ({self.piece(focus.ids[focus.position])})"
+        """A position in words: `position 7 (“·little”)`."""
+        return f"position {focus.position} ({self.quoted(focus.ids[focus.position])})"
 
 
 def most_tokens(cfg: GPTConfig) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from gpt.tokenizer import Tokenizer
+from gpt.ui.parts.sentences import quoted
 
 MOST_CHARACTERS = 50_000
 
@@ -25,7 +26,7 @@ def prompt_ids(prompt: Any, tokenizer: Tokenizer, vocab_size: int) -> list[int]:
     for position, token_id in enumerate(ids):
         if token_id >= vocab_size:
             raise ValueError(
-                f"token {position} ({tokenizer.piece(token_id)}) has id {token_id:,} and "
+                f"token {position} ({quoted(tokenizer.piece(token_id))}) has id {token_id:,} and "
                 f"this model knows ids 0 to {vocab_size - 1:,}: use another prompt or model."
             )
     return ids

@@ -11,6 +11,11 @@ def say(text: str, kind: str = "say") -> str:
     return f'<p class="{kind}">{escape(text)}</p>' if text else ""
 
 
+def quoted(piece: str) -> str:
+    """A token's text within a sentence: it may be a comma or a space."""
+    return f"“{piece}”"
+
+
 def formula(general: str, numbers: str) -> str:
     """A formula, then the same with this run's numbers."""
     return (

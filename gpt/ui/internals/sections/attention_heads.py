@@ -146,7 +146,7 @@ def _sentence(lab: Lab, focus: Focus, score: float, row: AttentionRow, of: str, 
     aside = " (the first token aside)" if skip and focus.position > 0 else ""
     return say(
         f"In {of}, {lab.place(focus)} looks most at position {row.most_attended} "
-        f"({lab.piece(focus.ids[row.most_attended])}) with {percent(row.share)}{aside}; "
+        f"({lab.quoted(focus.ids[row.most_attended])}) with {percent(row.share)}{aside}; "
         f"{percent(row.first_share)} rests on the first token. Entropy "
         f"{significant(row.entropy)} nats of at most {significant(math.log(row.position + 1))}."
     ) + formula(

@@ -9,7 +9,7 @@ from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.section import Code, dropdown, numbers, section, token_box
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import percent, significant
-from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.sentences import formula, quoted, say
 from gpt.ui.parts.table import Column, table_html
 
 
@@ -57,7 +57,7 @@ def lens_html(lab: Lab, focus: Focus, measure: str, query: str) -> str:
     shades, legend = _shades(values, field, run.cfg.vocab_size)
     pieces = [[lab.piece(i) for i in row] for row in lens["best_ids"].tolist()]
     told = [[show(value) for value in row] for row in values.tolist()]
-    chosen = f"{lab.piece(token_id)}, id {token_id:,}" if asked is not None else ""
+    chosen = f"{lab.quoted(token_id)}, id {token_id:,}" if asked is not None else ""
     heat = heat_table(
         f"Best token after each stage; colour: {measure}{chosen and f' ({chosen})'}",
         names, lab.places(run.ids), shades.tolist(), pieces, at, told,
@@ -66,8 +66,8 @@ def lens_html(lab: Lab, focus: Focus, measure: str, query: str) -> str:
     others = [i for i, best in enumerate(lens["best_ids"][:, at].tolist()) if best != final]
     settled = max(others, default=-1) + 1
     words = say(
-        f"At position {at} the final guess {lab.piece(final)} is the best one from "
-        f"{names[settled]} on; after the embedding alone it would be {pieces[0][at]}. "
+        f"At position {at} the final guess {lab.quoted(final)} is the best one from "
+        f"{names[settled]} on; after the embedding alone it would be {quoted(pieces[0][at])}. "
         "The last row is the model's own output."
     ) + formula(
         "stage logits = output head (final norm (residual stream))",

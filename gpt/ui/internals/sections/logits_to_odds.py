@@ -10,7 +10,7 @@ from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.section import Code, html, numbers, section, slider
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.numbers import four, percent, significant, whole
-from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.sentences import formula, quoted, say
 from gpt.ui.parts.table import Column, table_html
 
 MAX_BARS = 50
@@ -89,7 +89,7 @@ def _came(lab: Lab, focus: Focus) -> str:
         return say("The prompt ends here: the next token is drawn from this list.")
     came = lab.foreseen(focus)[focus.position]
     return say(
-        f"What came is {lab.piece(came.token_id)}: rank {came.rank:,}, "
+        f"What came is {lab.quoted(came.token_id)}: rank {came.rank:,}, "
         f"{percent(came.probability)}, a surprisal of −ln({significant(came.probability)}) = "
         f"{significant(came.surprisal)} nats = {significant(came.surprisal / math.log(2))} bits."
     )
@@ -119,7 +119,7 @@ def _table(read: dict[str, Any]) -> str:
 def _words(read: dict[str, Any], place: str) -> str:
     best, vocab = read["top"][0], read["vocab_size"]
     sentence = (
-        f"After {place} the best token is {best['text']} (id {best['id']:,}) with "
+        f"After {place} the best token is {quoted(best['text'])} (id {best['id']:,}) with "
         f"{percent(best['probability'])}; entropy {significant(read['entropy_nats'])} nats = "
         f"{significant(read['entropy_bits'])} bits, over all {vocab:,} tokens. Evenly spread would "
         f"be {significant(math.log2(vocab))} bits."

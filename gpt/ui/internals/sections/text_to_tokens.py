@@ -9,7 +9,7 @@ from gpt.ui.internals.lab import Focus, Lab, check_length
 from gpt.ui.internals.section import Code, numbers, section, text_box
 from gpt.ui.parts.chips import Chip, chips_html, token_title
 from gpt.ui.parts.numbers import counted, percent, significant
-from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.sentences import formula, quoted, say
 from gpt.ui.parts.table import Column, table_html
 
 MERGES = (Column("step"), Column("rank"), "pair", "became", "the word then")
@@ -95,7 +95,7 @@ def tokens_html(lab: Lab, focus: Focus, typed: str) -> str:
     pieces: list[bytes] = []
     for word, steps in zip(cut, merges, strict=True):
         pieces += steps[-1].pieces if steps else [bytes([byte]) for byte in word]
-    whole, size = display_form(b"".join(cut)), counted(sum(map(len, cut)), "byte")
+    whole, size = quoted(display_form(b"".join(cut))), counted(sum(map(len, cut)), "byte")
     made, known = sum(map(len, merges)), len(lab.tokenizer.ranks) - 256
     text = f"{whole} is {size}, each a token: this vocabulary has no merges."
     if known:

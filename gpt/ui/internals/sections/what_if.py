@@ -26,7 +26,7 @@ from gpt.ui.internals.section import (
 from gpt.ui.parts.bars import bars
 from gpt.ui.parts.heat import heat_table
 from gpt.ui.parts.numbers import percent, signed, significant, whole
-from gpt.ui.parts.sentences import formula, say
+from gpt.ui.parts.sentences import formula, quoted, say
 from gpt.ui.parts.table import Column, table_html
 
 KINDS = {"one head": "head", "a feed-forward": "ff", "a whole layer": "layer"}
@@ -111,7 +111,7 @@ def sweep_steps(lab: Lab, focus: Focus, query: str, mode: str) -> Steps:
     ranked = [(*divmod(i, n_heads), -found[i]) for i in order]
     layer, head, most = ranked[0]
     words = say(
-        f"Head {head} of layer {layer} matters most to the logit of {lab.piece(token_id)} after "
+        f"Head {head} of layer {layer} matters most to the logit of {lab.quoted(token_id)} after "
         f"{lab.place(focus)}: {significant(most)} (logit with the head − logit without, replaced "
         f"by {mode}). Blue: the head speaks for the token; red: against it."
     )
@@ -158,7 +158,7 @@ def patch_steps(lab: Lab, focus: Focus, first: str, second: str, part: str, head
 
 def _shown(lab: Lab, head: int | None, ids: list[list[int]], found: Any) -> str:
     answers, (there, here), recovered = found
-    first, second = (lab.piece(i) for i in answers)
+    first, second = map(lab.quoted, answers)
     if head is None:
         names = [*(f"into layer {i}" for i in range(len(recovered) - 1)), "after the last layer"]
         between = range(1, len(names) - 1) or range(1)
@@ -178,7 +178,7 @@ def _shown(lab: Lab, head: int | None, ids: list[list[int]], found: Any) -> str:
         f"The first prompt calls for {first}, the second for {second}. By logit, {first} leads by "
         f"{significant(there)} after the first and {significant(here)} after the second. A cell: "
         f"the second pass with that one place as in the first. Between the layers, {where} at "
-        f"{columns[at]} brings back most of the difference: {_percent(best)}."
+        f"{quoted(columns[at])} brings back most of the difference: {_percent(best)}."
     ) + formula(
         "recovered = (lead patched − lead after the second) ÷ (lead after the first − the second)",
         f"{_percent(best)} = "
@@ -262,8 +262,8 @@ def pair_html(lab: Lab, result: Comparison, names: tuple[str, str], what: str, f
     best, other = result.first_ranks.index(1), result.second_ranks.index(1)
     same = " unchanged" if best == other else ""
     words = say(
-        f"{what}. Top token{same}: {lab.piece(ids[best])}, {percent(first[best])} → "
-        f"{'' if same else f'{lab.piece(ids[other])}, '}{percent(second[other])}. "
+        f"{what}. Top token{same}: {lab.quoted(ids[best])}, {percent(first[best])} → "
+        f"{'' if same else f'{lab.quoted(ids[other])}, '}{percent(second[other])}. "
         f"The predictions overlap by {percent(result.overlap)}."
     )
     words += formula(

@@ -53,9 +53,9 @@ def ledger_html(lab: Lab, focus: Focus, query: str, mode: str) -> str:
     if rest:
         labels.append(f"{len(rest)} others")
         values.append(sum(term.value for term in rest))
-    what = f"logit of {lab.piece(token_id)} (id {token_id:,})"
+    what = f"logit of {lab.quoted(token_id)} (id {token_id:,})"
     if minus is not None:
-        what += f" minus that of {lab.piece(minus)} (id {minus:,})"
+        what += f" minus that of {lab.quoted(minus)} (id {minus:,})"
         logit -= logits[minus].item()
     drawn = bars(labels, {"": values}, f"added to the {what}", signed=True)
     running = accumulate(term.value for term in terms)
@@ -131,8 +131,8 @@ def _mattered(
     lost = without[most]
     verb = "lowers" if drops[most] > 0 else "raises"
     words = say(
-        f"For {lab.piece(token_id)} (id {token_id:,}) after {lab.place(focus)}: occluding "
-        f"{lab.piece(focus.ids[most])} at position {most} {verb} its logit most, from "
+        f"For {lab.quoted(token_id)} (id {token_id:,}) after {lab.place(focus)}: occluding "
+        f"{lab.quoted(focus.ids[most])} at position {most} {verb} its logit most, from "
         f"{four(whole.logit)} to {four(lost.logit)}, and its "
         f"probability from {percent(whole.probability)} to {percent(lost.probability)}."
     ) + formula(
@@ -145,7 +145,7 @@ def _mattered(
         (i, lab.piece(focus.ids[i]), gradient[i], drops[i], each.probability)
         for i, each in enumerate(without)
     ]
-    caption = f"Effect on the logit of {lab.piece(token_id)}"
+    caption = f"Effect on the logit of {lab.quoted(token_id)}"
     file, marked = f"attribution-position-{focus.position}", {most: "marked"}
     table = table_html(MATTERED_COLUMNS, rows, caption, csv_name=file, kinds=marked)
     return words + drawn + numbers(table)
