@@ -50,9 +50,9 @@ def draw_views(
         u, token_id = uniform.item(), int(draw(distribution[None], uniform))
         low, high = uniform_interval(distribution, token_id)
         text = (
-            f"Draw {at:,} of seed {options.seed:,} is u = {u:.6f}. It falls between {low:.6f} and "
-            f"{high:.6f}, the stretch of {lab.quoted(token_id)} (id {token_id:,}, "
-            f"{percent(distribution[token_id].item())}): that token is drawn."
+            f"Draw {at:,} of seed {options.seed:,} is u = {u:.6f}. This random number from 0 to 1 "
+            f"falls between {low:.6f} and {high:.6f}, the stretch of {lab.quoted(token_id)} "
+            f"(id {token_id:,}, {percent(distribution[token_id].item())}): that token is drawn."
         )
         if came == token_id:
             text += " It is the one in the text."

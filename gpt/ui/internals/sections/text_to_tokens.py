@@ -55,8 +55,9 @@ def prompt_message(lab: Lab, focus: Focus) -> str:
     told = NO_LOSS
     if mean is not None:
         told = (
-            f"The model's loss on this prompt is {significant(mean)} nats a token, perplexity "
-            f"{perplexity(mean)}; a blind guess among {cfg.vocab_size:,} tokens would score "
+            f"The model's loss on this prompt is {significant(mean)} nats a token (1 nat: the "
+            f"surprise at a chance of 1 in 2.72), perplexity {perplexity(mean)}; a blind guess "
+            f"among {cfg.vocab_size:,} tokens would score "
             f"{significant(math.log(cfg.vocab_size))} nats."
         )
     return say(text + told) + LEGEND
