@@ -288,8 +288,38 @@ def test_looking_at_the_same_text_again_stays_at_the_position(tab):
     page.look()
     assert page.shown["int-position"] == 2
     assert "After position 2" in page.shown["int-logits-words"]
+    page.look(model="deep")
+    assert page.shown["int-position"] == 2
     page.look("Once upon another time")
     assert page.shown["int-position"] == -1
+
+
+def typed_beside_another_text(tab):
+    """A page whose boxes have another text than was read, and a position that was typed then."""
+    page = Page(tab, "logits")
+    page.look()
+    page.values |= {tab.prompt: "Once upon another time", tab.position: 1}
+    run_async(page.event(tab.move))
+    return page
+
+
+def test_a_position_typed_beside_a_new_text_is_where_its_look_starts(tab):
+    """The old text moved there, and the new one was looked at from its end."""
+    page = typed_beside_another_text(tab)
+    assert "“Look inside” to start at this position" in page.shown["int-message"]
+    assert "After position 5" in page.shown["int-logits-words"]
+    page.look(page.values[tab.prompt])
+    assert page.shown["int-position"] == 1
+    assert "After position 1" in page.shown["int-logits-words"]
+    page.look("The next text")
+    assert page.shown["int-position"] == -1
+
+
+def test_generations_text_is_opened_at_its_own_token_whatever_was_typed_before(tab):
+    page = typed_beside_another_text(tab)
+    written = Visit("words", PROMPT, ids=tuple(tab.lab.encode("words", PROMPT)), position=4)
+    run_async(page.event(opening(page, written)))
+    assert page.shown["int-position"] == 3
 
 
 def test_generations_text_too_is_looked_at_again_where_it_was_moved_to(tab):
@@ -830,6 +860,7 @@ def test_a_position_typed_while_the_first_pass_is_read_does_not_drop_it(tab, mon
 
     run_async(both())
     assert "6 tokens, float32" in page.shown["int-message"]
+    assert page.shown["int-position"] == 2  # it was thrown away
 
 
 def test_a_section_waits_for_the_first_pass_and_says_nothing(tab, monkeypatch):

@@ -167,6 +167,7 @@ class Desk:
     awaited: bool = False  # the first pass, or the first after a text that could not be read
     written: Any = None  # of Generation, when the tab was last opened
     given: Focus | None = None  # what of it is looked at
+    typed: int | None = None  # a position for a text that was not looked at yet
     turn: int = 0  # counts looks and moves: an event of an earlier one has nothing more to say
     looks: int = 0  # counts looks alone: a move on the former text ends none over another one
     fills: Counter[str] = field(default_factory=Counter)  # how often each panel was filled
@@ -176,6 +177,12 @@ class Desk:
     # Held while a message is on its way: gradio prepares several at once, and a short one would
     # overtake the long one before it.
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def look_at(self, focus: Focus) -> None:
+        """`focus` is looked at now; Generation's text is looked at again from there."""
+        self.focus, self.typed = focus, None
+        if self.given and self.given.key == focus.key:
+            self.given = focus
 
 
 class Panel:

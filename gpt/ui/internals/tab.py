@@ -32,6 +32,7 @@ ENDED = (
     "this page's visit has ended (the server was restarted, or many others came): reload the page."
 )
 UNREAD = "no text is looked at now: press “Look inside”, or wait for its pass."
+OTHER = "the boxes ask for another text or model: press “Look inside” to start at this position."
 PROGRESS = gr.Progress()  # as a default it asks gradio for an event's own
 STRIP_JS = CHOOSE_JS.replace("KEY", "data-position") + "gptPage.strip(element, watch);"
 RAIL_JS = "gptPage.rail(element, trigger);"
@@ -91,8 +92,9 @@ class InternalsTab:
         gr.on([self.run.click, self.prompt.submit], self.look, asked, looked, **looks)
         opened = opening_of(self.chips)(self.opened, {*asked, self.visitor}, filled, **looks)
         opened.then(js="() => gptPage.pressNext()")
-        moved = [self.chips.select, self.position.input]
-        gr.on(moved, self.move, {self.desk, self.position}, shown, **moves)
+        self.chips.select(self.move, {self.desk}, shown, **moves)
+        typed = {self.desk, self.position, self.prompt, self.model}
+        self.position.input(self.move, typed, shown, **moves)
         rail.select(self.sections.come_into_view, {self.desk}, self.sections.outputs, **moves)
 
     async def look(self, values: Values, progress: Any = PROGRESS) -> AsyncIterator[Values]:
@@ -110,9 +112,9 @@ class InternalsTab:
                     await run_sync(download, source, progress)
             async with self.sections.lane:
                 if desk.looks == look:  # else a later press took over while this one waited
-                    kept = focus is desk.given or focus is desk.focus
-                    at = focus.position if kept else -1
-                    above = await run_sync(self._above, focus, at, progress)
+                    await run_sync(self.lab.run, focus, progress)
+                    focus, at = _start(desk, focus)
+                    above = await run_sync(self._above, focus, at)
         except Exception as error:
             wrong = error
         moved = desk.turn != turn  # meanwhile, on the text of before
@@ -121,23 +123,26 @@ class InternalsTab:
         elif wrong:
             yield {self.message: _line(wrong)} if moved else self._refused(desk, wrong)
         else:
-            desk.turn, desk.focus = desk.turn + 1, focus
+            desk.turn += 1
+            desk.look_at(focus)
             async for shown in self.sections.filled(desk, above | self.sections.choices(desk)):
                 yield shown
         if wrong and not is_mistake(wrong):
             raise wrong  # for the log
 
     def _asked(self, values: Values) -> Focus:
-        """What the box asks for: Generation's focus, as long as the box has its text.
+        """What the boxes ask for; Generation's focus, or the present one, where it is that."""
+        desk = values[self.desk]
+        for known in (desk.given, desk.focus):
+            if self._is_asked(known, values):
+                return known
+        return self.lab.read(values[self.model], values[self.prompt])
 
-        The text that is looked at already is looked at from where the visitor moved to.
-        """
-        desk, source, prompt = values[self.desk], values[self.model], values[self.prompt]
-        given, now = desk.given, desk.focus
-        if given and given.source == source and self.lab.using(source).text(given.ids) == prompt:
-            return given
-        asked = self.lab.read(source, prompt)
-        return now if now and now.key == asked.key else asked
+    def _is_asked(self, focus: Focus | None, values: Values) -> bool:
+        """Whether the boxes have its model and its text."""
+        if focus is None or focus.source != values[self.model]:
+            return False
+        return self.lab.using(focus.source).text(focus.ids) == values[self.prompt]
 
     async def opened(self, values: Values, progress: Any = PROGRESS) -> AsyncIterator[Values]:
         """The tab looks at what was written in Generation, at the token chosen there."""
@@ -145,7 +150,7 @@ class InternalsTab:
         if written is desk.written:  # not chosen again, even the same
             yield gr.skip()
             return
-        desk.written = written
+        desk.written, desk.typed = written, None
         try:
             filled = self._as_written(desk, written)
         except ValueError as error:  # a trained model is kept for an hour
@@ -186,9 +191,7 @@ class InternalsTab:
         if desk.turn != turn:
             yield gr.skip()
             return
-        desk.focus = focus  # only now: a pass may fail
-        if desk.given and desk.given.key == focus.key:
-            desk.given = focus
+        desk.look_at(focus)  # only now: a pass may fail
         async for shown in self.sections.filled(desk, above, desk.in_view):
             yield shown
 
@@ -197,10 +200,10 @@ class InternalsTab:
         desk.turn, desk.looks, desk.focus = desk.turn + 1, desk.looks + 1, None
         return {self.message: _line(error), self.chips: "", **self.sections.blank(desk)}
 
-    def _above(self, focus: Focus, position: int, progress: Any = None) -> Values:
+    def _above(self, focus: Focus, position: int) -> Values:
         """What stands above the sections, after the pass; in a thread, since both take a while."""
         lab = self.lab.using(focus.source)
-        lab.run(focus, progress)
+        lab.run(focus)
         return {
             self.message: prompt_message(lab, focus),
             self.chips: prompt_chips(lab, focus),
@@ -208,14 +211,35 @@ class InternalsTab:
         }
 
     def _moved(self, desk: Desk, values: Values, event: gr.EventData) -> Focus:
-        """The focus at the chip that was clicked, or at the number that was typed."""
-        if desk.focus is None:
-            raise ValueError(UNREAD if desk.turn else ENDED)
-        if isinstance(event.target, gr.HTML):
-            return desk.focus.at(of_event(event, "position"))
-        typed, count = values[self.position], len(desk.focus.ids)
-        typed = -1 if typed is None else whole("position", typed, -MAX_TOKENS, MAX_TOKENS)
-        return desk.focus.at(resolve_position(typed, count))
+        """The focus at the chip that was clicked, or at the number that was typed.
+
+        A number typed beside another text than the present one is kept for its look.
+        """
+        now = desk.focus
+        if not isinstance(event.target, gr.HTML):
+            typed = values[self.position]
+            typed = -1 if typed is None else whole("position", typed, -MAX_TOKENS, MAX_TOKENS)
+            if self._is_asked(now, values):
+                return now.at(resolve_position(typed, len(now.ids)))
+            desk.typed = typed
+        elif now:
+            return now.at(of_event(event, "position"))
+        raise ValueError(OTHER if now else UNREAD if desk.turn else ENDED)
+
+
+def _start(desk: Desk, focus: Focus) -> tuple[Focus, int]:
+    """`focus` where its look starts, and the box's number for that.
+
+    At what was typed for it; the same text where it was, with another model too; else at its last.
+    """
+    now = desk.focus
+    if desk.typed is not None:
+        focus = focus.at(resolve_position(desk.typed, len(focus.ids)))
+    elif focus is not desk.given:
+        if now is None or now.ids != focus.ids:
+            return focus, -1
+        focus = focus.at(now.position)
+    return focus, focus.position
 
 
 def _line(error: Exception) -> str:
