@@ -1074,6 +1074,16 @@ def opening(page, written):
     return page.tab.opened
 
 
+def test_a_fault_in_opening_generations_text_is_said_and_sections_say_what_to_do(tab, monkeypatch):
+    """Nothing was said in the tab, and what was opened at first stayed blank until a look."""
+    page = Page(tab, "tokens")
+    monkeypatch.setattr(tab, "_as_written", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_async(page.event(opening(page, Visit())))
+    assert page.shown["int-message"] == say(BUG, "note")
+    assert page.shown["int-merges"] == EMPTY
+
+
 def test_a_pass_that_was_awaited_is_not_shown_over_a_text_that_cannot_be_opened(tab, monkeypatch):
     """The line said that the model is gone, above the tokens of a text that was pressed before."""
     page, lane = Page(tab, "tokens"), asyncio.Semaphore(1)
@@ -1096,12 +1106,13 @@ def test_a_pass_that_was_awaited_is_not_shown_over_a_text_that_cannot_be_opened(
     assert page.shown["int-chips"] == ""
 
 
-def test_a_fault_in_a_pass_is_said_and_what_is_opened_then_says_what_to_do(tab, monkeypatch):
+@pytest.mark.parametrize("part", ["_above", "choices"])
+def test_a_fault_in_a_pass_is_said_and_what_is_opened_then_says_what_to_do(tab, monkeypatch, part):
     """The sections of the text before stayed, and one that was opened then never said a word."""
     page = Page(tab, "tokens")
     page.look()
     with monkeypatch.context() as patch:
-        patch.setattr(tab, "_above", lambda *_: 1 / 0)
+        patch.setattr(tab if part == "_above" else tab.sections, part, lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             page.look("Another text")
     assert page.shown["int-message"] == say(BUG, "note")

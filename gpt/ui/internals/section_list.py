@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from anyio.to_thread import run_sync
 
-from gpt.ui.internals.lab import Lab, at_most
+from gpt.ui.internals.lab import Focus, Lab, at_most
 from gpt.ui.internals.section import OF_MODEL, Desk, Panel, Section, Values
 from gpt.ui.parts.errors import is_mistake, message_of, of_event
 from gpt.ui.parts.sentences import say
@@ -131,9 +131,9 @@ class SectionList:
         if fault:
             raise fault
 
-    def choices(self, desk: Desk) -> Values:
+    def choices(self, desk: Desk, focus: Focus) -> Values:
         """The layers and heads of the focus's model, the chosen one kept where there is such."""
-        cfg = self.lab.registry.config_of(desk.focus.source)
+        cfg = self.lab.registry.config_of(focus.source)
         counts = {box: getattr(cfg, name) for box, name in self.of_model.items()}
         return {
             box: gr.update(choices=list(range(count)), value=at_most(desk.values[box], count))

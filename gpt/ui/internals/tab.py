@@ -115,6 +115,7 @@ class InternalsTab:
                     await run_sync(self.lab.run, focus, progress)
                     focus, at = _start(desk, focus)
                     above = await run_sync(self._above, focus, at)
+                    choices = self.sections.choices(desk, focus)
         except Exception as error:
             wrong = error
         moved = desk.turn != turn  # meanwhile, on the text of before
@@ -125,7 +126,7 @@ class InternalsTab:
         else:
             desk.turn += 1
             desk.look_at(focus)
-            async for shown in self.sections.filled(desk, above | self.sections.choices(desk)):
+            async for shown in self.sections.filled(desk, above | choices):
                 yield shown
         if wrong and not is_mistake(wrong):
             raise wrong  # for the log
@@ -153,8 +154,10 @@ class InternalsTab:
         desk.written, desk.typed = written, None
         try:
             filled = self._as_written(desk, written)
-        except ValueError as error:  # a trained model is kept for an hour
-            yield self._refused(desk, mistake(error))
+        except Exception as error:  # a trained model is kept for an hour
+            yield self._refused(desk, error)
+            if not is_mistake(error):
+                raise  # for the log
             return
         yield filled or gr.skip()
         async for shown in self.look(values | filled, progress):
