@@ -127,6 +127,19 @@ def test_an_impossible_workload_leaves_the_figures_and_says_so() -> None:
     assert not shown.keys() & {*page.views.values()}
 
 
+def test_an_impossible_size_of_more_settings_is_told_beside_its_box_too() -> None:
+    """The line stood above the boxes and the picture's part, on a phone off the screen."""
+    with gr.Blocks() as demo:
+        page = add_to(Page(NoRegistry(), "book-124M"))
+    refresh = next(fn.fn for fn in demo.fns.values() if fn.fn.__name__ == "refresh")
+    values = {box: box.value for box in (*page.inputs.values(), page.opened)}
+    for name in ("vocab_size", "context_length", "drop_rate"):
+        assert f"{name} is -1" in refresh({**values, page.inputs[name]: -1})[page.wrong_size]
+    shown = refresh({**values, page.inputs["n_layers"]: 0})
+    assert "n_layers is 0" in shown[page.problem]
+    assert shown[page.wrong_size] == ""
+
+
 def test_what_was_said_of_a_configuration_goes_with_it() -> None:
     """A failed import's line stood beside a preset, and "equal ✓" beside an impossible size."""
     with gr.Blocks() as demo:

@@ -47,6 +47,7 @@ class Layout:
             self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
         with gr.Accordion("More settings", open=False, elem_id="arch-more"):
             self._controls(*controls.BOXES, "drop_rate")
+            self.wrong_size = gr.HTML(elem_id="arch-wrong-size", padding=False)
             self._controls("qkv_bias", "tie_weights")
             self.reset = gr.Button("Reset to the book's 124M", size="sm", elem_id="arch-reset")
         self.check = gr.HTML(

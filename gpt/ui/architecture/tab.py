@@ -44,7 +44,7 @@ def _follow_controls(page: Layout) -> None:
 
     def refresh(values: Values) -> Values:
         given = page.given(values)
-        updates: Values = {page.problem: "", page.wrong_load: ""}
+        updates: Values = {page.problem: "", page.wrong_size: "", page.wrong_load: ""}
         updates[page.inputs["emb_dim"]] = gr.update(**controls.width_step(given["n_heads"]))
         places = [page.problem]
         try:
@@ -52,7 +52,10 @@ def _follow_controls(page: Layout) -> None:
             places.append(page.wrong_load)  # the workload's boxes are far below the picture
             shown = page.shown(given, values[page.opened])
         except ValueError as error:
-            return updates | dict.fromkeys(places, controls.problem_html(mistake(error), given))
+            updates |= dict.fromkeys(places, controls.problem_html(mistake(error), given))
+            if str(error).startswith((*controls.BOXES, "drop_rate")):  # far below the picture, too
+                updates[page.wrong_size] = controls.problem_html(error)
+            return updates
         return {**updates, page.preset: name_of(cfg, page.named), **shown}
 
     def expand(values: Values, event: gr.EventData) -> Values:
@@ -77,7 +80,8 @@ def _follow_controls(page: Layout) -> None:
         return {page.inputs["part"]: part, **shown}
 
     inputs, views = {*page.inputs.values(), page.opened}, page.views
-    outputs = [page.problem, page.wrong_load, page.preset, page.inputs["emb_dim"], *views.values()]
+    problems = [page.problem, page.wrong_size, page.wrong_load]
+    outputs = [*problems, page.preset, page.inputs["emb_dim"], *views.values()]
     changes = [each.change for name, each in page.inputs.items() if name != "part"]
     refreshed = gr.on(changes, refresh, inputs, outputs, **LIVE)
     for event in (refreshed.then, opening_of(page.check)):
