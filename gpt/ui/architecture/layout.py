@@ -38,13 +38,7 @@ class Layout:
             )  # fmt: skip
             self.views["total"] = gr.HTML(elem_id="arch-total", elem_classes="live")
         self._picture()
-        with gr.Accordion("The book's exercises 4.1 and 4.2", open=False, elem_id="arch-exercises"):
-            with gr.Row():
-                self.exercises = {
-                    gr.Button(label, size="sm", elem_id=f"arch-exercise-{key}"): task
-                    for key, label, *task in parameter_table.EXERCISES
-                }
-            self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
+        self._exercises()
         with gr.Accordion("More settings", open=False, elem_id="arch-more"):
             self._controls(*controls.BOXES, "drop_rate")
             self.wrong_size = gr.HTML(elem_id="arch-wrong-size", padding=False)
@@ -100,6 +94,15 @@ class Layout:
         )
         self.views["part"] = gr.HTML(elem_id="arch-part", elem_classes="live", padding=False)
         self.tensor = gr.HTML(say(NO_TEXT, "hint"), elem_id="arch-tensor", padding=False)
+
+    def _exercises(self) -> None:
+        with gr.Accordion("The book's exercises 4.1 and 4.2", open=False, elem_id="arch-exercises"):
+            with gr.Row():
+                self.exercises = {
+                    gr.Button(label, size="sm", elem_id=f"arch-exercise-{key}"): task
+                    for key, label, *task in parameter_table.EXERCISES
+                }
+            self.answer = gr.HTML("Each sets the controls and answers.", elem_id="arch-answer")
 
     def _costs(self) -> None:
         with self._section("memory", "Memory: does it fit?", "arch-memory-section"):

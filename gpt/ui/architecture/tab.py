@@ -28,6 +28,7 @@ def add_to(site: Page) -> Layout:
     """Lay out the tab and wire it, to other tabs once they are there."""
     page = Layout(presets(site.registry))
     _follow_controls(page)
+    _explain_parts(page)
     _set_controls(page)
     _measure(page)
     gr.api(architecture, api_name="architecture", concurrency_limit=None)
@@ -71,14 +72,6 @@ def _follow_controls(page: Layout) -> None:
         except ValueError:  # said beside the controls
             return ""
 
-    def choose(values: Values, event: gr.EventData) -> Values:
-        part = of_event(event, "part", str)
-        try:
-            shown = page.shown({**page.given(values), "part": part}, [""])
-        except (ValueError, KeyError):  # said beside the controls, or there is no such part
-            return gr.skip()
-        return {page.inputs["part"]: part, **shown}
-
     inputs, views = {*page.inputs.values(), page.opened}, page.views
     problems = [page.problem, page.wrong_size, page.wrong_load]
     outputs = [*problems, page.preset, page.inputs["emb_dim"], *views.values()]
@@ -88,10 +81,24 @@ def _follow_controls(page: Layout) -> None:
         event(check, page.fields, page.check, **LIVE)
     gr.on([each.expand for each in page.sections], expand, inputs, outputs, **EACH)
     gr.on([each.collapse for each in page.sections], collapse, page.opened, None, **EACH)
-    picture = [page.inputs["part"], views["total"], views["map"], views["part"]]
-    page.part_chosen = views["map"].select(choose, inputs, picture, **EACH)
     form = page.inputs["format"]
     form.change(lambda name: gr.update(language=FORMATS[name][1]), form, views["export"], **EACH)
+
+
+def _explain_parts(page: Layout) -> None:
+    """A part that is chosen in the picture is explained below it."""
+
+    def choose(values: Values, event: gr.EventData) -> Values:
+        part = of_event(event, "part", str)
+        try:
+            shown = page.shown({**page.given(values), "part": part}, [""])
+        except (ValueError, KeyError):  # said beside the controls, or there is no such part
+            return gr.skip()
+        return {page.inputs["part"]: part, **shown}
+
+    views = page.views
+    picture = [page.inputs["part"], views["total"], views["map"], views["part"]]
+    page.part_chosen = views["map"].select(choose, {*page.inputs.values()}, picture, **EACH)
 
 
 def _set_controls(page: Layout) -> None:
