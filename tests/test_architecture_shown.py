@@ -110,6 +110,10 @@ def test_times_are_those_of_each_machine() -> None:
     t4 = operations.roofline(BOOK, 1, 1, 1024, "float16", DEVICES["t4"])
     assert found.startswith('<p class="note">NVIDIA T4 (16 GB): the prompt takes at least ')
     assert f"then at most {significant(1 / t4.seconds)} tokens a second (bound by " in found
+    huge = NAMED["gpt3-175b"][1]  # "350,000 MB read a step"
+    step = operations.roofline(huge, 1, 1, 1024, "float16", DEVICES["t4"])
+    times = figures_of(huge, device="t4")["times"]
+    assert f", reading {mib_and_mb(step.traffic_bytes)} a step." in times
     assert '<tr class="marked"><td class="text"><bdi>NVIDIA T4' in found
 
 

@@ -57,7 +57,7 @@ from gpt.ui.internals.sections.shape_table import KEPT_FILES, save_trace
 from gpt.ui.internals.sections.text_to_tokens import perplexity, prompt_chips
 from gpt.ui.internals.sections.what_if import UNTRAINED
 from gpt.ui.internals.sections.why_this_token import BARS
-from gpt.ui.parts.numbers import percent, significant
+from gpt.ui.parts.numbers import mib_and_mb, percent, significant
 from gpt.ui.visit import Visit
 
 TEXTUAL = replace(TINY, vocab_size=50257, context_length=160)
@@ -413,8 +413,10 @@ def check_shapes(lab, focus, run, model):
 
 
 def check_file(lab, focus, run, model):
-    link = re.search(r'href="gradio_api/file=([^"]+)"', views(lab, focus, "file"))[1]
-    with np.load(unquote(html.unescape(link))) as saved:
+    text = views(lab, focus, "file")
+    path = Path(unquote(html.unescape(re.search(r'href="gradio_api/file=([^"]+)"', text)[1])))
+    assert f">Download {path.name}, {mib_and_mb(path.stat().st_size)}<" in text  # or GiB
+    with np.load(path) as saved:
         assert saved["ids"].tolist() == list(focus.ids)
         assert np.array_equal(saved["logits"][0], run.logits.numpy())
         assert "trf_blocks.0.att.attention" in saved

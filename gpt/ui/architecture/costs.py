@@ -178,7 +178,7 @@ def times_html(cfg: GPTConfig, load: Workload) -> str:
             sentence = (
                 f"{each.label}: the prompt takes at least {seconds(prefill.seconds)} (bound by "
                 f"{prefill.bound}), then at most {significant(rate)} tokens a second (bound by "
-                f"{step.bound}: {significant(step.traffic_bytes / 1e6)} MB read a step)."
+                f"{step.bound}), reading {mib_and_mb(step.traffic_bytes)} a step."
             )
     caption = (
         f"At best, in {load.precision}; training on {readable_count(load.train_tokens)} tokens at "

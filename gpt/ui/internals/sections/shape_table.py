@@ -90,7 +90,7 @@ def save_trace(lab: Lab, focus: Focus, folder: Path) -> Path:
 def trace_file(lab: Lab, focus: Focus) -> str:
     """A link to the trace as a file, served from where it lies without a copy; HTML."""
     path = save_trace(lab, focus, Path(get_upload_folder()) / "internals")
-    label = f"Download {path.name} ({path.stat().st_size / 10**6:,.1f} MB)"
+    label = f"Download {path.name}, {mib_and_mb(path.stat().st_size)}"
     return say(f"The pass over {len(focus.ids)} tokens with {focus.source}.") + (
         f'<a class="csv" id="int-npz-file" download="{path.name}" '
         f'href="gradio_api/file={escape(quote(str(path)))}">{label}</a>'
