@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from dataclasses import replace
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,6 +21,7 @@ from gpt import GPTConfig, count_parameters
 from gpt.accounting.code_lines import line_costs
 from gpt.serving.registry import Registry
 from gpt.ui.architecture.model_map import (
+    LABEL,
     SPOTS,
     boxes,
     code_line,
@@ -48,6 +50,23 @@ def test_each_area_is_the_share_of_the_parameters_and_none_lies_on_another(seed:
         assert left == pytest.approx(right if top == 0 else left)
         assert top + height <= 1 + 1e-9
         right = left + width
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [GPTConfig(), GPTConfig(10**6, 2**20, 65_536, 64, 120), GPTConfig(10**6), GPTConfig(97, 2**20),
+     GPTConfig(10**6, 2**20, tie_weights=True)],
+)  # fmt: skip
+def test_labels_of_small_areas_stand_beside_one_another(cfg: GPTConfig) -> None:
+    """With a vocabulary of a million the labels of all four parts of the block lay on one spot."""
+    found = dict(re.findall(r'data-part="([^"]+)"[^>]*--at:([^"]+)"', map_html(cfg, 1, 1, "norm1")))
+    assert found["tok_emb"] == found.pop("pos_emb")
+    assert found["att.W_query"] == found.pop("att.W_key") == found.pop("att.W_value")
+    for size in (300, 1200):  # px
+        css = (each.replace("px", "").replace("%", "/100*size") for each in found.values())
+        starts = [eval(each, {"size": size, "max": lambda *of: max(of)}) for each in css]
+        assert len(starts) == 6
+        assert all(b - a >= LABEL - 0.01 for a, b in pairwise([*starts, size]))
 
 
 def test_the_picture_is_well_formed_and_every_part_a_button_with_a_name() -> None:

@@ -40,6 +40,7 @@ CODE_COLUMNS = (
     Column("line"), code_column("code"), Column("shape"), Column("parameters"),
     Column("operations"),
 )  # fmt: skip
+LABEL = 26  # px: what a label in the picture has at least, as in style.css
 _HUES = dict(zip(GROUPS, PARTS, strict=False))
 
 
@@ -122,15 +123,33 @@ def boxes(cfg: GPTConfig) -> Iterator[tuple[str, float, float, float, float]]:
         left += width
 
 
+def _label_starts(cfg: GPTConfig) -> dict[str, str]:
+    """By part, as CSS: its label begins where its area does, or after the labels before it.
+
+    Each has LABEL px, also the last one.
+    """
+    lefts = {key: left for key, left, *_ in boxes(cfg)}
+    columns = [column for column in COLUMNS if column[0] not in STREAM]
+    found, before = {}, []
+    for at, column in enumerate(columns):
+        before.append(f"{lefts[column[0]]:.2%} - {LABEL * at}px")
+        start = f"max({', '.join(before)}) + {LABEL * at}px"
+        end = f"100% - {LABEL * (len(columns) - at)}px"
+        found |= dict.fromkeys(column, f"min({start}, {end})")
+    return found
+
+
 def map_html(cfg: GPTConfig, batch: int, tokens: int, chosen: str) -> str:
     """The picture as buttons, `chosen` pressed. A phone turns it: --x goes down there."""
     found = parts(cfg, batch, tokens)
     areas, block, total = [], found["block"], count_parameters(cfg).total
+    starts = _label_starts(cfg)
     for key, left, top, width, height in boxes(cfg):
         place = f"--x:{left:.5f};--y:{top:.5f};--w:{width:.5f};--h:{height:.5f}"
         areas.append(f'<i class="area" style="{place};--hue:{_HUES[found[key].group]}"></i>')
         if key not in STREAM:
-            kind = " narrow" * (width < 0.07) + " low" * (height < 0.1)
+            kind = " narrow" * (width < 0.07) + " low" * (height < 0.1) + " stacked" * (height < 1)
+            place += f";--at:{starts[key]}"
             areas.append(_button(key, found[key], chosen, place, kind))
     before = (found["tok_emb"].count + found["pos_emb"].count) / total
     frame = f"--x:{before:.5f};--w:{block.count / total:.5f}"
