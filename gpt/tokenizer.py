@@ -21,19 +21,12 @@ WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+
 _LONG_SPACE = re.compile(
     r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]{100000,}"
 )
-
-
-def _byte_letters() -> dict[int, str]:
-    """A printable character for each byte: itself, or from U+0100 on, in order of the byte.
-
-    Source: Radford et al. 2019, the released encoder.py, bytes_to_unicode.
-    """
-    itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in itself]
-    return {byte: chr(byte) for byte in itself} | {b: chr(256 + i) for i, b in enumerate(others)}
-
-
-BYTE_LETTERS = _byte_letters()
+# A printable character for each byte: itself, or from U+0100 on, in order of the byte.
+# Source: Radford et al. 2019, the released encoder.py, bytes_to_unicode.
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
+BYTE_LETTERS = {byte: chr(byte) for byte in _PRINTABLE}
+BYTE_LETTERS |= {byte: chr(letter) for letter, byte in enumerate(_OTHERS, start=256)}
 # str.translate's table from letters to bytes; what stands for no byte goes beyond Latin-1.
 _BYTES = {ord(letter): byte for byte, letter in BYTE_LETTERS.items()}
 _BYTES |= {byte: 0x100 for byte in range(0x7F, 0x100) if byte not in _BYTES}
@@ -82,10 +75,9 @@ class Tokenizer:
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of `text`; `<|endoftext|>` in it is plain text unless `allow_special`.
 
-        Half of a surrogate pair, which a browser can send, becomes U+FFFD.
+        Half of a surrogate pair, which a browser can send, becomes U+FFFD (tiktoken does that).
         Raises ValueError for a byte that the vocabulary has no token for; GPT-2's has all.
         """
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         ids: list[int] = []
         for i, document in enumerate(text.split(self.end_of_text) if allow_special else [text]):
             ids += [self.end_of_text_id] * (i > 0)
