@@ -19,6 +19,7 @@ _FILES = (
 _OTHER_KINDS = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "vocab.txt")
 # What tokenizer_config.json may call a tokenizer that these files describe fully.
 _CLASSES = ("GPT2Tokenizer", "PreTrainedTokenizer", "TokenizersBackend")
+_gpt2 = functools.cache(Tokenizer)  # made once
 
 
 def tokenizer_of(source: str | Path) -> Tokenizer:
@@ -35,11 +36,6 @@ def tokenizer_of(source: str | Path) -> Tokenizer:
     found = [folder / name for name in (*_FILES, *_OTHER_KINDS) if (folder / name).is_file()]
     stamps = ((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in found)
     return _of_folder(folder, tuple(stamps))
-
-
-@functools.cache
-def _gpt2() -> Tokenizer:
-    return Tokenizer()
 
 
 @functools.lru_cache(maxsize=8)
