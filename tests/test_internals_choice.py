@@ -111,6 +111,12 @@ def test_surprisals_average_to_the_cross_entropy_of_the_prompt():
         assert entry.probability == pytest.approx(before.softmax(-1)[entry.token_id].item(), 1e-4)
 
 
+def test_a_surprisal_is_finite_where_the_probability_is_too_small_for_a_float():
+    """It was infinite from 746 nats on, and so was the loss of the prompt."""
+    (entry,) = foreseen(torch.tensor([[800.0, 0.0], [0.0, 0.0]]), [0, 1])
+    assert (entry.probability, entry.surprisal) == (0.0, 800.0)
+
+
 def test_a_single_token_has_no_loss():
     run = read_prompt(tiny_model(), [4])
     assert loss(foreseen(run.logits, run.ids)) is None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 
 @dataclass(frozen=True)
@@ -146,20 +147,16 @@ class Foreseen:
     token_id: int
     probability: float
     rank: int  # 1 if it was the best guess
-
-    @property
-    def surprisal(self) -> float:
-        """-ln p, in nats."""
-        return -math.log(self.probability) if self.probability > 0 else math.inf
+    surprisal: float  # -ln p, in nats
 
 
 def foreseen(logits: torch.Tensor, ids: Sequence[int]) -> list[Foreseen]:
     """One entry for each token after the first, from logits (t, vocab) over ids (t,)."""
     came = torch.tensor(ids[1:], dtype=torch.long, device=logits.device)  # (t-1,)
     before = logits[:-1].double()  # (t-1, vocab)
-    own = before.gather(-1, came[:, None])[:, 0]  # (t-1,)
-    p = (own - before.logsumexp(-1)).exp()
-    rows = zip(ids[1:], p.tolist(), ranks(before, came).tolist(), strict=True)
+    surprisal = F.cross_entropy(before, came, reduction="none")  # (t-1,)
+    columns = came, (-surprisal).exp(), ranks(before, came), surprisal
+    rows = zip(*(column.tolist() for column in columns), strict=True)
     return [Foreseen(at, *row) for at, row in enumerate(rows, start=1)]
 
 
