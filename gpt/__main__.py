@@ -131,8 +131,7 @@ def _configuration(
 
     Without `base` the book's, and None if the options give nothing.
     """
-    given = {field.name: getattr(args, field.name) for field in fields(GPTConfig)}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: v for name, v in vars(args).items() if name in GPTConfig() and v is not None}
     if base is None and args.config is None and not given:
         return None
     found = (base or GPTConfig)() if args.config is None else read_config_file(path_of(args.config))
@@ -181,17 +180,18 @@ def _generate(args: argparse.Namespace) -> None:
       python -m gpt generate "Hello, I am" --model book-124M --max-new-tokens 6 --temperature 0
       python -m gpt generate --model gpt2 --top-p 0.9 --seed 7 < prompt.txt
     """
-    names = {field.name for field in fields(SamplingOptions)} - {"steering"}
-    given = {name: value for name, value in vars(args).items() if name in names}
+    names = [field.name for field in fields(SamplingOptions) if field.name != "steering"]
+    given = {name: getattr(args, name) for name in names}
     options = SamplingOptions(**given, steering=tuple(args.steer)).with_seed()
     prompt = args.prompt if args.prompt is not None else _standard_input()
     tokenizer = tokenizer_of(args.model)
     if not (ids := tokenizer.encode(prompt)):
         raise ValueError("the prompt is empty: give at least one character.")
-    from gpt.checkpoints.precision_record import default_precision
+    precision = args.precision
+    if precision == "auto":
+        from gpt.checkpoints.precision_record import default_precision
 
-    auto = args.precision == "auto"
-    precision = default_precision(args.model, args.device) if auto else args.precision
+        precision = default_precision(args.model, args.device)
     cfg = _configuration(args)
     with _progress() as progress:
         model = load_model(args.model, args.device, precision, cfg, progress)
@@ -200,14 +200,12 @@ def _generate(args: argparse.Namespace) -> None:
     for note in context_notes(model.cfg, len(ids), options.max_new_tokens):
         print(note, file=sys.stderr)
     text, started, n_tokens = tokenizer.stream(), time.perf_counter(), 0
-    sys.stdout.write(prompt)
-    sys.stdout.flush()
+    print(prompt, end="", flush=True)
     try:
         for step in steps:
             n_tokens += 1
             if step.stop != "stop_id":
-                sys.stdout.write(text.push(step.token_id))
-                sys.stdout.flush()
+                print(text.push(step.token_id), end="", flush=True)
     finally:
         with contextlib.suppress(BrokenPipeError):
             print(text.finish(), flush=True)
@@ -286,8 +284,7 @@ def _train(args: argparse.Namespace) -> None:
     """
     from gpt.training.command import run
 
-    closing = run(args)
-    if closing:  # empty for all processes of torchrun but the first
+    if closing := run(args):  # empty for all processes of torchrun but the first
         print(closing)
 
 
