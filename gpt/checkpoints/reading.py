@@ -49,27 +49,9 @@ def load_checkpoint(
     target = check_device(device)
     check_precision(precision, target)
     weights = weights_file(Path(path))
-    given = as_config(cfg) if cfg is not None else None
-    beside = _json_beside(weights)
-    if beside and weights.name == WEIGHTS:
-        _check_sha256(weights, beside)
-    stored = read_tensors(weights)
-    tensors = in_our_names(stored)
-    found = read_config_file(beside) if beside else given or _config_from_shapes(tensors, weights)
-    if given and given != found:
-        raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
-    _check_sizes(found, tensors, weights)
-    named = str if tensors.keys() <= stored.keys() else _both_names
-    if found.tie_weights:
-        _tie(tensors, weights)
-    try:
-        model = model_without_values(found)
-    except RuntimeError as error:  # a tensor without numbers may have any shape
-        raise ValueError(f"{weights}: its sizes are more bytes than torch can count.") from error
-    _check_shapes(model, tensors, weights, named)
+    model, tensors = _fitting(weights, as_config(cfg) if cfg is not None else None)
     make_room()
-    check_memory(weight_bytes(found, precision), target, f"loading {weights}")
-    stored.clear()  # so that a file which could not be memory-mapped is let go tensor by tensor
+    check_memory(weight_bytes(model.cfg, precision), target, f"loading {weights}")
     try:
         return FastModel(model, precision, target, tensors, progress)
     except (MemoryError, RuntimeError) as error:
@@ -79,6 +61,36 @@ def load_checkpoint(
             f"the {target.type} has no memory for the weights after all: use a smaller model "
             "or precision float16."
         ) from error
+
+
+def _fitting(weights: Path, given: GPTConfig | None) -> tuple[GPTModel, dict[str, torch.Tensor]]:
+    """A model without values, as the configuration of a file says, and the tensors that fit it."""
+    beside = _json_beside(weights)
+    if beside and weights.name == WEIGHTS:
+        stated = read_json(beside).get("sha256")
+        if stated is not None and sha256_of(weights) != stated:
+            raise ValueError(
+                f"{weights} is damaged (not the SHA-256 in {beside.name}): restore it."
+            )
+    stored = read_tensors(weights)
+    tensors = in_our_names(stored)
+    named = str if tensors.keys() <= stored.keys() else _both_names
+    cfg = read_config_file(beside) if beside else given or _config_from_shapes(tensors, weights)
+    if given and given != cfg:
+        raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
+    _check_sizes(cfg, tensors, weights)
+    if cfg.tie_weights:  # of embedding and head one is left, under the embedding's name
+        head = tensors.pop(_HEAD, None)
+        if head is not None and not _equal(tensors.setdefault(_EMBEDDING, head), head):
+            raise ValueError(
+                f"{weights}: {_EMBEDDING} and {_HEAD} differ, but tie_weights is True."
+            )
+    try:
+        model = model_without_values(cfg)
+    except RuntimeError as error:  # a tensor without numbers may have any shape
+        raise ValueError(f"{weights}: its sizes are more bytes than torch can count.") from error
+    _check_shapes(model, tensors, weights, named)
+    return model, tensors
 
 
 def read_config(path: str | Path) -> GPTConfig:
@@ -140,13 +152,6 @@ def _json_beside(weights: Path) -> Path | None:
     return shared if shared.is_file() else None
 
 
-def _check_sha256(weights: Path, where: Path) -> None:
-    """Raises ValueError if the configuration at `where` states another SHA-256 of the weights."""
-    stated = read_json(where).get("sha256")
-    if stated is not None and sha256_of(weights) != stated:
-        raise ValueError(f"{weights} is damaged (not the SHA-256 in {where.name}): restore it.")
-
-
 def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> GPTConfig:
     """The preset with exactly these shapes. Raises ValueError, asking for `cfg`, if none has."""
     table = tensors.get(_EMBEDDING, tensors.get(_HEAD))
@@ -195,13 +200,6 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     if one.dtype == other.dtype and one.element_size() == 1:  # torch cannot compare float8
         one, other = one.view(torch.uint8), other.view(torch.uint8)
     return torch.equal(one, other)
-
-
-def _tie(tensors: dict[str, torch.Tensor], weights: Path) -> None:
-    """Leaves one of embedding and head, under the embedding's name, if both are equal."""
-    head = tensors.pop(_HEAD, None)
-    if head is not None and not _equal(tensors.setdefault(_EMBEDDING, head), head):
-        raise ValueError(f"{weights}: {_EMBEDDING} and {_HEAD} differ, but tie_weights is True.")
 
 
 def _check_shapes(
