@@ -60,7 +60,9 @@ def load_model(
         check_memory(build_bytes(found), "cpu", "drawing the weights")
         if progress is not None:
             progress(0.0, "building")
-        return FastModel(model_without_values(found), precision, target, _drawn(found, seed))
+        with own_generator(seed):  # as torch.manual_seed(seed) before the constructor
+            weights = dict(GPTModel(found).named_parameters())
+        return FastModel(model_without_values(found), precision, target, weights)
     if name in HUB_MODELS and not is_cached(name):  # nothing is downloaded that cannot be loaded
         check_memory(weight_bytes(own, precision), check_device(device), f"loading {name}")
     path = download(name, progress) if name in HUB_MODELS else path_of(name)
@@ -159,12 +161,6 @@ def _parse_random(source: str) -> tuple[GPTConfig, int] | None:
         raise ValueError(f"{source[:60]!r} is no random model: use random_source().") from error
     except TypeError as error:
         raise ValueError(str(error)) from error
-
-
-def _drawn(cfg: GPTConfig, seed: int) -> dict[str, torch.Tensor]:
-    """The weights that `torch.manual_seed(seed)` before the constructor gives, by name."""
-    with own_generator(seed):
-        return dict(GPTModel(cfg).named_parameters())
 
 
 @contextlib.contextmanager
