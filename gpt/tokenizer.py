@@ -3,7 +3,7 @@
 import codecs
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import tiktoken
@@ -17,10 +17,10 @@ _MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726ad
 # How GPT-2 cuts text into words before merging. Source: tiktoken, openai_public.py, r50k_pat_str.
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 # A run of white space is one word without its last character, if something follows. `WORDS`
-# finds that by backtracking, which tiktoken's matcher gives up (a Rust panic) near a million.
-_LONG_SPACE = re.compile(
-    r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]{100000,}"
-)
+# finds that by backtracking, which tiktoken's matcher gives up (a Rust panic) near a million: such
+# a word is cut out before. A search is begun where a run begins only.
+_SPACES = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_LONG_SPACE = re.compile(rf"(?<![{_SPACES}])([{_SPACES}]{{100000,}})(?=[{_SPACES}][^{_SPACES}])")
 # A printable character for each byte: itself, or from U+0100 on, in order of the byte.
 # Source: Radford et al. 2019, the released encoder.py, bytes_to_unicode.
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -81,7 +81,7 @@ class Tokenizer:
         ids: list[int] = []
         for i, document in enumerate(text.split(self.end_of_text) if allow_special else [text]):
             ids += [self.end_of_text_id] * (i > 0)
-            for part in _parts(document):
+            for part in _LONG_SPACE.split(document):
                 ids += self._encode(part)
         return ids
 
@@ -164,17 +164,6 @@ def _bytes_of(token: str) -> bytes:
         return token.translate(_BYTES).encode("latin-1")
     except UnicodeEncodeError:
         return token.encode()
-
-
-def _parts(text: str) -> Iterator[str]:
-    """`text` cut where a word ends in any case: before the last space of a very long run."""
-    start = 0
-    for run in _LONG_SPACE.finditer(text):
-        if run.end() < len(text):
-            yield text[start : run.start()]
-            yield text[run.start() : run.end() - 1]
-            start = run.end() - 1
-    yield text[start:]
 
 
 def display_form(raw: bytes) -> str:
