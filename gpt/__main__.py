@@ -258,10 +258,9 @@ def _params(args: argparse.Namespace) -> None:
     a, b, c, d, _ = (max(map(len, column)) for column in zip(*table, strict=True))
     for part, shape, number, share, formula in table:
         print(f"{part:<{a}}  {shape:<{b}}  {number:>{c}}  {share:>{d}}  {formula}")
-    n_bytes = weight_bytes(cfg, "float32")
-    hundredths = (100 * n_bytes + 2**19) // 2**20  # of a MiB; whole numbers have no limit
+    mib = weight_bytes(cfg, "float32") / 2**20
     print(f"\n{', '.join(f'{name} {value}' for name, value in dict(cfg).items())}")
-    print(f"{count.total:,} parameters, {hundredths // 100:,}.{hundredths % 100:02} MiB in float32")
+    print(f"{count.total:,} parameters, {mib:,.2f} MiB in float32")
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:

@@ -187,12 +187,10 @@ def _check_sizes(cfg: GPTConfig, tensors: Mapping[str, torch.Tensor], weights: P
     largest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     widths = dict.fromkeys(("vocab_size", "context_length", "emb_dim"), largest)
     for name, found in {"n_layers": n_blocks, **widths}.items():
-        size = cfg[name]
-        if size > max(found, _FEW):
-            told = f"{size:,}" if size < 10**18 else "beyond 10^18"
+        if cfg[name] > max(found, _FEW):
             raise ValueError(
-                f"{weights} is smaller than its configuration: {name} is {told} and the file has "
-                f"{found:,} at most."
+                f"{weights} is smaller than its configuration: {name} is {cfg[name]:,} and the "
+                f"file has {found:,} at most."
             )
 
 

@@ -75,7 +75,7 @@ def refused(arguments, capsys):
         (["generate", "x", "--precision", "x" * 90_000], "use float32"),
         (["params", LONG_NAME], "there is no file or folder"),
         (["params", "~nosuchuser"], "no such user"),
-        (["params", "--vocab-size", "9" * 4000, "--emb-dim", "1" * 4000], "emb_dim"),
+        (["params", "--vocab-size", "9" * 4000], "at most 10^18"),
         (["export", RANDOM, "~nosuchuser/out"], "no such user"),
         (["export", RANDOM, "/proc/nowhere"], "/proc/nowhere"),
         (["export", RANDOM, LONG_NAME], "name too long"),
@@ -91,7 +91,7 @@ def refused(arguments, capsys):
         (["train", "--text", "~nosuchuser/t.txt"], "~nosuchuser"),
         (
             ["train", "--text", __file__, "--emb-dim", "1" + "0" * 400, "--n-heads", "1"],
-            "needs more than 10^290 GiB",
+            "use a whole number of at most 10^18",
         ),
         (["train", "--evaluate", "~nosuchuser/m", "--text", __file__], "no such user"),
         (["nonsense" * 10_000], "invalid choice"),
