@@ -25,7 +25,7 @@ from gpt.model import GPTModel
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PICKLED = "pytorch_model.bin"  # Hugging Face's name before safetensors
-_FEW = 64  # a model of such sizes is described in a tenth of a second, whatever the file holds
+_FEW = 64  # so many layers without numbers take a tenth of a second, whatever the file holds
 _EMBEDDING, _HEAD = "tok_emb.weight", "out_head.weight"
 # Beside the weights: what macOS adds, and what Hugging Face's trainer needs to go on.
 _BESIDE = re.compile(r"\._|(optim(izer)?|scheduler|rng_state|training_args|scaler)(?![a-z])")
@@ -78,7 +78,12 @@ def _fitting(weights: Path, given: GPTConfig | None) -> tuple[GPTModel, dict[str
     cfg = read_config_file(beside) if beside else given or _config_from_shapes(tensors, weights)
     if given and given != cfg:
         raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
-    _check_sizes(cfg, tensors, weights)
+    n_blocks = len(tensors) // 13  # a block has 13 or more
+    if cfg.n_layers > max(n_blocks, _FEW):
+        raise ValueError(
+            f"{weights} is smaller than its configuration: n_layers is {cfg.n_layers:,} and the "
+            f"file has {n_blocks:,} at most."
+        )
     if cfg.tie_weights:  # of embedding and head one is left, under the embedding's name
         head = tensors.pop(_HEAD, None)
         if head is not None and not _equal(tensors.setdefault(_EMBEDDING, head), head):
@@ -87,8 +92,10 @@ def _fitting(weights: Path, given: GPTConfig | None) -> tuple[GPTModel, dict[str
             )
     try:
         model = model_without_values(cfg)
-    except RuntimeError as error:  # a tensor without numbers may have any shape
-        raise ValueError(f"{weights}: its sizes are more bytes than torch can count.") from error
+    except RuntimeError as error:
+        raise ValueError(
+            f"{weights}: its configuration, {dict(cfg)}, is more bytes than torch can count."
+        ) from error
     _check_shapes(model, tensors, weights, named)
     return model, tensors
 
@@ -175,23 +182,6 @@ def _config_from_shapes(tensors: Mapping[str, torch.Tensor], weights: Path) -> G
         "command line --config FILE or the sizes that differ from the book's, such as "
         "--context-length 256."
     )
-
-
-def _check_sizes(cfg: GPTConfig, tensors: Mapping[str, torch.Tensor], weights: Path) -> None:
-    """Raises ValueError for a size that the file does not have, before such a model is described.
-
-    A layer costs time and memory even without numbers, so many must be in the file; of the other
-    sizes only the impossible matter.
-    """
-    n_blocks = len(tensors) // 13  # a block has 13 or more
-    largest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
-    widths = dict.fromkeys(("vocab_size", "context_length", "emb_dim"), largest)
-    for name, found in {"n_layers": n_blocks, **widths}.items():
-        if cfg[name] > max(found, _FEW):
-            raise ValueError(
-                f"{weights} is smaller than its configuration: {name} is {cfg[name]:,} and the "
-                f"file has {found:,} at most."
-            )
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:

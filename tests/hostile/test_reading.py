@@ -140,12 +140,6 @@ def names_of_layers(folder):
     return path
 
 
-def sizes_without_numbers(folder):
-    """What has no numbers can say any size: that of a model with more bytes than torch counts."""
-    path = tensors(empty=torch.zeros(2**62, 0))(folder)
-    return configured(vocab_size=2**61)(path)
-
-
 def packed_pairs(n):
     """Of a type that torch has and cannot compute with."""
     return torch.zeros(n, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
@@ -287,11 +281,19 @@ HOSTILE = {
     "an inner width of text": (config('{"model_type": "gpt2", "n_inner": "x"}'), "n_inner is 'x'"),
     "2,000 layers in 4 kB": (thousands_of_layers, "n_layers is 2,000 and the file has 0"),
     "2,000 names of layers": (names_of_layers, "n_layers is 2,000 and the file has"),
-    "2^61 tokens": (sizes_without_numbers, "more bytes than torch can count"),
+    "2^59 tokens": (
+        configured(vocab_size=2**59, sha256=None),
+        "'vocab_size': 576460752303423488,.* is more bytes than torch can count",
+    ),
     "a million layers": (configured(n_layers=10**6), "n_layers is 1,000,000 and the file has 2"),
     **{
-        f"a huge {name}": (configured(**{name: 3 * 10**15, "sha256": None}), f"{name} is 3,000")
-        for name in ("vocab_size", "context_length", "emb_dim", "n_layers")
+        f"a huge {name}": (configured(**{name: 3 * 10**15, "sha256": None}), told)
+        for name, told in {
+            "vocab_size": r"tok_emb.weight \(97, 24\), not \(3000",
+            "context_length": r"pos_emb.weight \(32, 24\), not \(3000",
+            "emb_dim": "'emb_dim': 3000.* is more bytes than torch can count",
+            "n_layers": "n_layers is 3,000",
+        }.items()
     },
 }
 
