@@ -259,7 +259,7 @@ def _params(args: argparse.Namespace) -> None:
     for part, shape, number, share, formula in table:
         print(f"{part:<{a}}  {shape:<{b}}  {number:>{c}}  {share:>{d}}  {formula}")
     mib = weight_bytes(cfg, "float32") / 2**20
-    print(f"\n{', '.join(f'{name} {value}' for name, value in dict(cfg).items())}")
+    print(f"\n{', '.join(f'{name} {value}' for name, value in cfg.items())}")
     print(f"{count.total:,} parameters, {mib:,.2f} MiB in float32")
 
 

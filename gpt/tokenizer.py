@@ -143,17 +143,14 @@ class StreamDecoder:
 
 def _published_merges() -> list[str]:
     """OpenAI's merges, best first, from assets/."""
+    content, wrong = b"", "is damaged (its SHA-256 is not GPT-2's)"
     try:
         content = _MERGES.read_bytes()
     except OSError as error:
-        raise ValueError(
-            f"the vocabulary {_MERGES.name} cannot be read ({error.strerror}): "
-            "restore assets/ from the repository."
-        ) from error
+        wrong = f"cannot be read ({error.strerror})"
     if hashlib.sha256(content).hexdigest() != _MERGES_SHA256:
         raise ValueError(
-            f"the vocabulary {_MERGES.name} is damaged (its SHA-256 is not GPT-2's): "
-            "restore assets/ from the repository."
+            f"the vocabulary {_MERGES.name} {wrong}: restore assets/ from the repository."
         )
     return content.decode().splitlines()[1:]  # the first line is the version
 

@@ -98,9 +98,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, context_length: int) -> 
         "model_max_length": context_length,
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
-        "bos_token": tokenizer.end_of_text,
-        "eos_token": tokenizer.end_of_text,
-        "unk_token": tokenizer.end_of_text,
+        **dict.fromkeys(("bos_token", "eos_token", "unk_token"), tokenizer.end_of_text),
     }
     write_json(folder / "tokenizer_config.json", settings)
 
