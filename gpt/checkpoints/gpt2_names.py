@@ -68,12 +68,12 @@ def _is_transposed(theirs: str) -> bool:
     return ".c_" in theirs and theirs.endswith(".weight")
 
 
-def their_name(ours: str) -> str:
-    """GPT-2's name of the tensor that holds the one we call `ours`."""
+def names_of(ours: str) -> str:
+    """GPT-2's name of the tensor that holds the one we call `ours`, and ours, for a message."""
     index = re.search(r"\d+", ours)
     pattern = re.sub(r"^trf_blocks\.\d+\.", _BLOCK, ours)
     theirs = next(theirs for theirs, names in GPT2_NAMES.items() if pattern in names)
-    return theirs.format(i=index[0] if index else "")
+    return f"{theirs.format(i=index[0] if index else '')} (here {ours})"
 
 
 def to_gpt2(

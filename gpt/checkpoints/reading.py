@@ -12,12 +12,7 @@ import torch
 from gpt.accounting.memory import weight_bytes
 from gpt.accounting.meta_model import model_without_values
 from gpt.checkpoints.free_memory import check_device, check_memory
-from gpt.checkpoints.gpt2_names import (
-    in_our_names,
-    is_configuration,
-    read_configuration,
-    their_name,
-)
+from gpt.checkpoints.gpt2_names import in_our_names, is_configuration, names_of, read_configuration
 from gpt.checkpoints.tensors import INDEX, SUFFIXES, read_json, read_tensors, sha256_of
 from gpt.config import PRESETS, GPTConfig, as_config
 from gpt.engine import FastModel, Progress, check_precision
@@ -74,7 +69,7 @@ def _fitting(weights: Path, given: GPTConfig | None) -> tuple[GPTModel, dict[str
             )
     stored = read_tensors(weights)
     tensors = in_our_names(stored)
-    named = str if tensors.keys() <= stored.keys() else _both_names
+    named = str if tensors.keys() <= stored.keys() else names_of
     cfg = read_config_file(beside) if beside else given or _config_from_shapes(tensors, weights)
     if given and given != cfg:
         raise ValueError(f"cfg differs from the configuration beside {weights}: leave cfg out.")
@@ -213,10 +208,6 @@ def _check_shapes(
 def _is_read(tensor: torch.Tensor) -> bool:
     """Whether it holds floating-point numbers, which torch can convert: of float4 it has none."""
     return tensor.is_floating_point() and "float4" not in str(tensor.dtype)
-
-
-def _both_names(ours: str) -> str:
-    return f"{their_name(ours)} (here {ours})"
 
 
 def _listed(names: list[str], limit: int = 4) -> str:
