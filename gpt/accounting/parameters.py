@@ -56,16 +56,13 @@ class ParameterCount:
         return sum(row.count // row.copies for row in in_block)
 
 
-# A part: its path, the shapes of its tensors, the formula of one copy, its purpose and group.
-_Part = tuple[str, str, str, str, str]
-
-
-def _parts(cfg: GPTConfig) -> tuple[_Part, ...]:
+def _parts(cfg: GPTConfig) -> tuple[tuple[str, str, str, str, str], ...]:
+    """A part's path, shapes of its tensors, formula of one copy, purpose and group, for each."""
     qkv = ("d d, d", "d*d + d") if cfg.qkv_bias else ("d d", "d*d")
     head = ("out_head", "vocab d", "vocab*d", "a score for each token", "head")
     if cfg.tie_weights:
         head = ("out_head", "", "0", "a score for each token, with the weights of tok_emb", "head")
-    in_block: tuple[_Part, ...] = (
+    in_block = (
         ("att.W_query", *qkv, "what a position looks for", "attention"),
         ("att.W_key", *qkv, "what a position offers to be found by", "attention"),
         ("att.W_value", *qkv, "what a position passes on when it is found", "attention"),
