@@ -36,7 +36,8 @@ class Tokenizer:
     """GPT-2's 50,257 tokens; or another vocabulary of the same kind, as its files spell it.
 
     `ids` gives each token's id and `merges` the pairs to join, in order ("Ġ t"), in the letters
-    that GPT-2's files have for bytes; `end_of_text` is the token between two documents.
+    that GPT-2's files have for bytes; `end_of_text` is the token between two documents, and
+    `vocab_size` the largest id and one.
     GPT-2's own come from a file of the repository and never from the network.
     Raises ValueError if that file is missing or its SHA-256 is not the published one, or if a
     merge makes what is no token.
@@ -58,19 +59,13 @@ class Tokenizer:
         self.end_of_text, self.end_of_text_id = end_of_text, self.ids[end_of_text]
         tokens = dict.fromkeys(made)
         self._id_of_rank = [self.ids.get(token) for token in tokens]  # a byte may have no token
-        self._raw = [f"⟨{i}⟩".encode() for i in range(max(self.ids.values()) + 1)]
+        self.vocab_size = max(self.ids.values()) + 1
         raw = {token: _bytes_of(token) for token in (*tokens, *self.ids)}
-        for token, token_id in self.ids.items():
-            self._raw[token_id] = raw[token]
+        self._raw = {token_id: raw[token] for token, token_id in self.ids.items()}
         self.ranks = {raw[token]: rank for rank, token in enumerate(tokens)}
         self._encoding = tiktoken.Encoding(
             name="gpt2", pat_str=WORDS, mergeable_ranks=self.ranks, special_tokens={}
         )
-
-    @property
-    def vocab_size(self) -> int:
-        """The largest id and one."""
-        return len(self._raw)
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of `text`; `<|endoftext|>` in it is plain text unless `allow_special`.
@@ -100,7 +95,7 @@ class Tokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token. Raises ValueError if the id is outside the vocabulary."""
         check_token(token_id, self.vocab_size)
-        return self._raw[token_id]
+        return self._raw.get(token_id, f"⟨{token_id}⟩".encode())  # a number may have no token
 
     def piece(self, token_id: int) -> str:
         """One token as shown: `·` space, `⏎` newline, `→` tab, hex for part of a character.
