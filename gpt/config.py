@@ -33,7 +33,7 @@ class GPTConfig(Mapping[str, Any]):
             if value < 1:
                 raise ValueError(f"{name} is {value:,}: use a whole number of at least 1.")
             if value > 10**18:  # so that bytes and operations are numbers that a float holds
-                raise ValueError(f"{name} is {value}: use a whole number of at most 10^18.")
+                raise ValueError(f"{name} is beyond 10^18: use a whole number of at most 10^18.")
         for name in ("qkv_bias", "tie_weights"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}: use True or False.")

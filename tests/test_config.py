@@ -55,7 +55,8 @@ def test_the_presets_have_the_sizes_of_the_golden_file(book):
     [
         ({"emb_dim": 770}, "emb_dim 770 is not divisible by 12 heads: use 768 or 780."),
         ({"n_layers": 0}, "n_layers is 0: use a whole number of at least 1."),
-        ({"n_layers": 10**18 + 1}, r"n_layers is 10{17}1: use a whole number of at most 10\^18."),
+        ({"n_layers": 10**18 + 1}, r"n_layers is beyond 10\^18: use a whole number of at most 10\^18."),
+        ({"emb_dim": 10**5000}, r"emb_dim is beyond 10\^18"),
         ({"drop_rate": 1.5}, "drop_rate is 1.5: use a number from 0 to 1."),
         ({"emb_dim": 5}, "emb_dim 5 is not divisible by 12 heads: use 12."),
     ],
