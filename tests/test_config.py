@@ -1,6 +1,7 @@
 """The configuration object and its refusals."""
 
 import pickle
+import re
 
 import pytest
 
@@ -55,14 +56,17 @@ def test_the_presets_have_the_sizes_of_the_golden_file(book):
     [
         ({"emb_dim": 770}, "emb_dim 770 is not divisible by 12 heads: use 768 or 780."),
         ({"n_layers": 0}, "n_layers is 0: use a whole number of at least 1."),
-        ({"n_layers": 10**18 + 1}, r"n_layers is beyond 10\^18: use a whole number of at most 10\^18."),
-        ({"emb_dim": 10**5000}, r"emb_dim is beyond 10\^18"),
+        (
+            {"n_layers": 10**18 + 1},
+            "n_layers is beyond 10^18: use a whole number of at most 10^18.",
+        ),
+        ({"emb_dim": 10**5000}, "emb_dim is beyond 10^18: use a whole number of at most 10^18."),
         ({"drop_rate": 1.5}, "drop_rate is 1.5: use a number from 0 to 1."),
         ({"emb_dim": 5}, "emb_dim 5 is not divisible by 12 heads: use 12."),
     ],
 )
 def test_an_impossible_size_says_what_is_possible(changes, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         GPTConfig(**changes)
 
 
