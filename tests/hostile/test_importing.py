@@ -38,8 +38,8 @@ def within_a_second() -> Iterator[None]:
         ('{"n_embd": "wide"}', "n_embd is 'wide': use a whole number"),
         ('{"n_embd": 12, "resid_pdrop": []}', "resid_pdrop is []: use a number from 0 to 1."),
         (" " * 100_001 + "{}", "use at most 100,000"),
-        ('{"n_layers": 1' + "0" * 20 + "}", "n_layers is 100000000000000000000: use a whole"),
-        ('{"n_layer": 1' + "0" * 20 + "}", "n_layer is 100000000000000000000: use a whole"),
+        ('{"n_layers": 1' + "0" * 20 + "}", "n_layers is beyond 10^18: use a whole"),
+        ('{"n_layer": 1' + "0" * 20 + "}", "n_layer is beyond 10^18: use a whole"),
         ('{"n_layers": ' + "9" * 5_000 + "}", "a number has 5,000 digits: use at most 30."),
         ('{"format": "other/2"}', "format is 'other/2': this version reads gpt-from-scratch/1."),
         (

@@ -197,9 +197,9 @@ HOSTILE = {
     "a seed of 400 digits": (source("random:seed=" + "9" * 400), "seed is 9+: use a whole number"),
     "layers of 400 digits": (
         source("random:n_layers=" + "9" * 400),
-        "n_layers is 9+: use a whole number",
+        "n_layers is beyond",
     ),
-    "digits without end": (source("random:n_layers=" + "9" * 100_000), "n_layers is 9+: use"),
+    "digits without end": (source("random:n_layers=" + "9" * 100_000), "n_layers is beyond"),
     "half a seed": (source("random:seed=1.5"), "seed is 1.5"),
     "an unknown field": (source("random:colour=3"), "colour"),
     "heads that do not divide": (source("random:emb_dim=770"), "use 768 or 780"),
@@ -269,7 +269,10 @@ HOSTILE = {
     "no UTF-8": (config(b"\xff\xfe"), "config.json is no UTF-8"),
     "depth": (config("[" * 100_000), "config.json is no JSON"),
     "a number of 5,000 digits": (config('{"n_layers": ' + "9" * 5000 + "}"), "config.json"),
-    "a number of 4,000 digits": (config('{"vocab_size": ' + "9" * 4000 + "}"), "vocab_size is 999"),
+    "a number of 4,000 digits": (
+        config('{"vocab_size": ' + "9" * 4000 + "}"),
+        "vocab_size is beyond",
+    ),
     "another format": (config('{"format": "gpt-from-scratch/2"}'), "reads gpt-from-scratch/1"),
     "an unknown key": (config('{"colour": 3}'), "colour"),
     "a key of 90,000 characters": (config(json.dumps({"x" * 90_000: 3})), "unknown config"),

@@ -219,7 +219,7 @@ class InternalsTab:
         A number typed beside another text than the present one is kept for its look.
         """
         now = desk.focus
-        if not isinstance(event.target, gr.HTML):
+        if self.position in values and not isinstance(event.target, gr.HTML):
             typed = values[self.position]
             typed = -1 if typed is None else whole("position", typed, -MAX_TOKENS, MAX_TOKENS)
             if self._is_asked(now, values):
