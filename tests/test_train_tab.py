@@ -4,9 +4,11 @@ import asyncio
 import math
 import re
 import runpy
+import statistics
 import zipfile
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
@@ -33,8 +35,8 @@ from gpt.ui.internals.sections.what_if import EARLIER, comparison_html
 from gpt.ui.links import Place, link_of, place_of
 from gpt.ui.parts.numbers import mib_and_mb, significant
 from gpt.ui.parts.sentences import say
+from gpt.ui.train import plans, views
 from gpt.ui.train import trainings as trainings_module
-from gpt.ui.train import views
 from gpt.ui.train.curve import thinned
 from gpt.ui.train.layout import Layout
 from gpt.ui.train.learner import History, Learner
@@ -350,6 +352,22 @@ def test_a_small_step_says_nothing_of_the_time_of_others(monkeypatch):
     assert pace.flops == 30e9
     with_steps(plan({**TINY, **DEFAULTS}), 0.01)
     assert pace.flops != 30e9
+
+
+def test_a_run_s_own_steps_take_the_place_of_the_time_that_was_measured_before_it(monkeypatch):
+    """A first measurement beside other programs told all who came later that a step takes 1 s."""
+    monkeypatch.setattr(plans, "TELLING_FLOPS", 0)
+    monkeypatch.setattr(pace, "flops", 30e9)
+
+    async def busy(training, found):
+        return 1.0
+
+    monkeypatch.setattr(Training, "_seconds_of_a_step", busy)
+    training = trained(steps=0)
+    training.finished.drop()
+    assert len(training.history.steps) == 60
+    took = [b.seconds - a.seconds for a, b in pairwise(training.history.steps)]
+    assert training.plan.flops / pace.flops == pytest.approx(statistics.median(took))
 
 
 def test_a_step_that_is_measured_twice_is_one_row_and_one_point():

@@ -22,8 +22,9 @@ MOST_LOGIT_BYTES = 256 * 2**20
 LOGIT_FLOPS, SCORE_FLOPS = 1000, 250  # of products in the time of a number of a softmax
 TELLING_FLOPS = 0.1e9  # of a step; a smaller one's time is not its arithmetic
 NEVER = 2**53  # steps between what the page does at times of its own
-# Arithmetic a second of training here: a first guess, then as the last run measured it.
-pace = SimpleNamespace(flops=30e9)
+# Arithmetic a second of training here: at first that of two cores which trained the small model,
+# then as the newest run measured it, by a few steps before it and by all of them at its end.
+pace = SimpleNamespace(flops=56e9)
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,15 @@ def _check(found: Plan) -> None:
         )
 
 
-def with_steps(found: Plan, each: float) -> Plan:
-    """The same plan with the steps that its budget buys at so many seconds a step."""
+def measured(found: Plan, each: float) -> None:
+    """The newest measurement, so many seconds a step, is what estimates count with from now on."""
     if found.flops > TELLING_FLOPS:
         pace.flops = found.flops / each
+
+
+def with_steps(found: Plan, each: float) -> Plan:
+    """The same plan with the steps that its budget buys at so many seconds a step."""
+    measured(found, each)
     steps = max(int(found.values["budget"] / each), 20)
     return replace(found, options=replace(found.options, steps=steps))
 

@@ -12,14 +12,15 @@ from gpt.ui.parts.numbers import whole, within
 CHARACTERS, PAIRS, GPT2 = "characters", "pairs", "gpt2"
 YOURS = "yours"
 TEMPERATURE = 0.5  # of the sample
-# Each named by the seconds to the first readable words, of stories in characters, on two cores:
-# tests/benchmarks/train_tab.py measures them.
+# Each named by its time to the first readable words, of stories in characters, beside the small
+# one's: 16, 34 and 52 s on two cores (tests/benchmarks/train_tab.py). Seconds, which differ between
+# machines and hours, are in the estimate alone.
 SIZES: dict[str, tuple[str, dict[str, Any]]] = {
-    "small": ("Small · words in about 20 s",
+    "small": ("Small · words soonest",
               {"layers": 2, "width": 128, "heads": 4, "context": 32, "rate": 0.0025}),
-    "medium": ("Medium · about 35 s",
+    "medium": ("Medium · twice as long",
                {"layers": 4, "width": 128, "heads": 4, "context": 32, "rate": 0.0025}),
-    "large": ("Large · about 50 s",
+    "large": ("Large · three times as long",
               {"layers": 4, "width": 192, "heads": 4, "context": 48, "rate": 0.002}),
 }  # fmt: skip
 # Tokens read until the held-out loss is below the guess by frequency alone, and until four of five
@@ -50,7 +51,7 @@ SETTINGS = {
     ),
     "size": partial(
         gr.Radio, value="small", label="Model",
-        info="By the time to first readable words, two quiet cores, stories in characters.",
+        info="How long until first readable words, of stories in characters; in seconds below.",
         choices=[*((label, name) for name, (label, _) in SIZES.items()), ("Yours", YOURS)],
     ),
     "budget": partial(

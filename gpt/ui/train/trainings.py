@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from anyio import move_on_after
@@ -18,7 +18,7 @@ from gpt.serving import all_cores
 from gpt.training.events import Stepped
 from gpt.training.trainer import Run
 from gpt.ui.train.learner import KEPT_SECONDS, Finished, History, Learner
-from gpt.ui.train.plans import NEVER, Plan, as_many_steps, plan, with_steps
+from gpt.ui.train.plans import NEVER, Plan, as_many_steps, measured, plan, with_steps
 from gpt.ui.train.settings import Experiment
 
 MOST_TRAINING, MOST_WAITING = 2, 40
@@ -30,6 +30,11 @@ TRIED_STEPS = 4
 LOST_SECONDS = 10  # after which a start whose run has not begun is none: its page has gone
 MOST_TRAININGS = 64  # whose curves are kept; of pages that were not closed the oldest goes
 T = TypeVar("T")
+
+
+def _usual_seconds(steps: Sequence[Stepped]) -> float:
+    """The median of what a step took, without the first: others may delay some."""
+    return statistics.median(b.seconds - a.seconds for a, b in itertools.pairwise(steps))
 
 
 class Training:
@@ -120,6 +125,8 @@ class Training:
             else:
                 await self._some_steps()
                 yield
+        if len(self.history.steps) > TRIED_STEPS:
+            measured(self.plan, _usual_seconds(self.history.steps))
         if not self._left:
             self.stage = "Keeping the model …"
             yield
@@ -143,10 +150,10 @@ class Training:
         """By a few steps of a run for trial, after one that is slower; a guess if it diverges."""
         events = (await run_sync(Run, found.cfg, found.options, found.corpus)).events()
         tried = [await self._on_cores(lambda: next(events, None)) for _ in range(1 + TRIED_STEPS)]
-        done = [event.seconds for event in tried if isinstance(event, Stepped)]
+        done = [event for event in tried if isinstance(event, Stepped)]
         if len(done) < 2:
             return found.seconds
-        return statistics.median(b - a for a, b in itertools.pairwise(done))  # others may delay one
+        return _usual_seconds(done)
 
     async def _some_steps(self) -> None:
         """Until the page is to be shown again, and what is then due to be measured."""
