@@ -187,7 +187,7 @@ def how_it_came(step: Step) -> str:
     """Why this token: chosen by the visitor, or as the likeliest, or drawn."""
     if step.rank is not None:
         return f"your choice; rank {step.rank:,} in the model's order"
-    return "the likeliest" if step.uniform is None else f"drawn at u = {step.uniform:.4f}"
+    return "the likeliest" if step.uniform is None else f"drawn at random, u = {step.uniform:.4f}"
 
 
 def panel_html(tokenizer: Tokenizer, step: Step, position: int, said: str = "") -> str:
@@ -235,7 +235,8 @@ def _draw(step: Step, name: str) -> str:
     end = step.below + step.probability
     said = (
         f"All tokens side by side in the order of their ids, each as wide as it is likely: {name} "
-        f"has {step.below:.4f} to {end:.4f}, and u = {step.uniform:.4f} falls there."
+        f"has {step.below:.4f} to {end:.4f}, and the random number u = {step.uniform:.4f} falls "
+        "there."
     )
     places = ("lower ids", step.below, "many"), (name, step.probability, "one")
     bar = cumulative_bar([*places, ("higher ids", 1 - end, "many")], step.uniform)
@@ -259,7 +260,7 @@ def guess_html(tokenizer: Tokenizer, step: Step) -> str:
 def guessed(tokenizer: Tokenizer, ids: Sequence[int], probe: Step, came: Step) -> str:
     """A guess beside what came; `probe` is the step in which the guess was put in."""
     part = " (its first token)" if len(ids) > 1 else ""
-    left_out = ", left out by the filters" if probe.probability == 0 else ""
+    left_out = ", left out by Top-k, Top-p or Min-p" if probe.probability == 0 else ""
     result = "Right!" if probe.token_id == came.token_id else "The model's draw was another."
     return (
         f"Your guess “{display(tokenizer, ids[0])}”{part}: rank {probe.rank:,}, "
