@@ -231,6 +231,23 @@ def test_an_impossible_value_is_one_line(name, value, message):
         settings.sampling_options({**settings.DEFAULTS, name: value})
 
 
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"max_new_tokens": 501}, "Max new tokens is 501: use at most 500"),
+        ({"top_p": 2}, "Top-p is 2: use more than 0"),
+        ({"stop": None}, "Stop text is None: use a text"),
+    ],
+)
+def test_the_page_calls_a_wrong_setting_as_its_box_and_python_as_its_field(page, changed, line):
+    """The line was about max_new_tokens, which is the box “Max new tokens”."""
+    (name,) = changed
+    with pytest.raises(ValueError, match=f"^{line}"):
+        page.do("write", **changed)
+    with pytest.raises(ValueError, match=f"^{name} is"):
+        settings.sampling_options({**settings.DEFAULTS, **changed})
+
+
 def test_the_precision_asked_for_is_borrowed_and_named(monkeypatch):
     class Asked(TinyRegistry):
         def borrow(self, source, device, precision, progress):

@@ -199,7 +199,7 @@ def test_a_link_from_train_carries_the_training_and_names_what_it_cannot() -> No
     impossible = {"train-text": "tales", "train-rate": "NaN", "train-width": "[[", "train-x": "1"}
     place, wrong = place_of({**query, **impossible}, config_of)
     assert place.training == {"steps": 70, "positions": False}
-    named = ["text is 'tales'", "rate is nan", "width is '[['"]
+    named = ["Text is 'tales'", "Learning rate is nan", "Width is '[['"]
     assert len(wrong) == len(named)
     assert all(name in line for name, line in zip(named, wrong, strict=True))
 

@@ -472,7 +472,7 @@ def test_the_model_before_stays_at_hand_until_another_is_made(done):
     trainings.start("me", {**TINY, "width": None}, None, paused=False)
     second = trainings.going("me")
     assert trainings.made("me") is done
-    with pytest.raises(ValueError, match="width is empty"):
+    with pytest.raises(ValueError, match="Width is empty"):
         run_async(driven(second))
     assert trainings.going("me") is None
     assert trainings.made("me") is done
@@ -565,7 +565,7 @@ def test_a_refused_run_leaves_the_curve_of_the_one_before(handlers, done):
     assert run_async(handlers.redraw("tokens", REQUEST)) == gr.skip()
     trainings.of["me"] = done
     refused = trainings.start("me", {**TINY, "width": None})
-    with pytest.raises(ValueError, match="width is empty"):
+    with pytest.raises(ValueError, match="Width is empty"):
         run_async(driven(refused))
     data = {box: TINY.get(name) for name, box in layout.controls.items()}
     data |= {layout.file: None, shared.visitor: Visitor()}
@@ -839,10 +839,10 @@ TOO_LONG = "a line of text\n" * 150_000
         ({"text": "own", "file": b"text\0binary"}, "no UTF-8 text .it has NUL"),
         ({"text": "own", "file": b""}, "your text is empty"),
         ({"text": "own", "file": "gone"}, "no longer here .No such file"),
-        ({"text": "../etc"}, "text is '../etc': use stories"),
-        ({"width": None}, "width is empty: use a whole number"),
+        ({"text": "../etc"}, "Text is '../etc': use stories"),
+        ({"width": None}, "Width is empty: use a whole number"),
         ({"width": 17}, "emb_dim 17 is not divisible by 2 heads"),
-        ({"rate": math.nan}, "rate is nan: use a number from 0 to 10"),
+        ({"rate": math.nan}, "Learning rate is nan: use a number from 0 to 10"),
         ({"vocabulary": "pairs", "pairs": 5}, "a vocabulary of 5 tokens"),
         ({"vocabulary": "gpt2", "width": 512}, "25,941,000 parameters|parameters and 8,000,000"),
         ({"width": 512, "layers": 2, "context": 512, "batch": 64}, "GFLOP and 25 are allowed"),

@@ -13,6 +13,7 @@ from gpt.checkpoints import tokenizer_of
 from gpt.checkpoints.sources import TRAINED
 from gpt.ui import links
 from gpt.ui.architecture.controls import configuration, field_updates
+from gpt.ui.generation.settings import labelled
 from gpt.ui.internals.section import Desk
 from gpt.ui.internals.sections import SECTIONS
 from gpt.ui.internals.tab import InternalsTab
@@ -136,7 +137,8 @@ def note_of(place: links.Place, wrong: tuple[str, ...]) -> str:
                 chip = visit.position - len(tokenizer_of(visit.model).encode(visit.prompt))
         asked = json.dumps({"prompt": visit.prompt, "chip": chip, "tab": place.tab})
         mark = f'<span data-linked="{escape(asked)}"></span>'
-    told = f"This link asks for something impossible: {' '.join(line[:300] for line in wrong)}"
+    told = " ".join(labelled(line)[:300] for line in wrong)
+    told = f"This link asks for something impossible: {told}"
     return mark + (say(told, "note") if wrong else "")
 
 

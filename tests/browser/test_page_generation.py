@@ -130,7 +130,7 @@ def test_stop_and_a_mistake_leave_the_chips_on_the_first_screen_and_generate(slo
     assert slow_page.locator("#gen-panel").bounding_box()["y"] < 760
     slow_page.fill("#gen-top-k input", "-5")
     slow_page.click("#gen-run")
-    expect(slow_page.get_by_text("top_k is -5: use a whole number")).to_be_visible()
+    expect(slow_page.get_by_text("Top-k is -5: use a whole number")).to_be_visible()
     expect(slow_page.locator("#gen-run")).to_be_visible()
     expect(slow_page.locator("#gen-stop")).to_be_hidden()
     expect(chips(slow_page)).to_have_count(told)  # a mistake cleared the text

@@ -13,11 +13,11 @@ from gpt.checkpoints import tokenizer_of
 from gpt.ui.generation.continuation import AHEAD, HINT, Draft, guessed
 from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Claim, Order, Runs, Writing
-from gpt.ui.generation.settings import DRAW_A_SEED, OPENING, sampling_options
+from gpt.ui.generation.settings import DRAW_A_SEED, OPENING, labelled, sampling_options
 from gpt.ui.generation.story import Story
 from gpt.ui.generation.versions import columns_html, versions
 from gpt.ui.generation.wish import Wish, wish
-from gpt.ui.parts.errors import NO_EVENT, of_event
+from gpt.ui.parts.errors import NO_EVENT, mistake, of_event
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, Visit, Visitor
@@ -95,6 +95,8 @@ class Handlers:
             async with aclosing(make(data, story, claim)) as updates:
                 async for _ in updates:
                     yield self.shown(story)
+        except ValueError as error:
+            raise ValueError(labelled(str(mistake(error)))) from error
         finally:
             source = claim.runs[0].begins.asked.source if claim.runs else ""
             if any(run.written.steps for run in claim.runs):

@@ -116,6 +116,12 @@ def sampling_options(
     return options
 
 
+def labelled(line: str) -> str:
+    """A line that begins with the name of a setting, as the page says it: with the box's label."""
+    name, _, rest = line.partition(" ")
+    return f"{SETTINGS[name].label} {rest}" if name in SETTINGS else line
+
+
 # A visit is one click away; settings that it does not name get their defaults. Seeds chosen among
 # 18 and 12 texts, of which many fall into loops: "a son, and a son".
 EXAMPLES = {

@@ -81,16 +81,17 @@ WIDER = {"pairs": {"minimum": 2, "maximum": 50_257}}  # than the slider: in a li
 def checked(name: str, value: Any) -> Any:
     """`value` as the setting `name` takes it: a browser's own limits are not trusted.
 
-    Raises ValueError, in one line, if it takes no such value.
+    Raises ValueError, in one line that names the control, if it takes no such value.
     """
     given = {**SETTINGS[name].keywords, **WIDER.get(name, {})}
+    label = given["label"]
     if "minimum" in given:
         low, high = given["minimum"], given["maximum"]
-        return (whole if isinstance(low, int) else within)(name, value, low, high)
+        return (whole if isinstance(low, int) else within)(label, value, low, high)
     allowed = [each for _, each in given.get("choices", [("on", True), ("off", False)])]
     if value not in allowed:
         told = ", ".join(map(str, allowed))
-        raise ValueError(f"{name} is {repr(value)[:40]}: use {told}.")
+        raise ValueError(f"{label} is {repr(value)[:40]}: use {told}.")
     return value
 
 
