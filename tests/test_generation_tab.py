@@ -20,6 +20,7 @@ from tiny_models import TINY, TinyRegistry, tiny_model
 
 from gpt import SamplingOptions
 from gpt.checkpoints import precision_record
+from gpt.checkpoints.sources import config_of
 from gpt.generate import generate
 from gpt.serving import kept
 from gpt.serving.scheduler import Scheduler, scheduler_for
@@ -34,6 +35,7 @@ from gpt.ui.generation.runs import Claim, Runs, Writing
 from gpt.ui.generation.story import Story
 from gpt.ui.generation.wish import wish
 from gpt.ui.parts.errors import Blocks
+from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, Visit, Visitor
 
 WIDE = replace(TINY, vocab_size=50257, context_length=600, emb_dim=6)
@@ -649,6 +651,31 @@ def test_a_model_that_cannot_be_loaded_gives_way_to_the_last_one_that_could(regi
         return await page.finish(failed="book-124M")
 
     assert run_async(fail()) == (True, "storyteller")
+
+
+class Gone(TinyRegistry):
+    """The same, with the package's own line."""
+
+    def borrow(self, *_, **__):
+        config_of("gone")
+
+
+def test_why_another_model_is_chosen_stays_beside_the_text(registry):
+    """A link to a model that could not be downloaded: the toast went, and nothing said why the
+    page had another model.
+    """
+    page = Page(registry)
+    written = page.do("write")
+    page.runs.registry = Gone(registry.models)
+    with pytest.raises(ValueError, match="gone") as caught:
+        page.do("write", source="book-124M")
+    shown = run_async(page.handlers.failed(page.story, "book-124M"))
+    told = f"{caught.value} Another model is chosen above in its place."
+    assert shown[page.layout.stats] == say(told, "note") + written[page.layout.stats]
+    with pytest.raises(ValueError, match="gone"):  # of the model that wrote
+        page.do("write")
+    shown = run_async(page.handlers.failed(page.story, "storyteller"))
+    assert {box: shown[box] for box in page.layout.streamed} == written
 
 
 def test_what_streams_skips_no_output(page):

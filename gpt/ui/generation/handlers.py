@@ -96,7 +96,8 @@ class Handlers:
                 async for _ in updates:
                     yield self.shown(story)
         except ValueError as error:
-            raise ValueError(labelled(str(mistake(error)))) from error
+            story.why = labelled(str(mistake(error)))
+            raise ValueError(story.why) from error
         finally:
             source = claim.runs[0].begins.asked.source if claim.runs else ""
             if any(run.written.steps for run in claim.runs):
@@ -108,11 +109,19 @@ class Handlers:
         return gr.skip() if story.claim or story.asked else buttons(self.layout, busy=False)
 
     async def failed(self, story: Story, model: str) -> Values:
-        """As `finish`, the text as it was, which the click cleared, and the model that wrote."""
+        """As `finish`, the text as it was, which the click cleared, and the model that wrote.
+
+        Why that is another model than the one chosen stays beside the text: the toast goes.
+        """
         if story.claim:
             return gr.skip()
-        last = {self.layout.model: story.loaded} if story.failed == model else {}
-        return {**buttons(self.layout, busy=False), **self.shown(story), **last}
+        layout = self.layout
+        shown = {**buttons(layout, busy=False), **self.shown(story)}
+        if story.failed == model != story.loaded:
+            shown[layout.model] = story.loaded
+            why = f"{story.why} Another model is chosen above in its place."
+            shown[layout.stats] = say(why, "note") + shown[layout.stats]
+        return shown
 
     async def _text(self, data: Values, story: Story, claim: Claim) -> AsyncIterator[None]:
         """A text is begun or goes on; comes by at each update."""
