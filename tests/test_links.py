@@ -164,22 +164,27 @@ def test_a_link_leads_back_to_any_visit(seed: int) -> None:
 
 
 def test_a_link_names_what_is_impossible_and_keeps_the_rest() -> None:
-    """Many brackets were a traceback at once, a parameter "steering" one at Copy link."""
+    """Many brackets were a traceback at once, a parameter "steering" one at Copy link, and then it
+    was dropped without a word.
+    """
     query = {
         "tab": "settings", "model": "gpt9", "prompt": "A fox", "temperature": "-1", "top_k": "x",
         "seed": "-3", "steer": "1:2,1", "layer": "two", "open": "lens,odd", "precision": "int2",
         "min_p": "[" * 5_000, "tokens": "7",
-        "utm_source": "a program that adds its own", "steering": "5",
+        "utm_source": "a program that adds its own", "__theme": "dark", "steering": "5", "<b>": "",
     }  # fmt: skip
     place, wrong = place_of(query, config_of)
     assert place == Place(Visit(prompt="A fox", tokens=7))
     named = [
         "tab", "model", "temperature", "top_k", "seed", "steer", "layer", "open", "precision",
-        "min_p",
+        "min_p", "A link cannot set 'steering' or '<b>'.",
     ]  # fmt: skip
     assert len(wrong) == len(named)
     assert all(name in line for name, line in zip(named, wrong, strict=True))
     assert all("\n" not in line for line in wrong)
+    note = note_of(place, wrong)
+    assert note.startswith('<p class="note">Left out of this link: tab: ')
+    assert note.endswith("A link cannot set &#x27;steering&#x27; or &#x27;&lt;b&gt;&#x27;.</p>")
 
 
 def test_the_line_ends_of_a_link_s_prompt_are_those_of_its_box() -> None:
@@ -199,7 +204,7 @@ def test_a_link_from_train_carries_the_training_and_names_what_it_cannot() -> No
     impossible = {"train-text": "tales", "train-rate": "NaN", "train-width": "[[", "train-x": "1"}
     place, wrong = place_of({**query, **impossible}, config_of)
     assert place.training == {"steps": 70, "positions": False}
-    named = ["Text is 'tales'", "Learning rate is nan", "Width is '[['"]
+    named = ["Text is 'tales'", "Learning rate is nan", "Width is '[['", "cannot set 'train-x'"]
     assert len(wrong) == len(named)
     assert all(name in line for name, line in zip(named, wrong, strict=True))
 

@@ -29,6 +29,7 @@ OPENED = tuple(section.key for section in SECTIONS if section.opened)
 VISIT = ("model", "prompt", "seed", "tokens", "position")
 SETTINGS = (*(name for name in DEFAULTS if name != "seed"), "precision")
 WHERE = ("tab", *WHOLE, "open")
+FOREIGN = ("_", "utm_", "fbclid", "gclid", "deep_link", "view", "logs")  # begin what others add
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def place_of(
 ) -> tuple[Place, tuple[str, ...]]:
     """What the parameters of an address lead to, and a line for each that is impossible.
 
-    What is impossible is left at its default. `config_of` raises ValueError for an unknown model.
+    What is impossible is left at its default; names that are not the page's are in the last line.
+    `config_of` raises ValueError for an unknown model.
     """
     found, wrong = {}, []
     for name, text in query.items():
@@ -94,6 +96,9 @@ def place_of(
     if told := impossible({**SIZES_AT_FIRST, **sizes}):
         wrong.append(told)
         sizes = {}
+    unknown = [n for n in query if n not in READ and not n.startswith(FOREIGN)]
+    if unknown:
+        wrong.append(f"A link cannot set {' or '.join(repr(name[:40]) for name in unknown)}.")
     visit = Visit(**those(VISIT), steering=found.get("steer", ()), settings=those(SETTINGS))
     training = those((*train.DEFAULTS, "pasted"), "train-")
     return Place(visit, **those(WHERE), training=training, sizes=sizes), tuple(wrong)

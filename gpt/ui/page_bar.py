@@ -138,7 +138,7 @@ def note_of(place: links.Place, wrong: tuple[str, ...]) -> str:
         asked = json.dumps({"prompt": visit.prompt, "chip": chip, "tab": place.tab})
         mark = f'<span data-linked="{escape(asked)}"></span>'
     told = " ".join(labelled(line)[:300] for line in wrong)
-    told = f"This link asks for something impossible: {told}"
+    told = f"Left out of this link: {told}"
     return mark + (say(told, "note") if wrong else "")
 
 
