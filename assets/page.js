@@ -171,16 +171,23 @@ const gptPage = {
       if (shown && shown !== at) shown.focus();
     }).observe(element.closest('#gen-buttons'), {attributes: true, childList: true, subtree: true});
   },
-  // The panel of a chosen token: another one in its place, a guess, and why.
+  // The panel of a chosen token: another one in its place, which then has the focus, a guess, and why.
   panel(element, trigger, watch) {
+    let used = false;
     watch('value', () => {
       const shown = element.querySelector('[data-at]');
       const detail = shown && Number(shown.dataset.at);
       document.querySelector('#gen-chips')?.dispatchEvent(new CustomEvent('shown', {detail, bubbles: true}));
+      if (!shown || !used) return;
+      used = false;  // its row went, and the focus with it
+      gptPage.when('#gen-chips .selected', (chip) => {
+        if (document.activeElement === document.body) chip.focus({preventScroll: true});
+      });
     });
     element.addEventListener('click', (event) => {
       const use = event.target.closest('[data-token]'), pick = event.target.closest('[data-guess]');
       if (use) trigger('select', {token: Number(use.dataset.token)});
+      used ||= Boolean(use);
       if (pick) trigger('input', {token: Number(pick.dataset.guess), text: ''});
       if (event.target.closest('#gen-why')) trigger('click', {});
     });

@@ -225,6 +225,9 @@ def test_a_word_is_clicked_another_used_undone_stepped_and_asked_why(page, width
     expect(text).not_to_have_value(before)
     after = text.input_value()
     assert after.split(" ")[:6] == before.split(" ")[:6]
+    expect(chips(page).nth(6)).to_be_focused()  # the row that had the focus went with the press
+    page.locator("#gen-use [data-token]").first.hover()  # its ring went to another row at a click
+    expect(page.locator("#gen-use [data-token]").first).to_have_css("outline-style", "none")
     page.click("#gen-undo")
     expect(text).to_have_value(before)
     page.click("#gen-redo")
