@@ -133,16 +133,17 @@ class Worker:
         self.process.wait()
 
 
-def read_bandwidth() -> float:
-    """Bytes a second of reading 1 GB, which no cache holds, with all threads: the best of all.
+def read_bandwidth(n_bytes: int) -> float:
+    """Bytes a second of reading so many again and again with all threads: the best of all ways.
 
+    A model that the cache holds is read from there, so that the rate of memory is no limit for it.
     torch shares some reductions badly among threads, and decoding was above the rate of one of
     them: so several ways are tried, among them a thread of our own for each part.
     """
     import torch
 
     torch.set_num_threads(THREADS)
-    data = torch.ones(THREADS, 2**28 // THREADS)
+    data = torch.ones(THREADS, n_bytes // 8 // THREADS * 2)
     parts = data.numpy().view("int64")  # numpy computes on the thread that calls it
     with ThreadPoolExecutor(THREADS) as threads:
         ways: list[Callable[[], object]] = [
@@ -152,7 +153,7 @@ def read_bandwidth() -> float:
             lambda: torch.mv(data, data[0]),
             lambda: list(threads.map(lambda part: part.max(), parts)),
         ]
-        seconds = [timed(way) for way in ways for _ in range(3)]
+        seconds = [timed(way) for way in ways for _ in range(5)]
     return data.nbytes / min(seconds)
 
 
@@ -182,11 +183,13 @@ def run(
     if before:
         ours = [setting for engine, setting in contenders if engine == "ours"]
         workers += [Worker("before", setting, folder, before.resolve()) for setting in ours]
-    bandwidths = []
+    sizes = weight_sizes(model)
+    bandwidths: dict[str, list[float]] = {setting: [] for setting in sizes["read_bytes"]}
     for worker in workers:
         worker.ask("decode", tokens=8, prompt=4)  # warms up
     for turn in range(1, repeats + 1):
-        bandwidths.append(read_bandwidth())
+        for setting, n_bytes in sizes["read_bytes"].items():
+            bandwidths[setting].append(read_bandwidth(n_bytes))
         for row in rows:
             for worker in workers:
                 if takes_part(worker.engine, row):
@@ -207,7 +210,7 @@ def run(
         worker.close()
     return {
         "tokens": {row.name: row.tokens for row in rows},
-        **weight_sizes(model),
+        **sizes,
         "read_bytes_per_second": bandwidths,
         "contenders": found,
     }

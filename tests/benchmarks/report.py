@@ -99,12 +99,15 @@ def _spread(rates: list[float]) -> str:
 
 
 def _floor(result: Result) -> list[str]:
-    bandwidth = statistics.median(result.data["read_bytes_per_second"])
-    lines = [f"read bandwidth {bandwidth / 1e9:.1f} GB/s; at that speed a token's weights allow:"]
+    lines = ["reading the weights of a token, which the cache may hold, and nothing else allows:"]
     for setting, size in result.data["read_bytes"].items():
+        bandwidth = statistics.median(result.data["read_bytes_per_second"][setting])
         floor, rate = bandwidth / size, result.rate(f"ours {setting}", "decode 128")
         share = "" if rate is None else f", reached {rate / floor:.0%}"
-        lines.append(f"  {setting:9}{size / 2**20:>8.1f} MiB{floor:>10.1f} tokens/s{share}")
+        lines.append(
+            f"  {setting:9}{size / 2**20:>8.1f} MiB at {bandwidth / 1e9:.1f} GB/s"
+            f"{floor:>10.1f} tokens/s{share}"
+        )
     return lines
 
 
