@@ -27,10 +27,11 @@ class LayerCache:
                 "use a cache for each batch."
             )
         all_keys, all_values = self.buffer[0], self.buffer[1]  # (b, h, capacity, e) each
-        start, self.length = self.length, self.length + t
-        all_keys[:, :, start : self.length] = keys
-        all_values[:, :, start : self.length] = values
-        return all_keys[:, :, : self.length], all_values[:, :, : self.length]
+        end = self.length + t
+        all_keys[:, :, self.length : end] = keys
+        all_values[:, :, self.length : end] = values
+        self.length = end
+        return all_keys[:, :, :end], all_values[:, :, :end]
 
     def check_room(self, t: int) -> None:
         """Raises ValueError if there is no room for `t` more positions."""

@@ -32,3 +32,12 @@ def test_another_batch_than_the_one_that_is_held_is_refused():
     with pytest.raises(ValueError, match="holds a batch of 4 and was given one of 1"):
         layer.append(torch.ones(1, 2, 1, 8), torch.ones(1, 2, 1, 8))
     assert layer.length == 1
+
+
+def test_keys_that_do_not_fit_leave_the_length_as_it_was():
+    """The length was set before they were copied: the next ones came after a gap."""
+    layer = LayerCache(capacity=6)
+    layer.append(torch.ones(1, 2, 1, 8), torch.ones(1, 2, 1, 8))
+    with pytest.raises(RuntimeError):
+        layer.append(torch.ones(1, 3, 2, 8), torch.ones(1, 3, 2, 8))
+    assert layer.length == 1
