@@ -95,7 +95,8 @@ class Tokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token. Raises ValueError if the id is outside the vocabulary."""
         check_token(token_id, self.vocab_size)
-        return self._raw.get(token_id, f"⟨{token_id}⟩".encode())  # a number may have no token
+        number = int(token_id)  # a tensor's hash is not its number's
+        return self._raw.get(number, f"⟨{number}⟩".encode())  # a number may have no token
 
     def piece(self, token_id: int) -> str:
         """One token as shown: `·` space, `⏎` newline, `→` tab, hex for part of a character.

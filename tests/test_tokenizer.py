@@ -1,6 +1,7 @@
 """GPT-2's vocabulary from the repository, byte for byte."""
 
 import pytest
+import torch
 
 from gpt import Tokenizer
 from gpt import tokenizer as tokenizers
@@ -149,6 +150,12 @@ def test_a_small_vocabulary_with_names_and_numbers_of_its_own():
     assert tokenizer.pieces([0, 3, 1]) == ["⟨0⟩", "<the end>", "⟨E9⟩"]  # é is the letter of a byte
     with pytest.raises(ValueError, match="has no token for byte 0x63"):
         tokenizer.encode("abc")
+
+
+def test_ids_in_a_tensor_are_decoded_as_in_a_list(tokenizer):
+    """They were looked up by their hash, and the text was their numbers: "⟨6109⟩⟨3626⟩"."""
+    ids = torch.tensor(tokenizer.encode("Every effort"))
+    assert tokenizer.decode(ids) == "Every effort"
 
 
 def test_a_vocabulary_without_what_its_merges_make_is_refused():
