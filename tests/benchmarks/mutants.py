@@ -60,7 +60,7 @@ MUTANTS = (
     Mutant("chips without any details", "parts/chips.py",
            'title="{escape(chip.title)}"', 'title=""', PARTS),
     Mutant("fits counts machines that do not fit", "architecture/costs.py",
-           "total <= each.memory_bytes", "total > each.memory_bytes", ARCHITECTURE),
+           "fits += used <= 1", "fits += used > 1", ARCHITECTURE),
     Mutant("stacked bars at a tenth of their width", "parts/bars.py",
            "_pieces(sizes, 100 / total, 36", "_pieces(sizes, 10 / total, 36", ARCHITECTURE),
     Mutant("the line of the capacity at 0", "parts/bars.py",
