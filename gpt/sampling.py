@@ -246,12 +246,11 @@ def _kept(scores: Scores, options: SamplingOptions, n_best: int = 0) -> _Kept:
     """
     if not math.isfinite(scores.largest):
         raise ValueError("the model's logits are not finite: its weights are damaged.")
-    top_k, keeps_all = options.top_k, options.keeps_all
-    few = top_k is not None and top_k < len(scores.logits) and not keeps_all
-    n_best = max(n_best, top_k if few else int(not keeps_all))
-    ranked = best_ids(scores, n_best, options.temperature)
-    if keeps_all:
-        return _Kept(ranked, None, scores.weights)
+    if options.keeps_all:
+        return _Kept(best_ids(scores, n_best, options.temperature), None, scores.weights)
+    top_k = options.top_k
+    few = top_k is not None and top_k < len(scores.logits)
+    ranked = best_ids(scores, max(n_best, top_k if few else 1), options.temperature)
 
     def weights_of(logits: np.ndarray) -> np.ndarray:
         """In float64: filters compare sums of many, and weights that are almost equal."""
