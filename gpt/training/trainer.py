@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gpt.accounting.memory import logit_bytes, training_state
+from gpt.accounting.memory import logit_bytes, training_state, weight_bytes
 from gpt.checkpoints import check_device, check_memory, save_model, tokenizer_of
 from gpt.checkpoints.sources import own_generator
 from gpt.checkpoints.writing import write_tokenizer
@@ -59,6 +59,7 @@ class Run:
         self.rank = dist.get_rank() if parallel else 0
         self.world = dist.get_world_size() if parallel else 1
         self._check()
+        check_memory(weight_bytes(cfg, "float32"), "cpu", "training")  # `whole_model`
         self.vocabulary = CompactVocabulary(corpus.ids, cfg.vocab_size)
         compact = GPTConfig(**{**cfg, "vocab_size": self.vocabulary.size})
         state = int(training_state(compact, "adamw-float32").value)

@@ -93,6 +93,7 @@ def refused(arguments, capsys):
             ["train", "--text", __file__, "--emb-dim", "1" + "0" * 400, "--n-heads", "1"],
             "use a whole number of at most 10^18",
         ),
+        (["train", "--text", __file__, "--vocab-size", "1" + "0" * 14], "training needs"),
         (["train", "--evaluate", "~nosuchuser/m", "--text", __file__], "no such user"),
         (["nonsense" * 10_000], "invalid choice"),
     ],
