@@ -209,24 +209,26 @@ const gptPage = {
   // text of a link that was opened is written again.
   note(element, trigger, watch) {
     const find = (selector) => document.querySelector(selector);
-    const until = (ready, then) => {
-      const timer = setInterval(() => { if (ready()) { clearInterval(timer); then(); } }, 100);
-    };
-    const written = () => find('#gen-run')?.checkVisibility() && find('#gen-chips .chip');
     const writeLinked = ({prompt, chip, tab}) => {
       let left = false;  // who chooses a tab meanwhile is not sent to another
       document.addEventListener('click', (event) => {
         left ||= event.isTrusted && Boolean(event.target.closest('[role=tab]'));
       });
-      until(() => find('#gen-prompt textarea')?.value === prompt, () => {
+      const filled = setInterval(() => {
+        if (find('#gen-prompt textarea')?.value !== prompt) return;
+        clearInterval(filled);
         trigger('input');
-        until(written, () => {  // a link's page opens without a text, so these chips are its run's
-          if (left) return;
-          const chosen = find(`#gen-chips [data-position="${chip}"]`);
-          chosen?.click();  // Internals opens at what the server has heard of
-          until(() => !chosen || find('#gen-why'), () => gptPage.openTab(tab));
-        });
-      });
+      }, 100);
+      const show = () => {
+        if (left) return;
+        const chosen = find(`#gen-chips [data-position="${chip}"]`), open = () => gptPage.openTab(tab);
+        if (!chosen) return open();
+        chosen.click();  // Internals opens at what the server has heard of
+        gptPage.when('#gen-why', open);
+      };
+      // Called when the run did not fail. It is over when Stop has gone, and may have been stopped
+      // before the first token.
+      gptPage.linked = () => gptPage.when('#gen-run', () => gptPage.when('#gen-chips .chip', show, 10));
     };
     watch('value', () => {
       const box = element.querySelector('textarea'), said = element.querySelector('.copied');

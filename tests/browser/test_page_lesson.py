@@ -100,3 +100,17 @@ def test_a_lesson_from_the_first_guess_to_a_link_for_the_class(
         says(page, "#int-lens", "the model's own output")
         expect(page.locator("#gen-output textarea")).to_have_value(text)
         expect(page.locator("#int-section-ablation > button")).to_have_class(re.compile("open"))
+
+
+def test_after_a_link_whose_run_fails_the_next_text_leads_nowhere(browser_tab, app_url) -> None:
+    """Its first token was clicked, and the link's tab was opened."""
+    link = "?model=storyteller&prompt=A+fox&seed=1&tokens=3&position=2&steer=0:60000&tab=internals"
+    with visit(browser_tab, app_url + link) as page:
+        says(page, ".toast-body", "token id 60,000 is outside the vocabulary")
+        page.locator("#gen-run").click()
+        expect(page.locator("#gen-chips .chip")).to_have_count(3)
+        expect(page.locator("#gen-run")).to_be_visible()
+        page.wait_for_timeout(500)
+        settle(page)
+        expect(page.locator("#gen-run")).to_be_visible()
+        expect(page.locator("#gen-panel [data-at]")).to_have_count(0)

@@ -45,7 +45,8 @@ def add_to(page: Page) -> Layout:
     ):
         _start(event, order, handlers)
     if page.link_opened is not None:
-        _start(page.link_opened, ("linked", None), handlers)
+        written = _start(page.link_opened, ("linked", None), handlers)
+        written.success(js="() => gptPage.linked()")
     layout.stop.click(runs.stop, **AT_ONCE)
     shared.blocks.unload(runs.stop)
     gr.api(endpoint(runs, page.source), api_name="generate", **WRITING)
@@ -58,9 +59,9 @@ def add_to(page: Page) -> Layout:
     return layout
 
 
-def _start(event: Callable[..., Any], order: Order, handlers: Handlers) -> None:
+def _start(event: Callable[..., Any], order: Order, handlers: Handlers) -> Any:
     """A run by three events, since gradio makes a component anew for each output that an update
-    skips: each has the outputs that change, and no others.
+    skips: each has the outputs that change, and no others. Gives the one that streams.
     """
     layout = handlers.layout
     first = [layout.run, layout.stop, *(layout.streamed if order[0] in FRESH else ())]
@@ -78,6 +79,7 @@ def _start(event: Callable[..., Any], order: Order, handlers: Handlers) -> None:
     shown, failed = [layout.run, layout.stop], [handlers.story, layout.model]
     streamed.success(handlers.finish, handlers.story, shown, **AT_ONCE)
     streamed.failure(handlers.failed, failed, [*shown, *failed[1:], *layout.streamed], **AT_ONCE)
+    return streamed
 
 
 def _change(layout: Layout, handlers: Handlers, shared: Shared) -> None:
