@@ -34,7 +34,7 @@ from gpt.ui.generation.layout import Layout
 from gpt.ui.generation.runs import Claim, Runs, Writing
 from gpt.ui.generation.story import Story
 from gpt.ui.generation.wish import wish
-from gpt.ui.parts.errors import Blocks
+from gpt.ui.parts.errors import BUG, Blocks
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, Visit, Visitor
 
@@ -676,6 +676,18 @@ def test_why_another_model_is_chosen_stays_beside_the_text(registry):
         page.do("write")
     shown = run_async(page.handlers.failed(page.story, "storyteller"))
     assert {box: shown[box] for box in page.layout.streamed} == written
+
+
+def test_beside_the_text_a_fault_is_called_one_and_no_mistake_of_before_is_told(registry):
+    """Why another model is chosen was the line of an earlier run, about a setting."""
+    page = Page(Failing(registry.models))
+    with pytest.raises(ValueError, match="Top-p is 2"):
+        page.do("write", top_p=2)
+    with pytest.raises(ValueError, match="no model"):
+        page.do("write", source="book-124M")
+    shown = run_async(page.handlers.failed(page.story, "book-124M"))
+    told = say(f"{BUG} Another model is chosen above in its place.", "note")
+    assert shown[page.layout.stats].startswith(told)
 
 
 def test_what_streams_skips_no_output(page):

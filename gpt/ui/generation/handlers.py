@@ -17,7 +17,7 @@ from gpt.ui.generation.settings import DRAW_A_SEED, OPENING, labelled, sampling_
 from gpt.ui.generation.story import Story
 from gpt.ui.generation.versions import columns_html, versions
 from gpt.ui.generation.wish import Wish, wish
-from gpt.ui.parts.errors import NO_EVENT, mistake, of_event
+from gpt.ui.parts.errors import NO_EVENT, is_mistake, message_of, of_event
 from gpt.ui.parts.numbers import whole
 from gpt.ui.parts.sentences import say
 from gpt.ui.visit import Shared, Visit, Visitor
@@ -95,9 +95,11 @@ class Handlers:
             async with aclosing(make(data, story, claim)) as updates:
                 async for _ in updates:
                     yield self.shown(story)
-        except ValueError as error:
-            story.why = labelled(str(mistake(error)))
-            raise ValueError(story.why) from error
+        except Exception as error:
+            story.why = labelled(message_of(error))
+            if is_mistake(error):
+                raise ValueError(story.why) from error
+            raise
         finally:
             source = claim.runs[0].begins.asked.source if claim.runs else ""
             if any(run.written.steps for run in claim.runs):

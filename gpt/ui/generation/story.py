@@ -26,7 +26,7 @@ class Story:
     versions: dict[str, Writing] = field(default_factory=dict)  # side by side, by name
     loaded: str = ""  # the last model that wrote
     failed: str = ""  # one that wrote nothing, if the last run's did
-    why: str = ""  # the line of the last mistake
+    why: str = ""  # the line of the last run that failed
 
     @property
     def present(self) -> Draft | None:
