@@ -484,10 +484,11 @@ def test_no_view_of_the_longest_prompt_is_too_heavy():
 @pytest.mark.parametrize(
     ("key", "changed", "line"),
     [
-        ("choice", {"temperature": -1}, "temperature is -1"),
-        ("choice", {"temperature": "hot"}, "temperature is 'hot'"),
-        ("choice", {"top_k": -1}, "top_k is -1: use a whole number from 1 to"),
-        ("choice", {"seed": 1.5}, "seed is 1.5: use a whole number"),
+        ("choice", {"temperature": -1}, "Temperature is -1"),
+        ("choice", {"temperature": "hot"}, "Temperature is 'hot'"),
+        ("choice", {"top_k": -1}, "Top-k is -1: use a whole number from 1 to"),
+        ("choice", {"seed": 1.5}, "Seed is 1.5: use a whole number"),
+        ("choice", {"top_p": 2}, "Top-p is 2: use more than 0"),
         ("choice", {"draws": 10**9}, "draws is 1000000000: use a whole number from 1 to 10,000"),
         ("logits", {"count": 51}, "tokens shown is 51: use a whole number from 1 to 50"),
         ("ledger", {"query": "several words"}, "type one token or an id"),

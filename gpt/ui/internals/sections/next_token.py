@@ -9,7 +9,7 @@ from gpt.checkpoints.precision_record import default_precision
 from gpt.engine import PRECISIONS
 from gpt.internals.distribution import BestAndTail, best_and_tail, token_rows
 from gpt.sampling import MAX_SEED, SamplingOptions, draw, probabilities
-from gpt.ui.generation.settings import AUTO, STANDARD
+from gpt.ui.generation.settings import AUTO, STANDARD, labelled
 from gpt.ui.internals.draws import MAX_DRAWS, draw_views, tally_views
 from gpt.ui.internals.lab import Focus, Lab
 from gpt.ui.internals.section import Code, dropdown, number_box, numbers, section, slider, text_box
@@ -42,15 +42,18 @@ FOUND = (
 def options_of(temperature: Any, top_k: Any, top_p: Any, min_p: Any, seed: Any) -> SamplingOptions:
     """Options from the controls, where top-k 0 and an empty box mean off.
 
-    Raises ValueError if a value is impossible.
+    Raises ValueError, in one line that names the control, if a value is impossible.
     """
-    return SamplingOptions(
-        temperature=1.0 if temperature is None else temperature,
-        top_k=whole("top_k", top_k, 1, 10**9) if top_k else None,
-        top_p=1.0 if top_p is None else top_p,
-        min_p=min_p or 0,
-        seed=0 if seed is None else whole("seed", seed, 0, MAX_SEED),
-    )
+    try:
+        return SamplingOptions(
+            temperature=1.0 if temperature is None else temperature,
+            top_k=whole("top_k", top_k, 1, 10**9) if top_k else None,
+            top_p=1.0 if top_p is None else top_p,
+            min_p=min_p or 0,
+            seed=0 if seed is None else whole("seed", seed, 0, MAX_SEED),
+        )
+    except ValueError as error:
+        raise ValueError(labelled(str(mistake(error)))) from error
 
 
 def as_written(text: Visit) -> dict[str, Any]:
