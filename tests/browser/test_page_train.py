@@ -92,6 +92,11 @@ def test_a_model_is_trained_paused_stopped_taken_along_writes_and_is_looked_into
         page.locator("#train-pasted textarea").blur()
         expect(page.locator("#train-text-problem")).to_contain_text("a context of")
         expect(page.locator("#train-estimate")).to_be_hidden()  # said it once more, above a gap
+        fold = page.locator("#train-estimate ~ .gr-accordion > button")
+        fold.click()  # what is wrong may be one of these numbers, far below the text's box
+        expect(page.locator("#train-estimate")).to_contain_text("a context of")
+        expect(page.locator("#train-estimate")).to_be_visible()
+        fold.click()
         train_below_the_baseline(page)
         pause_go_on_and_stop(page)
         assert page.inner_text("#train-sample .train-text").startswith("Once upon a time")
