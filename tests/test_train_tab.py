@@ -841,7 +841,7 @@ TOO_LONG = "a line of text\n" * 150_000
         ({"text": "own", "file": "gone"}, "no longer here .No such file"),
         ({"text": "../etc"}, "Text is '../etc': use stories"),
         ({"width": None}, "Width is empty: use a whole number"),
-        ({"width": 17}, "emb_dim 17 is not divisible by 2 heads"),
+        ({"width": 17}, "^Width 17 is not divisible by 2 heads: use 16 or 18"),
         ({"rate": math.nan}, "Learning rate is nan: use a number from 0 to 10"),
         ({"vocabulary": "pairs", "pairs": 5}, "a vocabulary of 5 tokens"),
         ({"vocabulary": "gpt2", "width": 512}, "25,941,000 parameters|parameters and 8,000,000"),

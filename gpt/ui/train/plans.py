@@ -98,15 +98,18 @@ def plan(values: Mapping[str, Any], device: str = "cpu") -> Plan:
     text = replace(text, text=text.text[: given["characters"] or None])
     vocabulary = str(given["pairs"]) if given["vocabulary"] == PAIRS else given["vocabulary"]
     corpus = corpus_of(text, vocabulary)
-    cfg = GPTConfig(
-        vocab_size=corpus.tokenizer.vocab_size,
-        context_length=given["context"],
-        emb_dim=given["width"],
-        n_heads=given["heads"],
-        n_layers=given["layers"],
-        drop_rate=float(given["dropout"]),
-        tie_weights=True,
-    )
+    try:
+        cfg = GPTConfig(
+            vocab_size=corpus.tokenizer.vocab_size,
+            context_length=given["context"],
+            emb_dim=given["width"],
+            n_heads=given["heads"],
+            n_layers=given["layers"],
+            drop_rate=float(given["dropout"]),
+            tie_weights=True,
+        )
+    except ValueError as error:  # heads that do not divide the width
+        raise ValueError(str(error).replace("emb_dim", "Width")) from error
     options = TrainOptions(
         text=("text.txt",), validation="held_out.txt", vocabulary=vocabulary, out="",
         steps=given["steps"] or NEVER, batch_size=given["batch"], micro_batch=given["batch"],
