@@ -20,11 +20,12 @@ MOST_PARAMETERS = 8_000_000
 MOST_STEP_GFLOP = 25  # others wait for a step: about half a second of two cores
 MOST_LOGIT_BYTES = 256 * 2**20
 LOGIT_FLOPS, SCORE_FLOPS = 1000, 250  # of products in the time of a number of a softmax
+BLOCK_FLOPS = 300e6  # of products in the time of a block's other work in a step: calls, copies
 TELLING_FLOPS = 0.1e9  # of a step; a smaller one's time is not its arithmetic
 NEVER = 2**53  # steps between what the page does at times of its own
 # Arithmetic a second of training here: at first that of two cores which trained the small model,
 # then as the newest run measured it, by a few steps before it and by all of them at its end.
-pace = SimpleNamespace(flops=56e9)
+pace = SimpleNamespace(flops=107e9)
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Plan:
         return products + n * t * (LOGIT_FLOPS * cfg.vocab_size + SCORE_FLOPS * scores)
 
     @property
+    def work(self) -> float:
+        """What a step's time goes with: `flops`, and the other work of each block."""
+        return self.flops + BLOCK_FLOPS * self.cfg.n_layers
+
+    @property
     def logit_bytes(self) -> int:
         """Of a step."""
         return logit_bytes(self.compact, self.options.batch_size)
@@ -65,7 +71,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """About what a step takes."""
-        return max(self.flops / pace.flops, 0.004)
+        return max(self.work / pace.flops, 0.004)
 
     @cached_property
     def baselines(self) -> dict[str, float]:
@@ -145,15 +151,15 @@ def _check(found: Plan) -> None:
         )
 
 
-def measured(found: Plan, each: float) -> None:
-    """The newest measurement, so many seconds a step, is what estimates count with from now on."""
+def set_pace(found: Plan, each: float) -> None:
+    """From now on estimates count with this measurement: so many seconds a step of the plan."""
     if found.flops > TELLING_FLOPS:
-        pace.flops = found.flops / each
+        pace.flops = found.work / each
 
 
 def with_steps(found: Plan, each: float) -> Plan:
     """The same plan with the steps that its budget buys at so many seconds a step."""
-    measured(found, each)
+    set_pace(found, each)
     steps = max(int(found.values["budget"] / each), 20)
     return replace(found, options=replace(found.options, steps=steps))
 

@@ -18,7 +18,7 @@ from gpt.serving import all_cores
 from gpt.training.events import Stepped
 from gpt.training.trainer import Run
 from gpt.ui.train.learner import KEPT_SECONDS, Finished, History, Learner
-from gpt.ui.train.plans import NEVER, Plan, as_many_steps, measured, plan, with_steps
+from gpt.ui.train.plans import NEVER, Plan, as_many_steps, plan, set_pace, with_steps
 from gpt.ui.train.settings import Experiment
 
 MOST_TRAINING, MOST_WAITING = 2, 40
@@ -126,7 +126,7 @@ class Training:
                 await self._some_steps()
                 yield
         if len(self.history.steps) > TRIED_STEPS:
-            measured(self.plan, _usual_seconds(self.history.steps))
+            set_pace(self.plan, _usual_seconds(self.history.steps))
         if not self._left:
             self.stage = "Keeping the model …"
             yield
