@@ -61,8 +61,8 @@ class Setting:
 SETTINGS = {
     "max_new_tokens": Setting(
         120, gr.Slider, "Max new tokens",
-        "How many tokens to write at most; one is about three quarters of a word, or a character "
-        "where a model learned characters.",
+        "How many tokens to write at most; one is about three quarters of a word, or one "
+        "character if the model was trained on characters.",
         {"minimum": 1, "maximum": MAX_NEW_TOKENS, "step": 1}, more=False,
     ),
     "temperature": Setting(
@@ -160,7 +160,7 @@ def precision_note(source: str, precision: str = AUTO, device: str = "cpu") -> s
     return (
         f"{start}{chosen} has the same top token as float32 in {percent(cost['top1_agreement'])} "
         f"of {cost['n_tokens']:,} held-out tokens; mean KL divergence "
-        f"{cost['mean_kl_nats']:.5f} nats (how far its odds are off; 0: not at all), "
+        f"{cost['mean_kl_nats']:.5f} nats (how far its odds are from float32's; 0: the same), "
         f"perplexity {significant(cost['perplexity'])} "
         f"(float32: {significant(exact['perplexity'])})."
     )

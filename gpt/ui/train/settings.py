@@ -51,7 +51,7 @@ SETTINGS = {
     ),
     "size": partial(
         gr.Radio, value="small", label="Model",
-        info="How long until first readable words, of stories in characters; in seconds below.",
+        info="How soon it writes readable words (stories in characters). The seconds are below.",
         choices=[*((label, name) for name, (label, _) in SIZES.items()), ("Yours", YOURS)],
     ),
     "budget": partial(
