@@ -171,7 +171,8 @@ def test_a_link_names_what_is_impossible_and_keeps_the_rest() -> None:
         "tab": "settings", "model": "gpt9", "prompt": "A fox", "temperature": "-1", "top_k": "x",
         "seed": "-3", "steer": "1:2,1", "layer": "two", "open": "lens,odd", "precision": "int2",
         "min_p": "[" * 5_000, "tokens": "7",
-        "utm_source": "a program that adds its own", "__theme": "dark", "steering": "5", "<b>": "",
+        "utm_source": "a program that adds its own", "__theme": "dark", "ref": "a newsletter",
+        "steering": "5", "<b>": "",
     }  # fmt: skip
     place, wrong = place_of(query, config_of)
     assert place == Place(Visit(prompt="A fox", tokens=7))

@@ -29,7 +29,9 @@ OPENED = tuple(section.key for section in SECTIONS if section.opened)
 VISIT = ("model", "prompt", "seed", "tokens", "position")
 SETTINGS = (*(name for name in DEFAULTS if name != "seed"), "precision")
 WHERE = ("tab", *WHOLE, "open")
-FOREIGN = ("_", "utm_", "fbclid", "gclid", "deep_link", "view", "logs")  # begin what others add
+FOREIGN = (  # begin what others add: trackers, mails and news, gradio, Spaces
+    "_", "utm_", "fbclid", "gclid", "msclkid", "mc_", "ref", "deep_link", "view", "logs"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
