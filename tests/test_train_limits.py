@@ -96,7 +96,7 @@ def test_the_loss_is_measured_every_second_or_two_and_a_sample_made_every_few(cl
 
 def test_steps_are_those_of_the_whole_budget_and_an_experiment_has_as_many(monkeypatch):
     """A second run on a machine that is busy now would have another schedule."""
-    measured = [0.01, 0.05, 0.05]
+    measured = [0.01, 0.05, 0.02]
 
     async def seconds(*_):
         return measured.pop(0)
@@ -111,7 +111,9 @@ def test_steps_are_those_of_the_whole_budget_and_an_experiment_has_as_many(monke
     first = steps(values)
     twin = steps(values, former=first, experiment=EXPERIMENTS[1])
     other = steps({**values, "batch": 4}, former=twin)
-    assert [t.plan.options.steps for t in (first, twin, other)] == [6000, 6000, 1200]
+    again = steps({**values, "batch": 4}, former=other)  # few steps stayed few for ever
+    found = [t.plan.options.steps for t in (first, twin, other, again)]
+    assert found == [6000, 6000, 1200, 3000]
 
 
 @pytest.mark.parametrize(
