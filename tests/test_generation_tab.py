@@ -1212,3 +1212,17 @@ def test_thirty_runs_at_once_are_all_served_with_the_text_of_each_alone(url, reg
         options = SamplingOptions(max_new_tokens=8, seed=seed)
         expected = alone(registry, tokenizer, f"Visitor {seed % 5} said", options).text
         assert job.result(120)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"top_k": -1}, "Top-k is -1: use a whole number of at least 1, or 0 to keep every token."),
+        ({"seed": -2}, "Seed is -2: use a whole number of at least 0, or -1 to draw one."),
+    ],
+)
+def test_an_error_on_the_page_says_a_box_s_own_number_for_none(wrong, told):
+    """Beside "0: off" stood "or none to keep every token"."""
+    with pytest.raises(ValueError, match="none to") as error:
+        SamplingOptions(**wrong)
+    assert settings.labelled(str(error.value)) == told

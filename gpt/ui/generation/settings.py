@@ -119,6 +119,8 @@ def sampling_options(
 def labelled(line: str) -> str:
     """A line that begins with the name of a setting, as the page says it: with the box's label."""
     name, _, rest = line.partition(" ")
+    for none, box in (("none to keep", "0 to keep"), ("none to draw", f"{DRAW_A_SEED} to draw")):
+        rest = rest.replace(none, box)  # what is None in Python is a number in a box
     return f"{SETTINGS[name].label} {rest}" if name in SETTINGS else line
 
 
