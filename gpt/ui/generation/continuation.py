@@ -194,7 +194,10 @@ def panel_html(tokenizer: Tokenizer, step: Step, position: int, said: str = "") 
     """The ten likeliest as bars, the token that came marked; the others can take its place."""
     name = f"“{display(tokenizer, step.token_id)}”"  # in quotes: it may be a comma
     why = " (temperature 0)" if step.rank is None and step.uniform is None else ""
-    heading = f"New token {position}: {name}, {percent(step.probability)}, {how_it_came(step)}{why}"
+    heading = (
+        f"New token {position}, counted from 0: {name}, {percent(step.probability)}, "
+        f"{how_it_came(step)}{why}"
+    )
     best = step.candidates[0].probability if step.candidates else 1.0
     zoom = 1.0 if best >= 0.02 else 1 / best
     shown = [(c.token_id, c.probability) for c in step.candidates]
@@ -203,9 +206,11 @@ def panel_html(tokenizer: Tokenizer, step: Step, position: int, said: str = "") 
     rows = "".join(_bar(tokenizer, *pair, pair[0] == step.token_id, zoom) for pair in shown)
     mass = max(0.0, 1 - sum(chance for _, chance in shown))
     count = step.kept - len(shown)
-    tail = f"{count:,} other tokens: {percent(mass)}" if count > 0 else "No other token could come."
+    tail = f"{count:,} other tokens: {percent(mass)}." if count > 0 else "No other token was left."
+    filters = "after Temperature, Top-k, Top-p and Min-p"
+    tail += f" Odds {'of the model itself' if step.uniform is None else filters}."
     if zoom > 1:
-        tail += f". Bars are drawn {significant(zoom)} times as long: no token is likely here."
+        tail += f" Bars are drawn {significant(zoom)} times as long: no token is likely here."
     return (
         f'{say(said, "note")}<p class="head" data-at="{position}"><b>{escape(heading)}</b> '
         '<button type="button" id="gen-why">Why this word?</button></p>'

@@ -75,5 +75,5 @@ def columns_html(runs: Mapping[str, Writing]) -> str:
             f'</span>{mark}{escape(rest)}</p>{chips}<p class="stats">{told}</p></section>'
         )
     shared = f"Grey: what all begin with, {counted(same, 'token')}. " if same else ""
-    legend = f'<p class="legend">{shared}Marked: where they part.</p>'
+    legend = f'<p class="legend">{shared}Marked: the first that differs in any.</p>'
     return f'<div id="gen-columns">{"".join(columns)}</div>{legend}'
