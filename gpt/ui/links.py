@@ -70,6 +70,8 @@ def link_of(place: Place, page: str, missing: Sequence[str] = ()) -> tuple[str, 
         left_out = (*VISIT[1:], "steer", "train-pasted")  # what means nothing without the text, too
         kept = {k: v for k, v in given.items() if k not in left_out}
         address = f"{page}?{urlencode(kept)}"
+    if place.tab == "train":
+        missing.append("what was trained: whoever opens it trains with the same settings")
     return address, f"The link leaves out {' and '.join(missing)}." if missing else ""
 
 

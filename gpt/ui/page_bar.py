@@ -22,6 +22,7 @@ from gpt.ui.tabs import TABS, Page
 from gpt.ui.visit import AT_ONCE, IN_QUEUE, Visit, Visitor
 
 IN_ZIP = "trained-gpt/model"  # the folder of a trained model
+RUN_WHERE = "Run in the folder of this project, it writes the text of Generation again. "
 NOTHING_YET = "press Generate first: there is no text yet that a program could write again."
 
 
@@ -118,12 +119,13 @@ def copied_code(visitor: Visitor) -> str:
     visit: Visit = visitor.visit
     if visit.seed is None or visit.tokens == 0 or not (visit.model and visit.prompt):
         raise ValueError(NOTHING_YET)
-    needs = ""
+    needs = RUN_WHERE
     if visit.model.startswith(TRAINED):
-        visit, needs = replace(visit, model=IN_ZIP), f"It needs {IN_ZIP}, from “Take it along”."
+        visit = replace(visit, model=IN_ZIP)
+        needs += f"It needs {IN_ZIP}, from “Take it along”. "
     program = _copied("The program", links.python_of(visit), needs)
     if "device" in visit.settings:
-        needs += " It writes on the CPU, where the text may be another."
+        needs += "It writes on the CPU, where the text may be another."
     return program + _copied("The command", links.command_of(visit), needs)
 
 
