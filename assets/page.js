@@ -178,6 +178,7 @@ const gptPage = {
       const shown = element.querySelector('[data-at]');
       const detail = shown && Number(shown.dataset.at);
       document.querySelector('#gen-chips')?.dispatchEvent(new CustomEvent('shown', {detail, bubbles: true}));
+      if (shown && document.body.classList.contains('presenter')) element.scrollIntoView({block: 'nearest'});
       if (!shown || !used) return;
       used = false;  // its row went, and the focus with it
       gptPage.when('#gen-chips .selected', (chip) => {
@@ -203,6 +204,7 @@ const gptPage = {
       if (!event.target.closest('button') || !column) return;
       const position = chip ? Number(chip.dataset.position) : null;
       trigger('select', {column: Number(column.dataset.column), position});
+      document.getElementById('gen-output').scrollIntoView({block: 'nearest'});
     });
   },
   // The script of the note: a text in it is copied, an address goes to the address bar too, and the
@@ -310,6 +312,7 @@ const gptPage = {
   presenter() {
     const on = document.body.classList.toggle('presenter');
     document.getElementById('presenter').setAttribute('aria-pressed', on);
+    document.onkeydown = on ? (event) => { if (event.key === 'Escape') gptPage.presenter(); } : null;
     dispatchEvent(new Event('resize'));
   },
   // Where the visitor is, in the place of the first two arguments: the address and the tab.
@@ -363,6 +366,10 @@ const gptPage = {
     const found = document.querySelector(selector);
     if (found?.checkVisibility()) then(found);
     else if (tries) setTimeout(() => gptPage.when(selector, then, tries - 1), 100);
+  },
+  // Another tab's button lets Generation write, from the top of the page.
+  write() {
+    gptPage.when('#gen-run', (button) => { scrollTo(0, 0); button.click(); });
   },
   // The rail marks the section that one reads and tells which ones are in view.
   rail(element, trigger) {

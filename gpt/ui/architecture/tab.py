@@ -187,7 +187,7 @@ def _connect(page: Layout, site: Page) -> None:
 
     page.use.click(  # the pickers of all tabs choose it, and it writes in Generation
         use, page.fields | {page.seed, shared.visitor}, [shared.tabs, *shared.pickers], **IN_QUEUE
-    ).success(js="() => gptPage.when('#gen-run', (button) => button.click())")
+    ).success(js="() => gptPage.write()")
     for key in {spot.section for spot in SPOTS.values()}:
         code = inside.sections.panels[key].code
         code.value = BACK.format(key) + code.value

@@ -25,6 +25,7 @@ REPLACES = say(
     "once more to begin.",
     "note",
 )
+COMPARE_JS = "gptPage.when('#int-section-compare', (to) => to.scrollIntoView())"
 WHOSE = say(
     "Until this run is over, writing, looking inside and taking along are with the model of the "
     "run before.",
@@ -101,16 +102,16 @@ def _afterwards(layout: Layout, handlers: "Handlers", page: Page) -> None:
     compare = page.tabs["internals"].sections.panels["compare"]
     early = {compare.accordion: gr.update(open=True), compare.controls["way"]: EARLIER}
     for button, tab, more, then in (
-        (layout.write, "generation", {}, "'#gen-run', (button) => button.click()"),
+        (layout.write, "generation", {}, "gptPage.write()"),
         (layout.inside, "internals", {}, ""),
-        (layout.early, "internals", early, "'#int-section-compare', (to) => to.scrollIntoView()"),
+        (layout.early, "internals", early, COMPARE_JS),
     ):
         used = button.click(
             handlers.use(tab, prompt, more), {shared.visitor},
             [shared.tabs, *shared.pickers, prompt, *more], **IN_QUEUE,
         )  # fmt: skip
         if then:
-            used.success(js=f"() => gptPage.when({then})")
+            used.success(js=f"() => {then}")
     layout.early.click(js="() => { gptPage.next = '#int-cmp-run'; }")
 
 
