@@ -6,6 +6,7 @@ import re
 import time
 
 import pytest
+import torch._dynamo  # noqa: F401 - the first optimizer imports it, for nearly a second
 
 from gpt.__main__ import main
 

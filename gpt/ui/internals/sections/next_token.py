@@ -159,8 +159,7 @@ def _sentence(choice: BestAndTail, options: SamplingOptions, vocab: int) -> str:
     elif options.temperature != 1.0 or not options.keeps_all:
         text += (
             f" Without these settings: {significant(before.entropy_nats)} nats, "
-            f"e^H = {significant(before.perplexity)}; "
-            f"{counted(before.tokens_for_90, 'token')} for 90 %."
+            f"e^H = {significant(before.perplexity)}; {before.tokens_for_90:,} for 90 %."
         )
     best = choice.rows[0]
     if options.temperature == 0:
