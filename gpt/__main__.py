@@ -131,7 +131,8 @@ def _configuration(
 
     Without `base` the book's, and None if the options give nothing.
     """
-    given = {name: v for name, v in vars(args).items() if name in GPTConfig() and v is not None}
+    options = {name: getattr(args, name) for name in GPTConfig()}
+    given = {name: value for name, value in options.items() if value is not None}
     if base is None and args.config is None and not given:
         return None
     found = (base or GPTConfig)() if args.config is None else read_config_file(path_of(args.config))
