@@ -11,7 +11,7 @@ from gpt.ui.generation.wish import Wish
 from gpt.ui.parts.bars import cumulative_bar
 from gpt.ui.parts.chips import Chip, chip_html, display
 from gpt.ui.parts.numbers import counted, percent, seconds, significant
-from gpt.ui.parts.sentences import say
+from gpt.ui.parts.sentences import quoted, say
 from gpt.ui.visit import Visit
 
 AHEAD = 10  # tokens that a single step writes beyond what it shows: the next ones come at once
@@ -192,7 +192,7 @@ def how_it_came(step: Step) -> str:
 
 def panel_html(tokenizer: Tokenizer, step: Step, position: int, said: str = "") -> str:
     """The ten likeliest as bars, the token that came marked; the others can take its place."""
-    name = f"“{display(tokenizer, step.token_id)}”"  # in quotes: it may be a comma
+    name = quoted(display(tokenizer, step.token_id))
     why = " (temperature 0)" if step.rank is None and step.uniform is None else ""
     heading = (
         f"New token {position}, counted from 0: {name}, {percent(step.probability)}, "
@@ -268,6 +268,6 @@ def guessed(tokenizer: Tokenizer, ids: Sequence[int], probe: Step, came: Step) -
     left_out = ", left out by Top-k, Top-p or Min-p" if probe.probability == 0 else ""
     result = "Right!" if probe.token_id == came.token_id else "The model's draw was another."
     return (
-        f"Your guess “{display(tokenizer, ids[0])}”{part}: rank {probe.rank:,}, "
+        f"Your guess {quoted(display(tokenizer, ids[0]))}{part}: rank {probe.rank:,}, "
         f"{percent(probe.probability)}{left_out}. {result}"
     )

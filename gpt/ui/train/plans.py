@@ -23,8 +23,8 @@ LOGIT_FLOPS, SCORE_FLOPS = 1000, 250  # of products in the time of a number of a
 BLOCK_FLOPS = 300e6  # of products in the time of a block's other work in a step: calls, copies
 TELLING_FLOPS = 0.1e9  # of a step; a smaller one's time is not its arithmetic
 NEVER = 2**53  # steps between what the page does at times of its own
-# Arithmetic a second of training here: at first that of two cores which trained the small model,
-# then as the newest run measured it, by a few steps before it and by all of them at its end.
+# Arithmetic a second of training here: at first that of two cores of an AMD EPYC which trained the
+# small model, then as the newest run measured it: by a few steps before it, by all at its end.
 pace = SimpleNamespace(flops=107e9)
 
 
