@@ -13,8 +13,8 @@ CHARACTERS, PAIRS, GPT2 = "characters", "pairs", "gpt2"
 YOURS = "yours"
 TEMPERATURE = 0.5  # of the sample
 # Each named by its time to the first readable words, of stories in characters, beside the small
-# one's: 16, 34 and 52 s on two cores of an AMD EPYC (assets/benchmarks/train_tab.txt). Seconds, which
-# differ between machines and hours, are in the estimate alone.
+# one's: 16, 34 and 52 s on two cores of an AMD EPYC (assets/benchmarks/train_tab.txt). Seconds
+# differ between machines and hours: they are in the estimate alone.
 SIZES: dict[str, tuple[str, dict[str, Any]]] = {
     "small": ("Small · words soonest",
               {"layers": 2, "width": 128, "heads": 4, "context": 32, "rate": 0.0025}),
